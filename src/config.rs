@@ -6,10 +6,12 @@
 
 mod address;
 mod load;
+mod mqtt;
 mod settings;
 mod validate;
 
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
+pub use mqtt::MqttConfig;
 pub use settings::{Reload, Settings};
 pub use validate::{MOST_SHARDS, check_product_name};
 
@@ -19,6 +21,7 @@ use std::{
     path::PathBuf,
 };
 
+use arrayvec::ArrayString;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +39,8 @@ pub struct Config {
     pub coap: CoapConfig,
     /// The device side, encrypted: CoAP over DTLS.
     pub dtls: DtlsConfig,
+    /// The device side: MQTT.
+    pub mqtt: MqttConfig,
     /// Registrations.
     pub lwm2m: Lwm2mConfig,
     /// The stage limits of an upgrade.
@@ -67,6 +72,7 @@ impl Default for Config {
             shards: 0,
             coap: CoapConfig::default(),
             dtls: DtlsConfig::default(),
+            mqtt: MqttConfig::default(),
             lwm2m: Lwm2mConfig::default(),
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),
@@ -667,6 +673,35 @@ pub struct ProductConfig {
     /// [`AdmissionConfig::adaptive`] for its devices, where it is another. What a cell says of its own wins over it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive: Option<bool>,
+    /// What of its devices over MQTT is upgraded, where they tell firmware from software (IoTDA).
+    pub ota: OtaKind,
+    /// How its devices over MQTT are offered a package (IoTDA).
+    pub ota_events: OtaEvents,
+    /// The part of its devices over MQTT that is upgraded, where it is not the whole (`ThingsPanel`): 1 to 64 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<ArrayString<64>>,
+}
+
+/// What of a device is upgraded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtaKind {
+    /// Its firmware.
+    #[default]
+    Firmware,
+    /// Its software.
+    Software,
+}
+
+/// How a device of IoTDA is offered a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtaEvents {
+    /// By `firmware_upgrade` and `software_upgrade`, with a token that it shows when it downloads.
+    #[default]
+    V1,
+    /// By `firmware_upgrade_v2` and `software_upgrade_v2`, with a URL that carries the right to download.
+    V2,
 }
 
 /// How devices that sleep are made to come at a time of the server's choice.

@@ -7,6 +7,7 @@ mod certificates;
 mod data_dir;
 pub mod doctor;
 mod downloads;
+mod mqtt;
 mod secure;
 mod time;
 
@@ -22,6 +23,7 @@ use std::{
 
 use certificates::CertificateEnds;
 use metrics_exporter_prometheus::PrometheusHandle;
+use mqtt::{Mqtt, MqttParts};
 pub use secure::Purpose;
 use secure::SecuredPort;
 use thiserror::Error;
@@ -42,11 +44,12 @@ use crate::{
     ledger::{Deadline, DeviceIds},
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
-        AuditTrail, Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
-        ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy, restore_rules,
-        restore_shares,
+        AuditTrail, Exchange, Forecasts, MqttOut, PackageCache, Rollout, RolloutSetup,
+        SecuredSetup, Shards, ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy,
+        restore_rules, restore_shares,
     },
     session::Gate,
+    shard::Machine,
     signal::Signals,
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,
@@ -141,6 +144,11 @@ pub enum StartError {
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
+    /// Certificates of the MQTT port.
+    #[error(
+        "the certificate of the MQTT port cannot be used: {0}; see mqtt.tls_certificate, mqtt.tls_key and mqtt.client_ca_file"
+    )]
+    MqttTls(String),
     /// A listener's certificate and key.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -178,6 +186,10 @@ pub struct Server {
     pub coap_addr: Option<SocketAddr>,
     /// Where devices that do reach it.
     pub dtls_addr: Option<SocketAddr>,
+    /// Where devices over MQTT reach it that do not encrypt.
+    pub mqtt_addr: Option<SocketAddr>,
+    /// Where devices over MQTT reach it that do.
+    pub mqtts_addr: Option<SocketAddr>,
     /// Where operators reach it.
     pub admin_addr: SocketAddr,
     /// Where devices download over HTTP.
@@ -199,6 +211,7 @@ pub struct Server {
     /// Those that the operator gave last, as far as they are in effect.
     settings: Settings,
     secured: Option<SecuredPort>,
+    mqtt: Option<Mqtt>,
     certificates: CertificateEnds,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
@@ -229,7 +242,14 @@ impl Server {
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let mut engines = new_engines(&config, count, &ids, clock)?;
-        let (exchange, ends) = Exchange::new(ids, count);
+        let mqtt_ids = ids.clone();
+        let (exchange, ends) = if config.mqtt.is_on() {
+            let token_key = kept_secret(&*database, "download_key").await?;
+            engines.push(mqtt_engine(&config, &ids, token_key, &grants, clock).into());
+            Exchange::with_mqtt(ids, count)
+        } else {
+            Exchange::new(ids, count)
+        };
         let mut packages = PackageCache::new(database.clone(), files.clone());
         let mut gate = Gate::new(&config.admission);
         let learnt = database.restore_learnt().await?;
@@ -248,8 +268,25 @@ impl Server {
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
         let strangers = Arc::new(Strangers::new(clock));
         let signals = Arc::new(Signals::default());
+        grants.watch(exchange.clone());
+        let heard_of = exchange.clone();
+        let mqtt = mqtt::start(MqttParts {
+            config: &config.mqtt,
+            vault: vault.clone(),
+            ids: mqtt_ids,
+            store: &*database,
+            sink: Some(Box::new(move |news| heard_of.hear_of(news))),
+            clock,
+            strangers: strangers.clone(),
+            metrics: metrics.clone(),
+        })
+        .await?;
         let shards = Shards::start(ShardsSetup {
             engines,
+            mqtt: mqtt.as_ref().map(|it| MqttOut {
+                server: it.server.clone(),
+                grants: grants.clone(),
+            }),
             plain: ports.plain,
             secured: ports.secured,
             exchange: exchange.clone(),
@@ -270,6 +307,7 @@ impl Server {
             store: database.clone(),
             exchange: exchange.clone(),
             keys: ports.port.as_ref().map(|port| port.keys.clone()),
+            mqtt: (mqtt.as_ref()).map(|it| (it.identities.clone(), it.server.clone())),
             clock,
             signals: signals.clone(),
             health: health.clone(),
@@ -352,11 +390,15 @@ impl Server {
         tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
         let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
+        let mqtt_addr = mqtt.as_ref().and_then(|it| it.tcp_addr);
+        let mqtts_addr = mqtt.as_ref().and_then(|it| it.tls_addr);
         announce(
             &config,
             &Listening {
                 coap: ports.coap_addr,
                 coaps: ports.dtls_addr,
+                mqtt: mqtt_addr,
+                mqtts: mqtts_addr,
                 admin: admin_addr,
                 http: bound.http,
                 https: bound.https,
@@ -365,6 +407,8 @@ impl Server {
         Ok(Self {
             coap_addr: ports.coap_addr,
             dtls_addr: ports.dtls_addr,
+            mqtt_addr,
+            mqtts_addr,
             admin_addr,
             http_addr: bound.http,
             https_addr: bound.https,
@@ -382,6 +426,7 @@ impl Server {
             api,
             settings,
             secured: ports.port,
+            mqtt,
             certificates,
             signals,
             metrics,
@@ -435,6 +480,13 @@ impl Server {
             Some(Err(error)) => tracing::error!(%error, "the certificates stay as they were"),
             Some(Ok(None)) | None => {}
         }
+        match self.mqtt.as_ref().map(|mqtt| mqtt.renew(&config.mqtt)) {
+            Some(Ok(true)) => changed.push("the certificate of the MQTT port".to_owned()),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the certificate of the MQTT port stays as it was");
+            }
+            Some(Ok(false)) | None => {}
+        }
         for (whose, renewed) in self.certificates.renew(&config) {
             match renewed {
                 Ok(true) => changed.push(format!("the {whose}'s certificate")),
@@ -465,6 +517,9 @@ impl Server {
         self.supervisor.stopping();
         let orderly = async {
             let _ = self.stop.send(true); // its receivers may have ended
+            if let Some(mqtt) = &self.mqtt {
+                mqtt.server.stop().await;
+            }
             // The rollout waits for what it has ordered.
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
@@ -565,6 +620,8 @@ async fn listen_to_operators(admin: &AdminConfig) -> Result<(TcpListener, Socket
 struct Listening {
     coap: Option<SocketAddr>,
     coaps: Option<SocketAddr>,
+    mqtt: Option<SocketAddr>,
+    mqtts: Option<SocketAddr>,
     admin: SocketAddr,
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
@@ -610,6 +667,7 @@ async fn open_vault(
 pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(secure::signing_key(&config.evidence).err());
+    reasons.extend(mqtt::unfit(&config.mqtt));
     reasons.extend(data_dir::unfit(&config.data_dir));
     reasons.extend(
         Tls::of(TlsFiles::of_admin(&config.admin).as_ref())
@@ -690,7 +748,7 @@ fn new_engines(
     count: u8,
     ids: &DeviceIds,
     clock: SystemClock,
-) -> Result<Vec<Engine>, StartError> {
+) -> Result<Vec<Machine>, StartError> {
     let engine = |_| {
         let setup = Setup {
             config: config.clone(),
@@ -698,9 +756,29 @@ fn new_engines(
             ids: ids.clone(),
             engines: count,
         };
-        Ok(Engine::new(setup, clock.now()))
+        Ok(Engine::new(setup, clock.now()).into())
     };
     (0..count).map(engine).collect()
+}
+
+/// The engine of devices over MQTT.
+fn mqtt_engine(
+    config: &Arc<Config>,
+    ids: &DeviceIds,
+    token_key: [u8; 32],
+    grants: &Grants,
+    clock: SystemClock,
+) -> crate::mqtt::engine::Engine {
+    let setup = crate::mqtt::engine::Setup {
+        config: config.clone(),
+        ids: ids.clone(),
+        token_key,
+    };
+    let mut engine = crate::mqtt::engine::Engine::new(setup, clock.now());
+    if let Some(links) = grants.links() {
+        engine.serve_at(links.clone());
+    }
+    engine
 }
 
 /// Random bytes that are made once for a database.

@@ -34,16 +34,25 @@ pub enum Refusal {
     NotEncrypted,
     /// Whoever acted as the endpoint has shown to be another.
     Impostor,
+    /// Over MQTT: nobody added a device of that name, or with that token, that speaks it.
+    UnknownMqttDevice,
+    /// Over MQTT: the password, the certificate, or the form of the client ID is not the device's.
+    WrongMqttCredential,
+    /// Over MQTT: the device's clock is more than an hour off.
+    StaleMqttStamp,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::UnknownEndpoint,
         Self::UnknownIdentity,
         Self::WrongKey,
         Self::NotEncrypted,
         Self::Impostor,
+        Self::UnknownMqttDevice,
+        Self::WrongMqttCredential,
+        Self::StaleMqttStamp,
     ];
 
     /// A stable word for programs.
@@ -54,6 +63,9 @@ impl Refusal {
             Self::WrongKey => "wrong_key",
             Self::NotEncrypted => "not_encrypted",
             Self::Impostor => "impostor",
+            Self::UnknownMqttDevice => "unknown_mqtt_device",
+            Self::WrongMqttCredential => "wrong_mqtt_credential",
+            Self::StaleMqttStamp => "stale_mqtt_stamp",
         }
     }
 }

@@ -63,6 +63,13 @@ impl Vault {
         Ok(sealed)
     }
 
+    /// What stands for `secret` where it has to be told whether two are the same: a hash under a key that is made of the vault's
+    /// (HMAC-SHA256).
+    pub fn mark(&self, purpose: &str, secret: &[u8]) -> [u8; 32] {
+        let key = hmac(&self.key, purpose.as_bytes());
+        hmac(&key, secret)
+    }
+
     /// What was sealed for `purpose`; `None` when it was sealed with another key, for something else, or was
     /// changed.
     pub fn open(&self, purpose: &str, sealed: &[u8]) -> Option<Vec<u8>> {
@@ -81,6 +88,16 @@ impl Vault {
     }
 }
 
+fn hmac(key: &[u8; KEY_BYTES], message: &[u8]) -> [u8; 32] {
+    use ::hmac::{Hmac, KeyInit as _, Mac as _};
+    // HMAC fills a key up to a block with zeros (RFC 2104 §2).
+    let mut block = [0; 64];
+    block[..KEY_BYTES].copy_from_slice(key);
+    let mut mac = Hmac::<sha2::Sha256>::new(&block.into());
+    mac.update(message);
+    mac.finalize().into_bytes().into()
+}
+
 /// Never shows the key.
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,6 +108,16 @@ impl fmt::Debug for Vault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_tells_whether_two_are_the_same_to_who_has_the_key() {
+        let vault = Vault::new([7; KEY_BYTES]);
+        let mark = vault.mark("token", b"secret");
+        assert_eq!(mark, vault.clone().mark("token", b"secret"));
+        assert_ne!(mark, vault.mark("token", b"other"));
+        assert_ne!(mark, vault.mark("other", b"secret"));
+        assert_ne!(mark, Vault::new([8; KEY_BYTES]).mark("token", b"secret"));
+    }
 
     #[test]
     fn what_is_sealed_is_opened_for_its_purpose_only() {

@@ -51,6 +51,7 @@ impl Fleet {
                 endpoint: endpoint(number),
                 product: PRODUCT.to_owned(),
                 psk: None,
+                mqtt: None,
             })
             .collect()
     }

@@ -266,6 +266,7 @@ fn device(number: u32) -> NewDevice {
         endpoint: endpoint(number),
         product: PRODUCT.to_owned(),
         psk: None,
+        mqtt: None,
         attributes,
     }
 }

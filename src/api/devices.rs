@@ -4,6 +4,7 @@ pub(super) mod add;
 mod attributes;
 pub(super) mod count;
 mod csv;
+mod mqtt;
 mod psk;
 mod told;
 pub(super) mod unknown;
@@ -26,6 +27,7 @@ use utoipa::{
 };
 
 use attributes::{Given, tag_changes, tags, time_zone_or_null};
+use mqtt::{MqttBody, MqttShownBody, MqttUpdate};
 use psk::{PskBody, PskUpdate};
 
 use super::{
@@ -67,6 +69,12 @@ pub(super) struct DeviceBody {
     revision: i64,
     /// The product it belongs to.
     product: String,
+    /// What it speaks: `lwm2m`, `iotda` or `thingspanel`. The latter two over MQTT.
+    #[schema(pattern = "^(lwm2m|iotda|thingspanel)$")]
+    protocol: &'static str,
+    /// How it shows who it is where it speaks MQTT; `null` where it does not.
+    #[schema(required)]
+    mqtt: Option<MqttShownBody>,
     /// It is refused where nothing is encrypted.
     secure: bool,
     /// The identity of its pre-shared key; `null` when it has none. The key is never shown.
@@ -249,6 +257,8 @@ impl DeviceBody {
             endpoint: device.endpoint,
             revision: detail.revision,
             product: device.product,
+            protocol: device.protocol.name(),
+            mqtt: MqttShownBody::of(device.protocol, detail.mqtt_credential),
             secure: device.secure,
             psk_identity: detail.psk_identity,
             registered: device.registration.is_some(),
@@ -430,6 +440,11 @@ pub(super) struct UpdateDevice {
     #[serde(default)]
     #[schema(value_type = Option<PskBody>)]
     psk: PskUpdate,
+    /// That it speaks MQTT from now on, and how it shows who it is; `null`: that it speaks LwM2M. What it speaks does not change
+    /// while an upgrade runs on it. Its connection ends.
+    #[serde(default)]
+    #[schema(value_type = Option<MqttBody>)]
+    mqtt: MqttUpdate,
     /// What is sold, 1 to 64 characters; `null` takes it away.
     #[serde(default, deserialize_with = "extract::nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64,
@@ -468,7 +483,8 @@ pub(super) struct UpdateDevice {
         (status = 200, description = "The device", body = DeviceBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem),
         (status = 404, description = "There is no such device", body = Problem),
-        (status = 409, description = "Another device has the identity, or dtls.credential_key is not set", body = Problem),
+        (status = 409, description = "Another device has the identity or the token, dtls.credential_key is not set, or an upgrade \
+            runs that goes by what the device speaks", body = Problem),
         (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn update(
@@ -492,6 +508,9 @@ pub(super) async fn update(
         // whose it is does not concern whoever sees some devices only
         UpdateDeviceError::IdentityTaken { .. } if scope != Scope::Whole => {
             Problem::identity_taken("the identity is taken; each device needs one of its own")
+        }
+        UpdateDeviceError::TokenTaken(_) if scope != Scope::Whole => {
+            Problem::identity_taken("the token is taken; each device needs one of its own")
         }
         error => error.into(),
     })?;
@@ -534,8 +553,9 @@ fn to_update(
         described
             || body.product.is_some()
             || body.secure.is_some()
-            || !matches!(body.psk, PskUpdate::Keep),
-        "give product, secure, psk, model, hardware, site, time_zone or tags",
+            || !matches!(body.psk, PskUpdate::Keep)
+            || !matches!(body.mqtt, MqttUpdate::Keep),
+        "give product, secure, psk, mqtt, model, hardware, site, time_zone or tags",
     );
     let attributes = given.check(&mut fields, "");
     let psk = match &body.psk {
@@ -546,12 +566,23 @@ fn to_update(
         PskUpdate::Remove => Some(None),
         PskUpdate::Keep => None,
     };
+    let mqtt = match &body.mqtt {
+        MqttUpdate::Set(mqtt) => {
+            if mqtt.has_secret() {
+                psk::check_vault(state)?;
+            }
+            fields.take("mqtt", mqtt.seal(state, endpoint)).map(Some)
+        }
+        MqttUpdate::Remove => Some(None),
+        MqttUpdate::Keep => None,
+    };
     fields.finish()?;
     let keyed = matches!(psk, Some(Some(_)));
     Ok(DeviceUpdate {
         product: body.product,
         secure: body.secure.or(keyed.then_some(true)),
         psk,
+        mqtt,
         attributes,
         seen: None,
     })

@@ -153,7 +153,13 @@ impl From<UpdateDeviceError> for Problem {
     fn from(error: UpdateDeviceError) -> Self {
         match error {
             UpdateDeviceError::NotFound(_) => Self::not_found(error),
-            UpdateDeviceError::IdentityTaken { .. } => Self::identity_taken(error),
+            UpdateDeviceError::IdentityTaken { .. } | UpdateDeviceError::TokenTaken(_) => {
+                Self::identity_taken(error)
+            }
+            UpdateDeviceError::Upgrading { .. } => {
+                let title = "An upgrade runs on the device";
+                Self::conflict("upgrade-running", title, error)
+            }
             UpdateDeviceError::Changed { .. } => Self::changed_meanwhile(error),
             UpdateDeviceError::Attributes(error) => Self::field("tags", error),
             UpdateDeviceError::Store(error) => error.into(),

@@ -3,7 +3,8 @@ use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
-    AdmissionConfig, Config, ConfigError, DownloadConfig, Problem, ProductConfig, UpgradeConfig,
+    AdmissionConfig, Config, ConfigError, DownloadConfig, MqttConfig, Problem, ProductConfig,
+    UpgradeConfig,
 };
 
 const YEAR_S: u64 = 365 * 86_400;
@@ -45,6 +46,7 @@ impl Config {
             10..=3_600_000,
         );
         check.dtls(self);
+        check.mqtt(&self.mqtt);
         let lwm2m = &self.lwm2m;
         check.range("lwm2m.awake_window_s", lwm2m.awake_window_s, AWAKE_WINDOW_S);
         check.range(
@@ -183,10 +185,10 @@ impl Check {
 
     fn dtls(&mut self, config: &Config) {
         let dtls = &config.dtls;
-        if !dtls.enabled && !config.coap.enabled {
+        if !dtls.enabled && !config.coap.enabled && !config.mqtt.is_on() {
             self.fail(
                 "coap.enabled",
-                "no device could be heard: enable coap or dtls",
+                "no device could be heard: enable coap, dtls or mqtt",
             );
         }
         let key = hex::decode(&dtls.credential_key.0);
@@ -231,6 +233,87 @@ impl Check {
             dtls.ticket_lifetime_s,
             1..=7 * 86_400,
         );
+    }
+
+    fn mqtt(&mut self, mqtt: &MqttConfig) {
+        let certified = !mqtt.tls_certificate.as_os_str().is_empty();
+        if certified == mqtt.tls_key.as_os_str().is_empty() {
+            self.fail(
+                "mqtt.tls_certificate",
+                "tls_certificate and tls_key go together",
+            );
+        } else if mqtt.tls && !certified {
+            self.fail("mqtt.tls", "needs tls_certificate and tls_key");
+        }
+        if mqtt.max_connect_bytes > mqtt.max_packet_bytes {
+            self.fail(
+                "mqtt.max_connect_bytes",
+                "must not be more than max_packet_bytes",
+            );
+        }
+        for (key, value, range) in [
+            ("connect_timeout_s", mqtt.connect_timeout_s, 1..=600),
+            (
+                "max_connect_bytes",
+                mqtt.max_connect_bytes.into(),
+                256..=65_536,
+            ),
+            // what a header of MQTT can say
+            (
+                "max_packet_bytes",
+                mqtt.max_packet_bytes.into(),
+                1_024..=268_435_455,
+            ),
+            ("max_buffered_mib", mqtt.max_buffered_mib.into(), 1..=65_536),
+            (
+                "max_backlog_kib",
+                mqtt.max_backlog_kib.into(),
+                1..=1_048_576,
+            ),
+            (
+                "max_connections",
+                mqtt.max_connections.into(),
+                1..=10_000_000,
+            ),
+            (
+                "max_connections_per_address",
+                mqtt.max_connections_per_address.into(),
+                1..=10_000_000,
+            ),
+            (
+                "max_unknown_connections",
+                mqtt.max_unknown_connections.into(),
+                2..=1_000_000,
+            ),
+            (
+                "connects_per_second",
+                mqtt.connects_per_second.into(),
+                1..=1_000_000,
+            ),
+            (
+                "connects_per_address_per_second",
+                mqtt.connects_per_address_per_second.into(),
+                1..=1_000_000,
+            ),
+            (
+                "failed_attempts_per_minute",
+                mqtt.failed_attempts_per_minute.into(),
+                1..=1_000_000,
+            ),
+            ("take_over_after_ms", mqtt.take_over_after_ms, 0..=3_600_000),
+            // what CONNACK can say
+            ("keep_alive_s", mqtt.keep_alive_s, 1..=65_535),
+            ("hold_s", mqtt.hold_s, 1..=30 * 86_400),
+            ("receive_maximum", mqtt.receive_maximum.into(), 1..=65_535),
+            ("send_maximum", mqtt.send_maximum.into(), 1..=1_024),
+            (
+                "unacknowledged_per_second",
+                mqtt.unacknowledged_per_second.into(),
+                1..=1_000_000,
+            ),
+        ] {
+            self.range(&format!("mqtt.{key}"), value, range);
+        }
     }
 
     fn download(&mut self, config: &DownloadConfig) {

@@ -29,7 +29,7 @@ pub enum Identity {
 
 impl Identity {
     /// The identity of the session's peer, as far as the session is there.
-    pub(super) fn of(ssl: &SslRef) -> Option<Self> {
+    pub fn of(ssl: &SslRef) -> Option<Self> {
         if let Some(certificate) = ssl.peer_certificate() {
             return Some(Self::of_certificate(&certificate));
         }

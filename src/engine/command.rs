@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{DeviceRecord, UpgradeOrder};
 use crate::{
-    ledger::{DeviceId, Failure, StopReason, TakeBack, UpgradeId},
+    ledger::{DeviceId, Failure, Protocol, StopReason, TakeBack, UpgradeId},
     session::{GateOrder, Offers},
 };
 
@@ -21,6 +21,8 @@ pub enum Command {
         product: String,
         /// It is refused where nothing is encrypted.
         secure: bool,
+        /// What it speaks.
+        protocol: Protocol,
     },
     /// The endpoint may no longer register; its upgrade fails.
     RemoveDevice {

@@ -35,6 +35,7 @@ impl Engine {
                 endpoint,
                 product,
                 secure,
+                ..
             } => {
                 let key = self.insert_device(&endpoint, &product);
                 self.device_mut(key).heard_over = HeardOver::of(secure);

@@ -268,6 +268,7 @@ impl World {
             endpoint: endpoint.into(),
             product: "meter".into(),
             secure: false,
+            protocol: crate::ledger::Protocol::Lwm2m,
         });
     }
 

@@ -160,6 +160,7 @@ impl Display for TextField {
             Self::Version => "version",
             Self::Lwm2mVersion => "lwm2m_version",
             Self::Binding => "binding",
+            Self::Protocol => "protocol",
             Self::Tag(key) => return write!(f, "tag.{key}"),
         })
     }

@@ -14,7 +14,7 @@ pub(super) const ESCAPED_BARE: fn(char) -> bool =
 pub(super) const ESCAPED_QUOTED: fn(char) -> bool = |c| "'\\*".contains(c);
 
 const FIELDS: &str = "endpoint, product, model, hardware, site, time_zone, tag.KEY, version, cell, rsrp, sinr, \
-     lwm2m_version, binding, queue_mode, registered, secure, last_heard, created, wake_every";
+     lwm2m_version, binding, protocol, queue_mode, registered, secure, last_heard, created, wake_every";
 
 pub(super) fn parse(text: &str) -> Result<Node, FilterError> {
     let text: Vec<char> = text.chars().take(MAX_CHARACTERS + 1).collect();
@@ -204,6 +204,7 @@ impl Parser<'_> {
             "version" => Field::Text(TextField::Version),
             "lwm2m_version" => Field::Text(TextField::Lwm2mVersion),
             "binding" => Field::Text(TextField::Binding),
+            "protocol" => Field::Text(TextField::Protocol),
             "cell" => Field::Number(NumberField::Cell),
             "rsrp" => Field::Number(NumberField::Rsrp),
             "sinr" => Field::Number(NumberField::Sinr),

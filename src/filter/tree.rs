@@ -83,6 +83,8 @@ pub enum TextField {
     Lwm2mVersion,
     /// The transports of its registration, and `Q` when it sleeps: `UQ`.
     Binding,
+    /// What the device speaks: `lwm2m`, `iotda` or `thingspanel`.
+    Protocol,
     /// The tag with this key.
     Tag(String),
 }

@@ -19,6 +19,8 @@ impl Facts for Unheard<'_> {
         match field {
             TextField::Endpoint => Some(self.endpoint.into()),
             TextField::Product => Some(self.product.into()),
+            // who comes by itself comes over CoAP
+            TextField::Protocol => Some("lwm2m".into()),
             _ => None,
         }
     }

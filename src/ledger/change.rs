@@ -5,8 +5,8 @@ use crate::{
     clock::UtcMillis,
     coap::Peer,
     ledger::{
-        Appointment, Coverage, Evidence, Facts, Learnt, Line, Outcome, PackageId, RetryPolicy,
-        Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
+        Appointment, Coverage, Evidence, Facts, Learnt, Line, Outcome, PackageId, Protocol,
+        RetryPolicy, Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
     },
     lwm2m::Objects,
     package::Version,
@@ -132,6 +132,8 @@ pub struct DeviceRecord {
     pub endpoint: String,
     /// The product it belongs to.
     pub product: String,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// It is refused where nothing is encrypted.
     pub secure: bool,
     /// `None` when it is not registered.

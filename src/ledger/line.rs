@@ -559,6 +559,8 @@ pub enum Repeated {
     Appointed,
     /// It refused one.
     AppointmentRefused,
+    /// It connected over MQTT.
+    Connection,
 }
 
 impl Happened {

@@ -1,3 +1,7 @@
-//! Devices that speak MQTT: the server that they connect to, and what its topics mean. Pure: no clock, no socket.
+//! Devices that speak MQTT: the server that they connect to, what its topics and payloads mean, and the devices' sessions. Pure: no
+//! clock, no socket.
 
 pub mod endpoint;
+pub mod engine;
+pub mod iotda;
+pub mod thingspanel;

@@ -177,6 +177,7 @@ impl House {
             .map(|number| NewDevice {
                 attributes: AttributesChange::default(),
                 psk: None,
+                mqtt: None,
                 endpoint: format!("d{number}"),
                 product: "p".to_owned(),
             })

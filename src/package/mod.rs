@@ -60,6 +60,15 @@ pub struct Package {
     pub size_bytes: u64,
     /// How it is served to devices that speak PCP.
     pub pcp: PcpPackage,
+    /// How it is served over HTTP, where it is.
+    pub http: Option<HttpPackage>,
+}
+
+/// A package as it is served over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpPackage {
+    /// SHA-256 of its content, 64 lower-case hexadecimal digits: the name of its file.
+    pub sha256: String,
 }
 
 impl Package {
@@ -69,6 +78,16 @@ impl Package {
             version: offer.version.into(),
             size_bytes: offer.segmentation.size_bytes(),
             pcp: PcpPackage { offer, frames },
+            http: None,
+        }
+    }
+
+    /// The same, served over HTTP too.
+    #[must_use]
+    pub fn and_over_http(self, http: HttpPackage) -> Self {
+        Self {
+            http: Some(http),
+            ..self
         }
     }
 }

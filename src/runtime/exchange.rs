@@ -6,7 +6,7 @@ use tokio::sync::{
 };
 
 use super::{
-    LaneNow,
+    LaneNow, MqttNews,
     gate::GateMessage,
     message::{Done, Message, ShardGone, all},
 };
@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     dtls::{DtlsSetup, Identity},
     engine::{Command, ShardId},
+    grants::{Served, Witness},
     ledger::{DeviceId, DeviceIds, DeviceRecord, Lane, TaskId},
     session::{GateAsk, GateOrder},
     shard::{self, Directory, Post},
@@ -28,6 +29,8 @@ pub struct Exchange {
     ids: DeviceIds,
     directory: Mutex<Directory>,
     shards: Vec<UnboundedSender<Message>>,
+    /// The one among them of devices over MQTT.
+    mqtt: Option<ShardId>,
     gate: UnboundedSender<GateMessage>,
 }
 
@@ -46,16 +49,36 @@ impl Post<Done> for Way<'_> {
     }
 }
 
+/// What devices over MQTT are served over HTTP is told to their shard.
+impl Witness for Exchange {
+    fn served(&self, served: Served) {
+        if let Some(shard) = self.mqtt {
+            self.send(shard, Message::Served(served));
+        }
+    }
+}
+
 impl Exchange {
     /// Between so many shards.
     pub fn new(ids: DeviceIds, shards: u8) -> (Arc<Self>, Ends) {
-        let directory = Mutex::new(Directory::new(ids.clone(), shards));
-        let (shards, inboxes) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
+        Self::between(Directory::new(ids, shards))
+    }
+
+    /// Between so many shards, and one more for devices over MQTT.
+    pub fn with_mqtt(ids: DeviceIds, shards: u8) -> (Arc<Self>, Ends) {
+        Self::between(Directory::new(ids, shards).with_mqtt())
+    }
+
+    fn between(directory: Directory) -> (Arc<Self>, Ends) {
+        let (ids, mqtt) = (directory.ids().clone(), directory.mqtt());
+        let count = usize::from(directory.shards()) + usize::from(mqtt.is_some());
+        let (shards, inboxes) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let (gate, asks) = mpsc::unbounded_channel();
         let exchange = Self {
             ids,
-            directory,
+            directory: Mutex::new(directory),
             shards,
+            mqtt,
             gate,
         };
         let ends = Ends {
@@ -181,6 +204,13 @@ impl Exchange {
     /// Tells a device's shard what the gate says.
     pub(super) fn tell(&self, device: DeviceId, order: GateOrder) {
         self.route(|directory, post| directory.tell(device, order, post));
+    }
+
+    /// Something has happened at the MQTT server.
+    pub fn hear_of(&self, news: MqttNews) {
+        if let Some(shard) = self.mqtt {
+            self.send(shard, Message::Mqtt(news));
+        }
     }
 
     pub(super) fn send(&self, to: ShardId, message: Message) {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
+use super::MqttNews;
 use crate::{
     clock::UtcMillis,
     config::Config,
     dtls::{DtlsSetup, Identity},
+    grants::Served,
     ledger::DeviceId,
     shard,
 };
@@ -17,6 +19,10 @@ pub(super) enum Message {
     Core(shard::Message<Done>),
     EndIdentities(Arc<[Identity]>),
     Configure(Arc<Config>),
+    /// Something has happened at the MQTT server.
+    Mqtt(MqttNews),
+    /// So much of a package was served to a device over HTTP.
+    Served(Served),
     /// Handshakes go on with these certificates.
     Certificates(Arc<DtlsSetup>),
     /// When these devices were heard last is asked for. Those that are not here, or not heard, are left out of the answer.

@@ -17,6 +17,8 @@ mod keys;
 mod lanes;
 mod limits;
 mod message;
+mod mqtt;
+mod mqtt_out;
 mod restore;
 mod rollout;
 mod secured;
@@ -35,6 +37,10 @@ pub use heard::Heard;
 pub use keys::Keys;
 pub use lanes::{LaneNow, Lanes};
 pub use message::ShardGone;
+pub use mqtt::{
+    MqttIdentities, MqttNews, MqttServer, MqttSetup, MqttSink, SealedMqtt, TlsBegin, listen,
+};
+pub use mqtt_out::MqttOut;
 pub use restore::restore_busy;
 pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
 pub use secured::{Secured, SecuredSetup};

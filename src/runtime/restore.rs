@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::{Exchange, PackageCache};
 use crate::{
     clock::SystemClock,
-    engine::{Command, Engine, ShardId},
+    engine::{Command, ShardId},
     health::{Health, Part},
     ledger::Failure,
-    shard::take_backs,
+    shard::{Machine, take_backs},
     store::{RestoredDevices, Store, StoreError},
 };
 
@@ -24,7 +24,7 @@ const AFTER_ERROR: Duration = Duration::from_secs(2);
 /// # Errors
 /// The database cannot be read.
 pub async fn restore_busy(
-    engines: &mut [Engine],
+    engines: &mut [Machine],
     exchange: &Exchange,
     clock: SystemClock,
     store: &dyn Store,
@@ -64,7 +64,7 @@ pub async fn restore_busy(
         }
     }
     restore_ends(store, exchange, clock, engines).await?;
-    let population = engines.iter().map(Engine::population);
+    let population = engines.iter().map(Machine::population);
     let (devices, upgrades) = population.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     if devices > 0 {
         tracing::info!(devices, upgrades, "upgrades restored");
@@ -77,7 +77,7 @@ async fn restore_ends(
     store: &dyn Store,
     exchange: &Exchange,
     clock: SystemClock,
-    engines: &mut [Engine],
+    engines: &mut [Machine],
 ) -> Result<(), StoreError> {
     for (task, rules) in store.taking_back().await? {
         let mut after = None;

@@ -9,13 +9,16 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::{Exchange, Keys, message::ShardGone, restore::restore_idle};
+use super::{
+    Exchange, Keys, MqttIdentities, MqttServer, message::ShardGone, restore::restore_idle,
+};
 use crate::{
     clock::SystemClock,
     engine::Command,
     health::{Health, Part},
     ledger::{Failure, PackageId, TaskId, UpgradeOrder},
-    package::{Fits, Package},
+    mqtt::endpoint::Ending,
+    package::{Fits, HttpPackage, Package},
     session::{Offer, Offers},
     shard::{Query, Reconciler, Reply, Want, follow},
     signal::Signals,
@@ -31,6 +34,7 @@ pub struct Rollout {
     store: Arc<dyn Store>,
     exchange: Arc<Exchange>,
     keys: Option<Arc<Keys>>,
+    mqtt: Option<(Arc<MqttIdentities>, MqttServer)>,
     clock: SystemClock,
     signals: Arc<Signals>,
     health: Arc<Health>,
@@ -48,6 +52,8 @@ pub struct RolloutSetup {
     pub exchange: Arc<Exchange>,
     /// The keys of devices that encrypt, where there is a port for them.
     pub keys: Option<Arc<Keys>>,
+    /// Who may connect over MQTT, and the server for them, where there is one.
+    pub mqtt: Option<(Arc<MqttIdentities>, MqttServer)>,
     /// The clock.
     pub clock: SystemClock,
     /// Signalled when intent was written.
@@ -86,6 +92,7 @@ impl Rollout {
             store: setup.store,
             exchange: setup.exchange,
             keys: setup.keys,
+            mqtt: setup.mqtt,
             clock: setup.clock,
             signals: setup.signals,
             health: setup.health,
@@ -248,6 +255,13 @@ impl Rollout {
 
     /// Takes up the keys of devices, and ends what the old ones began.
     fn renew_keys(&self, changes: &[DeviceChange]) -> Result<(), ShardGone> {
+        if let Some((identities, server)) = &self.mqtt {
+            for change in changes {
+                for device in identities.set(&change.endpoint, change.mqtt.as_ref()) {
+                    server.kick(device, Ending::Credentials);
+                }
+            }
+        }
         let Some(keys) = &self.keys else {
             return Ok(());
         };
@@ -368,7 +382,10 @@ impl PackageCache {
             }
         };
         self.missing.remove(&id);
-        let package = Arc::new(Package::over_pcp(record.package.pcp, frames));
+        let http = HttpPackage {
+            sha256: record.package.sha256.clone(),
+        };
+        let package = Arc::new(Package::over_pcp(record.package.pcp, frames).and_over_http(http));
         self.packages.insert(id, Arc::downgrade(&package));
         Ok(Some(package))
     }
@@ -429,6 +446,7 @@ mod tests {
             store: store.clone(),
             exchange,
             keys: None,
+            mqtt: None,
             clock,
             signals: signals.clone(),
             health: Arc::new(Health::starting()),
@@ -446,6 +464,7 @@ mod tests {
             endpoint: "d".to_owned(),
             product: "p".to_owned(),
             psk: None,
+            mqtt: None,
             attributes: AttributesChange::default(),
         };
         store.add_devices(&[device], now).await.unwrap();
@@ -477,6 +496,7 @@ mod tests {
             store: store.clone(),
             exchange,
             keys: None,
+            mqtt: None,
             clock,
             signals: Arc::default(),
             health: Arc::new(Health::starting()),

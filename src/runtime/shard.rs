@@ -6,7 +6,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Exchange,
+    Exchange, MqttNews, MqttOut,
     datagram_socket::{BATCH, DatagramSocket},
     message::{Done, Message},
     secured::{Secured, SecuredSetup},
@@ -15,10 +15,11 @@ use super::{
 use crate::{
     clock::{Instant, Now, SystemClock},
     coap::Peer,
-    engine::{Engine, Report, ShardId},
+    engine::{Report, ShardId},
     health::{Health, Part},
+    mqtt::engine::Out,
     session::GateAsk,
-    shard::{Core, Directory, Emitted, Outgoing, Post, Surroundings},
+    shard::{Core, Directory, Emitted, Machine, Outgoing, Post, Surroundings},
     strangers::Strangers,
     telemetry::{Metrics, Share},
 };
@@ -49,6 +50,7 @@ struct Around {
     exchange: Arc<Exchange>,
     plain: Option<DatagramSocket>,
     secured: Option<Secured>,
+    mqtt: Option<MqttOut>,
     clock: SystemClock,
     changes: mpsc::UnboundedSender<Emitted>,
     unsent: u64,
@@ -75,7 +77,7 @@ pub(super) struct ShardSetup {
     /// Which one it is.
     pub id: ShardId,
     /// The engine, with the state of before the restart.
-    pub engine: Engine,
+    pub engine: Machine,
     /// Reaches the others.
     pub exchange: Arc<Exchange>,
     /// Where messages arrive.
@@ -84,6 +86,8 @@ pub(super) struct ShardSetup {
     pub plain: Option<std::net::UdpSocket>,
     /// For devices that do.
     pub secured: Option<SecuredSetup>,
+    /// For devices over MQTT.
+    pub mqtt: Option<MqttOut>,
     /// The clock.
     pub clock: SystemClock,
     /// Where changes go, in order.
@@ -143,6 +147,7 @@ impl Shard {
                 secured: (setup.secured)
                     .map(|secured| Secured::new(secured, setup.strangers.clone()))
                     .transpose()?,
+                mqtt: setup.mqtt,
                 clock: setup.clock,
                 changes: setup.changes,
                 unsent: 0,
@@ -276,6 +281,20 @@ impl Shard {
                 }
                 self.drain();
             }
+            Message::Mqtt(MqttNews::Event(event)) => {
+                self.core.hear_of(now, event);
+                self.drain();
+            }
+            // a device that is not there is told when it has connected
+            Message::Mqtt(MqttNews::Unsent {
+                device,
+                downlink,
+                error,
+            }) => tracing::debug!(%device, ?downlink, %error, "a message was not sent"),
+            Message::Served(served) => {
+                self.core.served(now, &served);
+                self.drain();
+            }
             Message::Heard { devices, answer } => {
                 let heard = |id| Some((id, self.core.last_heard(now, id)?));
                 let heard = devices.into_iter().filter_map(heard).collect();
@@ -335,6 +354,12 @@ impl Surroundings for Around {
                 secured.send(now, peer.address, &datagram);
             }
             _ => self.unsent += 1,
+        }
+    }
+
+    fn let_out(&mut self, out: Out) {
+        if let Some(mqtt) = &self.mqtt {
+            mqtt.let_out(out);
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::{
-    Exchange, SecuredSetup, Supervisor,
+    Exchange, MqttOut, SecuredSetup, Supervisor,
     commit::commit_changes,
     exchange::Ends,
     gate::run_gate,
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    engine::{Engine, ShardId},
+    engine::ShardId,
     health::{Health, Part},
     session::Gate,
-    shard::Committer,
+    shard::{Committer, Machine},
     signal::Signals,
     store::Store,
     strangers::Strangers,
@@ -35,12 +35,14 @@ pub struct Shards {
 
 /// What the shards are started with.
 pub struct ShardsSetup {
-    /// One for each shard, with the state of before the restart.
-    pub engines: Vec<Engine>,
+    /// One for each shard, with the state of before the restart; that of devices over MQTT is the last, where there is one.
+    pub engines: Vec<Machine>,
     /// As many of the port for devices that do not encrypt, or none.
     pub plain: Vec<UdpSocket>,
     /// As many of the port for devices that do, or none.
     pub secured: Vec<SecuredSetup>,
+    /// How devices over MQTT are reached.
+    pub mqtt: Option<MqttOut>,
     /// Reaches them.
     pub exchange: Arc<Exchange>,
     /// Where they are reached.
@@ -76,9 +78,11 @@ impl Shards {
         let mut plain = setup.plain.into_iter();
         let mut secured = setup.secured.into_iter();
         let mut ended = Vec::with_capacity(setup.engines.len());
+        let mut mqtt = setup.mqtt;
         for ((number, engine), inbox) in (0..).zip(setup.engines).zip(setup.ends.shards) {
             ended.push(Shard::start(ShardSetup {
                 id: ShardId(number),
+                mqtt: mqtt.take_if(|_| matches!(engine, Machine::Mqtt(_))),
                 engine,
                 exchange: exchange.clone(),
                 inbox,

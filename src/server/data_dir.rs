@@ -126,6 +126,8 @@ pub(super) fn write_listening(dir: &Path, listening: &Listening) -> Result<(), S
         let text = serde_json::json!({
             "coap": listening.coap,
             "coaps": listening.coaps,
+            "mqtt": listening.mqtt,
+            "mqtts": listening.mqtts,
             "admin": listening.admin,
             "download_http": listening.http,
             "download_https": listening.https,

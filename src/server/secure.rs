@@ -111,7 +111,7 @@ pub(super) fn signing_key(config: &EvidenceConfig) -> Result<Option<SigningKey>,
         })
 }
 
-fn kept_from_others(file: &Path) -> Result<(), StartError> {
+pub(super) fn kept_from_others(file: &Path) -> Result<(), StartError> {
     let metadata = fs::metadata(file).map_err(unusable(file))?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {

@@ -12,8 +12,8 @@ use crate::{
     config::{AdmissionConfig, Config},
     ledger::{
         ActiveUpgrade, Asked, Cancellation, Change, Coverage, Deadline, Evidence, Facts, Failure,
-        Happened, Inbound, Last, Limit, Line, Outcome, Progress, Protocol, Queue, Served, Stage,
-        StageChange, Standby, UpgradeOrder,
+        Happened, Inbound, Last, Limit, Line, Outcome, PackageId, Progress, Protocol, Queue,
+        Served, Stage, StageChange, Standby, UpgradeOrder,
     },
     package::{Package, Version},
     upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},
@@ -326,6 +326,11 @@ impl<X: Exchange> Session<X> {
         }
     }
 
+    /// What its device is served, in which step.
+    pub const fn serves(&self) -> Served {
+        self.served
+    }
+
     /// Where the upgrade stands.
     pub const fn negotiation(&self) -> &Negotiation {
         &self.negotiation
@@ -447,7 +452,6 @@ impl<X: Exchange> Session<X> {
             _ => known.unwrap_or(version),
         };
         self.runs = Some(runs);
-        let step = self.served.step;
         if self.awaits_next() && runs != self.package.version && !self.offers.leads_to(runs) {
             return Err(Outcome::Failed(Failure::WrongVersion(runs)));
         }
@@ -456,13 +460,8 @@ impl<X: Exchange> Session<X> {
             self.withheld = withheld;
             Outcome::Cancelled(why)
         })?;
-        let package = offer.package.clone();
-        self.package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
-        self.served = Served {
-            package: offer.id,
-            step,
-        };
-        Ok(())
+        let (id, package) = (offer.id, offer.package.clone());
+        self.serve(id, package)
     }
 
     /// Where the device goes on without having said what it runs, chooses a package that is for any version.
@@ -481,10 +480,19 @@ impl<X: Exchange> Session<X> {
         let hardware = self.order.hardware.as_deref();
         let offer = (self.offers.for_any_version(hardware))
             .ok_or(Outcome::Cancelled(Cancellation::NoPackage))?;
-        let package = offer.package.clone();
-        self.package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
+        let (id, package) = (offer.id, offer.package.clone());
+        self.serve(id, package)
+    }
+
+    /// The device is served this package from now on, if it can be had, and served to what the device speaks.
+    fn serve(&mut self, id: PackageId, package: Option<Arc<Package>>) -> Result<(), Outcome> {
+        let package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
+        if self.exchange.protocol().is_mqtt() && package.http.is_none() {
+            return Err(Outcome::Failed(Failure::NotServed));
+        }
+        self.package = package;
         self.served = Served {
-            package: offer.id,
+            package: id,
             step: self.served.step,
         };
         Ok(())

@@ -62,6 +62,8 @@ fn over_mqtt<X: Exchange>(
             Line::asking(Happened::Connected, Asked::ToFetchAgain, None)
         }
         Input::Connected if rules.protocol == Protocol::ThingsPanel => Happened::Connected.into(),
+        Input::Heard if rules.protocol == Protocol::ThingsPanel => Happened::Heard.into(),
+        Input::Heard => Line::asking(Happened::Heard, Asked::ReportVersion, None),
         Input::Connected => Line::asking(Happened::Connected, Asked::ReportVersion, number),
         Input::Reached(Deadline::RepeatQuestion) if after.transfer().is_some() => {
             Line::asking(Happened::VersionUnknown, offer(), None)

@@ -1,7 +1,7 @@
 //! One shard: its engine, what waits for commits, and what is on its way to others.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -9,6 +9,7 @@ use std::{
 use super::{
     committer::Emitted,
     directory::{Directory, Found},
+    machine::Machine,
     message::{Done, Errand, Message, Post},
     outbox::{Outbox, Outgoing},
 };
@@ -17,10 +18,11 @@ use crate::{
     coap::Peer,
     config::Config,
     engine::{
-        Command, Counters, Effect, Engine, Report, Seek, Seq, ShardId, Sought, Speaker, Tables,
-        Whose,
+        Command, Counters, Effect, Report, Seek, Seq, ShardId, Sought, Speaker, Tables, Whose,
     },
-    ledger::{DeviceId, DeviceIds},
+    grants::Served,
+    ledger::{Change, DeviceId, DeviceIds},
+    mqtt::{self, endpoint::Event, engine::Out},
     session::GateAsk,
 };
 
@@ -40,6 +42,9 @@ pub trait Surroundings {
 
     /// Sends a datagram.
     fn send(&mut self, outgoing: Outgoing);
+
+    /// Lets out what a device over MQTT is told or granted. Whoever serves no such devices is never asked.
+    fn let_out(&mut self, _out: Out) {}
 
     /// Tells the operator.
     fn report(&mut self, report: &Report);
@@ -63,8 +68,10 @@ pub trait Surroundings {
 pub struct Core<D> {
     id: ShardId,
     ids: DeviceIds,
-    engine: Engine,
+    machine: Machine,
     outbox: Outbox,
+    /// What devices over MQTT are told or granted, by the change for which it waits.
+    held: BTreeMap<Seq, Vec<Out>>,
     /// The newest change that the engine emitted.
     newest: Seq,
     committed: Seq,
@@ -94,12 +101,13 @@ enum Waiting<D> {
 
 impl<D: Done> Core<D> {
     /// A shard with this engine, whose effects are not taken yet.
-    pub fn new(id: ShardId, ids: DeviceIds, engine: Engine) -> Self {
+    pub fn new(id: ShardId, ids: DeviceIds, engine: impl Into<Machine>) -> Self {
         Self {
             id,
             ids,
-            engine,
+            machine: engine.into(),
             outbox: Outbox::default(),
+            held: BTreeMap::new(),
             newest: 0,
             committed: 0,
             waiting: VecDeque::new(),
@@ -112,27 +120,45 @@ impl<D: Done> Core<D> {
 
     /// A datagram. What follows is done by the next [`drain`](Self::drain), so that several may be taken before.
     pub fn hear(&mut self, now: Now, speaker: &Speaker<'_>, bytes: &[u8]) {
-        self.engine.handle_datagram(now, speaker, bytes);
+        if let Machine::Coap(engine) = &mut self.machine {
+            engine.handle_datagram(now, speaker, bytes);
+        }
+    }
+
+    /// Something has happened at the MQTT server. The next [`drain`](Self::drain) does what follows.
+    pub fn hear_of(&mut self, now: Now, event: Event) {
+        if let Machine::Mqtt(engine) = &mut self.machine {
+            engine.handle_event(now, event);
+        }
+    }
+
+    /// So much of a package was served to a device over HTTP. The next [`drain`](Self::drain) does what follows.
+    pub fn served(&mut self, now: Now, served: &Served) {
+        if let Machine::Mqtt(engine) = &mut self.machine {
+            engine.served(now, served);
+        }
     }
 
     /// The association with whoever is at that address has ended. The next [`drain`](Self::drain) does what follows.
     pub fn association_ended(&mut self, now: Now, peer: Peer) {
-        self.engine.association_ended(now, peer);
+        if let Machine::Coap(engine) = &mut self.machine {
+            engine.association_ended(now, peer);
+        }
     }
 
     /// Other limits apply from now on. The next [`drain`](Self::drain) does what follows.
     pub fn configure(&mut self, now: Now, config: Arc<Config>) {
-        self.engine.configure(now, config);
+        self.machine.configure(now, config);
     }
 
     /// Does what is due. The next [`drain`](Self::drain) does what follows.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.engine.handle_timeout(now);
+        self.machine.handle_timeout(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.engine.poll_timeout()
+        self.machine.poll_timeout()
     }
 
     /// Takes a message, and does what follows.
@@ -160,9 +186,12 @@ impl<D: Done> Core<D> {
             }
             Message::Arrived(row, errand) => {
                 let (device, here) = (errand.seek.device, self.id);
-                self.engine.take_in(now, row);
-                around.route(|directory, _| directory.place(device, here));
-                (self.engine).handle_sought(now, &errand.seek, &Sought::NotYet);
+                // only engines of this kind give devices to each other
+                if let Machine::Coap(engine) = &mut self.machine {
+                    engine.take_in(now, row);
+                    around.route(|directory, _| directory.place(device, here));
+                    engine.handle_sought(now, &errand.seek, &Sought::NotYet);
+                }
             }
         }
         self.drain(now, around);
@@ -180,7 +209,7 @@ impl<D: Done> Core<D> {
             Command::Gate { device, .. } => Some(*device),
             command => command.endpoint().map(|name| self.ids.of(name)),
         };
-        let elsewhere = device.filter(|device| !self.engine.has(*device));
+        let elsewhere = device.filter(|device| !self.machine.has(*device));
         let here = self.id;
         let command = match elsewhere {
             Some(device) => {
@@ -189,17 +218,24 @@ impl<D: Done> Core<D> {
             None => Some(command),
         };
         if let Some(command) = command {
-            self.engine.handle_command(now, command);
+            self.machine.handle_command(now, command);
         }
     }
 
     fn committed_up_to<S: Surroundings<Done = D>>(&mut self, now: Now, seq: Seq, around: &mut S) {
         self.committed = self.committed.max(seq);
-        self.engine.committed(self.committed);
+        self.machine.committed(self.committed);
         let released = self.outbox.committed(seq);
         around.released(self.id, seq, released.len());
         for outgoing in released {
             around.send(outgoing);
+        }
+        let later = self.held.split_off(&self.committed.saturating_add(1));
+        for out in std::mem::replace(&mut self.held, later)
+            .into_values()
+            .flatten()
+        {
+            around.let_out(out);
         }
         self.look_at_waiting(now, around);
     }
@@ -224,11 +260,14 @@ impl<D: Done> Core<D> {
     /// Another shard has heard a device that should be here. It goes there once what it waits for is committed: nothing
     /// is said to it before, whoever says it.
     fn sought<S: Surroundings<Done = D>>(&mut self, now: Now, errand: Errand, around: &mut S) {
+        let Machine::Coap(engine) = &mut self.machine else {
+            return self.sought_over_mqtt(now, errand, around);
+        };
         if errand.for_shard == self.id {
             // The device was on its way here.
-            return (self.engine).handle_sought(now, &errand.seek, &Sought::NotYet);
+            return engine.handle_sought(now, &errand.seek, &Sought::NotYet);
         }
-        let answer = match self.engine.whose(now, &errand.seek) {
+        let answer = match engine.whose(now, &errand.seek) {
             Whose::NotHere => {
                 let here = self.id;
                 return around
@@ -237,7 +276,7 @@ impl<D: Done> Core<D> {
             Whose::NotRegistered => Sought::Nobody,
             Whose::NotTheirs(endpoint) => Sought::NotTheirs(endpoint),
             Whose::Repeated => {
-                return (self.engine).handle_sought(now, &errand.seek, &Sought::NotYet);
+                return engine.handle_sought(now, &errand.seek, &Sought::NotYet);
             }
             Whose::Theirs(_) if !errand.seek.brings() => Sought::Elsewhere,
             Whose::Theirs(after) if after > self.committed => {
@@ -250,7 +289,7 @@ impl<D: Done> Core<D> {
                 return;
             }
             Whose::Theirs(_) => {
-                if let Some(row) = self.engine.give_away(now, &errand.seek) {
+                if let Some(row) = engine.give_away(now, &errand.seek) {
                     around.route(|directory, post| directory.hand_over(row, errand, post));
                 }
                 return;
@@ -260,18 +299,31 @@ impl<D: Done> Core<D> {
         around.route(|_, post| post.post(to, Message::Sought(errand, answer)));
     }
 
+    /// Somebody speaks `CoAP` in the name of a device that speaks MQTT: there is no such device over `CoAP`.
+    fn sought_over_mqtt<S: Surroundings<Done = D>>(
+        &self,
+        now: Now,
+        errand: Errand,
+        around: &mut S,
+    ) {
+        let here = self.id;
+        if !self.machine.has(errand.seek.device) {
+            return around
+                .route(|directory, post| directory.seek_on(now.instant, here, errand, post));
+        }
+        let to = errand.for_shard;
+        around.route(|_, post| post.post(to, Message::Sought(errand, Sought::Nobody)));
+    }
+
     // ---- what goes out
 
     /// Does what the engine wants done.
     pub fn drain<S: Surroundings<Done = D>>(&mut self, now: Now, around: &mut S) {
-        while let Some(effect) = self.engine.poll_effect() {
+        while let Machine::Coap(engine) = &mut self.machine
+            && let Some(effect) = engine.poll_effect()
+        {
             match effect {
-                Effect::Persist { seq, change } => {
-                    debug_assert_eq!(seq, self.newest + 1, "changes are numbered one by one");
-                    self.newest = seq;
-                    let shard = self.id;
-                    around.persist(Emitted { shard, seq, change });
-                }
+                Effect::Persist { seq, change } => self.persist(seq, change, around),
                 Effect::Transmit {
                     peer,
                     datagram,
@@ -291,9 +343,43 @@ impl<D: Done> Core<D> {
                         Found::Never => self.figures.unsought += 1,
                     }
                 }
-                Effect::Left(device) => around.route(|directory, _| directory.remove(device)),
+                Effect::Left(device) => self.left(device, around),
             }
         }
+        self.drain_mqtt(around);
+    }
+
+    /// Does what the engine of devices over MQTT wants done.
+    fn drain_mqtt<S: Surroundings<Done = D>>(&mut self, around: &mut S) {
+        use mqtt::engine::Effect;
+
+        while let Machine::Mqtt(engine) = &mut self.machine
+            && let Some(effect) = engine.poll_effect()
+        {
+            match effect {
+                Effect::Persist { seq, change } => self.persist(seq, change, around),
+                Effect::Out { out, after } if after > self.committed => {
+                    self.held.entry(after).or_default().push(out);
+                }
+                Effect::Out { out, .. } => around.let_out(out),
+                Effect::Report(report) => around.report(&report),
+                Effect::Ask(ask) => around.ask(ask),
+                Effect::Left(device) => self.left(device, around),
+            }
+        }
+    }
+
+    fn persist<S: Surroundings<Done = D>>(&mut self, seq: Seq, change: Change, around: &mut S) {
+        debug_assert_eq!(seq, self.newest + 1, "changes are numbered one by one");
+        self.newest = seq;
+        let shard = self.id;
+        around.persist(Emitted { shard, seq, change });
+    }
+
+    /// A device is no more here. It may be elsewhere, where the operator has said that it speaks something else.
+    fn left<S: Surroundings<Done = D>>(&self, device: DeviceId, around: &mut S) {
+        let here = self.id;
+        around.route(|directory, _| directory.remove_from(here, device));
     }
 
     /// Takes a datagram again whose device was sought. A newcomer's place is given back when it did not come in after all.
@@ -304,8 +390,10 @@ impl<D: Done> Core<D> {
         sought: &Sought,
         around: &mut S,
     ) {
-        self.engine.handle_sought(now, seek, sought);
-        if *sought == Sought::Newcomer && !self.engine.has(seek.device) {
+        if let Machine::Coap(engine) = &mut self.machine {
+            engine.handle_sought(now, seek, sought);
+        }
+        if *sought == Sought::Newcomer && !self.machine.has(seek.device) {
             around.route(|directory, _| directory.remove(seek.device));
         }
     }
@@ -341,14 +429,14 @@ impl<D: Done> Core<D> {
         self.committed >= self.newest
     }
 
-    /// When a device that is here was heard last: see [`Engine::last_heard`].
+    /// When a device that is here was heard last: by any message.
     pub fn last_heard(&self, now: Now, device: DeviceId) -> Option<UtcMillis> {
-        self.engine.last_heard(now, device)
+        self.machine.last_heard(now, device)
     }
 
     /// What the engine has counted.
     pub const fn counters(&self) -> &Counters {
-        self.engine.counters()
+        self.machine.counters()
     }
 
     /// What the shard has counted besides.
@@ -358,12 +446,12 @@ impl<D: Done> Core<D> {
 
     /// Devices that may register, and those of them that have an upgrade under way.
     pub fn population(&self) -> (usize, usize) {
-        self.engine.population()
+        self.machine.population()
     }
 
     /// How large the engine's tables are.
     pub fn tables(&self) -> Tables {
-        self.engine.tables()
+        self.machine.tables()
     }
 
     /// Changes that are not committed, as far as it knows.
@@ -371,9 +459,9 @@ impl<D: Done> Core<D> {
         usize::try_from(self.newest - self.committed).unwrap_or(usize::MAX)
     }
 
-    /// Datagrams that wait for a commit.
+    /// Datagrams and messages that wait for a commit.
     pub fn held(&self) -> usize {
-        self.outbox.len()
+        self.outbox.len() + self.held.values().map(Vec::len).sum::<usize>()
     }
 
     /// Whether a device is to go elsewhere, or somebody is to hear of a command, once something is committed.
@@ -382,7 +470,7 @@ impl<D: Done> Core<D> {
     }
 
     /// The engine, for a start with the state of before a restart.
-    pub const fn engine_mut(&mut self) -> &mut Engine {
-        &mut self.engine
+    pub const fn engine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
     }
 }

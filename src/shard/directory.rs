@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::Instant,
     engine::{Command, MovingDevice, Seek, ShardId, Sought},
-    ledger::{DeviceId, DeviceIds, DeviceRecord},
+    ledger::{DeviceId, DeviceIds, DeviceRecord, Protocol},
     session::GateOrder,
 };
 
@@ -38,6 +38,8 @@ pub(super) enum Found {
 pub struct Directory {
     ids: DeviceIds,
     shards: u8,
+    /// The shard of devices that speak MQTT, behind the others.
+    mqtt: Option<ShardId>,
     rows: HashTable<Entry>,
     newcomers: Newcomers,
     /// Each clone stands for a datagram whose device is sought.
@@ -63,15 +65,35 @@ impl Directory {
         Self {
             ids,
             shards,
+            mqtt: None,
             rows: HashTable::new(),
             newcomers: Newcomers::default(),
             errands: Arc::new(()),
         }
     }
 
-    /// How many shards there are.
+    /// The same, and one more shard for devices that speak MQTT.
+    #[must_use]
+    pub fn with_mqtt(self) -> Self {
+        Self {
+            mqtt: Some(ShardId(self.shards)),
+            ..self
+        }
+    }
+
+    /// How many shards there are for devices over `CoAP`.
     pub const fn shards(&self) -> u8 {
         self.shards
+    }
+
+    /// The shard of devices that speak MQTT, where there is one.
+    pub const fn mqtt(&self) -> Option<ShardId> {
+        self.mqtt
+    }
+
+    /// All shards.
+    fn all(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards).map(ShardId).chain(self.mqtt)
     }
 
     /// What devices are called among shards.
@@ -106,7 +128,8 @@ impl Directory {
         if self.find(id).is_some() {
             return None;
         }
-        let shard = home_of(id, device, self.shards);
+        let mqtt = self.mqtt.filter(|_| device.protocol.is_mqtt());
+        let shard = mqtt.unwrap_or_else(|| home_of(id, device, self.shards));
         self.place(id, shard);
         Some(shard)
     }
@@ -115,16 +138,30 @@ impl Directory {
 
     /// Sends each command to the shard that has its device; one that is about no device goes to the first.
     pub fn obey<D: Done>(&mut self, commands: Vec<Command>, done: &D, post: &mut dyn Post<D>) {
-        let mut lots: Vec<Vec<Command>> = (0..self.shards).map(|_| Vec::new()).collect();
+        let mut lots: Vec<Vec<Command>> = self.all().map(|_| Vec::new()).collect();
         for command in commands {
             let device = command.endpoint().map(|name| self.ids.of(name));
-            let shard = device.map_or(ShardId(0), |device| self.holder(device));
-            if let (Some(device), Command::AddDevice { .. }) = (device, &command) {
+            let mut shard = device.map_or(ShardId(0), |device| self.holder(device));
+            if let (
+                Some(device),
+                Command::AddDevice {
+                    endpoint, protocol, ..
+                },
+            ) = (device, &command)
+            {
+                let right = self.right_shard(device, *protocol);
+                if right != shard && self.find(device).is_some() {
+                    // it speaks something else from now on, which nobody may say while it is upgraded
+                    let endpoint = endpoint.clone();
+                    lots[shard.index()].push(Command::RemoveDevice { endpoint });
+                    self.place(device, right);
+                }
+                shard = right;
                 self.entry_or_place(device, shard);
             }
             lots[shard.index()].push(command);
         }
-        for (shard, commands) in (0..).map(ShardId).zip(lots) {
+        for (shard, commands) in self.all().zip(lots) {
             if !commands.is_empty() {
                 let done = done.clone();
                 post.post(shard, Message::Commands { commands, done });
@@ -139,13 +176,13 @@ impl Directory {
         done: &D,
         post: &mut dyn Post<D>,
     ) {
-        let mut lots: Vec<Vec<DeviceRecord>> = (0..self.shards).map(|_| Vec::new()).collect();
+        let mut lots: Vec<Vec<DeviceRecord>> = self.all().map(|_| Vec::new()).collect();
         for device in devices {
             if let Some(shard) = self.settle(&device) {
                 lots[shard.index()].push(device);
             }
         }
-        for (shard, lot) in (0..).map(ShardId).zip(lots) {
+        for (shard, lot) in self.all().zip(lots) {
             let commands = vec![Command::Restore(lot)];
             let done = done.clone();
             post.post(shard, Message::Commands { commands, done });
@@ -154,7 +191,7 @@ impl Directory {
 
     /// Has every shard know that no device from before the restart follows.
     pub fn restored<D: Done>(&self, done: &D, post: &mut dyn Post<D>) {
-        for shard in (0..self.shards).map(ShardId) {
+        for shard in self.all() {
             let commands = vec![Command::Restored];
             let done = done.clone();
             post.post(shard, Message::Commands { commands, done });
@@ -263,6 +300,23 @@ impl Directory {
             shard,
             arriving: false,
         });
+    }
+
+    /// Where a device that speaks that belongs: where it is, as far as that fits.
+    fn right_shard(&self, id: DeviceId, protocol: Protocol) -> ShardId {
+        match self.mqtt {
+            Some(mqtt) if protocol.is_mqtt() => mqtt,
+            mqtt => (self.find(id))
+                .filter(|shard| Some(*shard) != mqtt)
+                .unwrap_or_else(|| ShardId::by_chance(id, self.shards)),
+        }
+    }
+
+    /// The device is no more there. Where it has gone elsewhere meanwhile, it stays there.
+    pub(super) fn remove_from(&mut self, here: ShardId, id: DeviceId) {
+        if self.find(id) == Some(here) {
+            self.remove(id);
+        }
     }
 
     /// Nobody has the device any more.
@@ -375,6 +429,59 @@ mod tests {
     }
 
     #[test]
+    fn devices_go_where_what_they_speak_is_spoken() {
+        let ids = DeviceIds::new([7; 32]);
+        let mut directory = Directory::new(ids.clone(), 2).with_mqtt();
+        let id = ids.of("a");
+        let add = |protocol| Command::AddDevice {
+            endpoint: "a".into(),
+            product: "p".into(),
+            secure: false,
+            protocol,
+        };
+        let mut said = Vec::new();
+        for protocol in [
+            Protocol::Lwm2m,
+            Protocol::Iotda,
+            Protocol::ThingsPanel,
+            Protocol::Lwm2m,
+        ] {
+            let mut posted = Vec::new();
+            directory.obey(vec![add(protocol)], &NobodyWaits, &mut posted);
+            for (to, message) in posted {
+                let Message::Commands { commands, .. } = message else {
+                    panic!("unexpected {message:?}");
+                };
+                for command in commands {
+                    let adds = matches!(command, Command::AddDevice { .. });
+                    if !adds {
+                        // it comes later than what follows from it elsewhere
+                        directory.remove_from(to, id);
+                    }
+                    said.push((to == ShardId(2), adds));
+                }
+            }
+            assert_eq!(
+                directory.find(id) == Some(ShardId(2)),
+                protocol.is_mqtt(),
+                "{protocol:?}"
+            );
+        }
+        let (coap, mqtt) = (false, true);
+        assert_eq!(
+            said,
+            [
+                (coap, true),
+                (coap, false),
+                (mqtt, true),
+                (mqtt, true),
+                (coap, true),
+                (mqtt, false),
+            ]
+        );
+    }
+
+    #[test]
     fn commands_go_to_who_has_the_device_and_a_new_device_is_placed() {
         let ids = DeviceIds::new([7; 32]);
         let mut directory = Directory::new(ids.clone(), 3);
@@ -383,6 +490,7 @@ mod tests {
             endpoint: endpoint.into(),
             product: "p".into(),
             secure: false,
+            protocol: crate::ledger::Protocol::Lwm2m,
         };
         let mut posted = Vec::new();
         directory.obey(vec![add("a"), add("b")], &NobodyWaits, &mut posted);

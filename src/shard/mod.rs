@@ -1,6 +1,8 @@
 //! What a server does, without what it does it with: shards that hear devices, the directory that tells which of them has
 //! which device, and the committer. Pure: datagrams, messages, results and the time come in, and what is to be done comes out.
 //!
+//! One more shard may have the devices that speak MQTT, with an engine of its own ([`Machine`]).
+//!
 //! The reconciler turns what the operator wants into commands for them.
 //!
 //! `runtime` gives them sockets, threads and a database; the simulation gives them a virtual world, and the fuzz target
@@ -16,6 +18,7 @@ mod committer;
 mod core;
 mod directory;
 mod home;
+mod machine;
 mod message;
 mod newcomers;
 mod outbox;
@@ -26,6 +29,7 @@ pub use self::{
     core::{Core, Figures, Surroundings},
     directory::Directory,
     home::{SHIFT, SPREAD, home, home_of},
+    machine::Machine,
     message::{Done, Errand, Message, Post},
     outbox::{Outbox, Outgoing},
     reconciler::{PAGE, Query, Reconciler, Reply, Want, follow, take_backs},

@@ -609,6 +609,7 @@ pub fn follow(changes: Vec<DeviceChange>) -> Vec<Command> {
             endpoint,
             product,
             secure,
+            protocol,
             removed,
             ..
         } = change;
@@ -619,6 +620,7 @@ pub fn follow(changes: Vec<DeviceChange>) -> Vec<Command> {
                 endpoint,
                 product,
                 secure,
+                protocol,
             }
         }
     });

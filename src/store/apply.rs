@@ -90,6 +90,7 @@ impl Device {
         DeviceRecord {
             endpoint: endpoint.to_owned(),
             product: product.to_owned(),
+            protocol: crate::ledger::Protocol::Lwm2m,
             secure: false,
             registration: self.registration.as_deref().cloned(),
             last_heard_at: self.last_heard_at,

@@ -207,6 +207,20 @@ pub enum UpdateDeviceError {
         /// Who has it.
         endpoint: String,
     },
+    /// Tokens tell devices apart.
+    #[error("device {0} has the token already; each needs one of its own")]
+    TokenTaken(String),
+    /// What runs on it goes by what it speaks.
+    #[error(
+        "upgrade {} runs on device {endpoint:?}, which goes by what the device speaks; wait for its end, or stop its task",
+        .upgrade.0
+    )]
+    Upgrading {
+        /// The device.
+        endpoint: String,
+        /// What runs on it.
+        upgrade: UpgradeId,
+    },
     /// Somebody has changed it since it was seen.
     #[error(
         "device {endpoint:?} was changed meanwhile: it has revision {revision}; look at it again"

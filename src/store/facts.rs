@@ -32,6 +32,7 @@ impl Facts for DeviceDetail {
                 };
                 return Some(format!("{}{queue}", it.binding).into());
             }
+            TextField::Protocol => Some(self.device.protocol.name()),
             TextField::Tag(key) => self.attributes.tags.get(key).map(String::as_str),
         };
         text.map(Cow::Borrowed)

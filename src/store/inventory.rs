@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{
     AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, Excluded,
-    Exclusion, NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
+    Exclusion, NewDevice, Page, StoreError, StoredMqtt, StoredPsk, UpdateDeviceError,
 };
 use crate::{clock::UtcMillis, filter::Filter};
 
@@ -58,6 +58,13 @@ pub trait Inventory: Send + Sync + 'static {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<(String, StoredPsk)>, StoreError>;
+
+    /// How devices that speak MQTT show who they are, by their names: the first `limit` of those after `after`.
+    async fn restore_mqtt(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, StoredMqtt)>, StoreError>;
 
     /// Removes a device: upgrades that wait end as failed (`device_removed`), those that run appear in
     /// [`super::Agenda::upgrades_to_stop`]. Returns whether there was such a device.

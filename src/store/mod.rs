@@ -79,11 +79,11 @@ pub use reach::{LatestUpgrade, MendedProduct, Reach, ReachPage, Reached, Reaches
 pub use records::{
     AddedDevice, Again, Approval, BatchId, CellChange, CellDetail, CellRecord, CellUpdate,
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
-    DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
-    NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap, Overlaps, PackageRecord,
-    Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder, SoakRecord,
-    SoakState, SoaksDue, StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry,
-    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, MqttCredential, NewDevice,
+    NewPackage, NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap, Overlaps,
+    PackageRecord, Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder,
+    SoakRecord, SoakState, SoaksDue, StoredMqtt, StoredPsk, TaskChange, TaskPackages, TaskRecord,
+    TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};

@@ -9,8 +9,8 @@ use crate::{
     filter::Filter,
     ledger::{
         AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
-        PackageId, Progress, Reasons, RetryPolicy, Stage, StageChange, StopReason, TaskId,
-        TaskState, Told, Traffic, UpgradeId,
+        PackageId, Progress, Protocol, Reasons, RetryPolicy, Stage, StageChange, StopReason,
+        TaskId, TaskState, Told, Traffic, UpgradeId,
     },
     package::{PcpOffer, Version},
     task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},
@@ -81,8 +81,12 @@ pub struct DeviceChange {
     pub product: String,
     /// It is refused where nothing is encrypted.
     pub secure: bool,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Its pre-shared key.
     pub psk: Option<StoredPsk>,
+    /// How it shows who it is, where it speaks MQTT.
+    pub mqtt: Option<StoredMqtt>,
     /// It was removed.
     pub removed: bool,
 }
@@ -100,6 +104,56 @@ impl StoredPsk {
     /// What the key of an identity is sealed for.
     pub fn purpose(identity: &str) -> String {
         format!("psk {identity}")
+    }
+}
+
+/// How a device that speaks MQTT shows who it is, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMqtt {
+    /// Which kind of device it is: one that speaks MQTT.
+    pub protocol: Protocol,
+    /// What it shows.
+    pub credential: MqttCredential,
+    /// What stands for its token, which no other device has.
+    pub token_hash: Option<Vec<u8>>,
+    /// The secret or the token, sealed for [`purpose`](Self::purpose).
+    pub sealed: Option<Vec<u8>>,
+}
+
+impl StoredMqtt {
+    /// What the credential of a device is sealed for.
+    pub fn purpose(endpoint: &str) -> String {
+        format!("mqtt {endpoint}")
+    }
+}
+
+/// What a device that speaks MQTT shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MqttCredential {
+    /// That it has a secret.
+    Secret,
+    /// A token.
+    Token,
+    /// A certificate.
+    Certificate,
+}
+
+impl MqttCredential {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Secret, Self::Token, Self::Certificate];
+
+    /// The name used in the API and the store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Token => "token",
+            Self::Certificate => "certificate",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
     }
 }
 
@@ -190,6 +244,8 @@ pub struct NewDevice {
     pub product: String,
     /// Its pre-shared key; with one it is refused where nothing is encrypted.
     pub psk: Option<StoredPsk>,
+    /// How it shows who it is, where it speaks MQTT.
+    pub mqtt: Option<StoredMqtt>,
     /// Its attributes. Those that are not given stay as they are.
     pub attributes: AttributesChange,
 }
@@ -203,6 +259,8 @@ pub struct DeviceUpdate {
     pub secure: Option<bool>,
     /// Its pre-shared key, or that it has none any more.
     pub psk: Option<Option<StoredPsk>>,
+    /// That it speaks MQTT, and how it shows who it is; or that it speaks LwM2M.
+    pub mqtt: Option<Option<StoredMqtt>>,
     /// Its attributes.
     pub attributes: AttributesChange,
     /// Only if this is its revision.
@@ -227,8 +285,12 @@ pub enum AddedDevice {
         /// Who has it.
         endpoint: String,
     },
+    /// Another device has the token; it was left alone.
+    TokenTaken(String),
     /// It is there with another product, and was left alone.
     OtherProduct(String),
+    /// It is there and speaks something else, and was left alone.
+    OtherProtocol(Protocol),
     /// Its attributes are not possible beside those that it has; it was left alone.
     Attributes(AttributeError),
 }
@@ -240,6 +302,8 @@ pub struct DeviceDetail {
     pub device: DeviceRecord,
     /// The identity of its pre-shared key.
     pub psk_identity: Option<String>,
+    /// How it shows who it is, where it speaks MQTT.
+    pub mqtt_credential: Option<MqttCredential>,
     /// When it was added.
     pub created_at: UtcMillis,
     /// The upgrade that runs on it.

@@ -387,6 +387,7 @@ const fn repeated(what: Repeated) -> &'static str {
         Repeated::Attributes => "refused pmin = 0 for /19/0/0",
         Repeated::KeptAwake => "kept awake by a ping",
         Repeated::Appointed => "given another appointment",
+        Repeated::Connection => "connected anew (MQTT)",
         Repeated::AppointmentRefused => "refused an appointment",
         Repeated::Question => "no result (PCP 24) yet, and to be asked for its version (PCP 19)",
     }

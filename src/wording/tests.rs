@@ -203,6 +203,7 @@ fn happenings() -> Vec<Happened> {
         Repeated::KeptAwake,
         Repeated::Appointed,
         Repeated::AppointmentRefused,
+        Repeated::Connection,
     ];
     let misreads = [
         Misread::Unreadable {

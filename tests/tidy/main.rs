@@ -77,7 +77,8 @@ const ROOMS: [(&str, &[&str]); 34] = [
     (
         "mqtt",
         &[
-            "clock", "config", "package", "upgrade", "session", "ledger", "grants", // commands, and what both engines tell
+            "clock", "config", "package", "upgrade", "session", "ledger",
+            "grants", // commands, and what both engines tell
             "engine",
         ],
     ),
@@ -109,8 +110,8 @@ const ROOMS: [(&str, &[&str]); 34] = [
     (
         "shard",
         &[
-            "clock", "config", "package", "coap", "task", "upgrade", "session", "engine", "store",
-            "ledger",
+            "clock", "config", "package", "coap", "task", "upgrade", "session", "engine", "mqtt",
+            "grants", "store", "ledger",
         ],
     ),
     (
@@ -135,6 +136,7 @@ const ROOMS: [(&str, &[&str]); 34] = [
             "engine",
             "forecast",
             "store",
+            "mqtt",
             "dtls",
             "shard",
             "ledger",
@@ -171,7 +173,13 @@ const ROOMS: [(&str, &[&str]); 34] = [
     (
         "download",
         &[
-            "clock", "config", "telemetry", "tls", "store", "grants", "ledger",
+            "clock",
+            "config",
+            "telemetry",
+            "tls",
+            "store",
+            "grants",
+            "ledger",
         ],
     ),
     // writes intent into the store, and never calls the engine
@@ -220,6 +228,7 @@ const ROOMS: [(&str, &[&str]); 34] = [
             "session",
             "engine",
             "store",
+            "mqtt",
             "dtls",
             "runtime",
             "notify",

@@ -10,7 +10,7 @@ use cellwise::{
     engine::{Command, Engine, Report, Seq, Setup, ShardId, Tables},
     ledger::{DeviceIds, DeviceRecord},
     session::{Gate, GateAsk},
-    shard::{Core, Directory, Done, Emitted, Message, Outgoing, Post, Surroundings, home},
+    shard::{Core, Directory, Done, Emitted, Machine, Message, Outgoing, Post, Surroundings, home},
 };
 
 const COUNT: u8 = 2;
@@ -125,7 +125,7 @@ impl Shards {
     }
 
     /// The engine that has the device, or would have it.
-    pub(super) fn of(&mut self, endpoint: &str) -> &mut Engine {
+    pub(super) fn of(&mut self, endpoint: &str) -> &mut Machine {
         let id = self.around.directory.ids().of(endpoint);
         let shard = self.around.directory.holder(id);
         self.cores[shard.index()].engine_mut()

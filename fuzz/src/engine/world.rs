@@ -155,6 +155,7 @@ impl World {
             endpoint,
             product: device::product(device).into(),
             secure: false,
+            protocol: cellwise::ledger::Protocol::Lwm2m,
         });
     }
 

@@ -15,6 +15,7 @@ use super::{
     DeviceBody,
     attributes::{Given, tags, time_zone},
     csv::{self, DeviceFile, UploadedBody},
+    mqtt::MqttBody,
     psk::{self, PskBody},
     told,
 };
@@ -40,6 +41,7 @@ pub(in crate::api) struct AddDevices {
     endpoint: Option<String>,
     product: Option<String>,
     psk: Option<PskBody>,
+    mqtt: Option<MqttBody>,
     model: Option<String>,
     hardware: Option<String>,
     site: Option<String>,
@@ -76,6 +78,8 @@ pub(in crate::api) struct AddOneDevice {
     product: Option<String>,
     /// Its pre-shared key; with one it is refused where nothing is encrypted.
     psk: Option<PskBody>,
+    /// That it speaks MQTT, and how it shows who it is; it speaks LwM2M when not given.
+    mqtt: Option<MqttBody>,
     /// What is sold, 1 to 64 characters.
     #[schema(
         min_length = 1,
@@ -139,6 +143,8 @@ pub(in crate::api) struct AddDevice {
     product: String,
     /// Its pre-shared key; with one it is refused where nothing is encrypted.
     psk: Option<PskBody>,
+    /// That it speaks MQTT, and how it shows who it is; it speaks LwM2M when not given.
+    mqtt: Option<MqttBody>,
     /// What is sold, 1 to 64 characters.
     #[schema(
         min_length = 1,
@@ -204,8 +210,8 @@ struct AddedBody {
         (status = 415, description = "The content type is neither application/json nor text/csv", body = Problem),
         (status = 422, description = "A field is not valid, or the first line of a list does not name its columns",
             body = Problem),
-        (status = 409, description = "One device: it is there with another product, or another has the identity. \
-            Keys are given, and dtls.credential_key is not set", body = Problem),
+        (status = 409, description = "One device: it is there with another product or protocol, or another has the identity or \
+            the token. Secrets are given, and dtls.credential_key is not set", body = Problem),
     ))]
 pub(in crate::api) async fn add(
     State(state): State<ApiState>,
@@ -238,6 +244,14 @@ pub(in crate::api) async fn add(
             let detail = told::identity_taken(&identity, &endpoint);
             return Err(Problem::identity_taken(detail));
         }
+        AddedDevice::TokenTaken(endpoint) => {
+            return Err(Problem::identity_taken(told::token_taken(&endpoint)));
+        }
+        AddedDevice::OtherProtocol(protocol) => {
+            let detail = told::other_protocol(&device.endpoint, protocol);
+            let title = "The device is there already";
+            return Err(Problem::conflict("device-exists", title, detail));
+        }
         AddedDevice::OtherProduct(product) => {
             let detail = told::other_product(&device.endpoint, &product);
             let title = "The device is there already";
@@ -265,7 +279,11 @@ enum AddAnswer {
 /// Checks every name; also tells whether one device was given by itself.
 fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, bool), Problem> {
     let mut devices = body.devices.iter().flatten();
-    if body.psk.is_some() || devices.any(|device| device.psk.is_some()) {
+    let secret = |mqtt: &Option<MqttBody>| mqtt.as_ref().is_some_and(MqttBody::has_secret);
+    if body.psk.is_some()
+        || secret(&body.mqtt)
+        || devices.any(|device| device.psk.is_some() || secret(&device.mqtt))
+    {
         psk::check_vault(state)?;
     }
     let mut fields = Fields::default();
@@ -287,6 +305,7 @@ fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, boo
 fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
     let for_one = body.product.is_some()
         || body.psk.is_some()
+        || body.mqtt.is_some()
         || body.model.is_some()
         || body.hardware.is_some()
         || body.site.is_some()
@@ -298,6 +317,7 @@ fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
                 endpoint,
                 product: body.product.unwrap_or_else(default_product),
                 psk: body.psk,
+                mqtt: body.mqtt,
                 model: body.model,
                 hardware: body.hardware,
                 site: body.site,
@@ -315,7 +335,7 @@ fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
         }
         (None, Some(_)) => Err(Problem::field(
             "product",
-            "give each device its own product, psk and attributes",
+            "give each device its own product, psk, mqtt and attributes",
         )),
         _ => Err(Problem::field(
             "endpoint",
@@ -332,8 +352,15 @@ fn checked(device: AddDevice, prefix: &str, fields: &mut Fields, state: &ApiStat
         check_endpoint(endpoint.as_bytes()),
     );
     fields.take(&format!("{prefix}product"), check_product_name(&product));
+    fields.check(
+        &format!("{prefix}mqtt"),
+        device.psk.is_none() || device.mqtt.is_none(),
+        "a device that speaks MQTT has no pre-shared key; give psk or mqtt",
+    );
     let psk = (device.psk)
         .and_then(|psk| fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint)));
+    let mqtt = (device.mqtt)
+        .and_then(|mqtt| fields.take(&format!("{prefix}mqtt"), mqtt.seal(state, &endpoint)));
     let attributes = Given::set(
         [device.model, device.hardware, device.site, device.time_zone],
         device.tags,
@@ -343,6 +370,7 @@ fn checked(device: AddDevice, prefix: &str, fields: &mut Fields, state: &ApiStat
         endpoint,
         product,
         psk,
+        mqtt,
     }
 }
 
@@ -361,7 +389,9 @@ fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
             AddedDevice::Updated => body.updated += 1,
             AddedDevice::KeySet => body.keys_set += 1,
             AddedDevice::IdentityTaken { .. }
+            | AddedDevice::TokenTaken(_)
             | AddedDevice::OtherProduct(_)
+            | AddedDevice::OtherProtocol(_)
             | AddedDevice::Attributes(_) => {}
         }
         if let Some((field, detail)) = told::refusal(&device.endpoint, &added) {

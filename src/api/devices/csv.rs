@@ -219,7 +219,9 @@ impl List<'_> {
                 AddedDevice::Updated => self.told.updated += 1,
                 AddedDevice::KeySet => self.told.keys_set += 1,
                 AddedDevice::IdentityTaken { .. }
+                | AddedDevice::TokenTaken(_)
                 | AddedDevice::OtherProduct(_)
+                | AddedDevice::OtherProtocol(_)
                 | AddedDevice::Attributes(_) => {}
             }
             if let Some((_, detail)) = told::refusal(&device.endpoint, &added) {

@@ -91,7 +91,7 @@ impl PskBody {
     }
 }
 
-const NO_VAULT: &str =
+pub(super) const NO_VAULT: &str =
     "keys are not taken before dtls.credential_key is set: they are stored encrypted with it";
 
 /// Whether keys can be taken at all.

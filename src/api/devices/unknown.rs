@@ -19,7 +19,9 @@ fn refusal() -> Object {
             "`unknown_endpoint`: nobody added the endpoint. `unknown_identity`: no device has the identity of a \
              pre-shared key. `wrong_key`: a device has the identity, with another key. `not_encrypted`: the device has \
              to encrypt, and was heard where nothing is encrypted. `impostor`: whoever acted as the endpoint has shown \
-             to be another.",
+             to be another. `unknown_mqtt_device`: nobody added a device of that name, or with that token, that speaks MQTT. \
+             `wrong_mqtt_credential`: its password, its certificate, or the form of its client ID is not the device's. \
+             `stale_mqtt_stamp`: the device's clock is more than an hour off.",
         ))
         .enum_values(Some(Refusal::ALL.map(Refusal::name)))
         .build()
@@ -70,7 +72,7 @@ impl From<Stranger> for StrangerBody {
 
 /// List who was refused lately.
 ///
-/// Registrations and handshakes since the server started. A name goes from the list when a device of that name, or with
+/// Registrations, handshakes and MQTT connections since the server started. A name goes from the list when a device of that name, or with
 /// that identity, is added or changed.
 #[utoipa::path(get, path = "/v1/devices/unknown", operation_id = "list_unknown_devices", tag = "devices",
     responses((status = 200, description = "The newest 100", body = UnknownBody)))]

@@ -637,3 +637,95 @@ async fn a_faulty_filter_is_told_with_its_place() {
         assert!(answer.detail().starts_with(detail), "{answer:?}");
     }
 }
+
+#[tokio::test]
+async fn what_devices_show_over_mqtt_is_taken_and_never_shown() {
+    let api = Api::new().await;
+    let body = json!({"endpoint": "d0", "mqtt": {"style": "iotda", "secret": "topsecret0"}});
+    let added = api.post("/v1/devices", &body).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
+    assert_eq!(added.body["protocol"], "iotda");
+    let shown = json!({"style": "iotda", "credential": "secret"});
+    assert_eq!(added.body["mqtt"], shown);
+    assert_eq!(added.body["secure"], false);
+    let many = json!({"devices": [
+        {"endpoint": "d1", "mqtt": {"style": "thingspanel", "token": "topsecret1", "password": "topsecret2"}},
+        {"endpoint": "d2", "mqtt": {"style": "thingspanel", "token": "topsecret1"}},
+        {"endpoint": "d0", "mqtt": {"style": "thingspanel", "certificate": true}},
+        {"endpoint": "d3"},
+    ]});
+    let many = api.post("/v1/devices", &many).await;
+    assert_eq!(many.body["added"], 2);
+    assert_eq!(many.body["refused"][0]["field"], "devices[1].mqtt");
+    assert_eq!(many.body["refused"][1]["field"], "devices[2].mqtt");
+    let patch = async |device: &str, body: &str| {
+        let path = format!("/v1/devices/{device}");
+        api.json(Method::PATCH, &path, body).await
+    };
+    let taken = patch(
+        "d3",
+        r#"{"mqtt": {"style": "thingspanel", "token": "topsecret1"}}"#,
+    )
+    .await;
+    assert_eq!(taken.problem(), "identity-taken");
+    let set = patch("d3", r#"{"mqtt": {"style": "iotda", "certificate": true}}"#).await;
+    assert_eq!(set.body["mqtt"]["credential"], "certificate");
+    let unset = patch("d3", r#"{"mqtt": null}"#).await;
+    assert_eq!(
+        (&unset.body["protocol"], &unset.body["mqtt"]),
+        (&json!("lwm2m"), &Value::Null)
+    );
+    let filtered = api.get("/v1/devices?filter=protocol==thingspanel").await;
+    assert_eq!(filtered.body["items"][0]["endpoint"], "d1");
+    let list = api.get("/v1/devices").await;
+    assert!(!list.body.to_string().contains("topsecret"));
+    for file in std::fs::read_dir(api.dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let found = bytes.windows(9).any(|it| it == b"topsecret");
+        assert!(!found, "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_shown_over_mqtt_is_refused_without_telling_it() {
+    let api = Api::new().await;
+    for (mqtt, endpoint) in [
+        (json!({"style": "iotda"}), "d0"),
+        (json!({"style": "iotda", "secret": "short"}), "d0"),
+        (json!({"style": "iotda", "secret": "with a space"}), "d0"),
+        (json!({"style": "iotda", "token": "topsecret"}), "d0"),
+        (
+            json!({"style": "iotda", "secret": "topsecret", "certificate": true}),
+            "d0",
+        ),
+        (
+            json!({"style": "iotda", "secret": "topsecret", "password": "topsecret"}),
+            "d0",
+        ),
+        (json!({"style": "thingspanel", "secret": "topsecret"}), "d0"),
+        (
+            json!({"style": "thingspanel", "token": "topsecret/+"}),
+            "d0",
+        ),
+        (json!({"style": "thingspanel", "certificate": false}), "d0"),
+        (json!({"style": "iotda", "secret": "topsecret"}), "d+0"),
+    ] {
+        let body = json!({"endpoint": endpoint, "mqtt": mqtt});
+        let refused = api.post("/v1/devices", &body).await;
+        assert_eq!(refused.problem(), "invalid-field", "{mqtt}");
+        assert!(!refused.body.to_string().contains("topsecret"));
+    }
+    let both = json!({"endpoint": "d0", "psk": {"key": KEY},
+        "mqtt": {"style": "iotda", "secret": "topsecret"}});
+    assert_eq!(
+        api.post("/v1/devices", &both).await.problem(),
+        "invalid-field"
+    );
+    let other = json!({"endpoint": "d0", "mqtt": {"style": "topsecret", "secret": 7}});
+    let refused = api.post("/v1/devices", &other).await;
+    assert!(
+        !refused.body.to_string().contains("topsecret"),
+        "{refused:?}"
+    );
+}

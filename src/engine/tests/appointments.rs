@@ -219,6 +219,7 @@ fn a_stop_or_a_restart_does_not_leave_it_with_a_strange_lifetime() {
     let record = DeviceRecord {
         endpoint: "meter-2".into(),
         product: "meter".into(),
+        protocol: crate::ledger::Protocol::Lwm2m,
         secure: false,
         registration,
         last_heard_at: Some(it.world.now.utc),

@@ -10,6 +10,7 @@ fn two(devices: &[(&str, bool)]) -> (World, World) {
             endpoint: (*endpoint).to_owned(),
             product: "meter".into(),
             secure: *secure,
+            protocol: crate::ledger::Protocol::Lwm2m,
         });
         there.elsewhere.push(ids().of(endpoint));
     }

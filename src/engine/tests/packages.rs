@@ -191,6 +191,7 @@ fn the_package_is_the_one_for_what_the_device_says_whatever_was_known() {
         let record = DeviceRecord {
             endpoint: "meter-1".into(),
             product: "meter".into(),
+            protocol: crate::ledger::Protocol::Lwm2m,
             secure: false,
             registration: None,
             last_heard_at: None,
@@ -376,6 +377,7 @@ fn crashed(before: &World, offers: Arc<Offers>) -> World {
     let mut record = DeviceRecord {
         endpoint: "meter-1".into(),
         product: "meter".into(),
+        protocol: crate::ledger::Protocol::Lwm2m,
         secure: false,
         registration: None,
         last_heard_at: Some(before.now.utc),

@@ -17,6 +17,7 @@ fn add(world: &mut World, endpoint: &str, product: &str) {
         endpoint: endpoint.into(),
         product: product.into(),
         secure: false,
+        protocol: crate::ledger::Protocol::Lwm2m,
     });
 }
 
@@ -87,6 +88,7 @@ fn a_product_comes_back_after_a_restart_and_open_registration_has_the_default_on
         let record = DeviceRecord {
             endpoint: endpoint.into(),
             product: product.into(),
+            protocol: crate::ledger::Protocol::Lwm2m,
             secure: false,
             registration: None,
             last_heard_at: None,
@@ -309,6 +311,7 @@ fn what_was_learnt_of_a_device_begins_anew_with_another_product() {
     let record = DeviceRecord {
         endpoint: "a-1".into(),
         product: "meter".into(),
+        protocol: crate::ledger::Protocol::Lwm2m,
         secure: false,
         registration: None,
         last_heard_at: None,

@@ -199,6 +199,7 @@ fn nobody_else_is_told_of_a_deregistration() {
             endpoint: endpoint.into(),
             product: "meter".into(),
             secure: true,
+            protocol: crate::ledger::Protocol::Lwm2m,
         });
     }
     let register = request(Code::POST, 1, &["rd"], &["ep=a".into()]);

@@ -9,6 +9,7 @@ pub(super) fn restarted(before: &World) -> World {
 
 fn restore(after: &mut World, before: &World) {
     let mut record = DeviceRecord {
+        protocol: crate::ledger::Protocol::Lwm2m,
         secure: false,
         endpoint: "meter-1".into(),
         product: "default".into(),
@@ -85,6 +86,7 @@ fn when_a_device_was_heard_is_told_once_it_was_heard_here() {
         panic!("{:?}", world.changes);
     };
     let record = DeviceRecord {
+        protocol: crate::ledger::Protocol::Lwm2m,
         secure: false,
         endpoint: "meter-1".into(),
         product: "default".into(),
@@ -191,6 +193,7 @@ fn a_question_is_put_again() {
 
 fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
     DeviceRecord {
+        protocol: crate::ledger::Protocol::Lwm2m,
         secure: false,
         endpoint: endpoint.into(),
         product: "default".into(),
@@ -290,6 +293,7 @@ fn a_registration_that_was_renewed_without_a_write_outlives_a_restart() {
 
 fn known(endpoint: &str) -> DeviceRecord {
     DeviceRecord {
+        protocol: crate::ledger::Protocol::Lwm2m,
         secure: false,
         endpoint: endpoint.into(),
         product: "default".into(),

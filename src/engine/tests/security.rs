@@ -39,6 +39,7 @@ impl Gate {
                 endpoint: (*endpoint).to_owned(),
                 product: "meter".into(),
                 secure: *secure,
+                protocol: crate::ledger::Protocol::Lwm2m,
             });
         }
         Self { world, next_id: 1 }
@@ -201,6 +202,7 @@ fn a_device_that_becomes_secure_is_not_spoken_to_in_the_clear() {
         endpoint: "a".into(),
         product: "meter".into(),
         secure: true,
+        protocol: crate::ledger::Protocol::Lwm2m,
     });
     gate.world.take_sent();
     gate.world.start("a", 1, &package("V2", &content()));
@@ -217,6 +219,7 @@ fn a_device_that_becomes_secure_is_not_heard_in_the_clear_any_more() {
         endpoint: "a".into(),
         product: "meter".into(),
         secure: true,
+        protocol: crate::ledger::Protocol::Lwm2m,
     });
     let path = ["rd", location.as_str()];
     assert_eq!(

@@ -128,6 +128,7 @@ fn what_a_registration_told_comes_back_after_a_restart() {
     let record = DeviceRecord {
         endpoint: "meter-1".into(),
         product: "meter".into(),
+        protocol: crate::ledger::Protocol::Lwm2m,
         secure: false,
         registration: Some(registration.clone()),
         last_heard_at: None,

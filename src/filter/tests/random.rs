@@ -54,6 +54,7 @@ impl Facts for Device {
             TextField::TimeZone => self.time_zone.as_deref(),
             TextField::Version => self.version.as_deref(),
             TextField::Lwm2mVersion => registered.and_then(|it| it.lwm2m_version),
+            TextField::Protocol => Some("iotda"),
             TextField::Binding => {
                 let queue = |it: &Registered| if it.queue_mode { "Q" } else { "" };
                 return registered.map(|it| format!("{}{}", it.binding, queue(it)).into());
@@ -213,7 +214,7 @@ fn text_field() -> impl Strategy<Value = TextField> {
     prop_oneof![
         3 => select(vec![
             TextField::Endpoint, TextField::Product, TextField::Model, TextField::Hardware, TextField::Site,
-            TextField::TimeZone, TextField::Version, TextField::Lwm2mVersion, TextField::Binding,
+            TextField::TimeZone, TextField::Version, TextField::Lwm2mVersion, TextField::Binding, TextField::Protocol,
         ]),
         1 => key().prop_map(TextField::Tag),
     ]

@@ -161,7 +161,8 @@ pub enum Event {
     Refused {
         /// From which address.
         peer: SocketAddr,
-        /// Who it claims to be: the user name, or the client ID where there is none. Of any content, bounded by the packet.
+        /// Who it claims to be: the user name where the client ID begins with it, as IoTDA has it; else the client ID, because a
+        /// user name may be a token. Of any content, bounded by the packet.
         name: Box<str>,
         /// Why.
         refusal: Refusal,

@@ -105,12 +105,15 @@ impl Endpoint {
             Verdict::Refused(refusal) => {
                 if refusal.is_of_credentials() {
                     let name = greeting.user.as_ref().unwrap_or(&greeting.client_id);
+                    let shown = (greeting.user.as_deref())
+                        .filter(|user| greeting.client_id.starts_with(user))
+                        .unwrap_or(&greeting.client_id);
                     let source = Source::of(peer);
                     self.failures.take(now.instant, &source);
                     self.failures_of_name.take(now.instant, &(source, &**name));
                     self.outbox.event(Event::Refused {
                         peer,
-                        name: (&**name).into(),
+                        name: shown.into(),
                         refusal,
                     });
                 }

@@ -41,6 +41,7 @@ pub use counts::Counts;
 pub use event::{Ack, ConnId, Ending, Event, Output, PublishError, Qos, Reading, Verdict, Version};
 pub use identity::{Claim, Credential, Identity, Refusal, Style};
 pub use limits::Limits;
+pub use ration::{Ration, Source};
 pub use topic::{Downlink, MAX_TOPIC_LEN, Release, TopicError, Uplink, uplink};
 
 use std::{net::SocketAddr, time::Duration};
@@ -53,7 +54,6 @@ use connection::{Connection, State};
 use frame::frame;
 use outbox::Outbox;
 use packet::Fault;
-use ration::{Ration, Source};
 use table::Table;
 
 /// A connection is looked at as often at least, so that what is kept of connections that are over goes.

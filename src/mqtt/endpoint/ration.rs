@@ -11,10 +11,11 @@ const ALLOWANCES: usize = 4096;
 
 /// What shares a bound: an IPv4 address or an IPv6 /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Source(u64);
+pub struct Source(u64);
 
 impl Source {
-    pub(super) fn of(peer: SocketAddr) -> Self {
+    /// That of an address.
+    pub fn of(peer: SocketAddr) -> Self {
         Self(match peer.ip().to_canonical() {
             IpAddr::V4(ip) => 1 << 63 | u64::from(ip.to_bits()),
             // 48 bits are left
@@ -25,7 +26,7 @@ impl Source {
 
 /// How often something is granted for each key (GCRA). Unlike the library for that, it can be asked whether something is left
 /// without taking it: who connects well has nothing taken.
-pub(super) struct Ration {
+pub struct Ration {
     seed: u64,
     /// Microseconds for each.
     step: u64,
@@ -38,7 +39,7 @@ pub(super) struct Ration {
 impl Ration {
     /// So many in a span, with bursts of as many. Which keys share an allowance depends on the seed, which strangers do not
     /// know.
-    pub(super) fn new(seed: u64, count: u32, span: std::time::Duration) -> Self {
+    pub fn new(seed: u64, count: u32, span: std::time::Duration) -> Self {
         let burst = u64::try_from(span.as_micros()).unwrap_or(u64::MAX / 4);
         Self {
             seed,
@@ -49,14 +50,14 @@ impl Ration {
     }
 
     /// Whether one more is left for `key`.
-    pub(super) fn has(&self, now: Instant, key: &impl Hash) -> bool {
+    pub fn has(&self, now: Instant, key: &impl Hash) -> bool {
         let now = now.as_millis() * 1_000;
         let whole_at = self.whole_at.get(self.place(key)).copied().unwrap_or(now);
         whole_at.max(now) + self.step <= now + self.burst
     }
 
     /// Takes one, if it is left.
-    pub(super) fn take(&mut self, now: Instant, key: &impl Hash) -> bool {
+    pub fn take(&mut self, now: Instant, key: &impl Hash) -> bool {
         let has = self.has(now, key);
         let place = self.place(key);
         if let (true, Some(whole_at)) = (has, self.whole_at.get_mut(place)) {

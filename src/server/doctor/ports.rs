@@ -46,6 +46,18 @@ pub(super) fn all(config: &Config, server: Option<u32>) -> Vec<Finding> {
             Kind::Udp,
             config.dtls.listen,
         ),
+        (
+            config.mqtt.tcp,
+            "mqtt.tcp_listen",
+            Kind::Tcp,
+            config.mqtt.tcp_listen,
+        ),
+        (
+            config.mqtt.tls,
+            "mqtt.tls_listen",
+            Kind::Tcp,
+            config.mqtt.tls_listen,
+        ),
         (true, "admin.listen", Kind::Tcp, config.admin.listen),
         (
             config.download.http,

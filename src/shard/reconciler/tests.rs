@@ -17,7 +17,10 @@ fn change(revision: i64, endpoint: &str, removed: bool) -> DeviceChange {
         endpoint: endpoint.into(),
         product: "p".into(),
         secure: false,
+        protocol: crate::ledger::Protocol::Lwm2m,
         psk: None,
+        protocol: Protocol::Lwm2m,
+        mqtt: None,
         removed,
     }
 }

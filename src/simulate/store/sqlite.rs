@@ -138,6 +138,7 @@ impl SqliteBackend {
             .map(|endpoint| NewDevice {
                 attributes: AttributesChange::default(),
                 psk: None,
+                mqtt: None,
                 endpoint: (*endpoint).to_owned(),
                 product: product.to_owned(),
             })

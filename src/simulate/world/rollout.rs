@@ -163,6 +163,7 @@ impl<H: Hooks> World<H> {
                 endpoint,
                 product,
                 secure: false,
+                protocol: crate::ledger::Protocol::Lwm2m,
             };
             let done = Done::default();
             self.route(|directory, post| directory.obey(vec![command], &done, post));

@@ -16,7 +16,9 @@ use crate::{
     engine::{Engine, Report, Seq, Setup, ShardId},
     ledger::Lane,
     session::{Gate, GateAsk},
-    shard::{Committer, Core, Directory, Emitted, Outgoing, Post, Surroundings, take_backs},
+    shard::{
+        Committer, Core, Directory, Emitted, Machine, Outgoing, Post, Surroundings, take_backs,
+    },
     simulate::{faults::LONGEST_STORE_OUTAGE, hooks::Hooks},
 };
 
@@ -63,7 +65,7 @@ impl Server {
         self.committer.waiting() + transaction
     }
 
-    fn engine(&mut self, shard: ShardId) -> Option<&mut Engine> {
+    fn engine(&mut self, shard: ShardId) -> Option<&mut Machine> {
         let core = self.cores[shard.index()].as_mut()?;
         Some(core.engine_mut())
     }

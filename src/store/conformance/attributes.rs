@@ -25,6 +25,7 @@ fn device(endpoint: &str, attributes: AttributesChange) -> NewDevice {
         endpoint: endpoint.to_owned(),
         product: "p".to_owned(),
         psk: None,
+        mqtt: None,
         attributes,
     }
 }

@@ -1,11 +1,12 @@
 use super::{T0, UPGRADED, World, ended, list, new_package, new_task, registered, stage, t};
 use crate::{
-    ledger::{AttributesChange, Change, PackageId, Registration, Stage, WakeUps},
+    filter::Filter,
+    ledger::{AttributesChange, Change, PackageId, Protocol, Registration, Stage, WakeUps},
     package::{Segmentation, Version},
     store::{
         AddedDevice, DeletePackageError, DeviceFilter, DeviceUpdate, EarlierPackage,
-        InsertPackageError, NewDevice, NewPackage, PackageRecord, Selection, Store, StoredPsk,
-        UpdateDeviceError,
+        InsertPackageError, MqttCredential, NewDevice, NewPackage, PackageRecord, Selection, Store,
+        StoredMqtt, StoredPsk, UpdateDeviceError,
     },
 };
 
@@ -214,6 +215,7 @@ pub(crate) async fn ten_thousand_devices_are_added_in_one_call(store: &impl Stor
         .map(|i| NewDevice {
             attributes: AttributesChange::default(),
             psk: None,
+            mqtt: None,
             endpoint: format!("urn:imei:{i:015}"),
             product: "p".to_owned(),
         })
@@ -506,6 +508,7 @@ fn keyed(endpoint: &str, key: Option<StoredPsk>) -> NewDevice {
         endpoint: endpoint.to_owned(),
         product: "p".to_owned(),
         psk: key,
+        mqtt: None,
     }
 }
 
@@ -598,6 +601,154 @@ pub(crate) async fn keys_are_changed_and_taken_away(store: &impl Store) {
     update("a", Some(false), None).await.unwrap();
     assert!(!store.device("a").await.unwrap().unwrap().device.secure);
     update("b", None, Some(Some(psk("me", 2)))).await.unwrap();
+}
+
+fn mqtt(protocol: Protocol, token: Option<u8>) -> StoredMqtt {
+    StoredMqtt {
+        protocol,
+        credential: token.map_or(MqttCredential::Secret, |_| MqttCredential::Token),
+        token_hash: token.map(|it| vec![it; 32]),
+        sealed: Some(vec![7; 40]),
+    }
+}
+
+fn over_mqtt(endpoint: &str, mqtt: Option<StoredMqtt>) -> NewDevice {
+    NewDevice {
+        mqtt,
+        ..keyed(endpoint, None)
+    }
+}
+
+pub(crate) async fn devices_bring_what_they_show_over_mqtt(store: &impl Store) {
+    let secret = mqtt(Protocol::Iotda, None);
+    let token = mqtt(Protocol::ThingsPanel, Some(1));
+    let new = [
+        over_mqtt("a", Some(secret.clone())),
+        over_mqtt("b", Some(token.clone())),
+        over_mqtt("c", Some(token.clone())),
+        over_mqtt("d", None),
+        over_mqtt("a", Some(token.clone())),
+    ];
+    let taken = AddedDevice::TokenTaken("b".to_owned());
+    let other = AddedDevice::OtherProtocol(Protocol::Iotda);
+    let added = store.add_devices(&new, T0).await.unwrap();
+    let added_now = AddedDevice::Added;
+    assert_eq!(
+        added,
+        [
+            added_now.clone(),
+            added_now.clone(),
+            taken.clone(),
+            added_now,
+            other.clone()
+        ]
+    );
+    let again = [
+        over_mqtt("a", Some(token.clone())),
+        over_mqtt("a", Some(secret.clone())),
+        over_mqtt("a", None),
+        over_mqtt("d", Some(secret.clone())),
+        over_mqtt("e", Some(token.clone())),
+    ];
+    let added = store.add_devices(&again, T0).await.unwrap();
+    let lwm2m = AddedDevice::OtherProtocol(Protocol::Lwm2m);
+    let expected = [
+        other,
+        AddedDevice::KeySet,
+        AddedDevice::Unchanged,
+        lwm2m,
+        taken,
+    ];
+    assert_eq!(added, expected);
+    let a = store.device("a").await.unwrap().unwrap();
+    assert_eq!(a.device.protocol, Protocol::Iotda);
+    assert_eq!(a.mqtt_credential, Some(MqttCredential::Secret));
+    assert!(!a.device.secure);
+    let d = store.device("d").await.unwrap().unwrap();
+    assert_eq!(
+        (d.device.protocol, d.mqtt_credential),
+        (Protocol::Lwm2m, None)
+    );
+    let first = store.restore_mqtt(None, 1).await.unwrap();
+    assert_eq!(first, [("a".to_owned(), secret.clone())]);
+    let rest = store.restore_mqtt(Some("a"), 9).await.unwrap();
+    assert_eq!(rest, [("b".to_owned(), token.clone())]);
+    let changes = store.device_changes_since(0, 9).await.unwrap();
+    let b = changes
+        .iter()
+        .find(|change| change.endpoint == "b")
+        .unwrap();
+    assert_eq!(
+        (b.protocol, &b.mqtt),
+        (Protocol::ThingsPanel, &Some(token.clone()))
+    );
+    let filter = Filter::parse("protocol==iotda").unwrap();
+    let names = ["a", "b", "d"].map(str::to_owned);
+    let through = store.let_through(&names, &filter, T0).await.unwrap();
+    assert_eq!(through.into_iter().collect::<Vec<_>>(), ["a"]);
+    // a removed device frees its token, and comes back without it
+    assert!(store.remove_device("b", None, t(1)).await.unwrap());
+    let changes = store.device_changes_since(b.revision, 9).await.unwrap();
+    let b = changes
+        .iter()
+        .find(|change| change.endpoint == "b")
+        .unwrap();
+    assert_eq!((b.removed, &b.mqtt), (true, &None));
+    let added = store.add_devices(&[over_mqtt("e", Some(token))], T0).await;
+    assert_eq!(added.unwrap(), [AddedDevice::Added]);
+    store
+        .add_devices(&[over_mqtt("b", None)], T0)
+        .await
+        .unwrap();
+    let b = store.device("b").await.unwrap().unwrap();
+    assert_eq!(
+        (b.device.protocol, b.mqtt_credential),
+        (Protocol::Lwm2m, None)
+    );
+}
+
+pub(crate) async fn what_a_device_speaks_is_changed_while_nothing_runs(store: &impl Store) {
+    let world = World::new(store);
+    world.devices("p", &["a", "b"]).await;
+    let update = async |endpoint: &str, mqtt: Option<StoredMqtt>| {
+        let update = DeviceUpdate {
+            mqtt: Some(mqtt),
+            ..DeviceUpdate::default()
+        };
+        store.update_device(endpoint, &update).await
+    };
+    let token = mqtt(Protocol::ThingsPanel, Some(1));
+    update("a", Some(token.clone())).await.unwrap();
+    let taken = update("b", Some(token.clone())).await;
+    assert!(matches!(taken, Err(UpdateDeviceError::TokenTaken(holder)) if holder == "a"));
+    // its own it may keep
+    update("a", Some(token.clone())).await.unwrap();
+    let package = world.package("p", "V1", 1).await;
+    let task = new_task(&package, list(&["a"]));
+    let task = store.create_task(&task).await.unwrap();
+    let upgrade = world.ids(task.id).await[0];
+    world
+        .commit(&[stage(upgrade, 1, Stage::QueryingVersion, t(1))])
+        .await;
+    update("a", Some(mqtt(Protocol::ThingsPanel, Some(2))))
+        .await
+        .unwrap();
+    for other in [None, Some(mqtt(Protocol::Iotda, None))] {
+        let refused = update("a", other).await;
+        assert!(
+            matches!(&refused, Err(UpdateDeviceError::Upgrading { upgrade: it, .. }) if *it == upgrade),
+            "{refused:?}"
+        );
+    }
+    update("b", Some(mqtt(Protocol::Iotda, None)))
+        .await
+        .unwrap();
+    update("b", None).await.unwrap();
+    let b = store.device("b").await.unwrap().unwrap();
+    assert_eq!(
+        (b.device.protocol, b.mqtt_credential),
+        (Protocol::Lwm2m, None)
+    );
 }
 
 pub(crate) async fn the_package_before_another_is_the_newest_of_its_product(store: &impl Store) {

@@ -214,6 +214,8 @@ macro_rules! whole_suite {
                 who_came_by_himself_and_is_gone_is_removed,
                 devices_bring_their_keys,
                 keys_are_changed_and_taken_away,
+                devices_bring_what_they_show_over_mqtt,
+                what_a_device_speaks_is_changed_while_nothing_runs,
             }
             phases {
                 devices_are_dealt_out_and_begin_phase_by_phase,
@@ -364,6 +366,7 @@ impl<'s, S: Store> World<'s, S> {
             .map(|endpoint| NewDevice {
                 attributes: AttributesChange::default(),
                 psk: None,
+                mqtt: None,
                 endpoint: (*endpoint).to_owned(),
                 product: product.to_owned(),
             })

@@ -7,13 +7,13 @@ use sqlx::SqliteConnection;
 use super::{
     Doing, attributes,
     bulk::json_list,
-    credentials::{holders, set_key},
+    credentials::{self, holders, set_key, token_holders},
     device_writes::{New, adopt, insert_chunk, products},
     rows,
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Attributes, AttributesChanged},
+    ledger::{Attributes, AttributesChanged, Protocol},
     store::{AddedDevice, NewDevice, StoreError},
 };
 
@@ -29,6 +29,10 @@ struct There {
 struct Adding<'d> {
     /// The products of devices that are there.
     products: HashMap<String, String>,
+    /// What those of them speak that are given a credential.
+    protocols: HashMap<String, Protocol>,
+    /// Who has the tokens that are given.
+    token_holders: HashMap<Vec<u8>, String>,
     /// Those of them that attributes are given for.
     there: HashMap<String, There>,
     /// Who has the identities that are given.
@@ -54,12 +58,47 @@ pub(super) async fn add(
     Ok(answers)
 }
 
+/// Who has the token that a device is given, where that is another.
+fn taken(holders: &mut HashMap<Vec<u8>, String>, device: &NewDevice) -> Option<String> {
+    let hash = device.mqtt.as_ref()?.token_hash.as_ref()?;
+    let holder = (holders.entry(hash.clone())).or_insert_with(|| device.endpoint.clone());
+    (*holder != device.endpoint).then(|| holder.clone())
+}
+
+/// What devices speak that are there and were not removed.
+async fn protocols(
+    conn: &mut SqliteConnection,
+    endpoints: String,
+) -> Result<HashMap<String, Protocol>, StoreError> {
+    let found: Vec<(String, String)> = sqlx::query_as(
+        "SELECT endpoint, protocol FROM devices WHERE removed = 0 AND endpoint IN (SELECT j.value FROM json_each(?) j)",
+    )
+    .bind(endpoints)
+    .fetch_all(conn)
+    .await
+    .doing(DOING)?;
+    let found = found.into_iter();
+    found
+        .map(|(endpoint, name)| Ok((endpoint, credentials::protocol(&name)?)))
+        .collect()
+}
+
 impl<'d> Adding<'d> {
     async fn read(conn: &mut SqliteConnection, devices: &[NewDevice]) -> Result<Self, StoreError> {
         let products = products(conn, devices).await?;
         let identities = devices.iter().filter_map(|device| device.psk.as_ref());
         let identities = identities.map(|psk| psk.identity.as_str());
         let holders = holders(conn, identities).await?;
+        let tokens =
+            (devices.iter()).filter_map(|device| device.mqtt.as_ref()?.token_hash.as_deref());
+        let token_holders = token_holders(conn, tokens).await?;
+        let given = devices.iter().filter(|device| device.mqtt.is_some());
+        let given: Vec<&str> = given.map(|device| device.endpoint.as_str()).collect();
+        let protocols = if given.is_empty() {
+            HashMap::new()
+        } else {
+            protocols(conn, json_list(given)).await?
+        };
         let described: Vec<&str> = (devices.iter())
             .filter(|device| !device.attributes.is_empty())
             .map(|device| device.endpoint.as_str())
@@ -79,6 +118,8 @@ impl<'d> Adding<'d> {
         }
         Ok(Self {
             products,
+            protocols,
+            token_holders,
             there,
             holders,
             new: Vec::new(),
@@ -90,6 +131,7 @@ impl<'d> Adding<'d> {
     /// What becomes of a device.
     fn judge(&mut self, device: &'d NewDevice) -> AddedDevice {
         let place = self.places.get(device.endpoint.as_str()).copied();
+        let other_protocol = self.other_protocol(device, place);
         let new = place.and_then(|place| self.new.get_mut(place));
         let product = match &new {
             Some(new) => Some(&new.device.product),
@@ -97,6 +139,9 @@ impl<'d> Adding<'d> {
         };
         if let Some(other) = product.filter(|product| **product != device.product) {
             return AddedDevice::OtherProduct(other.clone());
+        }
+        if let Some(other) = other_protocol {
+            return AddedDevice::OtherProtocol(other);
         }
         let is_there = product.is_some();
         let there = self.there.get_mut(&device.endpoint);
@@ -120,6 +165,9 @@ impl<'d> Adding<'d> {
                 };
             }
         }
+        if let Some(holder) = taken(&mut self.token_holders, device) {
+            return AddedDevice::TokenTaken(holder);
+        }
         if !is_there {
             self.places.insert(&device.endpoint, self.new.len());
             self.new.push(New { device, attributes });
@@ -136,14 +184,26 @@ impl<'d> Adding<'d> {
                 (None, None) => {}
             }
         }
-        match &device.psk {
-            Some(_) => {
-                self.keyed.push(device);
-                AddedDevice::KeySet
-            }
-            None if changed.any() => AddedDevice::Updated,
-            None => AddedDevice::Unchanged,
+        if device.psk.is_some() || device.mqtt.is_some() {
+            self.keyed.push(device);
+            AddedDevice::KeySet
+        } else if changed.any() {
+            AddedDevice::Updated
+        } else {
+            AddedDevice::Unchanged
         }
+    }
+
+    /// What a device speaks that is there, where it is to be added as one that speaks another.
+    fn other_protocol(&self, device: &NewDevice, place: Option<usize>) -> Option<Protocol> {
+        let given = device.mqtt.as_ref()?.protocol;
+        let before = match place.and_then(|place| self.new.get(place)) {
+            Some(New { device, .. }) => {
+                (device.mqtt.as_ref()).map_or(Protocol::Lwm2m, |it| it.protocol)
+            }
+            None => *self.protocols.get(&device.endpoint)?,
+        };
+        (before != given).then_some(before)
     }
 
     async fn write(

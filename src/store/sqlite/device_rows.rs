@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Sqlite};
 
 use super::{
     attributes::{AttributesRow, attributes},
-    evidence,
+    credentials, evidence,
     packed::{self, Flag, packed},
     rhythm, rows,
 };
@@ -28,7 +28,7 @@ macro_rules! device {
         "json_array(d.endpoint, d.product, d.secure, d.last_heard_at, d.coverage_at, d.coverage_cell, d.coverage_rsrp_dbm, \
          d.coverage_sinr_db, d.version, d.reg_location, d.reg_peer, d.reg_secured, \
          d.reg_lifetime_s, d.reg_expires_at, d.reg_registered_at, d.reg_queue_mode, d.reg_lwm2m_version, d.reg_binding, \
-          d.reg_objects, d.reg_root_path, d.evidence, d.reg_message_id, d.wake_ups, d.appointment)"
+          d.reg_objects, d.reg_root_path, d.evidence, d.reg_message_id, d.wake_ups, d.appointment, d.protocol)"
     };
 }
 
@@ -42,7 +42,7 @@ macro_rules! details {
                  (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1), \
                  d.coverage_source, ",
             attributes!(),
-            ", (SELECT e.reason FROM exclusions e WHERE e.endpoint = d.endpoint), d.revision) AS line \
+            ", (SELECT e.reason FROM exclusions e WHERE e.endpoint = d.endpoint), d.revision, d.mqtt_credential) AS line \
              FROM devices d WHERE d.removed = 0"
         )
     };
@@ -112,6 +112,7 @@ pub(super) struct DetailRow<'r> {
     attributes: AttributesRow,
     excluded: Option<String>,
     revision: i64,
+    mqtt_credential: Option<&'r str>,
 }
 
 impl DetailRow<'_> {
@@ -119,6 +120,9 @@ impl DetailRow<'_> {
         Ok(DeviceDetail {
             device: self.device.record()?,
             psk_identity: self.psk_identity,
+            mqtt_credential: (self.mqtt_credential)
+                .map(credentials::mqtt_credential)
+                .transpose()?,
             created_at: self.created_at,
             upgrade: self.upgrade,
             coverage_source: self.coverage_source.map(coverage_source).transpose()?,
@@ -155,6 +159,7 @@ pub(super) struct DeviceRow<'r> {
     message_id: Option<u16>,
     wake_ups: Option<String>,
     appointment: Option<String>,
+    protocol: &'r str,
 }
 
 impl DeviceRow<'_> {
@@ -169,6 +174,7 @@ impl DeviceRow<'_> {
             registration: self.registration()?,
             endpoint: self.endpoint,
             product: self.product,
+            protocol: credentials::protocol(self.protocol)?,
             secure: self.secure.0,
             last_heard_at: self.last_heard_at,
             version: self.version,

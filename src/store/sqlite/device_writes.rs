@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Attributes, Failure, Happened, Outcome, TaskId},
+    ledger::{Attributes, Failure, Happened, Outcome, Protocol, TaskId},
     store::{NewDevice, StoreError, UpgradeState},
 };
 
@@ -78,7 +78,8 @@ pub(super) async fn insert_chunk(
     now: UtcMillis,
 ) -> Result<(), sqlx::Error> {
     let mut query = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO devices (endpoint, product, revision, created_at, secure, psk_identity, psk_sealed",
+        "INSERT INTO devices (endpoint, product, revision, created_at, secure, psk_identity, psk_sealed, \
+             protocol, mqtt_credential, mqtt_token_hash, mqtt_sealed",
     );
     // most often no device has any
     let described = (devices.iter()).any(|new| new.attributes != Attributes::default());
@@ -95,7 +96,15 @@ pub(super) async fn insert_chunk(
             .push_bind(now.0)
             .push_bind(device.psk.is_some())
             .push_bind(device.psk.as_ref().map(|psk| &psk.identity))
-            .push_bind(device.psk.as_ref().map(|psk| &psk.sealed));
+            .push_bind(device.psk.as_ref().map(|psk| &psk.sealed))
+            .push_bind(
+                (device.mqtt.as_ref())
+                    .map_or(Protocol::Lwm2m, |it| it.protocol)
+                    .name(),
+            )
+            .push_bind(device.mqtt.as_ref().map(|it| it.credential.name()))
+            .push_bind(device.mqtt.as_ref().and_then(|it| it.token_hash.as_ref()))
+            .push_bind(device.mqtt.as_ref().and_then(|it| it.sealed.as_ref()));
         if described {
             row.push_bind(&attributes.model)
                 .push_bind(&attributes.hardware)
@@ -110,7 +119,8 @@ pub(super) async fn insert_chunk(
              reg_peer = NULL, reg_lifetime_s = NULL, reg_expires_at = NULL, reg_registered_at = NULL, \
              reg_queue_mode = NULL, reg_secured = 0, reg_lwm2m_version = NULL, reg_binding = NULL, \
              reg_objects = NULL, reg_root_path = NULL, reg_message_id = NULL, reg_ended_at = NULL, secure = excluded.secure, \
-             psk_identity = excluded.psk_identity, psk_sealed = excluded.psk_sealed, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
+             psk_identity = excluded.psk_identity, psk_sealed = excluded.psk_sealed, protocol = excluded.protocol, \
+             mqtt_credential = excluded.mqtt_credential, mqtt_token_hash = excluded.mqtt_token_hash, mqtt_sealed = excluded.mqtt_sealed, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
              coverage_sinr_db = NULL, coverage_at = NULL, version = NULL, evidence = NULL, coverage_source = NULL, \
              wake_ups = NULL, appointment = NULL, model = excluded.model, hardware = excluded.hardware, \
              site = excluded.site, time_zone = excluded.time_zone",

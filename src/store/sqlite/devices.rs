@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use super::{
     Doing, SqliteStore, adding, attributes,
     bulk::{RowStatement, json_list},
-    credentials::{self, holders, set_psk},
+    credentials::{self, check_mqtt, holders, set_mqtt, set_psk},
     device_rows::{self, DetailRow},
     device_writes::end_waiting_upgrades,
     narrowing,
@@ -23,7 +23,8 @@ use crate::{
     filter::Filter,
     store::{
         AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, Excluded,
-        Exclusion, Inventory, NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
+        Exclusion, Inventory, NewDevice, Page, StoreError, StoredMqtt, StoredPsk,
+        UpdateDeviceError,
     },
 };
 
@@ -153,6 +154,9 @@ impl Inventory for SqliteStore {
                 endpoint: holder,
             });
         }
+        if let Some(mqtt) = &update.mqtt {
+            check_mqtt(&mut tx, endpoint, mqtt.as_ref()).await?;
+        }
         let revision = rows::revision(&mut tx).await? + 1;
         let changed = sqlx::query(
             "UPDATE devices SET revision = ?1, product = COALESCE(?2, product), secure = COALESCE(?3, secure), \
@@ -171,6 +175,11 @@ impl Inventory for SqliteStore {
         }
         if let Some(psk) = &update.psk {
             set_psk(&mut tx, endpoint, psk.as_ref())
+                .await
+                .doing(doing)?;
+        }
+        if let Some(mqtt) = &update.mqtt {
+            set_mqtt(&mut tx, endpoint, mqtt.as_ref())
                 .await
                 .doing(doing)?;
         }
@@ -204,6 +213,28 @@ impl Inventory for SqliteStore {
         keys.into_iter().flatten().collect()
     }
 
+    async fn restore_mqtt(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, StoredMqtt)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT endpoint, protocol, mqtt_credential, mqtt_token_hash, mqtt_sealed FROM devices \
+             WHERE endpoint > ? AND mqtt_credential IS NOT NULL ORDER BY endpoint LIMIT ?",
+        )
+        .bind(after.unwrap_or_default())
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .doing("reading how devices show who they are")?;
+        let found = rows.iter().map(|row| {
+            let (_, mqtt) = credentials::stored_mqtt(row)?;
+            Ok(mqtt.map(|mqtt| row.value("endpoint").map(|endpoint| (endpoint, mqtt))))
+        });
+        let found: Vec<_> = found.collect::<Result<_, StoreError>>()?;
+        found.into_iter().flatten().collect()
+    }
+
     async fn remove_device(
         &self,
         endpoint: &str,
@@ -216,7 +247,8 @@ impl Inventory for SqliteStore {
         tx.watch(Table::Devices, endpoint).await.doing(doing)?;
         let revision = rows::revision(&mut tx).await? + 1;
         let removed = sqlx::query(
-            "UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, revision = ? \
+            "UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, mqtt_credential = NULL, \
+             mqtt_token_hash = NULL, mqtt_sealed = NULL, revision = ? \
              WHERE endpoint = ? AND removed = 0",
         )
         .bind(revision)
@@ -246,7 +278,8 @@ impl Inventory for SqliteStore {
     ) -> Result<Vec<DeviceChange>, StoreError> {
         // Devices that registered by themselves have revision 0.
         sqlx::query(
-            "SELECT revision, endpoint, product, removed, secure, psk_identity, psk_sealed FROM devices \
+            "SELECT revision, endpoint, product, removed, secure, psk_identity, psk_sealed, protocol, mqtt_credential, \
+                 mqtt_token_hash, mqtt_sealed FROM devices \
              WHERE revision > ? ORDER BY revision LIMIT ?",
         )
         .bind(revision.max(0))
@@ -256,7 +289,10 @@ impl Inventory for SqliteStore {
         .doing("reading changed devices")?
         .iter()
         .map(|row| {
+            let (protocol, mqtt) = credentials::stored_mqtt(row)?;
             Ok(DeviceChange {
+                protocol,
+                mqtt,
                 revision: row.int("revision")?,
                 endpoint: row.value("endpoint")?,
                 product: row.value("product")?,
@@ -297,7 +333,8 @@ impl Inventory for SqliteStore {
         const REMOVE: RowStatement = RowStatement {
             head: "WITH v (id, revision) AS (VALUES ",
             row: "(?, ?)",
-            tail: ") UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, revision = v.revision \
+            tail: ") UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, mqtt_credential = NULL, \
+                   mqtt_token_hash = NULL, mqtt_sealed = NULL, revision = v.revision \
                    FROM v WHERE devices.id = v.id",
         };
         let doing = "removing devices that came by themselves";
@@ -386,7 +423,9 @@ fn counted(answer: &AddedDevice) -> &'static str {
         AddedDevice::Updated => "updated",
         AddedDevice::KeySet => "keys_set",
         AddedDevice::IdentityTaken { .. }
+        | AddedDevice::TokenTaken(_)
         | AddedDevice::OtherProduct(_)
+        | AddedDevice::OtherProtocol(_)
         | AddedDevice::Attributes(_) => "refused",
     }
 }

@@ -156,6 +156,7 @@ fn text_column(field: &TextField) -> &'static str {
         TextField::Binding => {
             "IIF(d.registered, COALESCE(d.reg_binding, 'U') || IIF(d.reg_queue_mode, 'Q', ''), NULL)"
         }
+        TextField::Protocol => "d.protocol",
         // a row of its own
         TextField::Tag(_) => "g.value",
     }

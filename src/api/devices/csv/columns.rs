@@ -119,6 +119,7 @@ impl Columns {
             endpoint: String::new(),
             product: default_product(),
             psk: None,
+            mqtt: None,
             attributes: AttributesChange::default(),
         };
         let (mut identity, mut key) = (None, None);

@@ -22,6 +22,7 @@ async fn with_names() -> (SqliteStore, TempDir) {
         endpoint: name.to_owned(),
         product: name.to_owned(),
         psk: None,
+        mqtt: None,
     });
     let added = store.add_devices(&devices, UtcMillis(0)).await.unwrap();
     assert_eq!(added, [const { AddedDevice::Added }; 6]);

@@ -22,6 +22,7 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
             endpoint: format!("d{number:06}"),
             product: "p".to_owned(),
             psk: None,
+            mqtt: None,
         })
         .collect();
     store.add_devices(&devices, T0).await.unwrap();
@@ -234,6 +235,7 @@ async fn devices_join_part_by_part_and_after_a_restart_none_twice() {
             endpoint: format!("e{number:06}"),
             product: "p".to_owned(),
             psk: None,
+            mqtt: None,
         })
         .collect();
     store.add_devices(&later, T0).await.unwrap();

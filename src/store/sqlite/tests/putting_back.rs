@@ -34,6 +34,7 @@ async fn what_devices_had_done_no_longer_outranks_them_and_no_number_is_given_tw
     let device = |endpoint: &str| NewDevice {
         attributes: AttributesChange::default(),
         psk: None,
+        mqtt: None,
         endpoint: endpoint.to_owned(),
         product: "default".to_owned(),
     };

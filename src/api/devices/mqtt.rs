@@ -1,0 +1,209 @@
+//! How devices that speak MQTT show who they are: given to the server, and never given back.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use utoipa::ToSchema;
+
+use crate::{
+    api::ApiState,
+    ledger::Protocol,
+    runtime::SealedMqtt,
+    store::{MqttCredential, StoredMqtt},
+};
+
+/// Bytes of a secret, a token, or a password.
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 8..=128;
+
+/// Which kind of device it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::api) enum MqttStyle {
+    /// As of Huawei IoTDA: by a `secret`, or a certificate.
+    Iotda,
+    /// As of ThingsPanel: by a `token`, or a certificate.
+    ThingsPanel,
+}
+
+/// That a device speaks MQTT, and how it shows who it is: one of `secret`, `token` and `certificate`.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct MqttBody {
+    /// Which kind of device it is.
+    style: MqttStyle,
+    /// Of `iotda`: its secret, 8 to 128 printable ASCII characters. Its password is the HMAC-SHA256 of it under the hour stamp in
+    /// its client ID.
+    #[schema(min_length = 8, max_length = 128, pattern = "^[!-~]{8,128}$")]
+    secret: Option<String>,
+    /// Of `thingspanel`: its access token, which is its user name, 8 to 128 characters without `/`, `+` and `#`. No two devices
+    /// have the same.
+    #[schema(min_length = 8, max_length = 128, pattern = "^[!-~]{8,128}$")]
+    token: Option<String>,
+    /// Its password beside the token, where it has one.
+    #[schema(min_length = 8, max_length = 128, pattern = "^[!-~]{8,128}$")]
+    password: Option<String>,
+    /// `true`: it shows a certificate of `mqtt.client_ca_file`, of which the common name or an alternative name is its endpoint
+    /// name.
+    certificate: Option<bool>,
+}
+
+/// An error does not tell what was found instead: it may be a secret.
+impl<'de> Deserialize<'de> for MqttBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Given {
+            style: MqttStyle,
+            secret: Option<String>,
+            token: Option<String>,
+            password: Option<String>,
+            certificate: Option<bool>,
+        }
+        let given = Given::deserialize(deserializer).map_err(|_| {
+            D::Error::custom(
+                "not an object of style, iotda or thingspanel, and one of secret, token with or without password, and \
+                 certificate, which is true",
+            )
+        })?;
+        Ok(Self {
+            style: given.style,
+            secret: given.secret,
+            token: given.token,
+            password: given.password,
+            certificate: given.certificate,
+        })
+    }
+}
+
+/// Never shows a secret.
+impl fmt::Debug for MqttBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MqttBody")
+            .field("style", &self.style)
+            .finish_non_exhaustive()
+    }
+}
+
+/// That a device speaks MQTT, and what it shows. The secret itself is never shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct MqttShownBody {
+    /// Which kind of device it is.
+    style: MqttStyle,
+    /// `secret`, `token` or `certificate`.
+    #[schema(pattern = "^(secret|token|certificate)$")]
+    credential: &'static str,
+}
+
+impl MqttShownBody {
+    pub(super) fn of(protocol: Protocol, credential: Option<MqttCredential>) -> Option<Self> {
+        let style = match protocol {
+            Protocol::Lwm2m => return None,
+            Protocol::Iotda => MqttStyle::Iotda,
+            Protocol::ThingsPanel => MqttStyle::ThingsPanel,
+        };
+        Some(Self {
+            style,
+            credential: credential?.name(),
+        })
+    }
+}
+
+impl MqttBody {
+    /// Whether it has something that is stored encrypted.
+    pub(super) const fn has_secret(&self) -> bool {
+        self.secret.is_some() || self.token.is_some()
+    }
+
+    /// Checks it and seals what is secret, for the device named `endpoint`.
+    pub(super) fn seal(&self, state: &ApiState, endpoint: &str) -> Result<StoredMqtt, String> {
+        if endpoint.contains('+') {
+            return Err(
+                "a device that speaks MQTT has its name in topics, where + is a wildcard; give it another name"
+                    .to_owned(),
+            );
+        }
+        let protocol = match self.style {
+            MqttStyle::Iotda => Protocol::Iotda,
+            MqttStyle::ThingsPanel => Protocol::ThingsPanel,
+        };
+        for (what, given) in [
+            ("a secret", &self.secret),
+            ("a token", &self.token),
+            ("a password", &self.password),
+        ] {
+            check_secret(what, given.as_deref())?;
+        }
+        let certificate = self.certificate == Some(true);
+        let (credential, plain) = match (self.style, &self.secret, &self.token, certificate) {
+            (MqttStyle::Iotda, Some(secret), None, false) if self.password.is_none() => {
+                let secret = SealedMqtt::Secret(secret.clone());
+                (MqttCredential::Secret, Some(secret))
+            }
+            (MqttStyle::ThingsPanel, None, Some(token), false) => {
+                if token.contains(['/', '+', '#']) {
+                    return Err("a token stands in topics, and has no /, + and #".to_owned());
+                }
+                let token = SealedMqtt::Token {
+                    token: token.clone(),
+                    password: self.password.clone(),
+                };
+                (MqttCredential::Token, Some(token))
+            }
+            (_, None, None, true) if self.password.is_none() => (MqttCredential::Certificate, None),
+            _ => {
+                return Err(
+                    "give one of secret (iotda), token with or without password (thingspanel), and certificate: true"
+                        .to_owned(),
+                );
+            }
+        };
+        let mut stored = StoredMqtt {
+            protocol,
+            credential,
+            token_hash: None,
+            sealed: None,
+        };
+        if let Some(plain) = plain {
+            let vault = state.vault.as_ref().ok_or(super::psk::NO_VAULT)?;
+            let json = serde_json::to_vec(&plain).map_err(|error| error.to_string())?;
+            let sealed = vault.seal(&StoredMqtt::purpose(endpoint), &json);
+            stored.sealed = Some(sealed.map_err(|error| error.to_string())?);
+            if let SealedMqtt::Token { token, .. } = &plain {
+                stored.token_hash = Some(vault.mark("mqtt token", token.as_bytes()).to_vec());
+            }
+        }
+        Ok(stored)
+    }
+}
+
+fn check_secret(what: &str, given: Option<&str>) -> Result<(), String> {
+    let fits = given.is_none_or(|given| {
+        SECRET_BYTES.contains(&given.len()) && given.bytes().all(|byte| byte.is_ascii_graphic())
+    });
+    if fits {
+        Ok(())
+    } else {
+        let (least, most) = SECRET_BYTES.into_inner();
+        Err(format!(
+            "{what} has {least} to {most} printable ASCII characters without spaces"
+        ))
+    }
+}
+
+/// What becomes of how a device shows who it is.
+#[derive(Debug, Default)]
+pub(super) enum MqttUpdate {
+    /// It was not given.
+    #[default]
+    Keep,
+    /// It was `null`: the device speaks LwM2M.
+    Remove,
+    Set(Box<MqttBody>),
+}
+
+impl<'de> Deserialize<'de> for MqttUpdate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let given = Option::deserialize(deserializer)?;
+        Ok(given.map_or(Self::Remove, |given| Self::Set(Box::new(given))))
+    }
+}

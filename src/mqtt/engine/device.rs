@@ -1,0 +1,147 @@
+use std::time::Duration;
+
+use crate::{
+    clock::{Instant, Now, UtcMillis},
+    engine::Seq,
+    grants::Token,
+    ledger::{DeviceId, DeviceRecord, Evidence, Protocol, UpgradeId},
+    package::Version,
+    session::{self, Exchange},
+    upgrade::{Claim, Credence, EvidenceList},
+};
+
+/// A device that speaks MQTT.
+#[derive(Debug)]
+pub(super) struct Device {
+    /// Its name: the device ID of IoTDA, the device number of `ThingsPanel`.
+    pub(super) endpoint: Box<str>,
+    pub(super) product: Box<str>,
+    pub(super) protocol: Protocol,
+    /// When it was heard last since the engine began.
+    pub(super) heard_at: Option<Instant>,
+    /// When it was heard before that, as far as stored.
+    pub(super) stored_heard_at: Option<UtcMillis>,
+    /// The version that it told last.
+    pub(super) version: Option<Version>,
+    /// What it did with versions that it was offered.
+    pub(super) evidence: EvidenceList,
+    /// It is to be asked for its version, and has not told it since.
+    pub(super) asked_what_it_runs: bool,
+    /// It has told its version by itself, in this run (`ThingsPanel`).
+    pub(super) tells_versions: bool,
+    pub(super) session: Option<Box<Session>>,
+    /// What leaves for it waits for this change.
+    pub(super) pending: Seq,
+    pub(super) alarm: Option<Instant>,
+    /// What it is told although it has not subscribed is told then.
+    pub(super) tell_at: Option<Instant>,
+    /// When the budget of what it may have written is whole again, seconds.
+    budget_full_at_s: u64,
+}
+
+/// One attempt to upgrade a device that speaks MQTT.
+pub(super) type Session = session::Session<Talk>;
+
+/// What goes with it.
+#[derive(Debug)]
+pub(super) struct Talk {
+    pub(super) protocol: Protocol,
+    /// Whether it can be counted how much of a package it was served.
+    pub(super) counted: bool,
+    /// With what it fetches the package that it was offered.
+    pub(super) token: Option<Token>,
+    /// It was offered the package, and that has not left: it leaves when the device is there.
+    pub(super) owes_offer: bool,
+    /// Bytes of the package that it was served without a gap.
+    pub(super) served_bytes: u64,
+}
+
+impl Exchange for Talk {
+    fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    fn counts(&self) -> bool {
+        self.counted
+    }
+}
+
+impl Device {
+    pub(super) fn new(endpoint: &str, product: &str, protocol: Protocol) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            product: product.into(),
+            protocol,
+            heard_at: None,
+            stored_heard_at: None,
+            version: None,
+            evidence: EvidenceList::default(),
+            asked_what_it_runs: false,
+            tells_versions: false,
+            session: None,
+            pending: 0,
+            alarm: None,
+            tell_at: None,
+            budget_full_at_s: 0,
+        }
+    }
+
+    pub(super) fn restored(record: &DeviceRecord) -> Self {
+        Self {
+            stored_heard_at: record.last_heard_at,
+            version: record.version,
+            evidence: EvidenceList::restored(record.evidence.clone()),
+            ..Self::new(&record.endpoint, &record.product, record.protocol)
+        }
+    }
+
+    /// Whether the device may have something written: once a second on average, and twenty times at once.
+    pub(super) fn may_write(&mut self, now: Instant) -> bool {
+        const AT_ONCE: u64 = 20;
+        let now_s = now.as_millis() / 1_000;
+        let full_at_s = self.budget_full_at_s.max(now_s);
+        let may = full_at_s - now_s < AT_ONCE;
+        if may {
+            self.budget_full_at_s = full_at_s.saturating_add(1);
+        }
+        may
+    }
+
+    /// What its claim to run `version` is worth, over a connection that was made then: one that was made after what speaks against
+    /// it shows the version, as a restart does.
+    pub(super) fn credence(&self, version: Version, connected_at: Option<UtcMillis>) -> Credence {
+        let newer = |evidence: &Evidence| connected_at.is_some_and(|at| at > evidence.at);
+        if self.evidence.of(version).is_some_and(newer) {
+            return Credence::Sound;
+        }
+        self.evidence.credence(version, Claim::Answer)
+    }
+
+    pub(super) fn has_upgrade(&self, upgrade: UpgradeId) -> bool {
+        (self.session.as_ref()).is_some_and(|session| session.order.upgrade == upgrade)
+    }
+
+    /// When it has something to do.
+    pub(super) fn next_due(&self, now: Now) -> Option<Instant> {
+        let session = self.session.as_ref();
+        let deadline = session.and_then(|session| session.next_deadline());
+        let back = session.and_then(|session| session.back_at());
+        let look = session.and_then(|session| session.look_at);
+        let due = [
+            deadline.map(|(_, at)| at),
+            // an instant after it, where the clocks are rounded
+            back.map(|at| now.instant_at(at) + Duration::from_millis(1)),
+            look,
+            self.tell_at,
+        ];
+        due.into_iter().flatten().min()
+    }
+}
+
+/// What a message to a device is called: of its upgrade, and of this message.
+pub(super) fn message_id(upgrade: Option<UpgradeId>, device: DeviceId, number: u64) -> String {
+    match upgrade {
+        Some(upgrade) => format!("{}-{number}", upgrade.0),
+        None => format!("{device}-{number}"),
+    }
+}

@@ -1,0 +1,202 @@
+//! Drives the session of a device: what happens goes in; publications, changes and grants come out.
+
+use super::{
+    Effect, Engine,
+    device::{Device, Session},
+};
+use crate::{
+    engine::Report,
+    ledger::{Change, Deadline, DeviceId, Outcome, Protocol, Repeated, Stage},
+    package::Version,
+    session::{self, Contact, Step, StepDone},
+    upgrade::{Input, Negotiation, Sign},
+};
+
+impl Engine {
+    pub(super) fn session(&self, id: DeviceId) -> Option<&Session> {
+        self.devices.get(&id)?.session.as_deref()
+    }
+
+    pub(super) fn session_mut(&mut self, id: DeviceId) -> Option<&mut Session> {
+        self.devices.get_mut(&id)?.session.as_deref_mut()
+    }
+
+    /// The stage of the device's upgrade.
+    pub(super) fn stage(&self, id: DeviceId) -> Option<Stage> {
+        self.session(id)?.negotiation().stage()
+    }
+
+    /// Lets something happen to the device's upgrade, if it has one.
+    pub(super) fn fire(&mut self, id: DeviceId, event: Input) {
+        let (now, config) = (self.now, self.config.clone());
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        let known = device.version;
+        let Some(session) = device.session.as_mut() else {
+            return;
+        };
+        let Step {
+            before,
+            actions,
+            line,
+            news,
+            done,
+        } = session.on(now, event, known, &config);
+        let after = session.negotiation().clone();
+        if let Negotiation::Ended(outcome) = after {
+            return self.end(id, &before, outcome);
+        }
+        // one that connects again and again is told of once in a stage
+        let again = event == Input::Connected
+            && !news
+            && !session.correspondence.count(Repeated::Connection);
+        let changes = session.record(news, line.filter(|_| !again), now.utc);
+        if let Some(StepDone { version, .. }) = done {
+            // what it was offered for the step is void
+            let token = session.exchange.token.take();
+            session.exchange.served_bytes = 0;
+            self.silence(id, token);
+            self.runs_target(id, version);
+        }
+        for change in changes {
+            self.persist(id, change);
+        }
+        self.leave_lane(id, &before, &after);
+        for action in actions {
+            self.act(id, action);
+        }
+    }
+
+    /// Records how the device's attempt ended, and forgets it.
+    fn end(&mut self, id: DeviceId, before: &Negotiation, outcome: Outcome) {
+        let (now, config) = (self.now, self.config.clone());
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        let contact = contact(device, now);
+        let Some(mut session) = device.session.take() else {
+            return;
+        };
+        device.tell_at = None;
+        let facts = session.facts(before, &outcome, contact, &config);
+        for change in session.take_repeated(now.utc) {
+            self.persist_lazily(change);
+        }
+        if let Some(change) = session.take_served() {
+            self.persist_lazily(change);
+        }
+        if outcome.is_success() {
+            self.runs_target(id, session.package.version);
+        }
+        self.holders.remove(&session.order.upgrade);
+        let change = session::ended(&session.order, outcome.clone(), facts, now.utc);
+        let counter = match &outcome {
+            Outcome::Succeeded(_) => &mut self.counters.upgrades_succeeded,
+            Outcome::Failed(_) => &mut self.counters.upgrades_failed,
+            Outcome::Cancelled(_) => &mut self.counters.upgrades_cancelled,
+        };
+        *counter += 1;
+        let retried = matches!(&change, Change::Ended { retry_at, .. } if retry_at.is_some());
+        self.effects.push_back(Effect::Report(Report::UpgradeEnded {
+            endpoint: session.order.endpoint.clone(),
+            upgrade: session.order.upgrade,
+            attempt: session.order.attempt,
+            outcome: outcome.clone(),
+            retried,
+        }));
+        self.persist(id, change);
+        self.leave_lane(id, before, &Negotiation::Ended(outcome));
+        self.silence(id, session.exchange.token);
+    }
+
+    /// The device runs the version that it was to run, as far as can be known.
+    fn runs_target(&mut self, id: DeviceId, version: Version) {
+        self.note_sign(id, version, Sign::Runs);
+        let at = self.now.utc;
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        if device.version != Some(version) {
+            device.version = Some(version);
+            let endpoint = device.endpoint.to_string();
+            self.persist(
+                id,
+                Change::VersionReported {
+                    endpoint,
+                    version,
+                    at,
+                },
+            );
+        }
+    }
+
+    /// Takes note of what the device did with a version, durably where that is news.
+    pub(super) fn note_sign(&mut self, id: DeviceId, version: Version, sign: Sign) {
+        let now = self.now;
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        if !device.evidence.note(version, sign, now.utc) {
+            return;
+        }
+        if !device.may_write(now.instant) {
+            self.counters.requests_ignored += 1;
+            return;
+        }
+        let change = Change::Evidence {
+            endpoint: device.endpoint.to_string(),
+            evidence: device.evidence.as_slice().to_vec(),
+            at: now.utc,
+        };
+        self.persist(id, change);
+    }
+
+    /// Does what is due for a device.
+    pub(super) fn device_timeout(&mut self, id: DeviceId) {
+        let now = self.now;
+        while let Some((deadline, at)) = self.session(id).and_then(Session::next_deadline) {
+            if at > now.instant {
+                break;
+            }
+            match self.told_before(id, deadline) {
+                Some(version) => self.tells(id, version),
+                None => self.fire(id, Input::Reached(deadline)),
+            }
+        }
+        if self.session(id).is_some_and(|it| it.is_over_time(now.utc)) {
+            self.fire(id, Input::WindowEnded);
+        }
+        let look = self.session_mut(id).map(|session| &mut session.look_at);
+        let looks = look.is_some_and(|at| at.take_if(|at| *at <= now.instant).is_some());
+        if looks && self.is_connected(id) && self.stage(id) == Some(Stage::WaitingForDevice) {
+            self.fire(id, Input::Heard);
+        }
+        let device = self.devices.get_mut(&id);
+        let tell = device.and_then(|it| it.tell_at.take_if(|at| *at <= now.instant));
+        if tell.is_some() {
+            self.say_what_is_owed(id);
+        }
+        self.set_alarm(id);
+    }
+
+    /// What a device that tells its version at start-up alone has told before, once it has had the time to tell it anew.
+    fn told_before(&self, id: DeviceId, deadline: Deadline) -> Option<Version> {
+        let device = self.devices.get(&id)?;
+        let waits = deadline == Deadline::RepeatQuestion
+            && device.protocol == Protocol::ThingsPanel
+            && self.stage(id) == Some(Stage::QueryingVersion);
+        device.version.filter(|_| waits)
+    }
+}
+
+fn contact(device: &Device, now: crate::clock::Now) -> Contact {
+    let heard_at = device
+        .heard_at
+        .map(|at| now.utc.before(now.instant.since(at)));
+    Contact {
+        heard_at: heard_at.or(device.stored_heard_at),
+        as_stored: heard_at.is_none(),
+        objects: Vec::new(),
+    }
+}

@@ -1,0 +1,286 @@
+//! The operator's side: devices come and go, upgrades begin and are stopped. And the state of before a restart comes back.
+
+use std::sync::Arc;
+
+use super::{
+    Effect, Engine, Out,
+    device::{Device, Session, Talk},
+};
+use crate::{
+    clock::{Instant, Now},
+    engine::Command,
+    ledger::{
+        ActiveUpgrade, Cancellation, Change, DeviceId, DeviceRecord, Failure, Lane, Learnt,
+        Outcome, Protocol, Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder,
+    },
+    session::{self, GateAsk, GateOrder, GateRequest, Offers},
+    upgrade::{Input, Negotiation},
+};
+
+impl Engine {
+    /// Takes a command from the operator's side.
+    pub fn handle_command(&mut self, now: Now, command: Command) {
+        self.now = now;
+        match command {
+            Command::Restore(devices) => {
+                for device in devices {
+                    self.restore_device(now, &device);
+                }
+            }
+            Command::AddDevice {
+                endpoint,
+                product,
+                protocol,
+                ..
+            } => self.add_device(&endpoint, &product, protocol),
+            Command::RemoveDevice { endpoint } => self.remove_device(&endpoint),
+            Command::Start { order, offers } => self.start(order, offers),
+            Command::Fail { order, failure } => self.refuse_order(&order, failure),
+            Command::Stop {
+                endpoint,
+                upgrade,
+                reason,
+            } => {
+                let id = self.ids.of(&endpoint);
+                let device = self.devices.get(&id).filter(|it| it.has_upgrade(upgrade));
+                let stage = device.and_then(|it| it.session.as_ref()?.negotiation().stage());
+                let goes_on =
+                    reason == StopReason::TaskWindsDown && stage.is_some_and(Stage::is_transfer);
+                if device.is_some() && !goes_on {
+                    self.fire(id, Input::Stopped(reason));
+                    self.set_alarm(id);
+                }
+            }
+            Command::TakeBack {
+                endpoint,
+                upgrade,
+                back,
+            } => self.take_back_at(&endpoint, upgrade, back),
+            Command::AskVersion { endpoint } => {
+                let id = self.ids.of(&endpoint);
+                if let Some(device) = self.devices.get_mut(&id) {
+                    device.asked_what_it_runs = true;
+                    self.ask_what_it_runs(id);
+                }
+            }
+            Command::Abandon { upgrade } => self.abandon(upgrade),
+            Command::Gate { device, order } => self.obey_gate(device, order),
+            Command::Restored | Command::StoreAvailable(_) => {}
+        }
+    }
+
+    fn add_device(&mut self, endpoint: &str, product: &str, protocol: Protocol) {
+        let id = self.ids.of(endpoint);
+        match self.devices.get_mut(&id) {
+            Some(device) => {
+                device.product = product.into();
+                device.protocol = protocol;
+            }
+            None => {
+                self.devices
+                    .insert(id, Device::new(endpoint, product, protocol));
+                self.meet(id);
+            }
+        }
+    }
+
+    fn remove_device(&mut self, endpoint: &str) {
+        let id = self.ids.of(endpoint);
+        if !self.devices.contains_key(&id) {
+            return;
+        }
+        self.fire(id, Input::Stopped(StopReason::DeviceRemoved));
+        if let Some(alarm) = self.devices.remove(&id).and_then(|device| device.alarm) {
+            self.alarms.remove(&(alarm, id));
+        }
+        self.effects.push_back(Effect::Left(id));
+    }
+
+    /// The upgrade is taken back then from now on, or never: at once, where that time has come.
+    fn take_back_at(&mut self, endpoint: &str, upgrade: UpgradeId, back: Option<TakeBack>) {
+        let id = self.ids.of(endpoint);
+        let device = self.devices.get_mut(&id);
+        let device = device.filter(|device| device.has_upgrade(upgrade));
+        if let Some(session) = device.and_then(|device| device.session.as_mut()) {
+            session.order.back = back;
+            self.device_timeout(id);
+        }
+    }
+
+    fn start(&mut self, order: UpgradeOrder, offers: Arc<Offers>) {
+        let id = self.ids.of(&order.endpoint);
+        let Some(device) = self.devices.get(&id) else {
+            return self.refuse_order(&order, Failure::DeviceRemoved);
+        };
+        if device.session.is_some() {
+            return; // the order is on its way already; it is given again when there is more to do
+        }
+        if order.back.is_some_and(|back| back.at <= self.now.utc) {
+            return; // its window has ended meanwhile; it is given again in the next one
+        }
+        let Some(links) = &self.links else {
+            return self.refuse_order(&order, Failure::NotServed);
+        };
+        let talk = Talk {
+            protocol: device.protocol,
+            counted: links.counted,
+            token: None,
+            owes_offer: false,
+            served_bytes: 0,
+        };
+        let (refused, runs) = (order.clone(), device.version);
+        let begun = Session::begin(self.now, order, offers, runs, &self.config, talk);
+        let Some((session, change)) = begun else {
+            return self.refuse_order(&refused, Failure::PackageUnavailable);
+        };
+        self.holders.insert(session.order.upgrade, id);
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.session = Some(Box::new(session));
+        }
+        self.persist(id, change);
+        self.plan_look(id);
+        self.set_alarm(id);
+    }
+
+    /// Chooses when a device that is connected is asked: not all in the same second.
+    fn plan_look(&mut self, id: DeviceId) {
+        if !self.is_connected(id) {
+            return; // it is waited for
+        }
+        let spacing = 1_000_000 / u64::from(self.config.admission.per_second.max(1));
+        let at = self.next_look_us.max(self.now.instant.as_millis() * 1_000);
+        self.next_look_us = at + spacing;
+        let device = self.devices.get_mut(&id);
+        if let Some(session) = device.and_then(|device| device.session.as_mut()) {
+            session.look_at = Some(Instant::from_millis(at.div_ceil(1_000)));
+        }
+    }
+
+    /// Records that an attempt cannot begin.
+    fn refuse_order(&mut self, order: &UpgradeOrder, failure: Failure) {
+        self.counters.upgrades_failed += 1;
+        let outcome = Outcome::Failed(failure);
+        let facts = outcome.facts();
+        self.persist_lazily(session::ended(order, outcome, facts, self.now.utc));
+    }
+
+    fn abandon(&mut self, upgrade: UpgradeId) {
+        let Some(id) = self.holders.remove(&upgrade) else {
+            return;
+        };
+        let device = self.devices.get_mut(&id);
+        let Some(session) = device.and_then(|device| device.session.take()) else {
+            return;
+        };
+        let ended = Negotiation::Ended(Outcome::Cancelled(Cancellation::TaskStopped));
+        self.leave_lane(id, session.negotiation(), &ended);
+        self.silence(id, session.exchange.token);
+        // What was emitted before may have had the upgrade run in the store, if somebody had it tried again meanwhile.
+        let attempt = session.order.attempt;
+        let at = self.now.utc;
+        self.persist_lazily(Change::LetGo {
+            upgrade,
+            attempt,
+            at,
+        });
+        self.set_alarm(id);
+    }
+
+    /// Nothing of an offer goes on: what it is fetched with is void, and the connection needs no holding.
+    pub(super) fn silence(&mut self, id: DeviceId, token: Option<crate::grants::Token>) {
+        if let Some(token) = token {
+            self.let_out(id, Out::Revoke(token));
+            self.let_out(
+                id,
+                Out::Hold {
+                    device: id,
+                    on: false,
+                },
+            );
+        }
+    }
+
+    /// No device of this engine waits for a slot: one that it is given all the same goes back.
+    fn obey_gate(&mut self, device: DeviceId, order: GateOrder) {
+        let (lane, request) = match order {
+            GateOrder::Admit { lane, .. } => (lane, GateRequest::Release),
+            GateOrder::Measure { lane }
+            | GateOrder::Ping { lane }
+            | GateOrder::KeepAwake { lane, .. }
+            | GateOrder::Appoint { lane, .. } => (lane, GateRequest::Withdraw),
+            GateOrder::WriteDown(pace) => {
+                let learnt = Box::new(Learnt::Download(pace));
+                return self.persist_lazily(Change::Learnt(learnt));
+            }
+            GateOrder::Standing(_) => return,
+        };
+        self.tell_gate(device, lane, request);
+    }
+
+    fn tell_gate(&mut self, device: DeviceId, lane: Lane, request: GateRequest) {
+        self.effects.push_back(Effect::Ask(GateAsk {
+            device,
+            lane,
+            request,
+        }));
+    }
+
+    /// Tells the gate what a session leaves that was in a lane.
+    pub(super) fn leave_lane(&mut self, id: DeviceId, before: &Negotiation, after: &Negotiation) {
+        if let Some((cell, request)) = session::leaves(before, after) {
+            self.tell_gate(id, Lane::Cell(cell), request);
+        }
+    }
+
+    /// Gives back a device that the store knows, unless it is there.
+    pub fn restore_device(&mut self, now: Now, record: &DeviceRecord) {
+        self.now = now;
+        let id = self.ids.of(&record.endpoint);
+        if !self.devices.contains_key(&id) {
+            self.devices.insert(id, Device::restored(record));
+            self.meet(id);
+        }
+    }
+
+    /// Gives back an upgrade that had begun: it goes on in its stage, with what is left of its limit. What its device was asked, it
+    /// is asked again when it connects.
+    pub fn restore_upgrade(&mut self, now: Now, upgrade: ActiveUpgrade, offers: Arc<Offers>) {
+        self.now = now;
+        let id = self.ids.of(&upgrade.order.endpoint);
+        let Some(device) = self.devices.get(&id) else {
+            return self.refuse_order(&upgrade.order, Failure::DeviceRemoved);
+        };
+        if device.session.is_some() {
+            return;
+        }
+        let Some(package) = offers.package(upgrade.order.served.package).cloned() else {
+            return self.refuse_order(&upgrade.order, Failure::PackageUnavailable);
+        };
+        let Some(links) = &self.links else {
+            return self.refuse_order(&upgrade.order, Failure::NotServed);
+        };
+        let talk = Talk {
+            protocol: device.protocol,
+            counted: links.counted,
+            token: None,
+            owes_offer: false,
+            served_bytes: upgrade.progress.map_or(0, |progress| progress.done_bytes),
+        };
+        let evidence = device.evidence.of(package.version).copied();
+        let offers = (offers, package);
+        let (session, actions) =
+            Session::resume(now, upgrade, offers, None, evidence, &self.config, talk);
+        let offered = session.negotiation().transfer().is_some();
+        self.holders.insert(session.order.upgrade, id);
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.session = Some(Box::new(session));
+        }
+        if offered {
+            self.grant(id);
+        }
+        for action in actions {
+            self.act(id, action);
+        }
+        self.set_alarm(id);
+    }
+}

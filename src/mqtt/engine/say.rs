@@ -1,0 +1,245 @@
+//! What devices are told: the version query, and the offer of a package with the right to fetch it.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::{
+    super::{
+        endpoint::{Downlink, Qos, Release},
+        iotda::{self, Kind},
+        thingspanel,
+    },
+    Engine, Out,
+    device::message_id,
+};
+use crate::{
+    config::{OtaEvents, OtaKind, ProductConfig},
+    grants::{Grant, Token, Way, safe_file_name},
+    ledger::{DeviceId, Outbound, Protocol, UpgradeId},
+    upgrade::{Action, Sign},
+};
+
+impl Engine {
+    /// Does what the upgrade wants done.
+    pub(super) fn act(&mut self, id: DeviceId, action: Action) {
+        match action {
+            Action::AskVersion => self.say_version_query(id),
+            Action::Offer => {
+                if let Some(session) = self.session_mut(id) {
+                    session.exchange.owes_offer = true;
+                }
+                self.say_what_is_owed(id);
+            }
+            // there is no cell, and the device installs by itself
+            Action::ReadCoverage | Action::ReadCell | Action::Command => {}
+        }
+    }
+
+    /// Asks the device what it runs, where somebody wants to know and no upgrade asks by itself.
+    pub(super) fn ask_what_it_runs(&mut self, id: DeviceId) {
+        let asked = |it: &super::Device| it.asked_what_it_runs && it.session.is_none();
+        if self.devices.get(&id).is_some_and(asked) {
+            self.say_version_query(id);
+        }
+    }
+
+    fn product(&self, id: DeviceId) -> ProductConfig {
+        let device = self.devices.get(&id);
+        let product = device.and_then(|device| self.config.products.get(&*device.product));
+        product.copied().unwrap_or_default()
+    }
+
+    /// What of the device is upgraded.
+    pub(super) fn kind(&self, id: DeviceId) -> Kind {
+        match self.product(id).ota {
+            OtaKind::Firmware => Kind::Firmware,
+            OtaKind::Software => Kind::Software,
+        }
+    }
+
+    /// The part of the device that is upgraded.
+    pub(super) fn module(&self, id: DeviceId) -> String {
+        let module = self.product(id).module;
+        module.map_or_else(|| thingspanel::WHOLE.to_owned(), |it| it.to_string())
+    }
+
+    /// Asks for the version, if the device is connected; it is asked after its next connection otherwise. Devices of `ThingsPanel`
+    /// cannot be asked.
+    pub(super) fn say_version_query(&mut self, id: DeviceId) {
+        if self.protocol(id) != Some(Protocol::Iotda) || !self.is_connected(id) {
+            return;
+        }
+        let upgrade = self.session(id).map(|session| session.order.upgrade);
+        let event_id = self.next_id(id, upgrade);
+        let at = self.now.utc;
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        if let Some(session) = &mut device.session {
+            session.correspondence.left(Outbound::VersionRequest, at);
+        }
+        let to = iotda::Addressed {
+            device: &device.endpoint,
+            at,
+            id: &event_id,
+        };
+        let task = upgrade.map_or_else(String::new, |upgrade| upgrade.0.to_string());
+        let payload = to.version_query(&task).into();
+        self.publish(
+            id,
+            Out::Publish {
+                device: id,
+                downlink: Downlink::Events,
+                payload,
+                qos: Qos::AtLeastOnce,
+            },
+        );
+    }
+
+    fn publish(&mut self, id: DeviceId, out: Out) {
+        self.counters.mqtt_publications += 1;
+        self.let_out(id, out);
+    }
+
+    fn next_id(&mut self, id: DeviceId, upgrade: Option<UpgradeId>) -> String {
+        self.messages += 1;
+        message_id(upgrade, id, self.messages)
+    }
+
+    /// Offers what is to be offered, if the device is there to hear it.
+    pub(super) fn say_what_is_owed(&mut self, id: DeviceId) {
+        let Some(connection) = self.connections.get(&id).copied() else {
+            return;
+        };
+        let Some(device) = self.devices.get(&id) else {
+            return;
+        };
+        // before that, the topic is not known to which it listens
+        let waits = device.protocol == Protocol::ThingsPanel
+            && !connection.subscribed
+            && device.tell_at.is_some();
+        let owes = (device.session.as_ref()).is_some_and(|session| session.exchange.owes_offer);
+        if owes && !waits {
+            self.offer(id, connection.release);
+        }
+    }
+
+    fn offer(&mut self, id: DeviceId, release: Option<Release>) {
+        let Some(session) = self.session(id) else {
+            return;
+        };
+        self.note_sign(id, session.package.version, Sign::Offered);
+        let Some(grant) = self.grant(id) else { return };
+        let Some(url) = self.links.as_ref().map(|links| links.url(&grant)) else {
+            return;
+        };
+        let (kind, module, now) = (self.kind(id), self.module(id), self.now);
+        let event_id = self.next_id(id, Some(grant.upgrade));
+        let number = self.messages;
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        let Some(session) = &mut device.session else {
+            return;
+        };
+        session.exchange.owes_offer = false;
+        session.correspondence.left(Outbound::PackageOffer, now.utc);
+        let version = session.package.version;
+        let (payload, downlink, qos) = match device.protocol {
+            Protocol::Iotda | Protocol::Lwm2m => {
+                let to = iotda::Addressed {
+                    device: &device.endpoint,
+                    at: now.utc,
+                    id: &event_id,
+                };
+                let token = (grant.way == Way::Bearer).then(|| grant.token.as_str());
+                let offer = iotda::Offer {
+                    version: version.as_str(),
+                    url: &url,
+                    token,
+                    size_bytes: grant.size_bytes,
+                    file_name: &grant.file_name,
+                    expires_s: grant.expires_at.since(now.utc).as_secs(),
+                    sha256: &grant.sha256,
+                    task: &grant.upgrade.0.to_string(),
+                };
+                (to.upgrade(kind, &offer), Downlink::Events, Qos::AtLeastOnce)
+            }
+            Protocol::ThingsPanel => {
+                let release = release.unwrap_or(Release::V1);
+                let qos = match release {
+                    Release::V05 => Qos::AtMostOnce,
+                    Release::V1 => Qos::AtLeastOnce,
+                };
+                let push = thingspanel::Push {
+                    id: u32::try_from(number % 1_000_000_000).unwrap_or(0), // below it
+                    version: version.as_str(),
+                    size_bytes: grant.size_bytes,
+                    url: &url,
+                    sha256: &grant.sha256,
+                    module: &module,
+                };
+                (push.to_bytes(release), Downlink::Push, qos)
+            }
+        };
+        self.publish(
+            id,
+            Out::Publish {
+                device: id,
+                downlink,
+                payload: payload.into(),
+                qos,
+            },
+        );
+        // many devices download on the thread that speaks MQTT
+        self.let_out(
+            id,
+            Out::Hold {
+                device: id,
+                on: true,
+            },
+        );
+    }
+
+    /// Lets the device fetch the package of its upgrade. `None` where that cannot be fetched.
+    pub(super) fn grant(&mut self, id: DeviceId) -> Option<Grant> {
+        let way = match (self.protocol(id)?, self.product(id).ota_events) {
+            (Protocol::Iotda, OtaEvents::V1) => Way::Bearer,
+            _ => Way::Path,
+        };
+        let now = self.now;
+        let key = self.token_key;
+        let session = self.session_mut(id)?;
+        let package = session.serves().package;
+        let http = session.package.http.as_ref()?;
+        let (_, until) = session.negotiation().until()?;
+        let (upgrade, attempt) = (session.order.upgrade, session.order.attempt);
+        let token = token(&key, [upgrade.0, i64::from(attempt), package.0])?;
+        let grant = Grant {
+            token: token.clone(),
+            way,
+            device: id,
+            upgrade,
+            package,
+            sha256: http.sha256.clone(),
+            size_bytes: session.package.size_bytes,
+            file_name: safe_file_name(&format!("{}.bin", session.package.version)),
+            expires_at: now.utc_at(until),
+            already_contiguous: session.exchange.served_bytes,
+        };
+        session.exchange.token = Some(token);
+        self.let_out(id, Out::Grant(Box::new(grant.clone())));
+        Some(grant)
+    }
+}
+
+/// A token that nobody else can make, and that stays the same for an attempt and a package.
+fn token(key: &[u8; 32], of: [i64; 3]) -> Option<Token> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?; // takes keys of any length
+    for number in of {
+        mac.update(&number.to_be_bytes());
+    }
+    let text = BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
+    Token::new(&text).ok() // 43 characters of its alphabet
+}

@@ -1,0 +1,248 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ledger::{DeviceId, DeviceIds, Protocol},
+    mqtt::endpoint::{Claim, Credential, Identity, Refusal, Style},
+    store::{MqttCredential, StoredMqtt},
+    vault::Vault,
+};
+
+/// What is sealed of a device's credential.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SealedMqtt {
+    /// A secret.
+    Secret(String),
+    /// A token, and the password beside it.
+    Token {
+        /// The token.
+        token: String,
+        /// The password, where there is one.
+        password: Option<String>,
+    },
+}
+
+/// Who may connect over MQTT, and how each shows who it is.
+pub struct MqttIdentities {
+    vault: Option<Vault>,
+    ids: DeviceIds,
+    table: RwLock<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    by_name: HashMap<Box<str>, Arc<Identity>>,
+    /// By what devices of `ThingsPanel` have as their user names.
+    by_token: HashMap<Box<str>, Arc<Identity>>,
+}
+
+impl MqttIdentities {
+    /// Nobody yet. Without a vault nobody has a secret or a token.
+    pub fn new(vault: Option<Vault>, ids: DeviceIds) -> Self {
+        Self {
+            vault,
+            ids,
+            table: RwLock::default(),
+        }
+    }
+
+    /// The device shows who it is like this from now on, or does not speak MQTT. Returns the devices whose connections are
+    /// to end: its own unless it has what it had, and the one that had its token before.
+    pub fn set(&self, endpoint: &str, mqtt: Option<&StoredMqtt>) -> Vec<DeviceId> {
+        let new = mqtt.and_then(|mqtt| self.identity(endpoint, mqtt));
+        let mut ended = Vec::new();
+        let mut table = self.write();
+        if let Some(old) = table.by_name.remove(endpoint) {
+            if let Some(token) = old.token() {
+                table.by_token.remove(token);
+            }
+            if new.as_ref() != Some(&*old) {
+                ended.push(old.device);
+            }
+        }
+        if let Some(new) = new.map(Arc::new) {
+            if let Some(token) = new.token()
+                && let Some(other) = table.by_token.insert(token.into(), new.clone())
+            {
+                // It is to lose it, and the news of that comes later.
+                table.by_name.remove(&other.name);
+                ended.push(other.device);
+            }
+            table.by_name.insert(new.name.clone(), new);
+        }
+        ended
+    }
+
+    fn identity(&self, endpoint: &str, mqtt: &StoredMqtt) -> Option<Identity> {
+        let style = match mqtt.protocol {
+            Protocol::Iotda => Style::Iotda,
+            Protocol::ThingsPanel => Style::ThingsPanel,
+            Protocol::Lwm2m => return None,
+        };
+        let credential = if mqtt.credential == MqttCredential::Certificate {
+            Credential::Certificate
+        } else {
+            let opened = self.open(endpoint, mqtt);
+            if opened.is_none() {
+                tracing::error!(
+                    endpoint,
+                    "the device's MQTT credential cannot be decrypted with this credential key; set it anew"
+                );
+            }
+            match opened? {
+                SealedMqtt::Secret(secret) => Credential::Secret(secret.into_bytes().into()),
+                SealedMqtt::Token { token, password } => Credential::Token {
+                    token: token.into(),
+                    password: password.map(Into::into),
+                },
+            }
+        };
+        Some(Identity {
+            device: self.ids.of(endpoint),
+            name: endpoint.into(),
+            style,
+            credential,
+        })
+    }
+
+    fn open(&self, endpoint: &str, mqtt: &StoredMqtt) -> Option<SealedMqtt> {
+        let vault = self.vault.as_ref()?;
+        let opened = vault.open(&StoredMqtt::purpose(endpoint), mqtt.sealed.as_deref()?)?;
+        serde_json::from_slice(&opened).ok()
+    }
+
+    /// The device that somebody claims to be: by a token, by its name, or else by the names in a certificate.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn find(&self, claim: &Claim) -> Result<Arc<Identity>, Refusal> {
+        let table = self.read();
+        let found = match claim.user.as_deref().filter(|user| !user.is_empty()) {
+            Some(user) => (table.by_token.get(user)).or_else(|| table.by_name.get(user)),
+            None => (claim.certified.iter()).find_map(|name| table.by_name.get(name)),
+        };
+        found.cloned().ok_or(Refusal::UnknownDevice)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.read().by_name.len()
+    }
+
+    /// Whether there is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        // No change to it can stop half-way.
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(in crate::runtime::mqtt) fn stored(
+        vault: &Vault,
+        endpoint: &str,
+        protocol: Protocol,
+        credential: &SealedMqtt,
+    ) -> StoredMqtt {
+        let plain = serde_json::to_vec(credential).unwrap();
+        let sealed = vault.seal(&StoredMqtt::purpose(endpoint), &plain).unwrap();
+        StoredMqtt {
+            protocol,
+            credential: match credential {
+                SealedMqtt::Secret(_) => MqttCredential::Secret,
+                SealedMqtt::Token { .. } => MqttCredential::Token,
+            },
+            token_hash: None,
+            sealed: Some(sealed),
+        }
+    }
+
+    fn token(vault: &Vault, endpoint: &str, token: &str) -> StoredMqtt {
+        let token = SealedMqtt::Token {
+            token: token.to_owned(),
+            password: None,
+        };
+        stored(vault, endpoint, Protocol::ThingsPanel, &token)
+    }
+
+    fn found(identities: &MqttIdentities, user: &str) -> Option<String> {
+        let claim = Claim {
+            user: Some(user.into()),
+            ..Claim::default()
+        };
+        let found = identities.find(&claim).ok();
+        found.map(|it| it.name.to_string())
+    }
+
+    #[test]
+    fn devices_are_found_by_name_or_token_and_end_with_what_they_show() {
+        let vault = Vault::new([7; 32]);
+        let ids = DeviceIds::new([1; 32]);
+        let identities = MqttIdentities::new(Some(vault.clone()), ids.clone());
+        let secret = |text: &str| {
+            let secret = SealedMqtt::Secret(text.to_owned());
+            stored(&vault, "d0", Protocol::Iotda, &secret)
+        };
+        assert_eq!(identities.set("d0", Some(&secret("one"))), []);
+        assert_eq!(
+            identities.set("d0", Some(&secret("one"))),
+            [],
+            "sealed anew"
+        );
+        assert_eq!(identities.set("d0", Some(&secret("two"))), [ids.of("d0")]);
+        assert_eq!(found(&identities, "d0").as_deref(), Some("d0"));
+        assert_eq!(found(&identities, "d1"), None);
+        assert_eq!(identities.set("d1", Some(&token(&vault, "d1", "t"))), []);
+        assert_eq!(found(&identities, "t").as_deref(), Some("d1"));
+        // a token that moves is the new holder's, whatever is heard first
+        assert_eq!(
+            identities.set("d2", Some(&token(&vault, "d2", "t"))),
+            [ids.of("d1")]
+        );
+        assert_eq!(identities.set("d1", None), []);
+        assert_eq!(found(&identities, "t").as_deref(), Some("d2"));
+        assert_eq!(identities.set("d2", None), [ids.of("d2")]);
+        assert_eq!(found(&identities, "t"), None);
+        assert_eq!(identities.set("d0", None), [ids.of("d0")]);
+        assert!(identities.is_empty());
+    }
+
+    #[test]
+    fn a_certificate_needs_no_vault_and_a_secret_its_own() {
+        let identities = MqttIdentities::new(None, DeviceIds::new([1; 32]));
+        let vault = Vault::new([7; 32]);
+        identities.set("d1", Some(&token(&vault, "d1", "t")));
+        assert_eq!(found(&identities, "t"), None);
+        let certificate = StoredMqtt {
+            protocol: Protocol::Iotda,
+            credential: MqttCredential::Certificate,
+            token_hash: None,
+            sealed: None,
+        };
+        identities.set("d2", Some(&certificate));
+        let claim = Claim {
+            certified: ["someone".into(), "d2".into()].into(),
+            ..Claim::default()
+        };
+        assert_eq!(*identities.find(&claim).unwrap().name, *"d2");
+        // another device's credential cannot be opened for this one
+        let identities = MqttIdentities::new(Some(vault.clone()), DeviceIds::new([1; 32]));
+        identities.set("d3", Some(&token(&vault, "d1", "t")));
+        assert!(identities.is_empty());
+    }
+}

@@ -1,0 +1,71 @@
+use std::{
+    io::{self, Read, Write},
+    sync::Arc,
+};
+
+use mio::net::TcpStream;
+use openssl::{
+    error::ErrorStack,
+    ssl::{ErrorCode, Ssl, SslStream},
+};
+
+/// Begins a TLS connection with the certificate of now.
+pub type TlsBegin = Arc<dyn Fn() -> Result<Ssl, ErrorStack> + Send + Sync>;
+
+/// A connection to read from and write to, which never waits.
+pub(super) enum Socket {
+    Plain(TcpStream),
+    Secured(Box<SslStream<TcpStream>>),
+}
+
+impl Socket {
+    pub(super) fn tcp(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Secured(stream) => stream.get_mut(),
+        }
+    }
+
+    /// Whether a read that did not fill its buffer has taken all that was there.
+    pub(super) const fn reads_all(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            // a record at a time
+            Self::Secured(_) => false,
+        }
+    }
+
+    /// As of [`Read`], with [`io::ErrorKind::WouldBlock`] where there is nothing.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Secured(stream) => match stream.ssl_read(buffer) {
+                Ok(read) => Ok(read),
+                Err(error) if error.code() == ErrorCode::ZERO_RETURN => Ok(0),
+                Err(error) => Err(blocked(error)),
+            },
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Secured(stream) => stream.ssl_write(bytes).map_err(blocked),
+        }
+    }
+
+    /// Says good-bye as far as that is possible at once.
+    pub(super) fn close(mut self) {
+        if let Self::Secured(stream) = &mut self {
+            let _ = stream.shutdown(); // it is over anyhow
+        }
+        let _ = self.tcp().shutdown(std::net::Shutdown::Write);
+    }
+}
+
+fn blocked(error: openssl::ssl::Error) -> io::Error {
+    match error.code() {
+        ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => io::ErrorKind::WouldBlock.into(),
+        _ => (error.into_io_error()).unwrap_or_else(|error| io::Error::other(error.to_string())),
+    }
+}
