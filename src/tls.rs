@@ -20,7 +20,7 @@ use openssl::{
     x509::X509,
 };
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
 use crate::{
@@ -170,7 +170,10 @@ impl Tls {
     }
 
     /// Makes a connection secure. Wait for it only for a bounded time: a client may say nothing.
-    pub async fn accept(&self, stream: TcpStream) -> Result<SslStream<TcpStream>, String> {
+    pub async fn accept<S>(&self, stream: S) -> Result<SslStream<S>, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let ssl = Ssl::new(&self.held().context).map_err(|error| error.to_string())?;
         let mut stream = SslStream::new(ssl, stream).map_err(|error| error.to_string())?;
         let accepted = Pin::new(&mut stream).accept().await;

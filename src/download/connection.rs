@@ -18,15 +18,15 @@ use super::{
     Shared,
     answer::{self, After, Content, Refused},
     bounds::Place,
+    flying::Flying,
     head::{self, HeadError, MAX_HEAD_BYTES, Method, Request, Target},
     packages::Open,
     range::Part,
-    unsent::unacknowledged,
     wire::Wire,
 };
 use crate::{
     config::{Config, DownloadConfig},
-    grants::{Live, Opened, Refusal},
+    grants::{Opened, Refusal},
 };
 
 /// Read at once; most heads have less.
@@ -34,7 +34,10 @@ const READ_BYTES: usize = 2 * 1024;
 /// A check code is computed over no more than this.
 const MAX_CRC_BYTES: u64 = 4 * 1024 * 1024;
 /// Between two looks at what a device has acknowledged: at first, and at the most.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(2));
+/// Pieces that may be on their way to a client before another of its requests is answered. Who asks for small parts, many at once, has
+/// to take some first.
+const MAX_FLYING: usize = 512;
 /// Bytes that a client may still send while its connection is being closed.
 const MAX_LINGERING_BYTES: usize = 64 * 1024;
 
@@ -46,12 +49,6 @@ enum End {
     Broken,
 }
 
-/// What was sent last, until it is known to have arrived.
-struct Flying {
-    live: Arc<Live>,
-    bytes: Range<u64>,
-}
-
 pub(super) struct Connection<W> {
     wire: W,
     shared: Arc<Shared>,
@@ -60,7 +57,10 @@ pub(super) struct Connection<W> {
     place: Option<Place>,
     /// Of heads that have not come wholly.
     pending: Vec<u8>,
-    flying: Option<Flying>,
+    /// What was sent, until it is known to have arrived.
+    flying: Flying,
+    /// Whether the client has said that it sends no more. It may read all the same.
+    ended: bool,
 }
 
 impl<W: Wire> Connection<W> {
@@ -71,7 +71,8 @@ impl<W: Wire> Connection<W> {
             source,
             place,
             pending: Vec::new(),
-            flying: None,
+            flying: Flying::default(),
+            ended: false,
         }
     }
 
@@ -81,8 +82,7 @@ impl<W: Wire> Connection<W> {
         if matches!(end, End::Orderly) {
             self.linger().await;
         }
-        // what is still flying now is lost
-        self.land(true);
+        self.lose();
     }
 
     async fn answer_all(&mut self) -> End {
@@ -149,9 +149,10 @@ impl<W: Wire> Connection<W> {
             if self.pending.len() >= MAX_HEAD_BYTES {
                 return Err(Refused::HeadTooLarge.into());
             }
-            let wake_up = match self.flying {
-                Some(_) => deadline.min(Instant::now() + look_again),
-                None => deadline,
+            let wake_up = if self.flying.is_empty() {
+                deadline
+            } else {
+                deadline.min(Instant::now() + look_again)
             };
             let before = self.pending.len();
             match timeout_at(wake_up, self.read_some()).await {
@@ -170,13 +171,13 @@ impl<W: Wire> Connection<W> {
                 Err(_) if self.pending.is_empty() => return Ok(None),
                 Err(_) => return Err(Refused::Timeout.into()),
             }
-            self.land(false);
+            self.land();
         }
     }
 
     async fn read_some(&mut self) -> io::Result<usize> {
         let (wire, pending) = (&mut self.wire, &mut self.pending);
-        poll_fn(|context| {
+        let read = poll_fn(|context| {
             let mut bytes = [0; READ_BYTES];
             let read = wire.poll_read(context, &mut bytes);
             read.map_ok(|len| {
@@ -184,74 +185,71 @@ impl<W: Wire> Connection<W> {
                 len
             })
         })
-        .await
+        .await;
+        self.ended |= matches!(read, Ok(0));
+        read
     }
 
-    /// Looks what of the last response has arrived. With `broken` the rest never will.
-    fn land(&mut self, broken: bool) {
-        let Some(flying) = &self.flying else { return };
-        let flying_bytes = unacknowledged(self.wire.socket());
-        if flying_bytes == Some(0) {
-            self.shared
-                .grants
-                .arrived(&flying.live, flying.bytes.clone());
-        } else if broken {
-            let bytes = &flying.bytes;
-            // where the system does not tell, nothing is taken off; over TLS there are more bytes on the way than of the package
-            let lost_from = bytes
-                .end
-                .saturating_sub(flying_bytes.unwrap_or(0))
-                .max(bytes.start);
-            self.shared
-                .grants
-                .arrived(&flying.live, bytes.start..lost_from);
-            self.shared
-                .grants
-                .lost(&flying.live, &(lost_from..bytes.end));
-        } else {
+    /// Looks what has arrived of what was sent.
+    fn land(&mut self) {
+        if self.flying.is_empty() {
             return;
         }
-        self.flying = None;
+        // where the system does not tell, everything counts that the kernel has taken
+        let acknowledged = self.wire.socket().acknowledged().unwrap_or(u64::MAX);
+        self.flying.land(&self.shared.grants, acknowledged);
+    }
+
+    /// What has not arrived never will.
+    fn lose(&mut self) {
+        let acknowledged = self.wire.socket().acknowledged().unwrap_or(u64::MAX);
+        self.flying
+            .lose(&self.shared.grants, acknowledged, W::IN_RECORDS);
     }
 
     /// Says that nothing more comes, and waits until the client has what was sent: closing at once could take it away from it.
     async fn linger(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(self.config().download.idle_timeout_s);
-        let wire = &mut self.wire;
-        if !matches!(
-            timeout_at(deadline, poll_fn(|context| wire.poll_end(context))).await,
-            Ok(Ok(()))
-        ) {
+        let mut left_bytes = MAX_LINGERING_BYTES;
+        // A client that has what it wants may close without reading how TLS ends. That resets the connection, and its TCP acknowledges
+        // nothing any more: so the end is said once the rest is known to have arrived.
+        if W::IN_RECORDS && !self.settle(deadline, false, &mut left_bytes).await {
             return;
         }
+        let wire = &mut self.wire;
+        let said = timeout_at(deadline, poll_fn(|context| wire.poll_end(context))).await;
+        if matches!(said, Ok(Ok(()))) {
+            self.settle(deadline, true, &mut left_bytes).await;
+        }
+    }
+
+    /// Waits until the client has acknowledged what was sent of the package, or with `all` everything. Tells whether it has: it has
+    /// not when the connection breaks, or takes too long. What the client sends meanwhile is not looked at, and bounded.
+    async fn settle(&mut self, deadline: Instant, all: bool, left_bytes: &mut usize) -> bool {
         let mut look_again = LOOK_AGAIN.0;
-        let mut ended = false;
-        let mut read_bytes = 0;
-        while Instant::now() < deadline && read_bytes < MAX_LINGERING_BYTES {
-            self.land(false);
-            let arrived = || unacknowledged(self.wire.socket()).is_none_or(|bytes| bytes == 0);
-            if self.flying.is_none() && (ended || arrived()) {
-                return;
+        loop {
+            self.land();
+            let socket = self.wire.socket();
+            if self.flying.is_empty() && (!all || self.ended || socket.is_settled()) {
+                return true;
             }
-            let wake_up = deadline.min(Instant::now() + look_again);
+            let now = Instant::now();
+            if now >= deadline || *left_bytes == 0 {
+                return false;
+            }
+            let wake_up = deadline.min(now + look_again);
             look_again = (look_again * 2).min(LOOK_AGAIN.1);
-            self.pending.clear();
-            if ended {
+            if self.ended {
                 tokio::time::sleep_until(wake_up).await;
-                if self
-                    .wire
-                    .socket()
-                    .take_error()
-                    .is_ok_and(|error| error.is_some())
-                {
-                    return;
+                if self.wire.socket().take_failed() {
+                    return false;
                 }
                 continue;
             }
+            self.pending = Vec::new();
             match timeout_at(wake_up, self.read_some()).await {
-                Ok(Ok(0)) => ended = true,
-                Ok(Ok(len)) => read_bytes += len,
-                Ok(Err(_)) => return,
+                Ok(Ok(len)) => *left_bytes = left_bytes.saturating_sub(len),
+                Ok(Err(_)) => return false,
                 Err(_) => {}
             }
         }
@@ -271,6 +269,9 @@ impl<W: Wire> Connection<W> {
             }
         };
         self.place = None;
+        if self.flying.len() >= MAX_FLYING {
+            self.await_room().await?;
+        }
         let grant = opened.grant();
         let open = match self
             .shared
@@ -341,6 +342,21 @@ impl<W: Wire> Connection<W> {
         self.send(&opened, &open, bytes).await
     }
 
+    /// Waits until something of what was sent has arrived.
+    async fn await_room(&mut self) -> Result<(), End> {
+        let deadline = Instant::now() + Duration::from_secs(self.config().download.idle_timeout_s);
+        loop {
+            self.land();
+            if self.flying.len() < MAX_FLYING {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(End::Broken);
+            }
+            sleep(LOOK_AGAIN.0).await;
+        }
+    }
+
     /// Whether the request is one that is served. Tokens that are none are counted, and rationed.
     fn admit(&self, request: &Request) -> Result<Opened, Refused> {
         if request.method == Method::Other {
@@ -403,13 +419,9 @@ impl<W: Wire> Connection<W> {
 
     /// Sends these bytes of the package, as fast as the client takes them and the rates allow.
     async fn send(&mut self, opened: &Opened, open: &Open, bytes: Range<u64>) -> Result<(), End> {
-        self.land(false);
         let grants = self.shared.grants.clone();
+        let live = opened.live();
         let mut at = bytes.start;
-        self.flying = Some(Flying {
-            live: opened.live(),
-            bytes: at..at,
-        });
         grants.served(opened, at..at, false);
         let mut patience = Patience::begin(&self.config().download);
         let mut allowed = 0;
@@ -428,6 +440,7 @@ impl<W: Wire> Connection<W> {
             }
             let deadline = patience.deadline(at - bytes.start);
             let wire = &mut self.wire;
+            let wire_start = wire.socket().written();
             let sending = poll_fn(|context| wire.poll_send(context, &open.file, at, allowed));
             let sent = match timeout_at(deadline, sending).await {
                 Ok(Ok(sent)) => sent,
@@ -445,11 +458,13 @@ impl<W: Wire> Connection<W> {
                 }
             };
             allowed = allowed.saturating_sub(sent);
+            if self.flying.is_full() {
+                self.land();
+            }
+            let on_the_wire = wire_start..self.wire.socket().written();
+            self.flying.push(&live, at..at + sent, &on_the_wire);
             grants.served(opened, at..at + sent, at + sent >= bytes.end);
             at += sent;
-            if let Some(flying) = &mut self.flying {
-                flying.bytes.end = at;
-            }
             self.shared.figures.bytes.fetch_add(sent, Ordering::Relaxed);
         }
         self.shared.figures.ended.fetch_add(1, Ordering::Relaxed);

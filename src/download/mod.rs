@@ -10,6 +10,7 @@
 mod answer;
 mod bounds;
 mod connection;
+mod flying;
 pub mod head;
 mod packages;
 pub mod range;
@@ -42,6 +43,7 @@ use self::{
     connection::Connection,
     head::CrcKind,
     packages::{Open, Packages},
+    wire::Socket,
 };
 use crate::{
     clock::{Instant, SystemClock},
@@ -259,6 +261,7 @@ async fn serve(
         let (shared, tls) = (shared.clone(), tls.clone());
         connections.spawn(async move {
             let source = bucket(peer.ip());
+            let stream = Socket::new(stream);
             match tls {
                 None => {
                     Connection::new(stream, shared, source, place)

@@ -9,12 +9,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use nix::sys::sendfile::sendfile;
+use nix::{libc::c_int, sys::sendfile::sendfile};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_openssl::SslStream;
+
+use super::unsent::unacknowledged;
 
 /// A record of TLS holds so much (RFC 8446 §5.1).
 const RECORD_BYTES: usize = 16 * 1024;
@@ -24,13 +26,93 @@ thread_local! {
     static RECORD: RefCell<Box<[u8; RECORD_BYTES]>> = RefCell::new(Box::new([0; RECORD_BYTES]));
 }
 
+/// A socket that counts what it was given, so that what the peer's TCP has acknowledged is known to the byte.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    /// Bytes that the kernel has taken.
+    written: u64,
+    /// Whether it was told that no more come. That takes a number of its own among the bytes (RFC 9293 §3.4).
+    ended: bool,
+}
+
+impl Socket {
+    /// A socket to which nothing was written.
+    pub(super) const fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            written: 0,
+            ended: false,
+        }
+    }
+
+    /// Bytes that the kernel has taken so far.
+    pub(super) const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Of these, how many the peer has acknowledged; also once the connection is broken. Nothing where the system does not tell.
+    pub(super) fn acknowledged(&self) -> Option<u64> {
+        let left = unacknowledged(&self.stream)?;
+        Some(
+            self.written
+                .saturating_sub(left.saturating_sub(self.ended.into())),
+        )
+    }
+
+    /// Whether the peer has acknowledged everything, and the end too if it was said. True where the system does not tell.
+    pub(super) fn is_settled(&self) -> bool {
+        unacknowledged(&self.stream).is_none_or(|left| left == 0)
+    }
+
+    /// Whether an error has come that nobody has seen yet. It is gone then.
+    pub(super) fn take_failed(&self) -> bool {
+        self.stream.take_error().is_ok_and(|error| error.is_some())
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let len = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.written += len as u64;
+        Poll::Ready(Ok(len))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        self.ended = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// A connection. Buffers are the caller's, and nothing of a file is kept between two calls.
 pub(super) trait Wire: Unpin + Send {
     /// Bytes of a file that go out at once.
     const CHUNK_BYTES: u64;
 
+    /// Whether what is sent is of use as a whole only, as a record of TLS is, and whether an end is said with bytes (RFC 8446 §6.1).
+    const IN_RECORDS: bool;
+
     /// The socket.
-    fn socket(&self) -> &TcpStream;
+    fn socket(&self) -> &Socket;
 
     /// Reads what is there; 0 at the end.
     fn poll_read(&mut self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
@@ -53,10 +135,11 @@ pub(super) trait Wire: Unpin + Send {
 }
 
 /// The kernel moves the file's pages to the socket: sendfile(2).
-impl Wire for TcpStream {
+impl Wire for Socket {
     const CHUNK_BYTES: u64 = 256 * 1024;
+    const IN_RECORDS: bool = false;
 
-    fn socket(&self) -> &TcpStream {
+    fn socket(&self) -> &Socket {
         self
     }
 
@@ -77,15 +160,19 @@ impl Wire for TcpStream {
     ) -> Poll<io::Result<u64>> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         loop {
-            ready!(self.poll_write_ready(context))?;
-            let sent = self.try_io(Interest::WRITABLE, || {
+            ready!(self.stream.poll_write_ready(context))?;
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
                 let mut offset = i64::try_from(at).map_err(io::Error::other)?;
-                Ok(sendfile(&*self, file, Some(&mut offset), most)?)
+                Ok(sendfile(&self.stream, file, Some(&mut offset), most)?)
             });
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
                 Ok(0) => return Poll::Ready(Err(cut_short())),
-                sent => return Poll::Ready(sent.map(|bytes| bytes as u64)),
+                Ok(bytes) => {
+                    self.written += bytes as u64;
+                    return Poll::Ready(Ok(bytes as u64));
+                }
             }
         }
     }
@@ -96,15 +183,21 @@ impl Wire for TcpStream {
 }
 
 /// A record of the file is read and encrypted when the socket can take bytes, so that a slow device has no record waiting.
-impl Wire for SslStream<TcpStream> {
+impl Wire for SslStream<Socket> {
     const CHUNK_BYTES: u64 = RECORD_BYTES as u64;
+    const IN_RECORDS: bool = true;
 
-    fn socket(&self) -> &TcpStream {
+    fn socket(&self) -> &Socket {
         self.get_ref()
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        read(self, context, into)
+        let read = ready!(read(self, context, into));
+        // an end that was not announced is one all the same: requests say themselves where they end
+        Poll::Ready(match read {
+            Err(error) if is_unannounced_end(&error) => Ok(0),
+            read => read,
+        })
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -118,7 +211,7 @@ impl Wire for SslStream<TcpStream> {
         at: u64,
         most: u64,
     ) -> Poll<io::Result<u64>> {
-        ready!(self.get_ref().poll_write_ready(context))?;
+        ready!(self.get_ref().stream.poll_write_ready(context))?;
         RECORD.with_borrow_mut(|record| {
             let len = RECORD_BYTES.min(usize::try_from(most).unwrap_or(RECORD_BYTES));
             let record = record.get_mut(..len).unwrap_or_default();
@@ -149,6 +242,18 @@ fn read<S: AsyncRead + Unpin>(
     let mut buffer = ReadBuf::new(into);
     ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
     Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// Whether the peer has closed its side without a `close_notify`, as many small clients do.
+fn is_unannounced_end(error: &io::Error) -> bool {
+    /// `SSL_R_UNEXPECTED_EOF_WHILE_READING` of OpenSSL 3's `sslerr.h`.
+    const UNEXPECTED_EOF: c_int = 294;
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    let stack = error.and_then(|error: &openssl::ssl::Error| error.ssl_error());
+    stack.is_some_and(|stack| {
+        let mut codes = stack.errors().iter().map(|error| error.reason_code());
+        codes.any(|code| code == UNEXPECTED_EOF)
+    })
 }
 
 fn cut_short() -> io::Error {

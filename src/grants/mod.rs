@@ -350,11 +350,17 @@ impl Grants {
         }
     }
 
-    /// The device's TCP has acknowledged these bytes.
+    /// The device's TCP has acknowledged these bytes. They count also where they were taken off meanwhile, because the same bytes did
+    /// not arrive on another connection.
     pub fn arrived(&self, live: &Live, bytes: Range<u64>) {
-        held(&live.progress)
-            .arrived
-            .add(bytes.start..bytes.end.min(live.grant.size_bytes));
+        let bytes = bytes.start..bytes.end.min(live.grant.size_bytes);
+        let mut progress = held(&live.progress);
+        let before = progress.spans.contiguous();
+        progress.arrived.add(bytes.clone());
+        progress.spans.add(bytes);
+        if progress.spans.contiguous() != before {
+            self.tell(live, &mut progress);
+        }
     }
 
     /// The connection broke before these bytes were acknowledged.

@@ -97,3 +97,123 @@ async fn over_tls_too_what_a_device_never_took_does_not_count() {
     last = world.told.try_iter().last().unwrap_or(last);
     assert!(!last.1 && last.0 > 1_000_000, "{last:?}");
 }
+
+/// What a client does once it has the part that it asked for.
+#[derive(Debug, Clone, Copy)]
+enum Leaving {
+    /// It closes, and never reads how TLS ends: a reset where that has come already.
+    WithoutReadingTheEnd,
+    /// It closes, and says nothing of it in TLS.
+    WithoutAWord,
+    /// It says in TLS that it closes, and waits for nothing.
+    Announced,
+    /// It had closed its own side of the connection before it read anything.
+    LongHalfClosed,
+    /// It reads until there is nothing more.
+    AtTheEnd,
+}
+
+/// Fetches these bytes on a connection of its own.
+fn fetch_part(world: &World, trusted: &X509, token: &str, part: &Range<usize>, leaving: Leaving) {
+    let mut stream = connect(world, trusted).unwrap();
+    let close = matches!(
+        leaving,
+        Leaving::WithoutReadingTheEnd | Leaving::LongHalfClosed | Leaving::AtTheEnd
+    );
+    let connection = if close { "close" } else { "keep-alive" };
+    let request = format!(
+        "GET /t/{token}/x HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\nRange: bytes={}-{}\r\n\r\n",
+        part.start,
+        part.end - 1
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    if matches!(leaving, Leaving::LongHalfClosed) {
+        stream.get_ref().shutdown(Shutdown::Write).unwrap();
+    }
+    let answer = Answer::read(&mut stream, false);
+    assert!(answer.body == world.content[part.clone()]);
+    match leaving {
+        Leaving::Announced => drop(stream.shutdown()),
+        Leaving::AtTheEnd => assert_eq!(stream.read(&mut [0]).unwrap(), 0),
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_count_however_a_client_leaves() {
+    const REPETITIONS: usize = 10;
+    let files = Files(tempfile::tempdir().unwrap());
+    let pair = pair(30);
+    files.write(&pair);
+    let tls = Tls::of(Some(&files.named())).unwrap();
+    let world = World::with(50_001, tls, |_| {}).await;
+    let mut tokens = Vec::new();
+    for repetition in 0..REPETITIONS {
+        for leaving in [
+            Leaving::WithoutReadingTheEnd,
+            Leaving::WithoutAWord,
+            Leaving::Announced,
+            Leaving::LongHalfClosed,
+            Leaving::AtTheEnd,
+        ] {
+            let text = format!("{leaving:?}-{repetition}-of-the-devices");
+            let token = Token::new(&text).unwrap();
+            world.grants.grant(Grant {
+                token: token.clone(),
+                ..world.grant.clone()
+            });
+            for part in [0..16_667, 16_667..33_334, 33_334..50_001] {
+                fetch_part(&world, &pair.0, &text, &part, leaving);
+            }
+            tokens.push(token);
+        }
+    }
+    // once all connections are over nothing has been taken off
+    let grants = world.grants.clone();
+    world.stop().await;
+    for token in tokens {
+        let served = grants.look(&token).unwrap();
+        assert_eq!(served.contiguous_bytes, 50_001, "{}", token.as_str());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_goes_on_behind_the_last_record_that_it_could_read() {
+    let files = Files(tempfile::tempdir().unwrap());
+    let pair = pair(30);
+    files.write(&pair);
+    let tls = Tls::of(Some(&files.named())).unwrap();
+    let world = World::with(20_000_000, tls, |_| {}).await;
+    let mut stream = connect(&world, &pair.0).unwrap();
+    let request =
+        |from: u64| format!("GET /t/{TOKEN}/x HTTP/1.1\r\nHost: a\r\nRange: bytes={from}-\r\n\r\n");
+    stream.write_all(request(0).as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 1_000_000]).unwrap();
+    drop(stream); // a reset in the middle of it
+    let broken = "cellwise_downloads_broken_total 1\n";
+    while !world.metrics.handle().render().contains(broken) {
+        let _ = world.told.recv_timeout(Duration::from_millis(100)); // or nothing is told
+    }
+    // what counts is a number of whole records: the first of which begins the package
+    let counted = || {
+        world
+            .grants
+            .look(&world.grant.token)
+            .unwrap()
+            .contiguous_bytes
+    };
+    let mut looks = 0;
+    while !counted().is_multiple_of(16 * 1024) {
+        looks += 1;
+        assert!(looks < 600, "{} is in the middle of a record", counted());
+        let _ = world.told.recv_timeout(Duration::from_millis(100)); // or nothing is told
+    }
+    let counted = counted();
+    assert!((900_000..20_000_000).contains(&counted), "{counted}");
+    let mut stream = connect(&world, &pair.0).unwrap();
+    stream.write_all(request(counted).as_bytes()).unwrap();
+    let rest = Answer::read(&mut stream, false);
+    assert!(rest.body == world.content[usize::try_from(counted).unwrap()..]);
+    drop(stream);
+    world.await_told((20_000_000, true));
+}
