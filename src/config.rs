@@ -749,6 +749,9 @@ pub struct ProductConfig {
     pub ota: OtaKind,
     /// How its devices over MQTT are offered a package (IoTDA).
     pub ota_events: OtaEvents,
+    /// Whether its devices of IoTDA may be offered packages of more than 999,999,999 bytes: the kit in C reads nine digits of
+    /// `Content-Length`, others read more.
+    pub iotda_large_downloads: bool,
     /// The part of its devices over MQTT that is upgraded, where it is not the whole (`ThingsPanel`): 1 to 64 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<ArrayString<64>>,

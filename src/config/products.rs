@@ -44,6 +44,8 @@ pub struct ProductChange {
     pub ota: Option<OtaKind>,
     /// [`ProductConfig::ota_events`].
     pub ota_events: Option<OtaEvents>,
+    /// [`ProductConfig::iotda_large_downloads`].
+    pub iotda_large_downloads: Option<bool>,
     /// [`ProductConfig::module`].
     pub module: Option<Option<ArrayString<64>>>,
 }
@@ -64,6 +66,9 @@ impl ProductChange {
             adaptive: self.adaptive.unwrap_or(to.adaptive),
             ota: self.ota.unwrap_or(to.ota),
             ota_events: self.ota_events.unwrap_or(to.ota_events),
+            iotda_large_downloads: self
+                .iotda_large_downloads
+                .unwrap_or(to.iotda_large_downloads),
             module: self.module.unwrap_or(to.module),
         }
     }
@@ -149,12 +154,14 @@ mod tests {
             pmin_zero: Some(false),
             ota: Some(OtaKind::Software),
             ota_events: Some(OtaEvents::V2),
+            iotda_large_downloads: Some(true),
             module: Some(ArrayString::from("mcu").ok()),
             ..ProductChange::default()
         };
         let expected = ProductConfig {
             ota: OtaKind::Software,
             ota_events: OtaEvents::V2,
+            iotda_large_downloads: true,
             module: ArrayString::from("mcu").ok(),
             check_code: CheckCodeKind::Zero,
             pad_last_segment: true,

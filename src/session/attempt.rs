@@ -35,6 +35,11 @@ pub trait Exchange {
     fn counts(&self) -> bool {
         true
     }
+
+    /// Whether it may be offered packages whose size has more than nine digits, where it is one of IoTDA.
+    fn takes_large(&self) -> bool {
+        false
+    }
 }
 
 /// One attempt to upgrade a device. `X` is what whoever speaks with the device keeps beside it.
@@ -493,7 +498,10 @@ impl<X: Exchange> Session<X> {
         let over_http = package.http.is_some();
         let served = match self.exchange.protocol() {
             Protocol::Lwm2m => package.pcp.is_some(),
-            Protocol::Iotda => over_http && package.size_bytes <= MAX_IOTDA_BYTES,
+            Protocol::Iotda => {
+                let fits = package.size_bytes <= MAX_IOTDA_BYTES || self.exchange.takes_large();
+                over_http && fits
+            }
             Protocol::ThingsPanel => over_http,
         };
         // what it runs already it need not be served

@@ -96,6 +96,8 @@ pub(in crate::api) struct ProductSettingsBody {
     /// How its devices of IoTDA are offered a package.
     #[schema(schema_with = ota_events)]
     ota_events: OtaEvents,
+    /// Whether its devices of IoTDA may be offered packages of more than 999,999,999 bytes.
+    iotda_large_downloads: bool,
     /// The part of its devices of ThingsPanel that is upgraded; `null`: the whole (`default`).
     #[schema(required, value_type = Option<String>)]
     module: Option<ArrayString<64>>,
@@ -116,6 +118,7 @@ impl From<ProductConfig> for ProductSettingsBody {
             adaptive,
             ota,
             ota_events,
+            iotda_large_downloads,
             module,
         } = settings;
         Self {
@@ -131,6 +134,7 @@ impl From<ProductConfig> for ProductSettingsBody {
             adaptive,
             ota,
             ota_events,
+            iotda_large_downloads,
             module,
         }
     }
@@ -188,6 +192,10 @@ pub(in crate::api) struct UpdateProductSettings {
     #[serde(deserialize_with = "given")]
     #[schema(schema_with = ota_events)]
     ota_events: Option<OtaEvents>,
+    /// Whether its devices of IoTDA may be offered packages of more than 999,999,999 bytes.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = bool)]
+    iotda_large_downloads: Option<bool>,
     /// The part of its devices of ThingsPanel that is upgraded, 1 to 64 bytes without control characters; `null`: the whole.
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
@@ -220,6 +228,7 @@ impl UpdateProductSettings {
             adaptive,
             ota,
             ota_events,
+            iotda_large_downloads,
             module,
         } = self;
         let change = ProductChange {
@@ -235,6 +244,7 @@ impl UpdateProductSettings {
             adaptive,
             ota,
             ota_events,
+            iotda_large_downloads,
             module,
         };
         // each setting is what it may be, whatever the others are

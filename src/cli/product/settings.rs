@@ -48,6 +48,9 @@ pub(super) struct SaidArgs {
     /// How its devices of `IoTDA` are offered a package: with a token beside the URL, or with a URL that carries the right.
     #[arg(long, value_enum)]
     ota_events: Option<OtaEventsArg>,
+    /// Whether its devices of `IoTDA` may be offered packages of more than 999999999 bytes.
+    #[arg(long, value_enum)]
+    iotda_large_downloads: Option<Switch>,
     /// The part of its devices of `ThingsPanel` that is upgraded; `default`: the whole.
     #[arg(long)]
     module: Option<String>,
@@ -161,6 +164,7 @@ impl SaidArgs {
         give("adaptive", adaptive);
         give("ota", word(self.ota));
         give("ota_events", word(self.ota_events));
+        give("iotda_large_downloads", switch(self.iotda_large_downloads));
         // a device calls the whole `default`
         let module = (self.module.as_deref()).map(|name| match name {
             "default" => Value::Null,

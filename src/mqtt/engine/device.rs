@@ -48,6 +48,8 @@ pub(super) struct Talk {
     pub(super) protocol: Protocol,
     /// Whether it can be counted how much of a package it was served.
     pub(super) counted: bool,
+    /// Whether it may be offered packages whose size has more than nine digits.
+    pub(super) takes_large: bool,
     /// With what it fetches the package that it was offered.
     pub(super) token: Option<Token>,
     /// It was offered the package, and that has not left: it leaves when the device is there.
@@ -63,6 +65,10 @@ impl Exchange for Talk {
 
     fn counts(&self) -> bool {
         self.counted
+    }
+
+    fn takes_large(&self) -> bool {
+        self.takes_large
     }
 }
 

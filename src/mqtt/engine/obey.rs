@@ -124,6 +124,7 @@ impl Engine {
         let talk = Talk {
             protocol: device.protocol,
             counted: links.counted,
+            takes_large: self.product(id).iotda_large_downloads,
             token: None,
             owes_offer: false,
             served_bytes: 0,
@@ -262,6 +263,7 @@ impl Engine {
         let talk = Talk {
             protocol: device.protocol,
             counted: links.counted,
+            takes_large: self.product(id).iotda_large_downloads,
             token: None,
             owes_offer: false,
             served_bytes: upgrade.progress.map_or(0, |progress| progress.done_bytes),

@@ -44,7 +44,7 @@ impl Engine {
         }
     }
 
-    fn product(&self, id: DeviceId) -> ProductConfig {
+    pub(super) fn product(&self, id: DeviceId) -> ProductConfig {
         let device = self.devices.get(&id);
         let product = device.and_then(|device| self.config.products.get(&*device.product));
         product.copied().unwrap_or_default()

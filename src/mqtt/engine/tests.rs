@@ -557,6 +557,36 @@ fn a_package_that_is_not_served_over_http_fails_before_anything_is_offered() {
 }
 
 #[test]
+fn a_package_whose_size_has_ten_digits_is_offered_where_the_product_allows_it() {
+    let large = || {
+        let http = HttpPackage {
+            sha256: SHA256.into(),
+        };
+        let package = Package::over_http(version("V2"), 1_000_000_000, http);
+        Arc::new(Offers::only(PackageId(3), Arc::new(package)))
+    };
+    for (protocol, allowed, offered) in [
+        (Protocol::Iotda, false, false),
+        (Protocol::Iotda, true, true),
+        (Protocol::ThingsPanel, false, true),
+    ] {
+        let mut config = Config::default();
+        let product = config.products.entry("meters".into()).or_default();
+        product.iotda_large_downloads = allowed;
+        let mut world = World::with(protocol, config);
+        world.command(Command::Start {
+            order: order(),
+            offers: large(),
+        });
+        world.connect();
+        world.tells("V1");
+        let reason = world.outcome().map(|outcome| outcome.reason());
+        let expected = (!offered).then_some("not_served");
+        assert_eq!(reason, expected, "{protocol:?} {allowed}");
+    }
+}
+
+#[test]
 fn stopping_and_removing_end_what_was_offered() {
     let mut world = World::of(Protocol::Iotda);
     world.start();
