@@ -700,8 +700,8 @@ async fn open_vault(
 pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(secure::signing_key(&config.evidence).err());
-    reasons.extend(mqtt::unfit(&config.mqtt));
     reasons.extend(secure::oidc(config, [0; KEY_BYTES]).err());
+    reasons.extend(mqtt::unfit(&config.mqtt));
     reasons.extend(data_dir::unfit(&config.data_dir));
     reasons.extend(
         Tls::of(TlsFiles::of_admin(&config.admin).as_ref())

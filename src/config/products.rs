@@ -147,9 +147,15 @@ mod tests {
             sinr_unit: Some(SinrUnit::Tenths),
             ack_timeout_ms: Some(Some(5_000)),
             pmin_zero: Some(false),
+            ota: Some(OtaKind::Software),
+            ota_events: Some(OtaEvents::V2),
+            module: Some(ArrayString::from("mcu").ok()),
             ..ProductChange::default()
         };
         let expected = ProductConfig {
+            ota: OtaKind::Software,
+            ota_events: OtaEvents::V2,
+            module: ArrayString::from("mcu").ok(),
             check_code: CheckCodeKind::Zero,
             pad_last_segment: true,
             rsrp_unit: RsrpUnit::Index,
@@ -167,13 +173,19 @@ mod tests {
         let wrong = ProductConfig {
             ack_timeout_ms: Some(9),
             max_retransmit: Some(11),
+            module: ArrayString::from("m\n").ok(),
             ..listening(0)
         };
         let problems = wrong.problems();
         let fields: Vec<&str> = problems.iter().map(|it| it.setting.as_str()).collect();
         assert_eq!(
             fields,
-            ["awake_window_s", "ack_timeout_ms", "max_retransmit"]
+            [
+                "awake_window_s",
+                "ack_timeout_ms",
+                "max_retransmit",
+                "module"
+            ]
         );
     }
 

@@ -201,6 +201,12 @@ impl Check {
         if let Some(repeats) = product.max_retransmit {
             self.range(&key("max_retransmit"), repeats, MAX_RETRANSMIT);
         }
+        if let Some(module) = &product.module
+            && (module.is_empty() || module.chars().any(char::is_control))
+        {
+            let what = "must have 1 to 64 bytes and no control characters";
+            self.fail(&key("module"), what);
+        }
     }
 
     /// A word that is no level is a target to the filter, and silences everything else.

@@ -20,6 +20,9 @@ pub trait Heard: Send + Sync {
     /// For each of these endpoints, in their order, when it was heard last; `None` where it was not since the start, or
     /// where that cannot be told within moments. Ask for a page at most.
     async fn last_heard(&self, endpoints: &[&str]) -> Vec<Option<UtcMillis>>;
+
+    /// Returns when the shards have taken what they were told before, such as other settings; or within moments, and they take it later.
+    async fn caught_up(&self);
 }
 
 #[async_trait]
@@ -40,6 +43,10 @@ impl Heard for Exchange {
         };
         let _ = tokio::time::timeout(ANSWERED_WITHIN, all).await; // what has come is told
         devices.iter().map(|id| heard.get(id).copied()).collect()
+    }
+
+    async fn caught_up(&self) {
+        self.all_answer(ANSWERED_WITHIN).await;
     }
 }
 

@@ -461,7 +461,7 @@ impl Drop for Journaled {
     }
 }
 
-/// The fields of an entry in the journal's own form (systemd.io/JOURNAL_NATIVE_PROTOCOL): `NAME=value`, or the name, the value's length
+/// The fields of an entry in the journal's own form (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>): `NAME=value`, or the name, the value's length
 /// in eight bytes, and the value.
 fn fields(mut entry: &[u8]) -> BTreeMap<String, String> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();

@@ -55,7 +55,7 @@ async fn to_its_end(
     change: Change,
 ) -> Result<Option<ProductRecord>, Problem> {
     let work = async move {
-        let _alone = state.products.lock().await;
+        let alone = state.products.lock().await;
         let stored = change.store(&*state.store, &product).await;
         match &stored {
             Ok(record) => {
@@ -75,6 +75,9 @@ async fn to_its_end(
             }
             Err(_) => {}
         }
+        drop(alone);
+        // whoever has the answer finds devices treated by it
+        state.heard.caught_up().await;
         Ok(stored?)
     };
     let work = match Acting::current() {

@@ -90,13 +90,13 @@ pub(in crate::api) struct ProductSettingsBody {
     /// Whether the limit of a crowded cell follows how crowded it is, for its devices.
     #[schema(required)]
     adaptive: Option<bool>,
-    /// What of its devices over MQTT is upgraded, where they tell firmware from software (IoTDA).
+    /// What of its devices of IoTDA is upgraded.
     #[schema(schema_with = ota_kinds)]
     ota: OtaKind,
-    /// How its devices over MQTT are offered a package (IoTDA): `v1` with a token, `v2` with a URL that carries it.
+    /// How its devices of IoTDA are offered a package.
     #[schema(schema_with = ota_events)]
     ota_events: OtaEvents,
-    /// The part of its devices over MQTT that is upgraded (ThingsPanel); `null`: the whole.
+    /// The part of its devices of ThingsPanel that is upgraded; `null`: the whole (`default`).
     #[schema(required, value_type = Option<String>)]
     module: Option<ArrayString<64>>,
 }
@@ -180,17 +180,17 @@ pub(in crate::api) struct UpdateProductSettings {
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<bool>)]
     adaptive: Option<Option<bool>>,
-    /// What of its devices over MQTT is upgraded, where they tell firmware from software (IoTDA).
+    /// What of its devices of IoTDA is upgraded.
     #[serde(deserialize_with = "given")]
     #[schema(schema_with = ota_kinds)]
     ota: Option<OtaKind>,
-    /// How its devices over MQTT are offered a package (IoTDA): `v1` with a token, `v2` with a URL that carries it.
+    /// How its devices of IoTDA are offered a package: with a token beside the URL, or with a URL that carries the right.
     #[serde(deserialize_with = "given")]
     #[schema(schema_with = ota_events)]
     ota_events: Option<OtaEvents>,
-    /// The part of its devices over MQTT that is upgraded (ThingsPanel), 1 to 64 characters; `null`: the whole.
+    /// The part of its devices of ThingsPanel that is upgraded, 1 to 64 bytes without control characters; `null`: the whole.
     #[serde(deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
     module: Option<Option<ArrayString<64>>>,
 }
 

@@ -75,6 +75,8 @@ impl Heard for Live {
             .map(|name| self.0.get(name).copied())
             .collect()
     }
+
+    async fn caught_up(&self) {}
 }
 
 /// A gate that does not answer.

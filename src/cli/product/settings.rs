@@ -42,14 +42,14 @@ pub(super) struct SaidArgs {
     /// Whether the limit of a crowded cell follows how crowded it is, for its devices; `default`: as for all products.
     #[arg(long, value_enum)]
     adaptive: Option<SwitchOrDefault>,
-    /// What of its devices over MQTT is upgraded, where they tell firmware from software (IoTDA).
+    /// What of its devices of `IoTDA` is upgraded.
     #[arg(long, value_enum)]
     ota: Option<OtaArg>,
-    /// How its devices over MQTT are offered a package (IoTDA): with a token, or with a URL that carries it.
+    /// How its devices of `IoTDA` are offered a package: with a token beside the URL, or with a URL that carries the right.
     #[arg(long, value_enum)]
     ota_events: Option<OtaEventsArg>,
-    /// The part of its devices over MQTT that is upgraded (ThingsPanel); `default`: the whole.
-    #[arg(long, value_name = "NAME")]
+    /// The part of its devices of `ThingsPanel` that is upgraded; `default`: the whole.
+    #[arg(long)]
     module: Option<String>,
 }
 
@@ -161,9 +161,10 @@ impl SaidArgs {
         give("adaptive", adaptive);
         give("ota", word(self.ota));
         give("ota_events", word(self.ota_events));
-        let module = self.module.as_deref().map(|module| match module {
+        // a device calls the whole `default`
+        let module = (self.module.as_deref()).map(|name| match name {
             "default" => Value::Null,
-            module => json!(module),
+            name => json!(name),
         });
         give("module", module);
         let mut body = Map::new();

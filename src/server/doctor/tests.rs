@@ -115,7 +115,7 @@ async fn what_is_not_well_is_told_with_what_to_do() {
         last.note(dir.path()).unwrap();
         let found = worst(&look(&config(dir.path()), QUICK).await, "backup");
         assert!(
-            found.level == level && found.told.ends_with("Z"),
+            found.level == level && found.told.ends_with('Z'),
             "{found:?}"
         );
     }
