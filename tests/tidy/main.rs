@@ -137,6 +137,7 @@ const ROOMS: [(&str, &[&str]); 34] = [
             "forecast",
             "store",
             "mqtt",
+            "grants",
             "dtls",
             "shard",
             "ledger",
