@@ -15,14 +15,13 @@ use crate::support::{Server, clean, tool};
 /// A provider on a port that the system chooses, until its input ends.
 const PROVIDER: &str = r#"
 import sys
-from datetime import timedelta
 from oidc_provider_mock import User, run_server_in_thread
 
 import os
 os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
 users = [User(sub="anna", claims={"preferred_username": "anna", "groups": ["meters", "others"]}),
     User(sub="berta", claims={"groups": ["others"]}), User(sub="clara")]
-with run_server_in_thread(user_claims=users, require_nonce=True, access_token_max_age=timedelta(seconds=int(sys.argv[1]))) as server:
+with run_server_in_thread(user_claims=users, require_nonce=True) as server:
     print(server.server_port, flush=True)
     sys.stdin.read()
 "#;
@@ -33,11 +32,10 @@ struct Provider {
 }
 
 impl Provider {
-    /// Whose tokens last for so many seconds.
-    fn start(lasts_s: i64) -> Self {
+    fn start() -> Self {
         let mut command = clean(Command::new(tool("python")));
         let mut child = command
-            .args(["-c", PROVIDER, &lasts_s.to_string()])
+            .args(["-c", PROVIDER])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -172,7 +170,7 @@ fn server(issuer: &str, directory: &tempfile::TempDir) -> Server {
 #[test]
 fn people_of_an_identity_provider_log_in() {
     let directory = tempfile::tempdir().unwrap();
-    let mut provider = Provider::start(3_600);
+    let mut provider = Provider::start();
     let mut server = server(&provider.issuer, &directory);
     let mut anna = Browser::new(&server);
     let page = anna.log_in("anna");
@@ -249,15 +247,4 @@ fn people_of_an_identity_provider_log_in() {
     );
     // who is logged in stays so
     assert_eq!(anna.get("/v1/me").body["who"], "user:1:anna");
-}
-
-#[test]
-fn a_token_that_has_expired_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let provider = Provider::start(-120);
-    let server = server(&provider.issuer, &directory);
-    let page = Browser::new(&server).log_in("anna");
-    assert_eq!((page.status, problem(&page)), (403, "log-in-refused"));
-    let detail = page.body["detail"].as_str().unwrap();
-    assert!(detail.contains("xpired"), "{detail}");
 }

@@ -445,6 +445,7 @@ fn every_file_is_part_of_a_program() {
                 "benches/fleet/main.rs",
                 "benches/flood/main.rs",
                 "benches/forecast.rs",
+                "benches/mqtt.rs",
                 "benches/simulate.rs",
                 "benches/store/main.rs",
                 // those in directories name its path
