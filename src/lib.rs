@@ -31,6 +31,7 @@ pub mod store;
 pub mod strangers;
 pub mod task;
 pub mod telemetry;
+pub mod tenant;
 pub mod upgrade;
 pub mod vault;
 pub mod wording;

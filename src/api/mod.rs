@@ -32,6 +32,7 @@ mod serve;
 mod sessions;
 mod source;
 mod tasks;
+mod tenants;
 mod tls;
 mod token;
 mod tokens;
@@ -215,6 +216,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::replay_failed))
         .routes(routes!(webhooks::replay_delivery))
+        .routes(routes!(tenants::add, tenants::list))
+        .routes(routes!(tenants::get, tenants::update, tenants::delete))
         .routes(routes!(tokens::add, tokens::list))
         .routes(routes!(tokens::get, tokens::revoke))
         .routes(routes!(tokens::me, sessions::update_me))

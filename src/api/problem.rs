@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 58] = [
+const KINDS: [&str; 60] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -110,6 +110,7 @@ const KINDS: [&str; 58] = [
     "task-finished",
     "task-held",
     "task-running",
+    "tenant-in-use",
     "too-large",
     "too-many-exports",
     "too-many-forecasts",
@@ -119,6 +120,7 @@ const KINDS: [&str; 58] = [
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",
+    "too-many-tenants",
     "too-many-tokens",
     "too-many-users",
     "too-many-webhooks",

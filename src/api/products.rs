@@ -14,11 +14,14 @@ use super::{
     etag::{if_match, tagged},
     extract::{self, Fields, Path},
     problem::Problem,
+    scoped,
 };
 use crate::{
+    access::Scope,
     config::check_product_name,
     signing::{Algorithm, KeyId, PublicKey},
     store::{ProductKey, ProductRecord, Signatures},
+    tenant,
 };
 
 const MAX_NAME: usize = 200;
@@ -54,6 +57,9 @@ impl From<Signatures> for SignaturesName {
 /// What is ruled of a product.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ProductBody {
+    /// Whose it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The product.
     product: String,
     /// Whether its packages have to be signed.
@@ -142,13 +148,16 @@ pub(super) struct RemovedKeyBody {
     packages: u64,
 }
 
-fn check_name(product: &str) -> Result<(), Problem> {
-    check_product_name(product).map_err(|error| Problem::field("product", error))
+/// The key of the product that a caller calls so.
+fn key_of(scope: &Scope, product: &str) -> Result<String, Problem> {
+    check_product_name(product).map_err(|error| Problem::field("product", error))?;
+    scoped::product_key(scope, product)
 }
 
-fn shown(product: String, record: ProductRecord) -> Response {
+fn shown(key: &str, record: ProductRecord) -> Response {
     let body = ProductBody {
-        product,
+        tenant: tenant::told(key),
+        product: tenant::product_name(key).to_owned(),
         signatures: record.signatures.into(),
         keys: record.keys,
         revision: record.revision,
@@ -167,11 +176,12 @@ fn shown(product: String, record: ProductRecord) -> Response {
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(product): Path<String>,
 ) -> Result<Response, Problem> {
-    check_name(&product)?;
-    let record = state.store.product(&product).await?;
-    Ok(shown(product, record))
+    let product_key = key_of(&scope, &product)?;
+    let record = state.store.product(&product_key).await?;
+    Ok(shown(&product_key, record))
 }
 
 /// Change the rules of a product.
@@ -189,16 +199,17 @@ pub(super) async fn get(
     ))]
 pub(super) async fn update(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(product): Path<String>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateProduct>,
 ) -> Result<Response, Problem> {
-    check_name(&product)?;
+    let product_key = key_of(&scope, &product)?;
     let seen = if_match(&headers)?;
     let record = (state.store)
-        .update_product(&product, body.signatures.into(), seen)
+        .update_product(&product_key, body.signatures.into(), seen)
         .await?;
-    Ok(shown(product, record))
+    Ok(shown(&product_key, record))
 }
 
 /// The keys that vouch for a product's packages.
@@ -210,10 +221,11 @@ pub(super) async fn update(
     ))]
 pub(super) async fn keys(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(product): Path<String>,
 ) -> Result<Json<ProductKeysBody>, Problem> {
-    check_name(&product)?;
-    let keys = state.store.product_keys(&product).await?;
+    let product_key = key_of(&scope, &product)?;
+    let keys = state.store.product_keys(&product_key).await?;
     let items = keys.into_iter().map(ProductKeyBody::from).collect();
     Ok(Json(ProductKeysBody { items }))
 }
@@ -233,10 +245,11 @@ pub(super) async fn keys(
     ))]
 pub(super) async fn add_key(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(product): Path<String>,
     extract::Json(body): extract::Json<AddProductKey>,
 ) -> Result<Response, Problem> {
-    check_name(&product)?;
+    let product_key = key_of(&scope, &product)?;
     let mut fields = Fields::default();
     let key = fields.take("pem", PublicKey::from_pem(&body.pem));
     fields.check(
@@ -251,7 +264,7 @@ pub(super) async fn add_key(
         name: body.name,
         created_at: state.now(),
     };
-    let (key, created) = state.store.add_product_key(&product, &new).await?;
+    let (key, created) = state.store.add_product_key(&product_key, &new).await?;
     let status = if created {
         StatusCode::CREATED
     } else {
@@ -274,13 +287,14 @@ pub(super) async fn add_key(
     ))]
 pub(super) async fn remove_key(
     State(state): State<ApiState>,
+    scope: Scope,
     Path((product, key)): Path<(String, String)>,
 ) -> Result<Json<RemovedKeyBody>, Problem> {
-    check_name(&product)?;
+    let product_key = key_of(&scope, &product)?;
     let unknown = || Problem::not_found(format!("product {product} has no key {key:?}"));
     let id = KeyId::new(&key).ok_or_else(unknown)?;
     let removed = (state.store)
-        .remove_product_key(&product, &id, state.now())
+        .remove_product_key(&product_key, &id, state.now())
         .await?
         .ok_or_else(unknown)?;
     Ok(Json(RemovedKeyBody {

@@ -485,8 +485,14 @@ pub(super) async fn list_of_device(
     if page.items.is_empty() && state.store.device(&endpoint).await?.is_none() {
         return Err(missing());
     }
+    let tasks = page.items.iter().map(|it| it.upgrade.task);
+    let own = scoped::own_tasks(&state, &scope, tasks).await?;
     let key = |of_device: &DeviceUpgrade| of_device.upgrade.id.0;
-    let body = ListBody::new(page, "device-upgrades", key, DeviceUpgradeBody::from);
+    let keep = |it: &DeviceUpgrade| {
+        own.as_ref()
+            .is_none_or(|own| own.contains(&it.upgrade.task))
+    };
+    let body = ListBody::of_seen(page, "device-upgrades", key, keep, DeviceUpgradeBody::from);
     Ok(Json(body))
 }
 
@@ -522,8 +528,12 @@ pub(super) async fn list_newest(
         .await?;
     let endpoints = page.items.iter().map(|it| &*it.upgrade.endpoint);
     let seen = Seen::of(&state, &scope, endpoints).await?;
+    let tasks = page.items.iter().map(|it| it.upgrade.task);
+    let own = scoped::own_tasks(&state, &scope, tasks).await?;
     let key = |upgrade: &DeviceUpgrade| upgrade.upgrade.id.0;
-    let keep = |upgrade: &DeviceUpgrade| seen.has(&upgrade.upgrade.endpoint);
+    let keep = |DeviceUpgrade { upgrade, .. }: &DeviceUpgrade| {
+        own.as_ref().is_none_or(|own| own.contains(&upgrade.task)) && seen.has(&upgrade.endpoint)
+    };
     let body = ListBody::of_seen(page, "newest-upgrades", key, keep, DeviceUpgradeBody::from);
     Ok(Json(body))
 }

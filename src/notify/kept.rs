@@ -92,6 +92,7 @@ mod tests {
         let secret = Secret::generate().unwrap();
         let add = async |kept: Vec<u8>| {
             let new = NewWebhook {
+                tenant: None,
                 task: None,
                 url: "https://hooks.example.com/".to_owned(),
                 secret: kept,

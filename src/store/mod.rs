@@ -1,11 +1,11 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has fifteen concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! A store has sixteen concerns, each a trait. The shards have their changes committed and get their state back after a restart
 //! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), rules and keys of products ([`Products`]), devices ([`Inventory`]),
 //! groups of them ([`Groups`]), rules of cells ([`Cells`]) and tasks ([`Agenda`], which also tells the reconciler what may begin and
 //! what has to be stopped). What became of it is read as upgrades with their timelines ([`Journal`]), drawn as series ([`Series`]),
 //! told as events ([`Events`]), and looked at for a vulnerability ([`Reaches`]). What requests were answered is kept for those that
-//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`]), and who has changed what ([`AuditLog`]). What a change means
+//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`]), to whom things belong ([`Tenancy`]), and who has changed what ([`AuditLog`]). What a change means
 //! stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
@@ -36,6 +36,7 @@ mod records;
 mod series;
 mod sqlite;
 mod targets;
+mod tenancy;
 mod users;
 
 pub use access::{Access, AddTokenError, MAX_TOKENS, NewToken, TokenId, TokenRecord};
@@ -86,6 +87,7 @@ pub use records::{
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
+pub use tenancy::{MAX_TENANTS, NewTenant, Tenancy, TenantError, TenantRecord};
 pub use users::{
     AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserId, UserRecord, Users,
 };
@@ -114,6 +116,7 @@ pub trait Store:
     + Access
     + AuditLog
     + Users
+    + Tenancy
 {
 }
 
@@ -133,5 +136,6 @@ impl<T> Store for T where
         + Access
         + AuditLog
         + Users
+        + Tenancy
 {
 }

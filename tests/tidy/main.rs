@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 30] = [
+const ROOMS: [(&str, &[&str]); 31] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -24,10 +24,11 @@ const ROOMS: [(&str, &[&str]); 30] = [
     ("strangers", &["clock"]),
     ("signal", &[]),
     ("package", &["clock"]),
-    ("filter", &["clock", "package::natural_cmp"]),
-    ("audit", &["clock"]),
+    ("tenant", &[]),
+    ("filter", &["clock", "package::natural_cmp", "tenant"]),
+    ("audit", &["clock", "tenant"]),
     // whom a grant is for
-    ("access", &["filter"]),
+    ("access", &["filter", "tenant"]),
     ("coap", &["clock", "config"]),
     ("lwm2m", &["clock", "config"]),
     (
@@ -83,6 +84,8 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "filter",
             // what tokens are granted, and who has made a task
             "access",
+            // to whom things belong
+            "tenant",
             // who has changed what
             "audit",
             // where a registration was made from
@@ -152,7 +155,8 @@ const ROOMS: [(&str, &[&str]); 30] = [
     (
         "notify",
         &[
-            "signal", "clock", "config", "vault", "task", "store", "runtime", "ledger", "wording",
+            "signal", "clock", "config", "vault", "tenant", "task", "store", "runtime", "ledger",
+            "wording",
         ],
     ),
     // writes intent into the store, and never calls the engine
@@ -171,6 +175,7 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "package",
             "filter",
             "access",
+            "tenant",
             // what devices may be called
             "lwm2m::check_endpoint",
             "forecast",
@@ -232,8 +237,8 @@ const ROOMS: [(&str, &[&str]); 30] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 14] = [
-    "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
+const PURE: [&str; 15] = [
+    "package", "tenant", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
     "upgrade", "session", "engine", "forecast", "shard",
 ];
 

@@ -13,11 +13,13 @@ use utoipa::ToSchema;
 
 use super::PackageBody;
 use crate::{
+    access::Scope,
     api::{
         ApiState,
         etag::{if_match, tagged},
         extract::{self, Fields, Path, body_problem, expect_media_type, nullable},
         problem::Problem,
+        scoped,
     },
     ledger::PackageId,
     package::{CveId, SbomKind},
@@ -253,21 +255,29 @@ async fn change(
     ))]
 pub(in crate::api) async fn update(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<UpdatePackage>,
 ) -> Result<Response, Problem> {
     let seen = if_match(&headers)?;
+    scoped::package(&state, &scope, id).await?;
     let papers = parse(body)?;
     let _kept = state.files.lock().await;
     change(&state, id, &papers, seen).await.map(shown)
 }
 
-async fn find(state: &ApiState, id: i64) -> Result<PackageRecord, Problem> {
-    let package = state.store.package(PackageId(id)).await?;
-    package
-        .filter(|package| package.deleted_at.is_none())
-        .ok_or_else(|| Problem::not_found(format!("there is no package {id}")))
+/// A package that is there, and not deleted.
+pub(super) async fn find(
+    state: &ApiState,
+    scope: &Scope,
+    id: i64,
+) -> Result<PackageRecord, Problem> {
+    let package = scoped::package(state, scope, id).await?;
+    if package.deleted_at.is_some() {
+        return Err(Problem::not_found(format!("there is no package {id}")));
+    }
+    Ok(package)
 }
 
 /// The bill of materials of a package, as it was given.
@@ -280,9 +290,10 @@ async fn find(state: &ApiState, id: i64) -> Result<PackageRecord, Problem> {
     ))]
 pub(in crate::api) async fn get_sbom(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
-    let package = find(&state, id).await?.package;
+    let package = find(&state, &scope, id).await?.package;
     let sbom = (package.papers.sbom)
         .ok_or_else(|| Problem::not_found(format!("package {id} has no bill of materials")))?;
     let document = (state.files)
@@ -314,6 +325,7 @@ pub(in crate::api) async fn get_sbom(
     ))]
 pub(in crate::api) async fn set_sbom(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
     body: Body,
@@ -324,7 +336,7 @@ pub(in crate::api) async fn set_sbom(
     {
         expect_media_type(&headers, SBOM_TYPES[0])?;
     }
-    find(&state, id).await?; // before the document is read
+    find(&state, &scope, id).await?; // before the document is read
     let document = to_bytes(body, MAX_SBOM_BYTES)
         .await
         .map_err(|error| body_problem(&error, "a bill of materials", MAX_SBOM_BYTES))?;
@@ -364,10 +376,11 @@ pub(in crate::api) async fn set_sbom(
     ))]
 pub(in crate::api) async fn remove_sbom(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<StatusCode, Problem> {
     let _kept = state.files.lock().await;
-    let package = find(&state, id).await?.package;
+    let package = find(&state, &scope, id).await?.package;
     if package.papers.sbom.is_none() {
         return Err(Problem::not_found(format!(
             "package {id} has no bill of materials"

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::{known, no_webhook};
 use crate::{
+    access::Scope,
     api::{ApiState, extract::Path, problem::Problem},
     notify::{self, Secret},
 };
@@ -37,9 +38,10 @@ pub(in crate::api) struct Pinged {
     ))]
 pub(in crate::api) async fn ping(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<Pinged>, Problem> {
-    let webhook = known(&state, id).await?;
+    let webhook = known(&state, &scope, id).await?;
     let secret = state.store.webhook_secret(webhook.id).await?;
     let secret = Secret::kept(secret.ok_or_else(|| no_webhook(id))?, state.vault.as_ref());
     let secret = match secret {
