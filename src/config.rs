@@ -44,6 +44,8 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// Tasks.
     pub tasks: TaskConfig,
+    /// Packages for devices that download over HTTP.
+    pub download: DownloadConfig,
     /// The operator's side: HTTP.
     pub admin: AdminConfig,
     /// How applications are told what happened.
@@ -69,6 +71,7 @@ impl Default for Config {
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),
             tasks: TaskConfig::default(),
+            download: DownloadConfig::default(),
             admin: AdminConfig::default(),
             webhooks: WebhookConfig::default(),
             audit: AuditConfig::default(),
@@ -242,6 +245,8 @@ impl Default for Lwm2mConfig {
 pub struct UpgradeConfig {
     /// From the start of the upgrade until the device is heard.
     pub wait_for_device_s: u64,
+    /// From the start of the upgrade until a device over MQTT connects.
+    pub wait_for_connection_s: u64,
     /// For the answer to the version query.
     pub query_version_s: u64,
     /// For the device's coverage.
@@ -252,6 +257,9 @@ pub struct UpgradeConfig {
     pub wait_for_slot_s: u64,
     /// From the admission to the device's download report.
     pub download_s: u64,
+    /// From the offer to a device over MQTT until it runs the version, and for as long the token is valid with which it fetches
+    /// the package.
+    pub transfer_s: u64,
     /// From the command to upgrade to the result.
     pub execute_s: u64,
     /// An unanswered question (version, execute) is put again after this.
@@ -272,11 +280,13 @@ impl Default for UpgradeConfig {
     fn default() -> Self {
         Self {
             wait_for_device_s: 24 * 3600,
+            wait_for_connection_s: 25 * 3600,
             query_version_s: 180,
             query_coverage_s: 180,
             query_cell_s: 180,
             wait_for_slot_s: 7 * 24 * 3600,
             download_s: 3600,
+            transfer_s: 24 * 3600,
             execute_s: 1800,
             repeat_question_s: 60,
             nudge_after_s: 60,
@@ -379,6 +389,80 @@ impl Default for AdmissionConfig {
             coverage_max_age_s: 600,
             per_cell_per_second: 10,
             per_second: 500,
+        }
+    }
+}
+
+/// Packages over HTTP and HTTPS, for devices that were told where to fetch theirs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DownloadConfig {
+    /// Whether packages are served over HTTP.
+    pub http: bool,
+    /// TCP address to listen on for HTTP. Port 0 lets the system choose.
+    #[serde(deserialize_with = "address::read")]
+    pub http_listen: SocketAddr,
+    /// Whether packages are served over HTTPS. Needs a certificate.
+    pub https: bool,
+    /// TCP address to listen on for HTTPS. Port 0 lets the system choose.
+    #[serde(deserialize_with = "address::read")]
+    pub https_listen: SocketAddr,
+    /// The certificate and those up to its root, in PEM.
+    pub tls_certificate: PathBuf,
+    /// The certificate's private key, in PEM.
+    pub tls_key: PathBuf,
+    /// What devices are told: the beginning of their URLs, as `https://updates.example.com:8443`; empty for the address
+    /// that is listened on.
+    pub base_url: String,
+    /// Whether what stands at `base_url` may answer without asking this server. What devices were served cannot be counted then.
+    pub base_url_is_cached: bool,
+    /// Bytes per second for each device, and for all together; 0 for no bound.
+    pub bytes_per_second_per_device: u64,
+    /// Bytes per second for all devices together; 0 for no bound.
+    pub bytes_per_second: u64,
+    /// Connections at the same time. Further ones wait to be accepted.
+    pub max_connections: u32,
+    /// Connections at the same time of one address (of IPv6: one /64) that have shown no token in force.
+    pub max_connections_per_address: u32,
+    /// Requests without a token in force, per minute and address: more are answered 429.
+    pub failed_attempts_per_minute: u32,
+    /// Networks of proxies before this listener, such as `10.20.0.5/32`: the bounds of an address are not theirs.
+    pub trusted_proxies: Vec<IpNet>,
+    /// For a TLS handshake, and for the whole head of a connection's first request.
+    pub head_timeout_s: u64,
+    /// A device that takes no byte for so long, or asks for nothing more, is disconnected.
+    pub idle_timeout_s: u64,
+    /// A device that takes less than this on the average, after its first `idle_timeout_s`, is disconnected; 0 for no bound.
+    pub least_bytes_per_second: u64,
+}
+
+impl DownloadConfig {
+    /// Whether packages are served over HTTP or HTTPS.
+    pub const fn is_on(&self) -> bool {
+        self.http || self.https
+    }
+}
+
+impl Default for DownloadConfig {
+    fn default() -> Self {
+        Self {
+            http: false,
+            http_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8090)),
+            https: false,
+            https_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443)),
+            tls_certificate: PathBuf::new(),
+            tls_key: PathBuf::new(),
+            base_url: String::new(),
+            base_url_is_cached: false,
+            bytes_per_second_per_device: 0,
+            bytes_per_second: 0,
+            max_connections: 10_000,
+            max_connections_per_address: 128,
+            failed_attempts_per_minute: 60,
+            trusted_proxies: Vec::new(),
+            head_timeout_s: 15,
+            idle_timeout_s: 120,
+            least_bytes_per_second: 16,
         }
     }
 }

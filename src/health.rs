@@ -25,11 +25,13 @@ pub enum Part {
     Webhooks,
     /// The admin API.
     Api,
+    /// What serves packages over HTTP.
+    Downloads,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Store,
         Self::Shard,
         Self::Rollout,
@@ -37,6 +39,7 @@ impl Part {
         Self::Committer,
         Self::Webhooks,
         Self::Api,
+        Self::Downloads,
     ];
 
     const fn index(self) -> usize {
@@ -48,6 +51,7 @@ impl Part {
             Self::Committer => 4,
             Self::Webhooks => 5,
             Self::Api => 6,
+            Self::Downloads => 7,
         }
     }
 
@@ -61,6 +65,7 @@ impl Part {
             Self::Committer => "committer",
             Self::Webhooks => "webhooks",
             Self::Api => "api",
+            Self::Downloads => "downloads",
         }
     }
 }
@@ -80,7 +85,7 @@ struct Status {
 /// What works now. Shared by all parts; asking costs one atomic load.
 #[derive(Debug)]
 pub struct Health {
-    parts: [Status; 7],
+    parts: [Status; 8],
 }
 
 impl Health {

@@ -6,6 +6,7 @@ pub mod backup;
 mod certificates;
 mod data_dir;
 pub mod doctor;
+mod downloads;
 mod secure;
 mod time;
 
@@ -31,13 +32,15 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, ApiState, Cursors, Evidence, Tls, TlsError, TokenError, TokenHash},
+    api::{self, ApiState, Cursors, Evidence, TokenError, TokenHash},
     clock::SystemClock,
     config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
+    download::{Downloads, DownloadsSetup},
     engine::{Engine, Setup},
+    grants::Grants,
     health::{Health, Part},
     ledger::{Deadline, DeviceIds},
-    notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
+    notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
         AuditTrail, Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
         ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy, restore_rules,
@@ -48,7 +51,8 @@ use crate::{
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,
     telemetry::{self, Metrics},
-    vault::Vault,
+    tls::{Tls, TlsError, TlsFiles},
+    vault::{SecretFileError, Vault},
 };
 
 /// Written to the data directory once the server can be reached: where it listens, as JSON.
@@ -106,6 +110,9 @@ pub enum StartError {
     /// The operator's token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// A secret in a file of its own.
+    #[error(transparent)]
+    SecretFile(#[from] SecretFileError),
     /// Everybody knows the demo's key.
     #[error(
         "dtls.credential_key is the demo's, which everybody knows; make one of your own with `openssl rand -hex 32` \
@@ -134,9 +141,17 @@ pub enum StartError {
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
-    /// The admin listener's certificate and key.
+    /// A listener's certificate and key.
     #[error(transparent)]
-    AdminTls(#[from] TlsError),
+    Tls(#[from] TlsError),
+    /// Devices could not use it.
+    #[error("download.base_url {url}: {problem}; it is as https://updates.example.com:8443")]
+    BaseUrl {
+        /// The setting.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A listening address.
     #[error("cannot listen on {address} ({setting}): {source}")]
     Listen {
@@ -165,6 +180,13 @@ pub struct Server {
     pub dtls_addr: Option<SocketAddr>,
     /// Where operators reach it.
     pub admin_addr: SocketAddr,
+    /// Where devices download over HTTP.
+    pub http_addr: Option<SocketAddr>,
+    /// Where devices download over HTTPS.
+    pub https_addr: Option<SocketAddr>,
+    grants: Arc<Grants>,
+    downloads: Downloads,
+    downloading: task::JoinHandle<()>,
     store: SqliteStore,
     trail: Arc<AuditTrail>,
     clock: SystemClock,
@@ -200,8 +222,10 @@ impl Server {
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
-        let tls = Tls::of(&config.admin)?;
+        let tls = Tls::of(TlsFiles::of_admin(&config.admin).as_ref())?;
         let (admin, admin_addr) = listen_to_operators(&config.admin).await?;
+        let grants = Arc::new(Grants::default());
+        let bound = downloads::listen(&config.download, &grants)?;
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let mut engines = new_engines(&config, count, &ids, clock)?;
@@ -289,6 +313,17 @@ impl Server {
             clock,
             told_to_stop.clone(),
         ));
+        let (downloads, serve_downloads) = Downloads::start(DownloadsSetup {
+            listeners: bound.listeners,
+            grants: grants.clone(),
+            files: files.clone(),
+            settings: settings.clone(),
+            clock,
+            metrics: metrics.clone(),
+            stop: told_to_stop.clone(),
+        })
+        .map_err(|error| system("serve downloads", &error))?;
+        let downloading = supervisor.run(Part::Downloads, serve_downloads);
         let router = api::router(ApiState {
             trail: trail.clone(),
             forecasts,
@@ -311,16 +346,31 @@ impl Server {
             strangers,
             metrics: metrics.handle(),
         });
-        let certificates = CertificateEnds::new(tls.clone(), &config, metrics.clone(), clock);
+        let certificates =
+            CertificateEnds::new(tls.clone(), bound.tls, &config, metrics.clone(), clock);
         certificates.tell();
         tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
         let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
-        announce(&config, ports.coap_addr, ports.dtls_addr, admin_addr)?;
+        announce(
+            &config,
+            &Listening {
+                coap: ports.coap_addr,
+                coaps: ports.dtls_addr,
+                admin: admin_addr,
+                http: bound.http,
+                https: bound.https,
+            },
+        )?;
         Ok(Self {
             coap_addr: ports.coap_addr,
             dtls_addr: ports.dtls_addr,
             admin_addr,
+            http_addr: bound.http,
+            https_addr: bound.https,
+            grants,
+            downloads,
+            downloading,
             store: kept.store,
             trail,
             clock,
@@ -338,6 +388,11 @@ impl Server {
             stop,
             _lock: kept.lock,
         })
+    }
+
+    /// Who may download what, and what was served.
+    pub const fn grants(&self) -> &Arc<Grants> {
+        &self.grants
     }
 
     /// Renders the server's figures, also once it has stopped.
@@ -380,11 +435,11 @@ impl Server {
             Some(Err(error)) => tracing::error!(%error, "the certificates stay as they were"),
             Some(Ok(None)) | None => {}
         }
-        match self.certificates.renew(&config) {
-            Ok(true) => changed.push("the admin listener's certificate".to_owned()),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!(%error, "the admin listener's certificate stays as it was");
+        for (whose, renewed) in self.certificates.renew(&config) {
+            match renewed {
+                Ok(true) => changed.push(format!("the {whose}'s certificate")),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "the {whose}'s certificate stays as it was"),
             }
         }
         self.certificates.tell();
@@ -414,6 +469,8 @@ impl Server {
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
             let _ = self.dispatcher.await;
+            let _ = self.downloading.await;
+            drop(self.downloads);
             let now = self.clock.now().utc;
             if let Err(error) = self.trail.write(&self.store, now, true).await {
                 tracing::warn!(%error, "what was refused last is not in the audit log");
@@ -504,20 +561,26 @@ async fn listen_to_operators(admin: &AdminConfig) -> Result<(TcpListener, Socket
     Ok((listener, bound))
 }
 
-fn announce(
-    config: &Config,
+/// Where a server listens.
+struct Listening {
     coap: Option<SocketAddr>,
-    dtls: Option<SocketAddr>,
+    coaps: Option<SocketAddr>,
     admin: SocketAddr,
-) -> Result<(), StartError> {
-    data_dir::write_listening(&config.data_dir, coap, dtls, admin)?;
+    http: Option<SocketAddr>,
+    https: Option<SocketAddr>,
+}
+
+fn announce(config: &Config, listening: &Listening) -> Result<(), StartError> {
+    data_dir::write_listening(&config.data_dir, listening)?;
     let at = |address: Option<SocketAddr>| {
         address.map_or_else(|| "closed".to_owned(), |address| address.to_string())
     };
     tracing::info!(
-        coap = at(coap),
-        coaps = at(dtls),
-        %admin,
+        coap = at(listening.coap),
+        coaps = at(listening.coaps),
+        admin = %listening.admin,
+        http = at(listening.http),
+        https = at(listening.https),
         data_dir = %config.data_dir.display(),
         "listening"
     );
@@ -532,14 +595,12 @@ async fn open_vault(
 ) -> Result<Option<Vault>, StartError> {
     let vault = secure::vault(&config.dtls, purpose, store).await?;
     if let Some(vault) = &vault {
-        match notify::seal_secrets(store, vault).await {
-            Ok(0) => {}
-            Ok(sealed) => {
-                let what = "webhooks' secrets were sealed with the credential key";
-                tracing::info!(sealed, "{what}");
-            }
-            Err(KeepError::Store(error)) => return Err(error.into()),
-            Err(KeepError::Seal(error)) => return Err(system("seal secrets", &error)),
+        let sealed = store.seal_webhook_secrets(vault).await?;
+        if sealed > 0 {
+            tracing::info!(
+                sealed,
+                "webhooks' secrets were sealed with the credential key"
+            );
         }
     }
     Ok(vault)
@@ -550,7 +611,12 @@ pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(secure::signing_key(&config.evidence).err());
     reasons.extend(data_dir::unfit(&config.data_dir));
-    reasons.extend(Tls::of(&config.admin).err().map(StartError::from));
+    reasons.extend(
+        Tls::of(TlsFiles::of_admin(&config.admin).as_ref())
+            .err()
+            .map(StartError::from),
+    );
+    reasons.extend(downloads::unfit(config));
     reasons.extend(TokenHash::unfit(&config.data_dir).map(StartError::from));
     reasons
 }
@@ -697,6 +763,7 @@ mod tests {
             Part::Rollout,
             Part::Webhooks,
             Part::Api,
+            Part::Downloads,
         ] {
             let dir = tempfile::tempdir().unwrap();
             let mut config = Config {

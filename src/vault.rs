@@ -1,6 +1,10 @@
-//! Seals secrets, so that who reads the database does not have them.
+//! Seals secrets, so that who reads the database does not have them, and keeps those that have a file of their own.
+
+mod file;
 
 use std::fmt;
+
+pub use file::{SecretFileError, create_secret, read_secret};
 
 use openssl::{
     error::ErrorStack,
@@ -25,7 +29,7 @@ pub enum SealError {
 }
 
 /// The key with which secrets are sealed: AES-256-GCM (NIST SP 800-38D), a random nonce each.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Vault {
     key: [u8; KEY_BYTES],
 }

@@ -105,6 +105,7 @@ pub(crate) async fn webhook(store: &SqliteStore) -> WebhookId {
         task: None,
         url: "https://hooks.example.com/".to_owned(),
         secret: vec![1; 32],
+        vault: None,
         created_at: T0,
     };
     store.add_webhook(&new).await.unwrap().id

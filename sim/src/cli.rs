@@ -1,22 +1,25 @@
 mod keys;
+mod mqtt;
 
-use std::{str::FromStr, time::Duration};
+use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use pcp::Version;
 use sim::{
     content::ContentFormat,
-    fleet::{Behaviour, CoverageClass, FaultShare, FleetConfig, Timing},
+    fleet::{AmountError, Behaviour, CoverageClass, FleetConfig, Timing},
     spec::{NotificationType, QueueMode, RegistrationStyle},
 };
 
 use keys::KeyArguments;
+use mqtt::MqttArguments;
 
 /// RFC 7252 §6.1 and §6.2.
 const COAP_PORT: u16 = 5683;
 const COAPS_PORT: u16 = 5684;
 
-/// Simulates NB-IoT devices that register with an LwM2M server and let it upgrade them.
+/// Simulates devices that let a server upgrade them: NB-IoT devices that register with it over LwM2M, or with --mqtt
+/// devices of Huawei IoTDA and `ThingsPanel`.
 #[derive(Debug, Parser)]
 #[command(name = "cellwise-sim", version)]
 #[allow(clippy::struct_excessive_bools)] // switches of a command line
@@ -28,8 +31,11 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     keys: KeyArguments,
 
+    #[command(flatten)]
+    mqtt: MqttArguments,
+
     /// Number of devices
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(long, visible_alias = "count", default_value_t = 100, value_name = "N")]
     devices: usize,
 
     /// Number of cells that the devices are spread over
@@ -76,7 +82,7 @@ pub(crate) struct Arguments {
 
     /// A fault, and how many devices have it: a number (1 if not given) or a percentage; repeatable
     #[arg(long = "fault", value_name = "FAULT[=N|=N%]")]
-    faults: Vec<FaultShare>,
+    faults: Vec<String>,
 
     /// Lists all faults and ends
     #[arg(long)]
@@ -164,7 +170,11 @@ impl Arguments {
             .map(|CoverageShare { class, share }| (*class, *share))
             .collect();
         config.formats.clone_from(&self.content_formats);
-        config.faults.clone_from(&self.faults);
+        config.faults = self
+            .faults
+            .iter()
+            .map(|text| text.parse().map_err(|error: AmountError| error.to_string()))
+            .collect::<Result<_, String>>()?;
         config.timing = Timing::default().faster(self.speed);
         config.start_spread_ms = millis(self.spread);
         config.behaviour = Behaviour {
@@ -238,6 +248,24 @@ impl FromStr for QueueTimes {
             awake_ms: millis(duration(awake)?),
             sleep_ms: millis(duration(sleep)?),
         }))
+    }
+}
+
+/// A text that nobody needs to see.
+#[derive(Clone)]
+struct Hidden(String);
+
+impl FromStr for Hidden {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
     }
 }
 

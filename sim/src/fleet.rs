@@ -281,7 +281,7 @@ fn lock(device: &Mutex<Device>) -> MutexGuard<'_, Device> {
 }
 
 /// Raises the soft limit of open files as far as needed and allowed.
-fn allow_sockets(devices: usize) -> Result<(), FleetError> {
+pub(crate) fn allow_sockets(devices: usize) -> Result<(), FleetError> {
     if devices == 0 {
         return Err(FleetError::NoDevices);
     }

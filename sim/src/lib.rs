@@ -1,4 +1,4 @@
-//! Simulated NB-IoT devices that speak LwM2M over CoAP and PCP.
+//! Simulated NB-IoT devices that speak LwM2M over CoAP and PCP, and devices that speak MQTT ([`mqtt`]).
 //!
 //! [`device::Device`] is one device: a state machine without sockets, clock or randomness of its own.
 //! Datagrams and the time go in, datagrams and deadlines come out, and the same seed gives the same
@@ -8,7 +8,7 @@
 //! [`fault::Fault`] lists the ways in which real devices
 //! surprise a server, each with the result that the server should record.
 //!
-//! The crate shares no CoAP and no LwM2M code with the server that it tests.
+//! The crate shares no CoAP, LwM2M, MQTT or TLS code with the server that it tests.
 
 pub mod coap;
 pub mod content;
@@ -16,6 +16,7 @@ pub mod device;
 pub mod dtls;
 pub mod fault;
 pub mod fleet;
+pub mod mqtt;
 pub mod psk;
 pub mod radio;
 mod rng;

@@ -6,15 +6,18 @@
 mod cli;
 
 use std::{
+    fmt::Display,
     io::{IsTerminal, Write},
     process::ExitCode,
     time::Duration,
 };
 
 use clap::Parser;
+use serde::Serialize;
 use sim::{
     fault::Fault,
-    fleet::{Fleet, FleetSummary},
+    fleet::Fleet,
+    mqtt::{self, fleet::Target},
 };
 use tokio::{
     net::lookup_host,
@@ -44,6 +47,10 @@ fn list_faults() -> Result<(), BoxError> {
     for (fault, description) in Fault::catalogue() {
         writeln!(out, "{:<28} {description}", fault.to_string())?;
     }
+    writeln!(out, "\nof MQTT devices:")?;
+    for (fault, description) in mqtt::Fault::catalogue() {
+        writeln!(out, "{:<28} {description}", fault.to_string())?;
+    }
     writeln!(
         out,
         "\nA result code (=0xNN) can be any but 0x00. Faults in mid-download take a segment: loses-progress@40."
@@ -60,37 +67,67 @@ enum Ending {
 }
 
 fn simulate(arguments: &Arguments) -> Result<ExitCode, BoxError> {
-    let config = arguments.fleet_config()?;
-    let address = arguments.server();
+    let target = arguments.mqtt_target()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let server = lookup_host(&address)
-            .await
-            .map_err(|error| format!("looking up the server {address}: {error}"))?
-            .next()
-            .ok_or_else(|| format!("the server {address} has no address"))?;
-        let fleet = Fleet::start(Fleet::specs(&config)?, server).await?;
-        let ending = tokio::select! {
-            ending = wait(&fleet, arguments) => ending,
-            never = show_progress(&fleet, arguments) => match never {},
-        };
-        let summary = fleet.stop().await;
-        print(&summary, arguments.format)?;
-        let why = match ending {
-            _ if !arguments.until_done => return Ok(ExitCode::SUCCESS),
-            Ending::Settled => return Ok(ExitCode::SUCCESS),
-            Ending::TimeIsUp => "the time is up",
-            Ending::Interrupted => "interrupted",
-        };
-        let devices = summary.stats.devices;
-        let unsettled = devices - summary.stats.settled;
-        Err(format!("{why}, and {unsettled} of {devices} devices are not done").into())
+        match target {
+            Some(target) => over_mqtt(arguments, target).await,
+            None => over_coap(arguments).await,
+        }
     })
 }
 
-async fn wait(fleet: &Fleet, arguments: &Arguments) -> Ending {
+async fn over_coap(arguments: &Arguments) -> Result<ExitCode, BoxError> {
+    let config = arguments.fleet_config()?;
+    let address = arguments.server();
+    let server = lookup_host(&address)
+        .await
+        .map_err(|error| format!("looking up the server {address}: {error}"))?
+        .next()
+        .ok_or_else(|| format!("the server {address} has no address"))?;
+    let fleet = Fleet::start(Fleet::specs(&config)?, server).await?;
+    let ending = tokio::select! {
+        ending = wait(fleet.until_settled(), arguments) => ending,
+        never = show_progress(|| fleet.stats(), arguments) => match never {},
+    };
+    let summary = fleet.stop().await;
+    print(&summary, arguments.format)?;
+    let stats = summary.stats;
+    verdict(arguments, ending, (stats.devices, stats.settled))
+}
+
+async fn over_mqtt(arguments: &Arguments, target: Target) -> Result<ExitCode, BoxError> {
+    let config = arguments.mqtt_config()?;
+    let fleet = mqtt::Fleet::start(config.specs()?, target)?;
+    let ending = tokio::select! {
+        ending = wait(fleet.until_settled(), arguments) => ending,
+        never = show_progress(|| fleet.stats(), arguments) => match never {},
+    };
+    let summary = fleet.stop().await;
+    print(&summary, arguments.format)?;
+    let stats = summary.stats;
+    verdict(arguments, ending, (stats.devices, stats.settled))
+}
+
+/// What is told of so many devices, of which so many are done.
+fn verdict(
+    arguments: &Arguments,
+    ending: Ending,
+    (devices, settled): (usize, usize),
+) -> Result<ExitCode, BoxError> {
+    let why = match ending {
+        _ if !arguments.until_done => return Ok(ExitCode::SUCCESS),
+        Ending::Settled => return Ok(ExitCode::SUCCESS),
+        Ending::TimeIsUp => "the time is up",
+        Ending::Interrupted => "interrupted",
+    };
+    let unsettled = devices - settled;
+    Err(format!("{why}, and {unsettled} of {devices} devices are not done").into())
+}
+
+async fn wait(until_settled: impl Future<Output = ()>, arguments: &Arguments) -> Ending {
     let time_is_up = async {
         match arguments.run_for {
             Some(duration) => sleep(duration).await,
@@ -99,7 +136,7 @@ async fn wait(fleet: &Fleet, arguments: &Arguments) -> Ending {
     };
     let settled = async {
         if arguments.until_done {
-            fleet.until_settled().await;
+            until_settled.await;
         } else {
             std::future::pending::<()>().await;
         }
@@ -128,7 +165,10 @@ async fn interrupted() {
 }
 
 /// One line that renews itself on a terminal; elsewhere a line now and then.
-async fn show_progress(fleet: &Fleet, arguments: &Arguments) -> std::convert::Infallible {
+async fn show_progress<S: Display>(
+    stats: impl Fn() -> S,
+    arguments: &Arguments,
+) -> std::convert::Infallible {
     if arguments.quiet {
         return std::future::pending().await;
     }
@@ -137,7 +177,7 @@ async fn show_progress(fleet: &Fleet, arguments: &Arguments) -> std::convert::In
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let stats = fleet.stats();
+        let stats = stats();
         let mut err = std::io::stderr().lock();
         // Progress that cannot be shown is no reason to stop.
         let _ = if terminal {
@@ -148,7 +188,7 @@ async fn show_progress(fleet: &Fleet, arguments: &Arguments) -> std::convert::In
     }
 }
 
-fn print(summary: &FleetSummary, format: OutputFormat) -> Result<(), BoxError> {
+fn print(summary: &(impl Display + Serialize), format: OutputFormat) -> Result<(), BoxError> {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[2K");
     }

@@ -18,6 +18,6 @@ mod tests;
 
 pub use caller::{ADMIN_TOKEN, Caller, CallerKind, Refusal};
 pub use grant::{Grant, GrantError, MAX_GRANTS, Tenants, check_grants};
-pub use operation::{OPERATIONS, Operation, Reach};
+pub use operation::{OPERATIONS, Operation, Reach, Secrecy};
 pub use role::{Permission, Role};
 pub use scope::{Part, Scope};

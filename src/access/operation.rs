@@ -9,6 +9,19 @@ pub struct Operation {
     pub needs: Permission,
     /// Whether it keeps to the devices of its caller.
     pub reach: Reach,
+    /// What of it may be kept for a request that comes twice.
+    pub secrecy: Secrecy,
+}
+
+/// What of a request and its answer is kept, so that one that comes twice is carried out once (`Idempotency-Key`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrecy {
+    /// A digest of the request, and the answer.
+    Kept,
+    /// A digest of the request. The answer tells a secret, once.
+    TellsSecret,
+    /// Nothing: a digest would be a fast hash of a password. It takes no key.
+    TakesPassword,
 }
 
 /// Of which devices an operation tells, or which it changes.
@@ -23,18 +36,27 @@ pub enum Reach {
 }
 
 const fn scoped(name: &'static str, needs: Permission) -> Operation {
-    let reach = Reach::Scoped;
-    Operation { name, needs, reach }
+    let (reach, secrecy) = (Reach::Scoped, Secrecy::Kept);
+    Operation {
+        name,
+        needs,
+        reach,
+        secrecy,
+    }
 }
 
 const fn tenant(name: &'static str, needs: Permission) -> Operation {
-    let reach = Reach::Tenant;
-    Operation { name, needs, reach }
+    Operation {
+        reach: Reach::Tenant,
+        ..scoped(name, needs)
+    }
 }
 
 const fn whole(name: &'static str, needs: Permission) -> Operation {
-    let reach = Reach::Whole;
-    Operation { name, needs, reach }
+    Operation {
+        reach: Reach::Whole,
+        ..scoped(name, needs)
+    }
 }
 
 /// Every operation below `/v1`, in the order of its names.
@@ -46,9 +68,9 @@ pub const OPERATIONS: &[Operation] = {
         tenant("add_group", Operate),
         tenant("add_product_key", Administer),
         whole("add_tenant", Administer),
-        tenant("add_token", Administer),
-        tenant("add_user", Administer),
-        tenant("add_webhook", Administer),
+        tenant("add_token", Administer).tells_secret(),
+        tenant("add_user", Administer).takes_password(),
+        tenant("add_webhook", Administer).tells_secret(),
         scoped("approve_task", Approve),
         tenant("cancel_forecast", Operate),
         scoped("cancel_upgrade", Operate),
@@ -103,7 +125,7 @@ pub const OPERATIONS: &[Operation] = {
         scoped("list_upgrades", Read),
         tenant("list_users", Administer),
         tenant("list_webhooks", Administer),
-        scoped("log_in", Open),
+        scoped("log_in", Open).takes_password(),
         scoped("log_out", Own),
         scoped("next_phase", Operate),
         scoped("pause_task", Operate),
@@ -140,6 +162,20 @@ pub const OPERATIONS: &[Operation] = {
 };
 
 impl Operation {
+    const fn tells_secret(self) -> Self {
+        Self {
+            secrecy: Secrecy::TellsSecret,
+            ..self
+        }
+    }
+
+    const fn takes_password(self) -> Self {
+        Self {
+            secrecy: Secrecy::TakesPassword,
+            ..self
+        }
+    }
+
     /// The operation of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         OPERATIONS.iter().find(|operation| operation.name == name)

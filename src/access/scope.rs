@@ -116,6 +116,15 @@ impl Scope {
         }
     }
 
+    /// The tenants of which it has all, as far as they are named one by one.
+    pub fn whole(&self) -> Vec<TenantId> {
+        let Self::Within(parts) = self else {
+            return Vec::new();
+        };
+        let whole = parts.iter().filter(|part| part.filter.is_none());
+        whole.filter_map(|part| part.tenant.clone()).collect()
+    }
+
     /// The tenants that it has something of; `None`: any may be.
     pub fn tenants(&self) -> Option<Vec<TenantId>> {
         let Self::Within(parts) = self else {

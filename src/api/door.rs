@@ -224,10 +224,11 @@ pub(super) async fn admit(
     next: Next,
 ) -> Response {
     let operation = door.operation(path.as_str(), request.method());
-    if let Some(Some(operation)) = operation
-        && operation.needs == Permission::Open
-    {
-        return next.run(request).await;
+    if let Some(Some(operation)) = operation {
+        request.extensions_mut().insert(operation);
+        if operation.needs == Permission::Open {
+            return next.run(request).await;
+        }
     }
     let (token, session) = (bearer(&request), sessions::cookie(request.headers()));
     let found = match (&token, &session) {

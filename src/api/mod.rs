@@ -33,7 +33,6 @@ mod sessions;
 mod source;
 mod tasks;
 mod tenants;
-mod tls;
 mod token;
 mod tokens;
 mod traffic;
@@ -62,7 +61,6 @@ pub use evidence::{Evidence, Manifest, archive};
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
-pub use tls::{Tls, TlsError, certificate_end};
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::{ApiState, problem::Problem};
 use crate::{
-    access::{ADMIN_TOKEN, Caller},
+    access::{ADMIN_TOKEN, Caller, Operation, Secrecy},
     store::{Answer, Claim},
 };
 
@@ -36,19 +36,16 @@ const COMPARED: usize = 1024 * 1024;
 const MAX_ANSWER: u64 = 64 * 1024;
 /// The error of the server after which it is certain that nothing was done.
 const NOTHING_DONE: &str = "disk-full";
-/// Whoever adds a webhook or a token is told a secret, once: the answer is not kept.
-const TELLS_A_SECRET: [&str; 2] = ["/v1/tokens", "/v1/webhooks"];
-
-/// Of these no digest is kept: it would be a fast hash of a password.
-pub(super) const TAKES_A_PASSWORD: [&str; 2] = ["/v1/session", "/v1/users"];
-
 /// Carries a request out, unless its key says that this has been done.
 pub(super) async fn once(
     State(state): State<ApiState>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if request.method() != Method::POST || TAKES_A_PASSWORD.contains(&request.uri().path()) {
+    // the door has found out what is carried out
+    let operation = request.extensions().get::<&'static Operation>();
+    let secrecy = operation.map_or(Secrecy::Kept, |operation| operation.secrecy);
+    if request.method() != Method::POST || secrecy == Secrecy::TakesPassword {
         return Ok(next.run(request).await);
     }
     let Some(key) = key(request.headers())? else {
@@ -68,7 +65,7 @@ pub(super) async fn once(
             return Err(Problem::field("Idempotency-Key", detail));
         }
     }
-    let tells_a_secret = TELLS_A_SECRET.contains(&parts.uri.path());
+    let tells_a_secret = secrecy == Secrecy::TellsSecret;
     let request = Request::from_parts(parts, body);
     // to its end, also when nobody waits for the answer any more: whoever asks again wants to know
     let work = tokio::spawn(async move {

@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{ApiState, door::takes_a_tenant, once, problem::Problem, sessions};
 use crate::{
-    access::{self, Permission},
+    access::{self, Permission, Secrecy},
     audit::MAX_REASON,
     notify::{TaskEvent, UpgradeEvent},
     tenant,
@@ -125,7 +125,7 @@ fn answers(operation: &Operation) -> Vec<(&'static str, &'static str)> {
 
 /// Adds what is the same for every route: the token, and the answers that any of them may give.
 pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    for (name, path) in &mut api.paths.paths {
+    for path in api.paths.paths.values_mut() {
         let operations = [
             &mut path.get,
             &mut path.post,
@@ -140,7 +140,7 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
             }
         }
         if let Some(operation) = &mut path.post
-            && !once::TAKES_A_PASSWORD.contains(&&**name)
+            && named(operation).is_none_or(|it| it.secrecy != Secrecy::TakesPassword)
         {
             take_key(operation);
         }
@@ -185,10 +185,15 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
     api
 }
 
+/// What the table of operations says of it.
+fn named(operation: &Operation) -> Option<&'static access::Operation> {
+    let name = operation.operation_id.as_deref().unwrap_or_default();
+    access::Operation::named(name)
+}
+
 /// With what a caller is let in: a token, or a session; nothing for whoever asks for one.
 fn secured(operation: &Operation) -> Option<Vec<SecurityRequirement>> {
-    let name = operation.operation_id.as_deref().unwrap_or_default();
-    let open = access::Operation::named(name).is_some_and(|it| it.needs == Permission::Open);
+    let open = named(operation).is_some_and(|it| it.needs == Permission::Open);
     let with = |scheme: &str| SecurityRequirement::new::<_, _, &str>(scheme, []);
     (!open).then(|| vec![with("token"), with("session")])
 }
@@ -227,7 +232,9 @@ fn take_key(operation: &mut Operation) {
 /// What is not a matter of everybody may be asked for one tenant.
 fn take_tenant(operation: &mut Operation) {
     let name = operation.operation_id.as_deref().unwrap_or_default();
-    if !access::Operation::named(name).is_some_and(takes_a_tenant) {
+    let mut parameters = operation.parameters.iter().flatten();
+    let in_path = parameters.any(|it| matches!(it, RefOr::T(it) if it.name == "tenant"));
+    if in_path || !access::Operation::named(name).is_some_and(takes_a_tenant) {
         return;
     }
     let tenant = Object::builder()

@@ -92,12 +92,12 @@ pub(super) async fn see_upgrade(state: &ApiState, scope: &Scope, id: i64) -> Res
     let detail = state.store.upgrade(UpgradeId(id)).await?;
     let upgrade = detail.ok_or_else(missing)?.upgrade;
     let task = state.store.task(upgrade.task).await?;
-    let owner = task.as_ref().map(|task| tenant::owner(&task.product));
-    if owner.is_some_and(|owner| scope.has(owner)) && sees(state, scope, &upgrade.endpoint).await? {
-        Ok(())
-    } else {
-        Err(missing())
-    }
+    let task = task.ok_or_else(missing)?;
+    let owner = tenant::owner(&task.product);
+    // the device may be gone
+    let there = scope.has_all_of(owner)
+        || scope.has(owner) && sees(state, scope, &upgrade.endpoint).await?;
+    if there { Ok(()) } else { Err(missing()) }
 }
 
 /// To whom belongs what a caller makes.
@@ -141,18 +141,42 @@ pub(super) async fn see_packages(
     Ok(())
 }
 
-/// Those of some tasks that belong to a tenant of which something is there: the devices of others may have been others' before.
-pub(super) async fn own_tasks(
-    state: &ApiState,
-    scope: &Scope,
-    tasks: impl IntoIterator<Item = TaskId>,
-) -> Result<Option<HashSet<TaskId>>, StoreError> {
-    let Some(tenants) = scope.tenants() else {
-        return Ok(None);
-    };
-    let tasks: HashSet<TaskId> = tasks.into_iter().collect();
-    let tasks: Vec<TaskId> = tasks.into_iter().collect();
-    state.store.tasks_of(&tenants, &tasks).await.map(Some)
+/// What of some upgrades is there for a caller.
+pub(super) struct SeenUpgrades {
+    /// Tasks of tenants of which something is there: a device may have been another's before. `None`: all.
+    own: Option<HashSet<TaskId>>,
+    /// Tasks of tenants of which all is there, also what was done with devices that are gone.
+    whole: HashSet<TaskId>,
+    devices: Seen,
+}
+
+impl SeenUpgrades {
+    /// Looks at some thousand upgrades at most, of these tasks, on these devices.
+    pub(super) async fn of<'e>(
+        state: &ApiState,
+        scope: &Scope,
+        upgrades: impl IntoIterator<Item = (TaskId, &'e str)>,
+    ) -> Result<Self, StoreError> {
+        let (tasks, endpoints): (HashSet<TaskId>, HashSet<&str>) = upgrades.into_iter().unzip();
+        let tasks: Vec<TaskId> = tasks.into_iter().collect();
+        Ok(Self {
+            own: match scope.tenants() {
+                Some(tenants) => Some(state.store.tasks_of(&tenants, &tasks).await?),
+                None => None,
+            },
+            whole: match scope.whole() {
+                tenants if tenants.is_empty() => HashSet::new(),
+                tenants => state.store.tasks_of(&tenants, &tasks).await?,
+            },
+            devices: Seen::of(state, scope, endpoints).await?,
+        })
+    }
+
+    /// Whether an upgrade is there.
+    pub(super) fn has(&self, task: TaskId, endpoint: &str) -> bool {
+        let own = self.own.as_ref().is_none_or(|own| own.contains(&task));
+        self.whole.contains(&task) || own && self.devices.has(endpoint)
+    }
 }
 
 /// What tasks are there: those of a tenant, or that were made within a filter; `None`: all tasks are.

@@ -35,8 +35,8 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{source::bucket, tls::Tls};
-use crate::config::Settings;
+use super::source::bucket;
+use crate::{config::Settings, tls::Tls};
 
 /// Connections at the same time. Further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 1_024;

@@ -1,15 +1,15 @@
 //! The operator's token: made at the first start, kept in a file that only its owner may read.
 
 use std::{
-    fs, io,
-    io::Write,
-    os::unix::fs::PermissionsExt,
+    io,
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
+
+use crate::vault::{SecretFileError, create_secret, read_secret};
 
 /// Name of the token's file in the data directory.
 pub const TOKEN_FILE: &str = "admin.token";
@@ -21,27 +21,12 @@ const MAX_LEN: usize = 512;
 /// Why there is no token.
 #[derive(Debug, Error)]
 pub enum TokenError {
-    /// The file cannot be read or written.
-    #[error("cannot {doing} {path}: {source}")]
-    File {
-        /// What was tried.
-        doing: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// Others on this machine may read it.
-    #[error(
-        "{path} may be read or written by others (mode {mode:04o}): delete it to have a new token made, \
-         or run chmod 600 {path}"
-    )]
-    Permissions {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    /// The file.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
+    /// No randomness.
+    #[error("the system does not give what is needed to choose a token: {0}")]
+    Random(io::Error),
     /// It does not hold a token.
     #[error(
         "{path} holds no token ({MIN_LEN} to {MAX_LEN} characters out of A-Z a-z 0-9 - . _ ~ + / =): \
@@ -62,18 +47,31 @@ impl TokenHash {
     /// there is none.
     pub fn load_or_create(data_dir: &Path) -> Result<Self, TokenError> {
         let path = data_dir.join(TOKEN_FILE);
-        match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(data_dir, &path),
-            Err(error) => Err(file_error("read", &path)(error)),
-            Ok(_) => load(&path),
+        if let Some(content) = read_secret(&path)? {
+            return read(&path, &content);
         }
+        let mut random = [0; RANDOM_BYTES];
+        getrandom::fill(&mut random)
+            .map_err(|error| TokenError::Random(io::Error::other(error)))?;
+        let token = hex::encode(random);
+        if !create_secret(&path, &token)? {
+            // another process was first: its token counts
+            return read(&path, &read_secret(&path)?.unwrap_or_default());
+        }
+        tracing::info!(
+            "the token of the admin API was made: it is in {}",
+            path.display()
+        );
+        Ok(Self::of(&token))
     }
 
     /// What is wrong with the token in `data_dir`, if there is one. Nothing is written.
     pub fn unfit(data_dir: &Path) -> Option<TokenError> {
         let path = data_dir.join(TOKEN_FILE);
-        fs::symlink_metadata(&path).ok()?;
-        load(&path).err()
+        match read_secret(&path) {
+            Ok(content) => read(&path, &content?).err(),
+            Err(error) => Some(error.into()),
+        }
     }
 
     /// The digest of `token`.
@@ -98,17 +96,8 @@ impl std::fmt::Debug for TokenHash {
     }
 }
 
-fn load(path: &Path) -> Result<TokenHash, TokenError> {
-    let metadata = fs::metadata(path).map_err(file_error("read", path))?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(TokenError::Permissions {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    let content = fs::read(path).map_err(file_error("read", path))?;
-    std::str::from_utf8(&content)
+fn read(path: &Path, content: &[u8]) -> Result<TokenHash, TokenError> {
+    std::str::from_utf8(content)
         .ok()
         .map(str::trim)
         .filter(|token| is_token(token))
@@ -116,34 +105,6 @@ fn load(path: &Path) -> Result<TokenHash, TokenError> {
         .ok_or_else(|| TokenError::Garbage {
             path: path.to_owned(),
         })
-}
-
-fn create(data_dir: &Path, path: &Path) -> Result<TokenHash, TokenError> {
-    let error = |doing| file_error(doing, path);
-    fs::create_dir_all(data_dir).map_err(error("create the directory of"))?;
-    let mut random = [0; RANDOM_BYTES];
-    getrandom::fill(&mut random)
-        .map_err(io::Error::other)
-        .map_err(error("choose a token for"))?;
-    let token = hex::encode(random);
-    // Written under another name first, mode 0600, so that no crash leaves half a token.
-    let mut file = tempfile::NamedTempFile::new_in(data_dir).map_err(error("create"))?;
-    writeln!(file, "{token}").map_err(error("write"))?;
-    file.as_file().sync_all().map_err(error("sync"))?;
-    match file.persist_noclobber(path) {
-        Ok(_) => {}
-        // another process was first: its token counts
-        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => return load(path),
-        Err(refused) => return Err(error("create")(refused.error)),
-    }
-    fs::File::open(data_dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(error("sync the directory of"))?;
-    tracing::info!(
-        "the token of the admin API was made: it is in {}",
-        path.display()
-    );
-    Ok(TokenHash::of(&token))
 }
 
 /// Whether the text can stand in an `Authorization: Bearer` header (RFC 6750 §2.1) and is long enough.
@@ -154,17 +115,10 @@ fn is_token(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte))
 }
 
-fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TokenError {
-    let path = path.to_owned();
-    move |source| TokenError::File {
-        doing,
-        path,
-        source,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use super::*;
 
     fn write(dir: &Path, content: &str, mode: u32) {

@@ -2,21 +2,31 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, DownloadConfig};
 
 /// Settings that take effect while the server runs. A table's name stands for all that is in it.
-const RELOADED: [&str; 7] = [
+const RELOADED: [&str; 15] = [
     "admission",
     "admin.failed_attempts_per_minute",
     "admin.requests_per_second",
     "admin.trusted_proxies",
     "audit",
+    "download.bytes_per_second",
+    "download.bytes_per_second_per_device",
+    "download.failed_attempts_per_minute",
+    "download.head_timeout_s",
+    "download.idle_timeout_s",
+    "download.least_bytes_per_second",
+    "download.max_connections_per_address",
+    "download.trusted_proxies",
     "webhooks.allow_networks",
     "log.filter",
 ];
 
 /// The same where the admin listener speaks TLS before and after.
 const RELOADED_WITH_TLS: [&str; 2] = ["admin.tls_certificate", "admin.tls_key"];
+/// The same where packages are served over HTTPS before and after.
+const RELOADED_WITH_HTTPS: [&str; 2] = ["download.tls_certificate", "download.tls_key"];
 
 /// The settings of a running server, which may change.
 #[derive(Debug, Clone)]
@@ -74,6 +84,8 @@ impl Config {
             (config.admin.tls_certificate).clone_from(&new.admin.tls_certificate);
             config.admin.tls_key.clone_from(&new.admin.tls_key);
         }
+        let https = self.download.https && new.download.https;
+        config.download = self.download.reload(&new.download, https);
         let mut differ = differing(&table(self), &table(new), "");
         let key = "dtls.credential_key";
         if self.dtls.credential_key != new.dtls.credential_key
@@ -84,6 +96,7 @@ impl Config {
         }
         let (changed, needs_restart) = differ.into_iter().partition(|key| {
             tls && RELOADED_WITH_TLS.contains(&key.as_str())
+                || https && RELOADED_WITH_HTTPS.contains(&key.as_str())
                 || RELOADED.iter().any(|reloaded| {
                     let rest = key.strip_prefix(reloaded);
                     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -93,6 +106,25 @@ impl Config {
             config,
             changed,
             needs_restart,
+        }
+    }
+}
+
+impl DownloadConfig {
+    fn reload(&self, new: &Self, https: bool) -> Self {
+        let files = if https { new } else { self };
+        Self {
+            bytes_per_second: new.bytes_per_second,
+            bytes_per_second_per_device: new.bytes_per_second_per_device,
+            failed_attempts_per_minute: new.failed_attempts_per_minute,
+            head_timeout_s: new.head_timeout_s,
+            idle_timeout_s: new.idle_timeout_s,
+            least_bytes_per_second: new.least_bytes_per_second,
+            max_connections_per_address: new.max_connections_per_address,
+            trusted_proxies: new.trusted_proxies.clone(),
+            tls_certificate: files.tls_certificate.clone(),
+            tls_key: files.tls_key.clone(),
+            ..self.clone()
         }
     }
 }
@@ -174,6 +206,33 @@ mod tests {
         expected.dtls = old.dtls.clone();
         expected.products.clear();
         assert_eq!(reload.config, expected);
+    }
+
+    #[test]
+    fn rates_of_downloads_take_effect_at_once_and_listeners_do_not() {
+        let mut old = Config::default();
+        old.download.https = true;
+        let mut new = old.clone();
+        new.download.bytes_per_second = 1_000;
+        new.download.trusted_proxies = vec!["10.0.0.1/32".parse().unwrap()];
+        new.download.tls_key = "b.key".into();
+        let mut expected = new.clone();
+        new.download.max_connections = 5;
+        new.download.base_url = "http://a".into();
+        let reload = old.reload(&new);
+        assert_eq!(reload.config, expected);
+        let changed = [
+            "download.bytes_per_second",
+            "download.tls_key",
+            "download.trusted_proxies",
+        ];
+        assert_eq!(reload.changed, changed);
+        let restart = ["download.base_url", "download.max_connections"];
+        assert_eq!(reload.needs_restart, restart);
+        // HTTPS begins with a restart, and so do its files
+        (old.download.https, expected.download.https) = (false, false);
+        expected.download.tls_key = old.download.tls_key.clone();
+        assert_eq!(old.reload(&new).config, expected);
     }
 
     #[test]

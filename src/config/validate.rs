@@ -2,7 +2,9 @@ use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::{AdmissionConfig, Config, ConfigError, Problem, ProductConfig, UpgradeConfig};
+use super::{
+    AdmissionConfig, Config, ConfigError, DownloadConfig, Problem, ProductConfig, UpgradeConfig,
+};
 
 const YEAR_S: u64 = 365 * 86_400;
 /// The most that `shards` may be.
@@ -64,6 +66,7 @@ impl Config {
         check.admission(&self.admission);
         let interval = self.tasks.join_interval_s;
         check.range("tasks.join_interval_s", interval, 1..=86_400);
+        check.download(&self.download);
         let admin = &self.admin;
         // PCP's maximum: 65,535 segments of 500 bytes
         check.range(
@@ -230,14 +233,83 @@ impl Check {
         );
     }
 
+    fn download(&mut self, config: &DownloadConfig) {
+        let named = |path: &std::path::Path| !path.as_os_str().is_empty();
+        let (certificate, key) = (named(&config.tls_certificate), named(&config.tls_key));
+        if certificate != key {
+            self.fail(
+                "download.tls_certificate",
+                "tls_certificate and tls_key go together",
+            );
+        } else if config.https && !certificate {
+            self.fail(
+                "download.tls_certificate",
+                "HTTPS needs a certificate: set tls_certificate and tls_key",
+            );
+        }
+        let listens = [
+            (config.https, config.https_listen),
+            (config.http, config.http_listen),
+        ];
+        // devices are told the first of them
+        let told = listens.iter().find(|(on, _)| *on);
+        if config.base_url.is_empty()
+            && told.is_some_and(|(_, address)| address.ip().is_unspecified())
+        {
+            self.fail(
+                "download.base_url",
+                "devices have to be told where to download, and the listener's address is none that they could reach: set \
+                 base_url, as https://updates.example.com:8443",
+            );
+        }
+        for (key, rate) in [
+            (
+                "download.bytes_per_second_per_device",
+                config.bytes_per_second_per_device,
+            ),
+            ("download.bytes_per_second", config.bytes_per_second),
+        ] {
+            if rate != 0 {
+                self.range(key, rate, 100..=2_000_000_000);
+            }
+        }
+        self.range(
+            "download.max_connections",
+            config.max_connections,
+            1..=1_000_000,
+        );
+        self.range(
+            "download.max_connections_per_address",
+            config.max_connections_per_address,
+            1..=1_000_000,
+        );
+        self.range(
+            "download.failed_attempts_per_minute",
+            config.failed_attempts_per_minute,
+            1..=1_000_000,
+        );
+        self.range("download.head_timeout_s", config.head_timeout_s, 1..=600);
+        self.range("download.idle_timeout_s", config.idle_timeout_s, 1..=3_600);
+        self.range(
+            "download.least_bytes_per_second",
+            config.least_bytes_per_second,
+            0..=1_000_000,
+        );
+    }
+
     fn upgrade(&mut self, config: &UpgradeConfig) {
         for (key, seconds) in [
             ("upgrade.wait_for_device_s", config.wait_for_device_s),
+            (
+                "upgrade.wait_for_connection_s",
+                config.wait_for_connection_s,
+            ),
             ("upgrade.query_version_s", config.query_version_s),
             ("upgrade.query_coverage_s", config.query_coverage_s),
             ("upgrade.query_cell_s", config.query_cell_s),
             ("upgrade.wait_for_slot_s", config.wait_for_slot_s),
             ("upgrade.download_s", config.download_s),
+            ("upgrade.transfer_s", config.transfer_s),
             ("upgrade.execute_s", config.execute_s),
             ("upgrade.repeat_question_s", config.repeat_question_s),
             ("upgrade.nudge_after_s", config.nudge_after_s),

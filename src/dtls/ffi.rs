@@ -1,4 +1,5 @@
-//! What libssl offers and no safe binding does: one of two islands of unsafe code, beside `store/files/mapped.rs`.
+//! What libssl offers and no safe binding does: one of three islands of unsafe code, beside `store/files/mapped.rs` and
+//! `download/unsent.rs`.
 //!
 //! Every function here is part of libssl's documented interface from OpenSSL 1.1.1 on (`ssl.h`,
 //! `bio.h`), unchanged in 3.x; the signatures are copied from there. Each takes its object by a

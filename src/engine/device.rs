@@ -19,7 +19,7 @@ use crate::{
     clock::{Instant, Now},
     coap::{Code, EXCHANGE_LIFETIME, Link, MAX_TRANSMIT_SPAN, Message, Peer, Recent, Reply, Token},
     config::UpgradeConfig,
-    ledger::{Coverage, Deadline, DeviceId, UpgradeId, WakeUps},
+    ledger::{Coverage, Deadline, DeviceId, Protocol, UpgradeId, WakeUps},
     package::Version,
     session::{self, KeptAwake},
     upgrade::EvidenceList,
@@ -133,6 +133,12 @@ pub(super) struct LastReport {
     pub(super) version: Version,
     pub(super) answer: ResultCode,
     pub(super) at: Instant,
+}
+
+impl session::Exchange for Option<Read> {
+    fn protocol(&self) -> Protocol {
+        Protocol::Lwm2m
+    }
 }
 
 /// One attempt to upgrade a device, with the read that is under way for it.

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::Protocol;
 use crate::config::UpgradeConfig;
 
 /// Everything in an upgrade that runs out.
@@ -9,6 +10,8 @@ use crate::config::UpgradeConfig;
 pub enum Deadline {
     /// The device must be heard: 24 h, so that a meter that reports daily gets its chance.
     DeviceHeard,
+    /// A device over MQTT must connect: 25 h, an hour more than a day.
+    Connection,
     /// The version must be answered: 3 min, two repeats at NB-IoT's pace.
     Version,
     /// Coverage must be answered: 3 min; then the cell alone is asked for.
@@ -19,6 +22,8 @@ pub enum Deadline {
     Slot,
     /// The download must end: 60 min, for some hundred segments in deep coverage.
     Download,
+    /// A device over MQTT must have fetched and installed what it was offered: 24 h, as long as its token lasts.
+    Transfer,
     /// The result must come: 30 min, for the slowest flash and reboot.
     Execution,
     /// An unanswered version query is put again: longer than an exchange with its repeats usually takes.
@@ -32,15 +37,27 @@ pub enum Deadline {
 }
 
 impl Deadline {
+    /// The one that takes its place where the device speaks that protocol.
+    #[must_use]
+    pub const fn over(self, protocol: Protocol) -> Self {
+        match self {
+            Self::DeviceHeard if protocol.is_mqtt() => Self::Connection,
+            Self::Download if protocol.is_mqtt() => Self::Transfer,
+            other => other,
+        }
+    }
+
     /// The name of its length in the settings.
     pub const fn setting(self) -> &'static str {
         match self {
             Self::DeviceHeard => "upgrade.wait_for_device_s",
+            Self::Connection => "upgrade.wait_for_connection_s",
             Self::Version => "upgrade.query_version_s",
             Self::Coverage => "upgrade.query_coverage_s",
             Self::Cell => "upgrade.query_cell_s",
             Self::Slot => "upgrade.wait_for_slot_s",
             Self::Download => "upgrade.download_s",
+            Self::Transfer => "upgrade.transfer_s",
             Self::Execution => "upgrade.execute_s",
             Self::RepeatQuestion => "upgrade.repeat_question_s",
             Self::Nudge => "upgrade.nudge_after_s",
@@ -52,11 +69,13 @@ impl Deadline {
     pub const fn duration(self, config: &UpgradeConfig) -> Duration {
         Duration::from_secs(match self {
             Self::DeviceHeard => config.wait_for_device_s,
+            Self::Connection => config.wait_for_connection_s,
             Self::Version => config.query_version_s,
             Self::Coverage => config.query_coverage_s,
             Self::Cell => config.query_cell_s,
             Self::Slot => config.wait_for_slot_s,
             Self::Download => config.download_s,
+            Self::Transfer => config.transfer_s,
             Self::Execution => config.execute_s,
             Self::RepeatQuestion => config.repeat_question_s,
             Self::Nudge => config.nudge_after_s,

@@ -16,6 +16,15 @@ pub struct Facts {
     /// The result code that the device gave (PCP).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<u8>,
+    /// The code of the failure that the device reported (MQTT): one of IoTDA's or a vendor's; those of `ThingsPanel` are negative.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// What the device said of it, [`MAX_DESCRIPTION`] characters at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Nothing shows that the device was upgraded but what it says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unverified: bool,
     /// The segment that was asked for last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segment: Option<u16>,
@@ -47,6 +56,9 @@ pub struct Facts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Last>,
 }
+
+/// So many characters are kept of what a device says in words.
+pub const MAX_DESCRIPTION: usize = 128;
 
 /// So many packages are told of to a device that none is for, and of each so many versions and kinds of hardware.
 pub const MAX_WANTED: usize = 5;
@@ -179,6 +191,10 @@ pub enum Outbound {
     Ping,
     /// The lifetime of the registration.
     Lifetime,
+    /// The version query over MQTT (IoTDA).
+    VersionRequest,
+    /// The offer of the package over MQTT.
+    PackageOffer,
 }
 
 /// What became of a message to a device.
@@ -243,6 +259,27 @@ pub enum Inbound {
     CommandAnswer {
         /// Its result.
         result: u8,
+    },
+    /// A connection over MQTT.
+    Connection,
+    /// The version, over MQTT.
+    VersionReport {
+        /// It.
+        version: Version,
+    },
+    /// How an upgrade goes, over MQTT.
+    ProgressReport {
+        /// The result code; 0 for none.
+        code: i32,
+        /// Percent, where it says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        percent: Option<u8>,
+        /// The version that it names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<Version>,
+        /// What it says in words, [`MAX_DESCRIPTION`] characters at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        description: Option<String>,
     },
     /// The report of the upgrade (PCP 24).
     UpgradeReport {

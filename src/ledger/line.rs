@@ -283,6 +283,32 @@ pub enum Happened {
         /// How often besides.
         times: u32,
     },
+    /// The device connected over MQTT.
+    Connected,
+    /// The device, which speaks MQTT, has not told what it runs.
+    VersionUnknown,
+    /// The device, which speaks MQTT, tells another version than the target after it was offered that.
+    StillRuns {
+        /// What it runs.
+        version: Version,
+    },
+    /// The device, which speaks MQTT, reports that it is on its way.
+    OnItsWay {
+        /// How far, in percent, where it says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        percent: Option<u8>,
+    },
+    /// The device fetches the package over HTTP.
+    Fetches,
+    /// The device was served the whole package over HTTP.
+    Fetched,
+    /// The device, which speaks MQTT, reports that it is through; its version is waited for.
+    Through,
+    /// The device claims the target, and was not served the whole package.
+    ClaimNotShown {
+        /// The target.
+        version: Version,
+    },
     /// The attempt has ended.
     Ended {
         /// The reason, of [`Outcome::REASONS`].
@@ -378,6 +404,17 @@ pub enum Asked {
     ToUpgrade,
     /// To upgrade, once more.
     ToUpgradeAgain,
+    /// For its version, over MQTT.
+    ReportVersion,
+    /// To fetch and install the package, over MQTT.
+    ToFetch {
+        /// The version.
+        new_version: Version,
+        /// Bytes of the package.
+        size_bytes: u64,
+    },
+    /// To fetch and install it, once more.
+    ToFetchAgain,
     /// The same as before the server was restarted.
     AfterServerRestart {
         /// What.

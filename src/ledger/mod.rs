@@ -13,6 +13,7 @@ mod learnt;
 mod line;
 mod mean;
 mod outcome;
+mod protocol;
 mod rhythm;
 mod stage;
 mod traffic;
@@ -30,7 +31,8 @@ pub use deadline::Deadline;
 pub use device_id::{DeviceId, DeviceIds};
 pub use evidence::{Evidence, FailedIn, MAX_VERSIONS, ReportedFailure, Unhealthy};
 pub use facts::{
-    Facts, Fate, Inbound, Last, Limit, MAX_WANTED, Outbound, Queue, Said, Sent, Told, Wanted,
+    Facts, Fate, Inbound, Last, Limit, MAX_DESCRIPTION, MAX_WANTED, Outbound, Queue, Said, Sent,
+    Told, Wanted,
 };
 pub use ids::{PackageId, Reasons, RetryPolicy, TaskId, TaskState, UpgradeId};
 pub use lane::Lane;
@@ -40,6 +42,7 @@ pub use line::{
 };
 pub use mean::Mean;
 pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
+pub use protocol::Protocol;
 pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;
 pub use traffic::{HEADER_BYTES, RECORD_BYTES, Traffic, Usage, airtime_ms};

@@ -41,6 +41,8 @@ pub enum Cancellation {
 pub enum Success {
     /// The device was upgraded.
     Upgraded,
+    /// The device says that it was upgraded, and what it was served could not be counted, or it never tells a version.
+    Unverified,
     /// The device ran the target version already; nothing was done.
     AlreadyCurrent,
 }
@@ -82,11 +84,19 @@ pub enum Failure {
     DeviceRemoved,
     /// The device does not have the object that carries PCP.
     NotSupported,
+    /// The device, which speaks MQTT, reported a failure, by this code.
+    Reported(i32),
+    /// The device claims to run the version, and was not served the whole package.
+    NotDownloaded,
+    /// The device, which speaks MQTT, did not come to run the version within the limit.
+    TransferTimedOut,
+    /// The package cannot be served to a device that speaks what this one does.
+    NotServed,
 }
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 27] = [
+    pub const REASONS: [&str; 31] = [
         "upgraded",
         "already_current",
         "task_stopped",
@@ -114,6 +124,10 @@ impl Outcome {
         "package_unavailable",
         "device_removed",
         "not_supported",
+        "reported_failure",
+        "not_downloaded",
+        "transfer_timed_out",
+        "not_served",
     ];
     /// Those of them for which a device is skipped: there is nothing for it in the task, or an operator passes over it.
     pub const SKIPS: [&str; 3] = ["skipped", "no_package", "downgrade"];
@@ -132,7 +146,7 @@ impl Outcome {
     /// A stable word for programs.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Succeeded(Success::Upgraded) => "upgraded",
+            Self::Succeeded(Success::Upgraded | Success::Unverified) => "upgraded",
             Self::Succeeded(Success::AlreadyCurrent) => "already_current",
             Self::Cancelled(Cancellation::TaskStopped) => "task_stopped",
             Self::Cancelled(Cancellation::Upgrade) => "cancelled",
@@ -160,6 +174,10 @@ impl Outcome {
                 Failure::PackageUnavailable => "package_unavailable",
                 Failure::DeviceRemoved => "device_removed",
                 Failure::NotSupported => "not_supported",
+                Failure::Reported(_) => "reported_failure",
+                Failure::NotDownloaded => "not_downloaded",
+                Failure::TransferTimedOut => "transfer_timed_out",
+                Failure::NotServed => "not_served",
             },
         }
     }
@@ -177,8 +195,15 @@ impl Outcome {
     /// Its arguments.
     pub fn facts(&self) -> Facts {
         let none = Facts::default();
-        let Self::Failed(failure) = self else {
-            return none;
+        let failure = match self {
+            Self::Failed(failure) => failure,
+            Self::Succeeded(Success::Unverified) => {
+                return Facts {
+                    unverified: true,
+                    ..none
+                };
+            }
+            Self::Succeeded(_) | Self::Cancelled(_) => return none,
         };
         match failure {
             Failure::VersionQueryRefused(code)
@@ -193,6 +218,10 @@ impl Outcome {
                 segment: *segment,
                 ..none
             },
+            Failure::Reported(code) => Facts {
+                code: Some(*code),
+                ..none
+            },
             Failure::WrongVersion(version) => Facts {
                 version: Some(*version),
                 ..none
@@ -205,6 +234,7 @@ impl Outcome {
     pub fn of(reason: &str, facts: &Facts) -> Option<Self> {
         let code = || facts.result.map(ResultCode);
         Some(Self::Failed(match reason {
+            "upgraded" if facts.unverified => return Some(Self::Succeeded(Success::Unverified)),
             "upgraded" => return Some(Self::Succeeded(Success::Upgraded)),
             "already_current" => return Some(Self::Succeeded(Success::AlreadyCurrent)),
             "task_stopped" => return Some(Self::Cancelled(Cancellation::TaskStopped)),
@@ -232,6 +262,10 @@ impl Outcome {
             "package_unavailable" => Failure::PackageUnavailable,
             "device_removed" => Failure::DeviceRemoved,
             "not_supported" => Failure::NotSupported,
+            "reported_failure" => Failure::Reported(facts.code?),
+            "not_downloaded" => Failure::NotDownloaded,
+            "transfer_timed_out" => Failure::TransferTimedOut,
+            "not_served" => Failure::NotServed,
             _ => return None,
         }))
     }
@@ -245,7 +279,7 @@ impl Failure {
             Self::VersionQueryTimedOut => Some(Deadline::Version),
             Self::CellQueryTimedOut => Some(Deadline::Cell),
             Self::SlotTimedOut => Some(Deadline::Slot),
-            Self::DownloadTimedOut(_) => Some(Deadline::Download),
+            Self::DownloadTimedOut(_) | Self::TransferTimedOut => Some(Deadline::Download),
             Self::ExecutionTimedOut => Some(Deadline::Execution),
             Self::VersionQueryRefused(_)
             | Self::CellUnknown
@@ -257,7 +291,10 @@ impl Failure {
             | Self::WrongVersion(_)
             | Self::PackageUnavailable
             | Self::DeviceRemoved
-            | Self::NotSupported => None,
+            | Self::NotSupported
+            | Self::Reported(_)
+            | Self::NotDownloaded
+            | Self::NotServed => None,
         }
     }
 }
@@ -301,6 +338,10 @@ mod tests {
             Failure::PackageUnavailable,
             Failure::DeviceRemoved,
             Failure::NotSupported,
+            Failure::Reported(-3),
+            Failure::NotDownloaded,
+            Failure::TransferTimedOut,
+            Failure::NotServed,
         ];
         let outcomes: Vec<Outcome> = [
             Outcome::Succeeded(Success::Upgraded),
@@ -328,6 +369,9 @@ mod tests {
             let again = Outcome::of(outcome.reason(), &outcome.facts());
             assert_eq!(again, Some(outcome));
         }
+        let unverified = Outcome::Succeeded(Success::Unverified);
+        let again = Outcome::of(unverified.reason(), &unverified.facts());
+        assert_eq!(again, Some(unverified));
         assert_eq!(Outcome::of("struck_by_lightning", &Facts::default()), None);
     }
 }

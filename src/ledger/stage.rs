@@ -50,8 +50,13 @@ impl Stage {
         Self::ALL.into_iter().find(|stage| stage.name() == name)
     }
 
-    /// Whether a device in this stage occupies a slot of its cell.
+    /// Whether a device in this stage occupies a slot of its cell, where it competes for one.
     pub const fn holds_slot(self) -> bool {
+        self.is_transfer()
+    }
+
+    /// Whether a device in this stage has been offered the new version.
+    pub const fn is_transfer(self) -> bool {
         matches!(self, Self::Downloading | Self::Executing)
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     signal::Signals,
     store::{
         AttemptResult, Attempted, BusyWebhook, DeliveryId, DueDelivery, Events, StoreError,
-        WebhookId,
+        WebhookId, webhook_secret,
     },
     vault::Vault,
 };
@@ -265,7 +265,8 @@ impl Dispatcher {
         let payload = Payload::new(&delivery.event, &self.setup.instance);
         // serialising strings and numbers does not fail
         let body = serde_json::to_string(&payload).unwrap_or_default();
-        let secret = Secret::kept(webhook.secret.clone(), self.setup.vault.as_ref());
+        let secret = webhook_secret(webhook.id, &webhook.secret, self.setup.vault.as_ref());
+        let secret = secret.map(Secret::from_bytes);
         let headers = secret.map(|secret| secret.headers(payload.id(), began.utc, &body));
         let (poster, url) = (self.poster.clone(), webhook.url.clone());
         let (webhook, origin) = (webhook.id, origin.to_owned());

@@ -8,7 +8,6 @@
 
 mod address;
 mod dispatcher;
-mod kept;
 mod payload;
 mod ping;
 mod post;
@@ -21,7 +20,6 @@ mod tests;
 
 pub use address::{ForbiddenAddress, Target, TargetError};
 pub use dispatcher::{Dispatcher, DispatcherSetup};
-pub use kept::{KeepError, Unreadable, seal_secrets};
 pub use payload::{Instance, Payload, TASK_KINDS, TaskEvent, UPGRADE_KINDS, UpgradeEvent};
 pub use ping::{Ping, ping};
 pub use signature::{Secret, SecretError};

@@ -219,6 +219,7 @@ impl House {
             task: None,
             url: url.to_owned(),
             secret: secret.as_bytes().to_vec(),
+            vault: None,
             created_at: now(),
         };
         (self.store.add_webhook(&new).await.unwrap().id, secret)

@@ -39,6 +39,11 @@ impl Fits {
             || hardware.is_some_and(|known| self.hardware.iter().any(|it| it == known))
     }
 
+    /// Whether it is for devices whatever they run.
+    pub const fn fits_any_version(&self) -> bool {
+        self.versions.is_empty() && self.version_from.is_none() && self.version_below.is_none()
+    }
+
     fn fits_version(&self, version: Version) -> bool {
         (self.versions.is_empty() || self.versions.contains(&version))
             && (self.version_from).is_none_or(|from| !is_below(version, from))

@@ -1,14 +1,12 @@
 //! What checkpoints of the audit log are signed with: made at the first start, kept in a file that only its owner may read.
 
-use std::{
-    fs,
-    io::{self, Write},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-};
+use std::{io, path::Path};
 
 use super::StartError;
-use crate::audit::Key;
+use crate::{
+    audit::Key,
+    vault::{create_secret, read_secret},
+};
 
 /// Name of the key's file in the data directory.
 const FILE: &str = "audit.key";
@@ -20,43 +18,32 @@ pub(super) fn load_or_create(data_dir: &Path) -> Result<Key, StartError> {
         path: path.clone(),
         source,
     };
-    let seed = match fs::symlink_metadata(&path) {
-        Err(absent) if absent.kind() == io::ErrorKind::NotFound => create(data_dir, &path),
-        Err(unreadable) => Err(unreadable),
-        Ok(_) => load(&path),
-    };
-    let seed = seed.map_err(error)?;
-    let key = Key::of_seed(&seed).map_err(io::Error::other);
+    let mut found = read_secret(&path)?;
+    if found.is_none() {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|failed| error(io::Error::other(failed)))?;
+        create_secret(&path, &hex::encode(seed))?;
+        // another process may have been first: its key counts
+        found = read_secret(&path)?;
+    }
+    let key = seed(&found.unwrap_or_default()).and_then(|seed| {
+        let key = Key::of_seed(&seed);
+        key.map_err(io::Error::other)
+    });
     key.map_err(error)
 }
 
-fn load(path: &Path) -> io::Result<[u8; 32]> {
-    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let what = format!("others may read or write it (mode {mode:04o}); run chmod 600 on it");
-        return Err(io::Error::other(what));
-    }
-    let text = fs::read_to_string(path)?;
+fn seed(content: &[u8]) -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut seed)
+    hex::decode_to_slice(content.trim_ascii(), &mut seed)
         .map_err(|_| io::Error::other("it holds no key of 64 hexadecimal digits"))?;
-    Ok(seed)
-}
-
-fn create(data_dir: &Path, path: &Path) -> io::Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(io::Error::other)?;
-    // written under another name first, mode 0600, so that no crash leaves half a key
-    let mut file = tempfile::NamedTempFile::new_in(data_dir)?;
-    writeln!(file, "{}", hex::encode(seed))?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path)?;
-    fs::File::open(data_dir)?.sync_all()?;
     Ok(seed)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use super::*;
 
     #[test]

@@ -8,10 +8,10 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    api::{Tls, TlsError, certificate_end},
     clock::{SystemClock, UtcMillis},
     config::Config,
     telemetry::{Metrics, Share},
+    tls::{Tls, TlsError, TlsFiles, certificate_end},
 };
 
 /// Between two lines about a certificate that ends soon.
@@ -23,6 +23,7 @@ pub(super) const SOON: Duration = Duration::from_hours(21 * 24);
 #[derive(Clone)]
 pub(super) struct CertificateEnds {
     admin: Option<Tls>,
+    downloads: Option<Tls>,
     /// What the certificate of the secured port is read from.
     config: Arc<Mutex<Config>>,
     metrics: Arc<Metrics>,
@@ -33,12 +34,14 @@ pub(super) struct CertificateEnds {
 impl CertificateEnds {
     pub(super) fn new(
         admin: Option<Tls>,
+        downloads: Option<Tls>,
         config: &Config,
         metrics: Arc<Metrics>,
         clock: SystemClock,
     ) -> Self {
         Self {
             admin,
+            downloads,
             config: Arc::new(Mutex::new(config.clone())),
             metrics,
             share: Arc::default(),
@@ -46,13 +49,19 @@ impl CertificateEnds {
         }
     }
 
-    /// Takes what the admin listener's files hold now. Tells whether that is something else.
-    pub(super) fn renew(&self, config: &Config) -> Result<bool, TlsError> {
+    /// Takes what the listeners' files hold now. Tells of each whether that is something else.
+    pub(super) fn renew(&self, config: &Config) -> [(&'static str, Result<bool, TlsError>); 2] {
         config.clone_into(&mut self.config.lock().unwrap_or_else(PoisonError::into_inner));
-        match &self.admin {
-            Some(tls) => tls.renew(&config.admin, self.clock.now().utc),
-            None => Ok(false),
-        }
+        let renew = |tls: &Option<Tls>, files: Option<TlsFiles>| match (tls, files) {
+            (Some(tls), Some(files)) => tls.renew(&files, self.clock.now().utc),
+            _ => Ok(false),
+        };
+        let admin = renew(&self.admin, TlsFiles::of_admin(&config.admin));
+        let downloads = renew(&self.downloads, TlsFiles::of_downloads(&config.download));
+        [
+            ("admin listener", admin),
+            ("listener for downloads", downloads),
+        ]
     }
 
     /// Until the server stops.
@@ -85,6 +94,15 @@ impl CertificateEnds {
                 seconds(at),
             );
             warn("admin listener", at, now);
+        }
+        if let Some(tls) = &self.downloads {
+            let at = tls.ends_at();
+            figures.gauge(
+                "download_certificate_expiration_timestamp_seconds",
+                "When the certificate of the listener for downloads ends, in seconds since 1970.",
+                seconds(at),
+            );
+            warn("listener for downloads", at, now);
         }
         if let Some(at) = secured {
             figures.gauge(

@@ -3,12 +3,11 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write as _},
-    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
-use super::{LISTENING_FILE, StartError};
+use super::{LISTENING_FILE, Listening, StartError};
 use crate::store::free_bytes;
 
 pub(super) const LOCK_FILE: &str = "cellwise.lock";
@@ -119,17 +118,19 @@ pub(super) fn restore_is_noted(dir: &Path) -> Result<(), StartError> {
 }
 
 /// Whoever started the server on free ports finds them here.
-pub(super) fn write_listening(
-    dir: &Path,
-    coap: Option<SocketAddr>,
-    dtls: Option<SocketAddr>,
-    admin: SocketAddr,
-) -> Result<(), StartError> {
+pub(super) fn write_listening(dir: &Path, listening: &Listening) -> Result<(), StartError> {
     let path = dir.join(LISTENING_FILE);
     let write = || {
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         let pid = std::process::id();
-        let text = serde_json::json!({ "coap": coap, "coaps": dtls, "admin": admin, "pid": pid });
+        let text = serde_json::json!({
+            "coap": listening.coap,
+            "coaps": listening.coaps,
+            "admin": listening.admin,
+            "download_http": listening.http,
+            "download_https": listening.https,
+            "pid": pid,
+        });
         writeln!(file, "{text}")?;
         file.persist(&path)?;
         Ok(())

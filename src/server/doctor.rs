@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use super::{data_dir, unfit};
 use crate::{
-    api::certificate_end,
     clock::{SystemClock, UtcMillis},
     config::Config,
     server::certificates::SOON,
+    tls::certificate_end,
 };
 
 /// How bad it is.

@@ -12,8 +12,8 @@ use crate::{
     config::{AdmissionConfig, Config},
     ledger::{
         ActiveUpgrade, Asked, Cancellation, Change, Coverage, Deadline, Evidence, Facts, Failure,
-        Happened, Last, Limit, Line, Outcome, Progress, Queue, Served, Stage, StageChange, Standby,
-        UpgradeOrder,
+        Happened, Inbound, Last, Limit, Line, Outcome, Progress, Protocol, Queue, Served, Stage,
+        StageChange, Standby, UpgradeOrder,
     },
     package::{Package, Version},
     upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},
@@ -22,6 +22,17 @@ use crate::{
 /// How often, and how soon at the earliest, the gate is asked of a lane that is closed when the time to wait is over.
 const CLOSED_ASKED_EVERY: Duration = Duration::from_mins(10);
 const CLOSED_ASKED_AFTER: Duration = Duration::from_secs(1);
+
+/// What whoever speaks with a device keeps beside its session, and what that tells of how they speak.
+pub trait Exchange {
+    /// What the device speaks.
+    fn protocol(&self) -> Protocol;
+
+    /// Whether it can be counted how much of a package it is served, where it fetches that over HTTP.
+    fn counts(&self) -> bool {
+        true
+    }
+}
 
 /// One attempt to upgrade a device. `X` is what whoever speaks with the device keeps beside it.
 #[derive(Debug)]
@@ -188,7 +199,7 @@ pub struct Contact {
     pub objects: Vec<u16>,
 }
 
-impl<X> Session<X> {
+impl<X: Exchange> Session<X> {
     /// An attempt that begins, and the change that says so. `runs` is the version that the device is known to run. `None` when
     /// no package can be had.
     pub fn begin(
@@ -200,7 +211,7 @@ impl<X> Session<X> {
         exchange: X,
     ) -> Option<(Self, Change)> {
         let (id, package) = offers.assumed(runs, order.hardware.as_deref())?;
-        let negotiation = Negotiation::begin(now.instant, &rules(config, &package));
+        let negotiation = Negotiation::begin(now.instant, &rules(config, &package, &exchange));
         let stage = StageChange {
             stage: Stage::WaitingForDevice,
             entered_at: now.utc,
@@ -252,13 +263,15 @@ impl<X> Session<X> {
             cell_limit: stage.cell_limit.unwrap_or(1),
             confirmed: stage.confirmed,
             segment: (upgrade.progress).map(|it| segmentation.segment_after(it.done_bytes)),
+            whole: (upgrade.progress).is_some_and(|it| it.done_bytes >= it.total_bytes),
             // what was told before the stage began is the answer to another question
             coverage: coverage
                 .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))
                 .map_or_else(Coverage::default, |(coverage, _)| coverage),
             evidence,
         };
-        let (negotiation, actions) = Negotiation::resume(now, &stored, &rules(config, &package));
+        let rules = rules(config, &package, &exchange);
+        let (negotiation, actions) = Negotiation::resume(now, &stored, &rules);
         let correspondence = Correspondence::resumed(now.utc);
         let (order, stage) = (upgrade.order, upgrade.stage);
         let mut session = Self::new(
@@ -338,7 +351,7 @@ impl<X> Session<X> {
     pub fn on(&mut self, now: Now, event: Input, known: Option<Version>, config: &Config) -> Step {
         let before = self.negotiation.clone();
         let chosen = self.choose(event, known);
-        let rules = rules(config, &self.package);
+        let rules = rules(config, &self.package, &self.exchange);
         let (after, actions) = match chosen {
             // the report of the step before, once more
             Ok(()) if self.awaits_next() && matches!(event, Input::Pcp(_)) => {
@@ -423,7 +436,7 @@ impl<X> Session<X> {
             return Ok(());
         }
         let Input::VersionAnswered(code, Some(version), credence) = event else {
-            return Ok(());
+            return self.choose_unseen(event);
         };
         if !code.is_success() {
             return Ok(());
@@ -448,6 +461,31 @@ impl<X> Session<X> {
         self.served = Served {
             package: offer.id,
             step,
+        };
+        Ok(())
+    }
+
+    /// Where the device goes on without having said what it runs, chooses a package that is for any version.
+    fn choose_unseen(&mut self, event: Input) -> Result<(), Outcome> {
+        let unknown = match event {
+            Input::VersionAnswered(code, None, _) => code.is_success(),
+            Input::Reached(Deadline::RepeatQuestion) => true,
+            _ => false,
+        };
+        if !unknown || self.exchange.protocol() != Protocol::ThingsPanel {
+            return Ok(());
+        }
+        if self.awaits_next() {
+            return Ok(()); // what the step before has led to is taken for what it runs
+        }
+        let hardware = self.order.hardware.as_deref();
+        let offer = (self.offers.for_any_version(hardware))
+            .ok_or(Outcome::Cancelled(Cancellation::NoPackage))?;
+        let package = offer.package.clone();
+        self.package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
+        self.served = Served {
+            package: offer.id,
+            step: self.served.step,
         };
         Ok(())
     }
@@ -730,7 +768,9 @@ impl<X> Session<X> {
             }
             Outcome::Cancelled(_) | Outcome::Succeeded(_) => return facts,
         };
-        let limit = failure.limit().map(|deadline| Limit {
+        let protocol = self.exchange.protocol();
+        let limit = failure.limit().map(|it| it.over(protocol));
+        let limit = limit.map(|deadline| Limit {
             setting: deadline.setting().into(),
             seconds: deadline.duration(&config.upgrade).as_secs(),
         });
@@ -745,7 +785,14 @@ impl<X> Session<X> {
         };
         let correspondence = &self.correspondence;
         let not_understood = correspondence.not_understood.clone();
+        let description = match (failure, correspondence.said.as_ref().map(|it| &it.message)) {
+            (Failure::Reported(_), Some(Inbound::ProgressReport { description, .. })) => {
+                description.clone()
+            }
+            _ => None,
+        };
         Facts {
+            description,
             objects: Some(contact.objects).filter(|_| *failure == Failure::NotSupported),
             not_understood: not_understood.filter(|_| *failure == Failure::CellUnknown),
             limit,
@@ -762,7 +809,7 @@ impl<X> Session<X> {
     }
 }
 
-impl<X> Session<X> {
+impl<X: Exchange> Session<X> {
     /// What the device runs and is, and what the task has for whom.
     fn why_skipped(&self, facts: Facts) -> Facts {
         let wanted = match self.withheld {
@@ -811,8 +858,10 @@ pub fn ended(order: &UpgradeOrder, outcome: Outcome, facts: Facts, at: UtcMillis
     }
 }
 
-fn rules<'c>(config: &'c Config, package: &Package) -> Rules<'c> {
+fn rules<'c, X: Exchange>(config: &'c Config, package: &Package, exchange: &X) -> Rules<'c> {
     Rules {
+        protocol: exchange.protocol(),
+        counted: exchange.counts(),
         target: package.version,
         upgrade: &config.upgrade,
         admission: &config.admission,

@@ -11,7 +11,9 @@ mod meter;
 mod offers;
 mod timeline;
 
-pub use attempt::{Contact, KeptAwake, Session, StandingAsked, Step, StepDone, ended, leaves};
+pub use attempt::{
+    Contact, Exchange, KeptAwake, Session, StandingAsked, Step, StepDone, ended, leaves,
+};
 pub use correspondence::Correspondence;
 pub use gate::{
     Adapted, Closed, Comes, Gate, GateAsk, GateOrder, GateRequest, LaneView, Presence, Standing,

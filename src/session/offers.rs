@@ -89,6 +89,12 @@ impl Offers {
             .find_map(|offer| Some((offer.id, offer.package.clone()?)))
     }
 
+    /// What is for a device of this hardware, whatever it runs.
+    pub(super) fn for_any_version(&self, hardware: Option<&str>) -> Option<&Offer> {
+        (self.list.iter())
+            .find(|offer| offer.from.fits_any_version() && offer.from.fits_hardware(hardware))
+    }
+
     /// What is for a device that runs this version and is of this hardware.
     ///
     /// # Errors

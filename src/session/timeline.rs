@@ -2,10 +2,13 @@
 
 use pcp::ResultCode;
 
-use super::Session;
+use super::{Exchange, Session};
 use crate::{
-    ledger::{Asked, Deadline, Happened, Line, Question, Stage},
-    upgrade::{Action, Input, Negotiation, Rules, transfer::pcp::PcpInput},
+    ledger::{Asked, Deadline, Happened, Line, Protocol, Question, Stage},
+    upgrade::{
+        Action, Input, Negotiation, Rules,
+        transfer::{MqttInput, pcp::PcpInput},
+    },
 };
 
 /// What a device is asked once more because the server was restarted.
@@ -22,12 +25,15 @@ pub fn asked_again(action: Action) -> Line {
 }
 
 /// The line for a step, `None` when it is not worth one.
-pub(super) fn of<X>(
+pub(super) fn of<X: Exchange>(
     event: Input,
     before: &Negotiation,
     session: &Session<X>,
     rules: &Rules<'_>,
 ) -> Option<Line> {
+    if rules.protocol.is_mqtt() {
+        return over_mqtt(event, before, session, rules);
+    }
     if before.slot().is_none() && session.negotiation().slot().is_none() {
         up_to_the_slot(event, session, rules)
     } else {
@@ -35,7 +41,68 @@ pub(super) fn of<X>(
     }
 }
 
-fn up_to_the_slot<X>(event: Input, session: &Session<X>, rules: &Rules<'_>) -> Option<Line> {
+/// The line for a step of an upgrade over MQTT.
+fn over_mqtt<X: Exchange>(
+    event: Input,
+    before: &Negotiation,
+    session: &Session<X>,
+    rules: &Rules<'_>,
+) -> Option<Line> {
+    let number = session.correspondence.tries;
+    let after = session.negotiation();
+    let offered = before.transfer().is_some();
+    let offer = || Asked::ToFetch {
+        new_version: session.package.version,
+        size_bytes: session.package.size_bytes,
+    };
+    let target = rules.target;
+    Some(match event {
+        // these tell their version by themselves
+        Input::Connected if rules.protocol == Protocol::ThingsPanel && offered => {
+            Line::asking(Happened::Connected, Asked::ToFetchAgain, None)
+        }
+        Input::Connected if rules.protocol == Protocol::ThingsPanel => Happened::Connected.into(),
+        Input::Connected => Line::asking(Happened::Connected, Asked::ReportVersion, number),
+        Input::Reached(Deadline::RepeatQuestion) if after.transfer().is_some() => {
+            Line::asking(Happened::VersionUnknown, offer(), None)
+        }
+        Input::Reached(Deadline::RepeatQuestion) => {
+            Line::asking(Happened::NoAnswer, Asked::ReportVersion, number)
+        }
+        Input::VersionAnswered(_, None, _) => Line::asking(Happened::VersionUnknown, offer(), None),
+        Input::VersionAnswered(_, Some(version), _) if offered && version != target => {
+            Line::asking(Happened::StillRuns { version }, Asked::ToFetchAgain, None)
+        }
+        Input::VersionAnswered(_, Some(version), _) if offered => {
+            Happened::ClaimNotShown { version }.into()
+        }
+        Input::VersionAnswered(_, Some(version), _) if version == target => {
+            Line::asking(Happened::NotBelieved { version }, offer(), None)
+        }
+        Input::VersionAnswered(_, Some(version), _) => Line::asking(
+            Happened::RunsOtherVersion { version, target },
+            offer(),
+            None,
+        ),
+        Input::Mqtt(said) => match said {
+            _ if after.is_claimed() && !before.is_claimed() => {
+                Happened::ClaimNotShown { version: target }.into()
+            }
+            MqttInput::Fetched => Happened::Fetches.into(),
+            MqttInput::FetchedAll => Happened::Fetched.into(),
+            MqttInput::Done { .. } => Happened::Through.into(),
+            MqttInput::Progressed { percent, .. } => Happened::OnItsWay { percent }.into(),
+            MqttInput::FailureReported(_) => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn up_to_the_slot<X: Exchange>(
+    event: Input,
+    session: &Session<X>,
+    rules: &Rules<'_>,
+) -> Option<Line> {
     // Of a stage in whose midst the server was restarted nobody knows.
     let number = session.correspondence.tries;
     let registered = matches!(event, Input::Registered { .. });
@@ -88,7 +155,7 @@ fn up_to_the_slot<X>(event: Input, session: &Session<X>, rules: &Rules<'_>) -> O
 }
 
 #[expect(clippy::too_many_lines, reason = "one match over all actions")]
-fn with_the_slot<X>(
+fn with_the_slot<X: Exchange>(
     event: Input,
     before: &Negotiation,
     session: &Session<X>,

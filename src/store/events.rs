@@ -10,6 +10,7 @@ use crate::{
     package::Version,
     task::Hold,
     tenant::TenantId,
+    vault::Vault,
 };
 
 /// Number of a webhook.
@@ -85,6 +86,8 @@ pub struct NewWebhook {
     pub url: String,
     /// Signs them.
     pub secret: Vec<u8>,
+    /// What the secret is sealed with, for this webhook alone; `None`: there is no credential key, and it is stored as it is.
+    pub vault: Option<Vault>,
     /// When it was added.
     pub created_at: UtcMillis,
 }
@@ -115,7 +118,7 @@ pub struct BusyWebhook {
     pub id: WebhookId,
     /// Where events are posted.
     pub url: String,
-    /// Signs them.
+    /// Signs them, as it is stored: [`webhook_secret`](super::webhook_secret) opens it.
     pub secret: Vec<u8>,
     /// When its next delivery is due.
     pub due_at: UtcMillis,
@@ -282,14 +285,11 @@ pub trait Events: Send + Sync + 'static {
     /// A webhook.
     async fn webhook(&self, id: WebhookId) -> Result<Option<WebhookRecord>, StoreError>;
 
-    /// What a webhook's posts are signed with.
+    /// What a webhook's posts are signed with, as it is stored: [`webhook_secret`](super::webhook_secret) opens it.
     async fn webhook_secret(&self, id: WebhookId) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// What all webhooks' posts are signed with.
-    async fn webhook_secrets(&self) -> Result<Vec<(WebhookId, Vec<u8>)>, StoreError>;
-
-    /// Stores in another form what a webhook's posts are signed with.
-    async fn set_webhook_secret(&self, id: WebhookId, secret: &[u8]) -> Result<(), StoreError>;
+    /// Seals the secrets that were stored as they are, or not for their webhook alone: all of them, or none. Returns how many.
+    async fn seal_webhook_secrets(&self, vault: &Vault) -> Result<usize, StoreError>;
 
     /// Removes a webhook and its deliveries. Returns whether there was one.
     async fn remove_webhook(&self, id: WebhookId) -> Result<bool, StoreError>;

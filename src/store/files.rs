@@ -219,6 +219,19 @@ impl PackageFiles {
         }
     }
 
+    /// The file of that name, to be read in parts. What it holds is not looked at, only that it has as many bytes as
+    /// expected.
+    pub async fn open_named(&self, sha256: &str, expected_bytes: u64) -> Result<File, ReadError> {
+        let path = self.path(sha256);
+        let opened = path.clone();
+        let file = blocking(&path, "open", move || {
+            let file = File::open(opened)?;
+            Ok((file.metadata()?.len() == expected_bytes).then_some(file))
+        })
+        .await?;
+        file.ok_or(ReadError::Damaged { path })
+    }
+
     /// The package's segments, ready to send. The system may take the memory back while nobody asks for them: a
     /// hundred packages that are being served need no more than those of their segments that are asked for.
     pub async fn frames(&self, package: &PackageRecord) -> Result<SegmentFrames, ReadError> {

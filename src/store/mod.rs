@@ -27,6 +27,7 @@ mod files;
 mod groups;
 mod inventory;
 mod journal;
+mod kept;
 mod ledger;
 mod memory;
 mod papers;
@@ -65,6 +66,7 @@ pub use groups::{
 };
 pub use inventory::Inventory;
 pub use journal::Journal;
+pub use kept::{UnreadableSecret, webhook_secret};
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
 pub use papers::{

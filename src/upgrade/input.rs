@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use pcp::ResultCode;
 
-use super::{evidence::Credence, transfer::pcp::PcpInput};
+use super::{
+    evidence::Credence,
+    transfer::{MqttInput, pcp::PcpInput},
+};
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{Coverage, Deadline, StopReason},
+    ledger::{Coverage, Deadline, Protocol, StopReason},
     package::Version,
 };
 
@@ -21,6 +24,10 @@ pub struct Rules<'a> {
     pub upgrade: &'a UpgradeConfig,
     /// Coverage classes.
     pub admission: &'a AdmissionConfig,
+    /// What the device speaks.
+    pub protocol: Protocol,
+    /// Whether it can be counted how much of a package it was served, where it fetches that over HTTP.
+    pub counted: bool,
 }
 
 /// What happens to an upgrade.
@@ -33,6 +40,8 @@ pub enum Input {
     },
     /// The device has restarted, by another sign than a registration.
     Restarted,
+    /// The device, which speaks MQTT, has connected: what it was asked before is lost.
+    Connected,
     /// The device was heard otherwise: a registration update, service data, an answer to a ping.
     Heard,
     /// The device was asked for its version, and answered; what that is worth if it names the target.
@@ -57,6 +66,8 @@ pub enum Input {
     WindowEnded,
     /// Something of the transfer over PCP.
     Pcp(PcpInput),
+    /// Something of a transfer over MQTT.
+    Mqtt(MqttInput),
 }
 
 /// What to do, in order.

@@ -1,7 +1,7 @@
 //! One device's upgrade, and who may upgrade in a lane at the same time. Pure.
 //!
 //! [`Negotiation`] is what all upgrades have in common, from the first sign of life to the outcome. While a device has a
-//! slot, a [`transfer`] goes on in it: one for each protocol by which devices are upgraded.
+//! slot, a [`transfer`] goes on in it: one for each protocol by which devices are upgraded. Over MQTT it needs no slot.
 
 mod admission;
 mod evidence;

@@ -16,6 +16,8 @@
 //!                                                       outcome
 //! ```
 //!
+//! Over MQTT there is no cell to compete in: what follows another version is the transfer, at once.
+//!
 //! What a device says of its version is a claim: each comes with what it is worth by what the device did
 //! ([`Credence`]). The state is consumed by an event and yields the next one: combinations that cannot occur cannot be
 //! written down.
@@ -71,10 +73,10 @@ pub enum Negotiation {
         /// The place in the queue.
         place: Place,
     },
-    /// The device has a slot: see the transfer's stages.
+    /// The device has a slot, or needs none: see the transfer's stages.
     Transferring {
-        /// The place that was left for the slot.
-        place: Place,
+        /// The place that was left for the slot; `None` where there was nothing to compete for.
+        place: Option<Place>,
         /// How far it is.
         transfer: Transfer,
     },
@@ -89,7 +91,7 @@ impl Negotiation {
     /// An upgrade that begins now.
     pub fn begin(now: Instant, rules: &Rules<'_>) -> Self {
         Self::WaitingForDevice {
-            until: now + Deadline::DeviceHeard.duration(rules.upgrade),
+            until: now + (Deadline::DeviceHeard.over(rules.protocol)).duration(rules.upgrade),
         }
     }
 
@@ -149,12 +151,15 @@ impl Negotiation {
                 querying::on_waiting_for_slot(place, now, event, rules)
             }
             Self::Transferring { place, transfer } => {
-                let may_return = place.slots_returned < MAX_SLOTS_RETURNED;
+                let may_return = place.is_some_and(|it| it.slots_returned < MAX_SLOTS_RETURNED);
                 match transfer.on(now, event, rules, may_return) {
                     Next::Goes(transfer, actions) => {
                         (Self::Transferring { place, transfer }, actions)
                     }
-                    Next::GivesBack => give_back(place),
+                    Next::GivesBack => match place {
+                        Some(place) => give_back(place),
+                        None => Self::ask_version(now, rules),
+                    },
                     Next::Ends(outcome) => ended(outcome),
                 }
             }
@@ -211,10 +216,10 @@ impl Negotiation {
     /// The place in a cell's queue, or the one that was left for a slot.
     pub const fn place(&self) -> Option<&Place> {
         match self {
-            Self::WaitingForSlot { place } | Self::Transferring { place, .. } => Some(place),
-            Self::QueryingCoverage { place, .. } | Self::QueryingCell { place, .. } => {
-                place.as_ref()
-            }
+            Self::WaitingForSlot { place } => Some(place),
+            Self::QueryingCoverage { place, .. }
+            | Self::QueryingCell { place, .. }
+            | Self::Transferring { place, .. } => place.as_ref(),
             Self::WaitingForDevice { .. } | Self::QueryingVersion { .. } | Self::Ended(_) => None,
         }
     }
@@ -230,7 +235,7 @@ impl Negotiation {
     /// The place that was left for the slot that it holds.
     pub const fn slot(&self) -> Option<&Place> {
         match self {
-            Self::Transferring { place, .. } => Some(place),
+            Self::Transferring { place, .. } => place.as_ref(),
             _ => None,
         }
     }

@@ -4,12 +4,17 @@
 //! shows progress, when the installation is commanded, and what its end looks like; the [`Negotiation`](super::Negotiation)
 //! around it knows the queue, the slot and the outcome.
 
+mod course;
+pub mod iotda;
 pub mod pcp;
+pub mod thingspanel;
+
+pub use course::MqttInput;
 
 use super::{Action, Input, Rules};
 use crate::{
     clock::Instant,
-    ledger::{Deadline, Failure, Outcome, Stage},
+    ledger::{Deadline, Failure, Outcome, Protocol, Stage},
 };
 
 /// A transfer under way.
@@ -17,6 +22,10 @@ use crate::{
 pub enum Transfer {
     /// Over PCP.
     Pcp(pcp::Pcp),
+    /// Over MQTT, as devices of IoTDA do it.
+    Iotda(iotda::Iotda),
+    /// Over MQTT, as devices of `ThingsPanel` do it.
+    ThingsPanel(thingspanel::ThingsPanel),
 }
 
 /// What becomes of a transfer.
@@ -40,23 +49,64 @@ impl<T> Next<T> {
     pub(super) const fn fails(failure: Failure) -> Self {
         Self::Ends(Outcome::Failed(failure))
     }
+
+    /// The same of what the transfer is a part of.
+    fn map<U>(self, whole: impl FnOnce(T) -> U) -> Next<U> {
+        match self {
+            Self::Goes(transfer, actions) => Next::Goes(whole(transfer), actions),
+            Self::GivesBack => Next::GivesBack,
+            Self::Ends(outcome) => Next::Ends(outcome),
+        }
+    }
 }
 
 impl Transfer {
     /// A transfer that begins with a slot, and what to do.
     pub fn begin(now: Instant, rules: &Rules<'_>) -> (Self, Vec<Action>) {
-        let (pcp, actions) = pcp::Pcp::begin(now, rules);
-        (Self::Pcp(pcp), actions)
+        match rules.protocol {
+            Protocol::Lwm2m => {
+                let (pcp, actions) = pcp::Pcp::begin(now, rules);
+                (Self::Pcp(pcp), actions)
+            }
+            Protocol::Iotda => {
+                let (iotda, actions) = iotda::Iotda::begin(now, rules);
+                (Self::Iotda(iotda), actions)
+            }
+            Protocol::ThingsPanel => {
+                let (thingspanel, actions) = thingspanel::ThingsPanel::begin(now, rules);
+                (Self::ThingsPanel(thingspanel), actions)
+            }
+        }
+    }
+
+    /// A transfer over MQTT that goes on after a restart of the server, and what to do. `None` where the device speaks another
+    /// protocol.
+    pub fn resume_over_mqtt(
+        protocol: Protocol,
+        until: Instant,
+        confirmed: bool,
+        whole: bool,
+    ) -> Option<(Self, Vec<Action>)> {
+        match protocol {
+            Protocol::Lwm2m => None,
+            Protocol::Iotda => {
+                let (iotda, actions) = iotda::Iotda::resume(until, confirmed, whole);
+                Some((Self::Iotda(iotda), actions))
+            }
+            Protocol::ThingsPanel => {
+                let (thingspanel, actions) =
+                    thingspanel::ThingsPanel::resume(until, confirmed, whole);
+                Some((Self::ThingsPanel(thingspanel), actions))
+            }
+        }
     }
 
     /// What becomes of it. `may_return`: its slot may be given back.
     pub fn on(self, now: Instant, event: Input, rules: &Rules<'_>, may_return: bool) -> Next {
         match self {
-            Self::Pcp(pcp) => match pcp.on(now, event, rules, may_return) {
-                Next::Goes(pcp, actions) => Next::Goes(Self::Pcp(pcp), actions),
-                Next::GivesBack => Next::GivesBack,
-                Next::Ends(outcome) => Next::Ends(outcome),
-            },
+            Self::Pcp(pcp) => pcp.on(now, event, rules, may_return).map(Self::Pcp),
+            Self::Iotda(iotda) => iotda.on(now, event, rules).map(Self::Iotda),
+            Self::ThingsPanel(it) => it.on(now, event, rules).map(Self::ThingsPanel),
         }
     }
 
@@ -64,6 +114,8 @@ impl Transfer {
     pub const fn stage(&self) -> Stage {
         match self {
             Self::Pcp(pcp) => pcp.stage(),
+            Self::Iotda(iotda) => iotda.0.stage(),
+            Self::ThingsPanel(it) => it.course.stage(),
         }
     }
 
@@ -71,6 +123,8 @@ impl Transfer {
     pub const fn until(&self) -> (Deadline, Instant) {
         match self {
             Self::Pcp(pcp) => pcp.until(),
+            Self::Iotda(iotda) => iotda.0.until(),
+            Self::ThingsPanel(it) => it.course.until(),
         }
     }
 
@@ -78,6 +132,8 @@ impl Transfer {
     pub const fn also_due(&self) -> (Deadline, Instant) {
         match self {
             Self::Pcp(pcp) => pcp.also_due(),
+            Self::Iotda(iotda) => iotda.0.also_due(),
+            Self::ThingsPanel(it) => it.course.also_due(),
         }
     }
 
@@ -85,6 +141,8 @@ impl Transfer {
     pub const fn is_confirmed(&self) -> bool {
         match self {
             Self::Pcp(pcp) => pcp.is_confirmed(),
+            Self::Iotda(iotda) => iotda.0.confirmed,
+            Self::ThingsPanel(it) => it.course.confirmed,
         }
     }
 
@@ -92,14 +150,17 @@ impl Transfer {
     pub const fn is_claimed(&self) -> bool {
         match self {
             Self::Pcp(pcp) => pcp.is_claimed(),
+            Self::Iotda(iotda) => iotda.0.is_claimed(),
+            Self::ThingsPanel(it) => it.course.is_claimed(),
         }
     }
 
     /// Whether the version that the device names answers a question that was put in this stage: what was asked before a
-    /// restart may have been answered before it.
+    /// restart may have been answered before it. Over MQTT the transfer says what a version is worth.
     pub const fn takes_answers(&self) -> bool {
         match self {
             Self::Pcp(pcp) => pcp.takes_answers(),
+            Self::Iotda(_) | Self::ThingsPanel(_) => false,
         }
     }
 
@@ -107,6 +168,7 @@ impl Transfer {
     pub const fn is_repeating(&self, deadline: Deadline) -> bool {
         match self {
             Self::Pcp(pcp) => pcp.is_repeating(deadline),
+            Self::Iotda(_) | Self::ThingsPanel(_) => false,
         }
     }
 
@@ -114,6 +176,16 @@ impl Transfer {
     pub const fn segment(&self) -> Option<u16> {
         match self {
             Self::Pcp(pcp) => pcp.segment(),
+            Self::Iotda(_) | Self::ThingsPanel(_) => None,
+        }
+    }
+
+    /// Whether the device was served the whole package, as far as packages are served over HTTP.
+    pub const fn has_whole(&self) -> bool {
+        match self {
+            Self::Pcp(_) => false,
+            Self::Iotda(iotda) => iotda.0.whole,
+            Self::ThingsPanel(it) => it.course.whole,
         }
     }
 }

@@ -26,6 +26,9 @@ pub fn ending(reason: &str, facts: &Facts) -> String {
         _ => outcome(&ended),
     };
     // writing to a String does not fail
+    if let Some(description) = &facts.description {
+        let _ = write!(text, ". It says {description:?}");
+    }
     if let Some(objects) = &facts.objects {
         let objects: Vec<String> = objects.iter().map(u16::to_string).collect();
         let _ = write!(
@@ -180,6 +183,8 @@ fn outbound(message: &Outbound) -> String {
         Outbound::Command => "the command to upgrade (PCP 23)".to_owned(),
         Outbound::Ping => "a ping".to_owned(),
         Outbound::Lifetime => "the lifetime of its registration (/1/0/1)".to_owned(),
+        Outbound::VersionRequest => "the version query (MQTT)".to_owned(),
+        Outbound::PackageOffer => "the offer of the package (MQTT)".to_owned(),
     }
 }
 
@@ -210,6 +215,14 @@ fn inbound(message: &Inbound) -> String {
         Inbound::CommandAnswer { result } => {
             format!("{} to the command to upgrade (PCP 23)", ResultCode(*result))
         }
+        Inbound::Connection => "its connection (MQTT)".to_owned(),
+        Inbound::VersionReport { version } => format!("version \"{version}\" (MQTT)"),
+        Inbound::ProgressReport {
+            code,
+            percent,
+            version,
+            description,
+        } => progress(*code, *percent, *version, description.as_deref()),
         Inbound::UpgradeReport { result, version } => format!(
             "the upgrade report {}, version \"{version}\" (PCP 24)",
             ResultCode(*result)
@@ -217,10 +230,57 @@ fn inbound(message: &Inbound) -> String {
     }
 }
 
+fn progress(
+    code: i32,
+    percent: Option<u8>,
+    version: Option<Version>,
+    description: Option<&str>,
+) -> String {
+    let mut text = match (code, percent) {
+        (0, None) => "a progress report".to_owned(),
+        (0, Some(percent)) => format!("the progress {percent} %"),
+        (code, _) => format!("the failure {}", reported(code)),
+    };
+    // writing to a String does not fail
+    if let Some(version) = version {
+        let _ = write!(text, ", version \"{version}\"");
+    }
+    if let Some(description) = description {
+        let _ = write!(text, ", {description:?}");
+    }
+    text + " (MQTT)"
+}
+
+/// What a failure's code means: of IoTDA's ("OTA upgrade", `upgrade_progress_report`), or of `ThingsPanel`'s, which are negative.
+fn reported(code: i32) -> String {
+    let meaning = match code {
+        1 => "the device is in use",
+        2 => "the signal is too weak",
+        3 => "it has the newest version already",
+        4 => "the battery is too low",
+        5 => "there is too little space",
+        6 => "the download timed out",
+        7 => "the check of the package failed",
+        8 => "the kind of package is not supported",
+        9 => "there is too little memory",
+        10 => "the installation failed",
+        255 => "internal error",
+        -1 => "the upgrade failed",
+        -2 => "the download failed",
+        -3 => "the check of the package failed",
+        -4 => "the package could not be written",
+        _ => return format!("code {code}"),
+    };
+    format!("code {code}, {meaning}")
+}
+
 /// How an attempt ended, in a sentence.
 pub fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Succeeded(Success::Upgraded) => "upgraded".into(),
+        Outcome::Succeeded(Success::Unverified) => {
+            "upgraded, as the device says; nothing else shows it (unverified)".into()
+        }
         Outcome::Succeeded(Success::AlreadyCurrent) => {
             "the device runs the target version already; nothing was done".into()
         }
@@ -295,6 +355,20 @@ fn failure(failure: &Failure) -> String {
         Failure::DeviceRemoved => "the device was removed from the inventory".into(),
         Failure::NotSupported => {
             "the device has no object 19, which carries the upgrade (PCP)".into()
+        }
+        Failure::Reported(code) => {
+            format!("the device reported a failure (MQTT): {}", reported(*code))
+        }
+        Failure::NotDownloaded => {
+            "the device says that it runs the target version, and was not served the whole package; no version that it told after \
+             another connection shows it. Look at the device, and try again"
+                .into()
+        }
+        Failure::TransferTimedOut => {
+            "the device did not come to tell the target version within the limit".into()
+        }
+        Failure::NotServed => {
+            "the package cannot be served to a device that speaks what this one does; upload one that can".into()
         }
     }
 }

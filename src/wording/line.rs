@@ -209,6 +209,20 @@ fn besides(happened: &Happened) -> String {
                 "its device has spent {used} of {budget} {unit} this month, and the upgrade costs {needed}; it waits until {until}"
             )
         }
+        Happened::Connected => "connected (MQTT)".to_owned(),
+        Happened::VersionUnknown => "has not told its version".to_owned(),
+        Happened::StillRuns { version } => format!("still runs version \"{version}\""),
+        Happened::OnItsWay { percent: None } => "reports that it goes on".to_owned(),
+        Happened::OnItsWay {
+            percent: Some(percent),
+        } => format!("reports that it is at {percent} %"),
+        Happened::Fetches => "fetches the package".to_owned(),
+        Happened::Fetched => "was served the whole package".to_owned(),
+        Happened::Through => "reports that it is through: its version is waited for".to_owned(),
+        Happened::ClaimNotShown { version } => format!(
+            "says that it runs \"{version}\", and was not served the whole package: what it tells after its next connection \
+             counts"
+        ),
         Happened::Joined {} => "the device has joined the task".to_owned(),
         Happened::SoakBegun { until } => {
             format!("it counts in its phase when the device tells the version at {until} or later")
@@ -275,6 +289,12 @@ fn asked(asked: &Asked) -> String {
         Asked::ToDownloadAgain => "notified again (PCP 20)",
         Asked::ToUpgrade => TO_UPGRADE,
         Asked::ToUpgradeAgain => "told to upgrade again (PCP 23)",
+        Asked::ReportVersion => "asked for its version (MQTT)",
+        Asked::ToFetch {
+            new_version,
+            size_bytes,
+        } => return format!("offered \"{new_version}\" (MQTT), {size_bytes} bytes"),
+        Asked::ToFetchAgain => "offered it again (MQTT)",
         Asked::AfterServerRestart { question } => {
             let asked = match question {
                 Question::Version => VERSION,

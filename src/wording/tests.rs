@@ -126,6 +126,15 @@ fn besides() -> Vec<Happened> {
             next: form(11_542, true),
         },
         Happened::TakenUpAgain {},
+        Happened::Connected,
+        Happened::VersionUnknown,
+        Happened::StillRuns { version: v1 },
+        Happened::OnItsWay { percent: None },
+        Happened::OnItsWay { percent: Some(30) },
+        Happened::Fetches,
+        Happened::Fetched,
+        Happened::Through,
+        Happened::ClaimNotShown { version: v1 },
         Happened::Joined {},
         Happened::Confirmed { by: "anna".into() },
         Happened::Confirmed { by: String::new() },
@@ -227,6 +236,9 @@ fn happenings() -> Vec<Happened> {
 fn all_facts() -> Facts {
     Facts {
         result: None,
+        code: None,
+        description: None,
+        unverified: false,
         segment: Some(12),
         version: Some(version("V1")),
         hardware: Some("B".into()),
@@ -292,6 +304,12 @@ fn every_line_comes_back_from_its_code_and_arguments_and_has_a_sentence() {
         Asked::ToDownloadAgain,
         Asked::ToUpgrade,
         Asked::ToUpgradeAgain,
+        Asked::ReportVersion,
+        Asked::ToFetch {
+            new_version: version("V2"),
+            size_bytes: 5_000,
+        },
+        Asked::ToFetchAgain,
         Asked::AfterServerRestart {
             question: Question::Cell,
         },
@@ -367,6 +385,35 @@ fn all_that_is_known_of_an_end_is_told() {
          Sent last: segment 12 (PCP 21), 2 times since the server started at 2027-01-15T08:00:00.000Z, at \
          2027-01-15T08:00:00.000Z, refused with 4.05. Said last: version \"V1\" (PCP 19) at 2027-01-15T08:00:00.000Z. \
          Heard last, as far as is stored, at 2027-01-15T08:00:00.000Z"
+    );
+}
+
+#[test]
+fn what_a_device_over_mqtt_reports_is_told_in_its_words() {
+    let facts = Facts {
+        code: Some(7),
+        description: Some("sha256 differs".into()),
+        ..Facts::default()
+    };
+    assert_eq!(
+        ending("reported_failure", &facts),
+        "the device reported a failure (MQTT): code 7, the check of the package failed. It says \"sha256 differs\""
+    );
+    let of_a_vendor = Facts {
+        code: Some(77),
+        ..Facts::default()
+    };
+    assert_eq!(
+        ending("reported_failure", &of_a_vendor),
+        "the device reported a failure (MQTT): code 77"
+    );
+    let unverified = Facts {
+        unverified: true,
+        ..Facts::default()
+    };
+    assert_eq!(
+        ending("upgraded", &unverified),
+        "upgraded, as the device says; nothing else shows it (unverified)"
     );
 }
 

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 31] = [
+const ROOMS: [(&str, &[&str]); 35] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -23,6 +23,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
     ("health", &["clock", "config"]),
     ("strangers", &["clock"]),
     ("signal", &[]),
+    ("tls", &["clock", "config"]),
     ("package", &["clock"]),
     ("tenant", &[]),
     ("filter", &["clock", "package::natural_cmp", "tenant"]),
@@ -41,6 +42,8 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "package",
         ],
     ),
+    // who may download what, and what was served
+    ("grants", &["clock", "ledger"]),
     // sentences are made where people read, above all that happens
     ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),
@@ -73,6 +76,14 @@ const ROOMS: [(&str, &[&str]); 31] = [
         ],
     ),
     (
+        "mqtt",
+        &[
+            "clock", "config", "package", "upgrade", "session", "ledger",
+            "grants", // commands, and what both engines tell
+            "engine",
+        ],
+    ),
+    (
         "store",
         &[
             "clock",
@@ -92,6 +103,8 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "coap::Peer",
             // who vouches for a package
             "signing",
+            // webhooks' secrets are sealed for their numbers
+            "vault",
             "task",
             "ledger",
         ],
@@ -159,6 +172,19 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "wording",
         ],
     ),
+    // serves packages to devices
+    (
+        "download",
+        &[
+            "clock",
+            "config",
+            "telemetry",
+            "tls",
+            "store",
+            "grants",
+            "ledger",
+        ],
+    ),
     // writes intent into the store, and never calls the engine
     (
         "api",
@@ -168,6 +194,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "clock",
             "config",
             "telemetry",
+            "tls",
             "vault",
             "health",
             "strangers",
@@ -195,6 +222,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "clock",
             "config",
             "telemetry",
+            "tls",
             "vault",
             "health",
             "strangers",
@@ -207,6 +235,8 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "dtls",
             "runtime",
             "notify",
+            "download",
+            "grants",
             "api",
             "ledger",
         ],
@@ -237,9 +267,9 @@ const ROOMS: [(&str, &[&str]); 31] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 15] = [
+const PURE: [&str; 17] = [
     "package", "tenant", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
-    "upgrade", "session", "engine", "forecast", "shard",
+    "upgrade", "session", "engine", "mqtt", "forecast", "shard", "grants",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

@@ -1,7 +1,9 @@
-use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr};
+use std::path::PathBuf;
 
 use clap::Args;
 use sim::{Key, fleet::Psks};
+
+use super::Hidden;
 
 /// Takes a key that no argument shows.
 const VARIABLE: &str = "CELLWISE_SIM_PSK";
@@ -52,24 +54,6 @@ impl KeyArguments {
             Some(psks) => psks.or_same(identity, key),
             None => Psks::same(identity, key),
         }))
-    }
-}
-
-/// A text that nobody needs to see.
-#[derive(Clone)]
-struct Hidden(String);
-
-impl FromStr for Hidden {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hidden")
     }
 }
 

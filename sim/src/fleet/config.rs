@@ -189,7 +189,7 @@ pub enum Amount {
 }
 
 impl Amount {
-    fn of(self, devices: usize) -> usize {
+    pub(crate) fn of(self, devices: usize) -> usize {
         match self {
             Self::Devices(count) => count,
             Self::Percent(0) => 0,
@@ -219,14 +219,40 @@ pub enum AmountError {
     /// More than everything.
     #[error("{0} % of the fleet is more than all of it")]
     Percent(u64),
+    /// Neither a number nor a percentage.
+    #[error("'{0}' is neither a number of devices nor a percentage")]
+    Amount(String),
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Devices(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// `20` for twenty devices, `5%` for a share.
+impl FromStr for Amount {
+    type Err = AmountError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let none = || AmountError::Amount(text.to_owned());
+        let Some(percent) = text.strip_suffix('%') else {
+            return text.parse().map(Self::Devices).map_err(|_| none());
+        };
+        let percent = percent.parse::<u64>().map_err(|_| none())?;
+        match u8::try_from(percent) {
+            Ok(percent @ 0..=100) => Ok(Self::Percent(percent)),
+            _ => Err(AmountError::Percent(percent)),
+        }
+    }
 }
 
 impl fmt::Display for FaultShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.amount {
-            Amount::Devices(count) => write!(f, "{}={count}", self.fault),
-            Amount::Percent(percent) => write!(f, "{}={percent}%", self.fault),
-        }
+        write!(f, "{}={}", self.fault, self.amount)
     }
 }
 
@@ -236,15 +262,10 @@ impl FromStr for FaultShare {
     type Err = AmountError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let amount = |text: &str| match text.strip_suffix('%') {
-            Some(percent) => {
-                let percent = percent.parse::<u64>().ok()?;
-                Some(match u8::try_from(percent) {
-                    Ok(percent @ 0..=100) => Ok(Amount::Percent(percent)),
-                    _ => Err(AmountError::Percent(percent)),
-                })
-            }
-            None => text.parse().ok().map(|count| Ok(Amount::Devices(count))),
+        // what follows the sign may be a result code, which belongs to the fault
+        let amount = |text: &str| match text.parse() {
+            Err(AmountError::Amount(_)) => None,
+            amount => Some(amount),
         };
         let split = text
             .rsplit_once('=')

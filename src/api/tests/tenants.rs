@@ -688,6 +688,31 @@ async fn the_carrier_gives_a_device_to_another_tenant() {
 }
 
 #[tokio::test]
+async fn what_was_done_with_a_device_that_is_gone_is_its_tenant_s_still() {
+    let world = World::new().await;
+    let task = world.furnish().await;
+    let upgrades = world.get(&format!("/v1/tasks/{task}/upgrades")).await;
+    let upgrade = upgrades.body["items"][0]["id"].as_i64().unwrap();
+    let removed = world.api.delete("/v1/devices/a0").await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    let (_, home) = world.api.token("home", roles_on("default")).await;
+    for path in [
+        format!("/v1/tasks/{task}/upgrades"),
+        format!("/v1/upgrades/{upgrade}"),
+        "/v1/devices/a0/upgrades".to_owned(),
+        "/v1/upgrades".to_owned(),
+    ] {
+        let seen = world.get(&path).await;
+        assert!(seen.body.to_string().contains("\"a0\""), "{path}: {seen:?}");
+        let others = world.api.get_as(&home, &path).await;
+        assert!(
+            !others.body.to_string().contains("\"endpoint\":\"a0\""),
+            "{path}: {others:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn tenants_are_added_changed_and_deleted() {
     let api = Api::new().await;
     let list = api.get("/v1/tenants").await.body;

@@ -11,6 +11,7 @@ use crate::{
     access::Scope,
     api::{ApiState, extract::Path, problem::Problem},
     notify::{self, Secret},
+    store::webhook_secret,
 };
 
 /// Whoever asks waits for the receiver, but not for so long as a delivery may take.
@@ -43,9 +44,9 @@ pub(in crate::api) async fn ping(
 ) -> Result<Json<Pinged>, Problem> {
     let webhook = known(&state, &scope, id).await?;
     let secret = state.store.webhook_secret(webhook.id).await?;
-    let secret = Secret::kept(secret.ok_or_else(|| no_webhook(id))?, state.vault.as_ref());
-    let secret = match secret {
-        Ok(secret) => secret,
+    let secret = secret.ok_or_else(|| no_webhook(id))?;
+    let secret = match webhook_secret(webhook.id, &secret, state.vault.as_ref()) {
+        Ok(secret) => Secret::from_bytes(secret),
         Err(error) => {
             let error = Some(error.to_string());
             return Ok(Json(Pinged {

@@ -231,6 +231,7 @@ async fn a_webhook_is_pinged_and_what_it_says_is_told() {
         task: None,
         url: "http://127.0.0.1:1/".to_owned(),
         secret: vec![7; 32],
+        vault: None,
         created_at: shell.state.clock.now().utc,
     };
     let id = shell.state.store.add_webhook(&new).await.unwrap().id.0;

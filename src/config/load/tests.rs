@@ -174,6 +174,26 @@ fn products_are_named_as_in_the_api() {
 }
 
 #[test]
+fn downloads_need_an_address_that_devices_reach_and_a_certificate() {
+    let found = problems("[download]\nhttps = true\nbytes_per_second = 99", &[]);
+    assert!(found[0].starts_with("download.tls_certificate: HTTPS needs a certificate"));
+    assert!(found[1].starts_with("download.base_url: devices have to be told"));
+    assert!(found[2].starts_with("download.bytes_per_second: 99 is out of range"));
+    assert_eq!(found.len(), 3, "{found:?}");
+    let half = problems("[download]\ntls_key = 'a'", &[]);
+    assert_eq!(
+        half,
+        ["download.tls_certificate: tls_certificate and tls_key go together"]
+    );
+    for good in [
+        "[download]\nhttp = true\nbase_url = 'http://10.0.0.1'",
+        "[download]\nhttp = true\nhttp_listen = '10.0.0.1:80'",
+    ] {
+        load_with(good, &[]).unwrap();
+    }
+}
+
+#[test]
 fn values_out_of_range_are_all_listed() {
     let file = "
         data_dir = ''

@@ -47,6 +47,18 @@ pub(super) fn all(config: &Config, server: Option<u32>) -> Vec<Finding> {
             config.dtls.listen,
         ),
         (true, "admin.listen", Kind::Tcp, config.admin.listen),
+        (
+            config.download.http,
+            "download.http_listen",
+            Kind::Tcp,
+            config.download.http_listen,
+        ),
+        (
+            config.download.https,
+            "download.https_listen",
+            Kind::Tcp,
+            config.download.https_listen,
+        ),
     ];
     (ports.into_iter())
         .filter(|(used, ..)| *used)

@@ -22,6 +22,7 @@ fn new_webhook(task: Option<TaskId>) -> NewWebhook {
         task,
         url: "https://hooks.example.com/x".to_owned(),
         secret: vec![1; 32],
+        vault: None,
         created_at: T0,
     }
 }

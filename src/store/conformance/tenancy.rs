@@ -375,6 +375,7 @@ fn webhook(tenant: Option<&str>) -> NewWebhook {
         task: None,
         url: "http://hooks.example/".to_owned(),
         secret: vec![1; 24],
+        vault: None,
         created_at: T0,
     }
 }

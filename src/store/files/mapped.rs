@@ -1,4 +1,5 @@
-//! Memory that the system may take back, because a file holds the same bytes: the only unsafe code beside that for libssl.
+//! Memory that the system may take back, because a file holds the same bytes: one of three islands
+//! of unsafe code.
 #![allow(unsafe_code)]
 
 use std::{

@@ -207,6 +207,20 @@ impl DatabaseFile {
         Ok(problems)
     }
 
+    /// How many webhooks' secrets are stored as they are, because there was no credential key.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub async fn open_secrets(&mut self) -> Result<u64, OpenError> {
+        let found: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM webhooks WHERE substr(secret, 1, 6) <> CAST('sealed' AS BLOB)",
+        )
+        .fetch_one(&mut self.connection)
+        .await
+        .map_err(|source| open_error(&self.path, source))?;
+        Ok(u64::try_from(found).unwrap_or(0))
+    }
+
     /// The newest time that was stored, milliseconds since 1970-01-01 UTC.
     ///
     /// # Errors

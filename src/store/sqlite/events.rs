@@ -18,10 +18,11 @@ use crate::{
     store::{
         AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
         DeliveryState, DueDelivery, Event, Events, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE, NewWebhook,
-        Page, StoreError, WebhookId, WebhookRecord,
+        Page, StoreError, WebhookId, WebhookRecord, kept::keep_secret,
     },
     task::Hold,
     tenant::TenantId,
+    vault::Vault,
 };
 
 /// Key in `meta` of the number of the newest event that was deleted.
@@ -154,18 +155,30 @@ pub(super) async fn insert_webhook(
     if count >= MAX_WEBHOOKS && !make_room(conn).await.doing(doing)? {
         return Err(AddWebhookError::TooMany(count));
     }
+    // it is sealed for its number, which is not known before
     let id = sqlx::query_scalar(
-        "INSERT INTO webhooks (tenant, task_id, url, secret, created_at) VALUES (?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO webhooks (tenant, task_id, url, secret, created_at) VALUES (?, ?, ?, x'', ?) RETURNING id",
     )
     .bind(tenant)
     .bind(task)
     .bind(&new.url)
-    .bind(&new.secret)
     .bind(new.created_at.0)
-    .fetch_one(conn)
+    .fetch_one(&mut *conn)
     .await
     .doing(doing)?;
-    Ok(WebhookId(id))
+    let id = WebhookId(id);
+    let kept = keep_secret(id, &new.secret, new.vault.as_ref());
+    let kept = kept.map_err(|source| StoreError::Failed {
+        doing,
+        source: Box::new(source),
+    })?;
+    sqlx::query("UPDATE webhooks SET secret = ? WHERE id = ?")
+        .bind(kept)
+        .bind(id.0)
+        .execute(conn)
+        .await
+        .doing(doing)?;
+    Ok(id)
 }
 
 /// Removes the oldest webhook that has told all it had to. Returns whether there was one.
@@ -284,25 +297,8 @@ impl Events for SqliteStore {
             .doing("reading a webhook's secret")
     }
 
-    async fn webhook_secrets(&self) -> Result<Vec<(WebhookId, Vec<u8>)>, StoreError> {
-        let secrets = sqlx::query_as("SELECT id, secret FROM webhooks ORDER BY id")
-            .fetch_all(&self.readers)
-            .await
-            .doing("reading the webhooks' secrets")?;
-        let named = secrets.into_iter();
-        Ok(named.map(|(id, secret)| (WebhookId(id), secret)).collect())
-    }
-
-    async fn set_webhook_secret(&self, id: WebhookId, secret: &[u8]) -> Result<(), StoreError> {
-        let doing = "storing a webhook's secret";
-        let mut tx = self.write(doing).await?;
-        sqlx::query("UPDATE webhooks SET secret = ? WHERE id = ?")
-            .bind(secret)
-            .bind(id.0)
-            .execute(&mut *tx)
-            .await
-            .doing(doing)?;
-        tx.commit().await.doing(doing)
+    async fn seal_webhook_secrets(&self, vault: &Vault) -> Result<usize, StoreError> {
+        self.seal_secrets(vault).await
     }
 
     async fn remove_webhook(&self, id: WebhookId) -> Result<bool, StoreError> {

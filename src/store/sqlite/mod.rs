@@ -44,6 +44,7 @@ mod reach;
 mod results;
 mod rhythm;
 mod rows;
+mod sealing;
 mod series;
 mod soaks;
 mod task_changes;

@@ -204,6 +204,16 @@ pub(super) async fn check(conn: &mut SqliteConnection, id: &TenantId) -> Result<
     }
 }
 
+/// The same of a text that names one.
+pub(super) async fn check_named(conn: &mut SqliteConnection, name: &str) -> Result<(), StoreError> {
+    let id = name.parse();
+    check(
+        conn,
+        &id.map_err(|error| rows::unreadable("product", error))?,
+    )
+    .await
+}
+
 fn record(row: &SqliteRow) -> Result<TenantRecord, StoreError> {
     Ok(TenantRecord {
         id: id(row, "id")?,

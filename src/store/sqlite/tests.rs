@@ -4,6 +4,7 @@ mod packed;
 mod parts;
 mod plans;
 mod putting_back;
+mod sealing;
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -188,6 +189,7 @@ async fn a_webhook_whose_task_has_ended_makes_room_in_a_full_table() {
         task: None,
         url: String::new(),
         secret: Vec::new(),
+        vault: None,
         created_at: UtcMillis(0),
     };
     store.add_webhook(&new).await.unwrap();

@@ -1,9 +1,10 @@
-//! Up to the slot: the device is heard, asked for its version, its coverage, its cell, and waits.
+//! Up to the slot: the device is heard, asked for its version, its coverage, its cell, and waits. Over MQTT it is offered the
+//! package as soon as its version is known.
 
 use super::{Action, Input, Negotiation, Place, Rules, Step, Transfer, failed, stay};
 use crate::{
     clock::Instant,
-    ledger::{Coverage, Deadline, Failure},
+    ledger::{Coverage, Deadline, Failure, Protocol},
 };
 
 impl Negotiation {
@@ -23,8 +24,14 @@ impl Negotiation {
                 failed(Failure::VersionQueryRefused(code))
             }
             // Another version, or the target from a device that took it and has not restarted since.
-            Input::VersionAnswered(..) => query_coverage(now, None, rules),
-            Input::Registered { .. } | Input::Reached(Deadline::RepeatQuestion) => ask_again(),
+            Input::VersionAnswered(..) => go_on(now, rules),
+            // It tells its version at start-up or never: what it runs is not known.
+            Input::Reached(Deadline::RepeatQuestion) if rules.protocol == Protocol::ThingsPanel => {
+                go_on(now, rules)
+            }
+            Input::Registered { .. }
+            | Input::Connected
+            | Input::Reached(Deadline::RepeatQuestion) => ask_again(),
             Input::Reached(Deadline::Version) => failed(Failure::VersionQueryTimedOut),
             _ => stay(self),
         }
@@ -90,12 +97,22 @@ pub(super) fn on_waiting_for_device(
     rules: &Rules<'_>,
 ) -> Step {
     match event {
-        Input::Registered { .. } | Input::Restarted | Input::Heard => {
+        Input::Registered { .. } | Input::Restarted | Input::Connected | Input::Heard => {
             Negotiation::ask_version(now, rules)
         }
         Input::Reached(Deadline::DeviceHeard) => failed(Failure::DeviceNotHeard),
         _ => stay(Negotiation::WaitingForDevice { until }),
     }
+}
+
+/// The device is to be upgraded: it competes for a slot, or begins at once where there is none to compete for.
+fn go_on(now: Instant, rules: &Rules<'_>) -> Step {
+    if !rules.protocol.is_mqtt() {
+        return query_coverage(now, None, rules);
+    }
+    let (transfer, actions) = Transfer::begin(now, rules);
+    let place = None;
+    (Negotiation::Transferring { place, transfer }, actions)
 }
 
 fn query_coverage(now: Instant, place: Option<Place>, rules: &Rules<'_>) -> Step {
@@ -148,6 +165,7 @@ pub(super) fn on_waiting_for_slot(
         Input::MeasureAnew => query_coverage(now, Some(place), rules),
         Input::SlotGranted => {
             let (transfer, actions) = Transfer::begin(now, rules);
+            let place = Some(place);
             (Negotiation::Transferring { place, transfer }, actions)
         }
         // A late answer to a question whose limit has run out: what it tells counts from now on.

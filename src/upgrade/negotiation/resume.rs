@@ -24,6 +24,8 @@ pub struct Stored {
     pub confirmed: bool,
     /// The segment asked for last.
     pub segment: Option<u16>,
+    /// The device was served the whole package, where it fetches that over HTTP.
+    pub whole: bool,
     /// What the device told of its coverage last.
     pub coverage: Coverage,
     /// What it did with the target since it restarted last.
@@ -46,6 +48,12 @@ impl Negotiation {
                 .map_or(until, |at| now.instant_at(at)),
             slots_returned: 0,
         });
+        if stored.stage.is_transfer()
+            && let Some((transfer, actions)) =
+                Transfer::resume_over_mqtt(rules.protocol, until, stored.confirmed, stored.whole)
+        {
+            return (Self::Transferring { place, transfer }, actions);
+        }
         match (stored.stage, place) {
             (Stage::QueryingVersion, _) => (
                 Self::QueryingVersion {
@@ -79,13 +87,13 @@ impl Negotiation {
                     stored.segment,
                     rules,
                 );
-                let transfer = Transfer::Pcp(pcp);
+                let (place, transfer) = (Some(place), Transfer::Pcp(pcp));
                 (Self::Transferring { place, transfer }, actions)
             }
             (Stage::Executing, Some(place)) => {
                 let (confirmed, evidence) = (stored.confirmed, stored.evidence.as_ref());
                 let pcp = Pcp::resume_execution(now.instant, until, confirmed, evidence, rules);
-                let transfer = Transfer::Pcp(pcp);
+                let (place, transfer) = (Some(place), Transfer::Pcp(pcp));
                 stay(Self::Transferring { place, transfer })
             }
             // A slot without a cell was never stored; beginning anew is what is left.

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     clock::{Now, UtcMillis},
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{FailedIn, ReportedFailure},
+    ledger::{FailedIn, Protocol, ReportedFailure},
     package::Version,
     upgrade::transfer::pcp::{MAX_COMMANDS, PcpInput},
 };
@@ -39,6 +39,8 @@ impl Settings {
             target: version(TARGET),
             upgrade: &self.upgrade,
             admission: &self.admission,
+            protocol: Protocol::Lwm2m,
+            counted: true,
         }
     }
 }
@@ -577,6 +579,7 @@ impl Drive {
         };
         let place = self.state.place();
         let stored = Stored {
+            whole: false,
             stage: self.state.stage().unwrap(),
             deadline_at: utc(self.state.until().unwrap().1),
             queued_at: place.map(|place| utc(place.since)),

@@ -86,6 +86,7 @@ async fn what_devices_had_done_no_longer_outranks_them_and_no_number_is_given_tw
         task: None,
         url: "https://example.com/".to_owned(),
         secret: vec![1],
+        vault: None,
         created_at: NOW,
     };
     let added = store.add_webhook(&webhook).await.unwrap();

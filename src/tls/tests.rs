@@ -57,15 +57,23 @@ impl Files {
         fs::set_permissions(&self.config.tls_key, mode).unwrap();
     }
 
+    fn files(&self) -> TlsFiles {
+        TlsFiles::of_admin(&self.config).unwrap()
+    }
+
+    fn tls(&self) -> Result<Option<Tls>, TlsError> {
+        Tls::of(Some(&self.files()))
+    }
+
     fn refused(&self) -> String {
-        match Tls::of(&self.config) {
+        match self.tls() {
             Ok(_) => panic!("it was taken"),
             Err(error) => error.to_string(),
         }
     }
 }
 
-fn pair(days: u32) -> (X509, PKey<Private>) {
+pub(crate) fn pair(days: u32) -> (X509, PKey<Private>) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let mut name = X509NameBuilder::new().unwrap();
@@ -139,7 +147,7 @@ async fn ask(
 #[tokio::test]
 async fn a_listener_speaks_tls_1_2_and_1_3_and_takes_a_new_certificate() {
     let (files, first) = Files::new(30);
-    let tls = Tls::of(&files.config).unwrap().unwrap();
+    let tls = files.tls().unwrap().unwrap();
     let now = SystemClock::start().now().utc;
     let days = tls.ends_at().since(now).as_secs_f64() / 86_400.0;
     assert!((29.9..30.1).contains(&days), "{days}");
@@ -156,9 +164,9 @@ async fn a_listener_speaks_tls_1_2_and_1_3_and_takes_a_new_certificate() {
         .await
         .unwrap_err();
 
-    assert!(!tls.renew(&files.config, now).unwrap());
+    assert!(!tls.renew(&files.files(), now).unwrap());
     let second = files.renew(60);
-    assert!(tls.renew(&files.config, now).unwrap());
+    assert!(tls.renew(&files.files(), now).unwrap());
     let (_, shown) = ask(address, second.clone(), SslVersion::TLS1_3)
         .await
         .unwrap();
@@ -167,11 +175,11 @@ async fn a_listener_speaks_tls_1_2_and_1_3_and_takes_a_new_certificate() {
 
     // what cannot be used leaves the one before in use
     files.write_key(b"no key", 0o600);
-    let error = tls.renew(&files.config, now).unwrap_err().to_string();
+    let error = tls.renew(&files.files(), now).unwrap_err().to_string();
     assert!(error.contains("there is no private key in it"), "{error}");
     files.renew(1);
     let late = now + Duration::from_hours(48);
-    let error = tls.renew(&files.config, late).unwrap_err().to_string();
+    let error = tls.renew(&files.files(), late).unwrap_err().to_string();
     assert!(error.contains("the certificate has ended at"), "{error}");
     let (_, shown) = ask(address, second.clone(), SslVersion::TLS1_3)
         .await
@@ -182,7 +190,7 @@ async fn a_listener_speaks_tls_1_2_and_1_3_and_takes_a_new_certificate() {
 #[tokio::test]
 async fn whoever_says_nothing_keeps_nobody_waiting_and_plain_http_is_not_answered() {
     let (files, certificate) = Files::new(30);
-    let (address, _stop) = listen(Tls::of(&files.config).unwrap().unwrap()).await;
+    let (address, _stop) = listen(files.tls().unwrap().unwrap()).await;
     let silent = std::net::TcpStream::connect(address).unwrap();
     let plain = tokio::task::spawn_blocking(move || {
         let mut plain = std::net::TcpStream::connect(address).unwrap();
@@ -201,8 +209,9 @@ async fn whoever_says_nothing_keeps_nobody_waiting_and_plain_http_is_not_answere
 #[test]
 fn what_is_no_certificate_and_key_is_told_with_its_setting() {
     let (files, _) = Files::new(30);
-    assert!(Tls::of(&AdminConfig::default()).unwrap().is_none());
-    assert!(Tls::of(&files.config).is_ok());
+    assert!(TlsFiles::of_admin(&AdminConfig::default()).is_none());
+    assert!(Tls::of(None).unwrap().is_none());
+    assert!(files.tls().is_ok());
     files.write_key(b"x", 0o604);
     assert!(
         files.refused().contains("by everybody (mode 0604)"),

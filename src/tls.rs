@@ -1,4 +1,4 @@
-//! The certificate of the admin listener: read from files, checked, renewed while the server runs.
+//! The certificate of a listener for TCP: read from files, checked, renewed while the server runs.
 //!
 //! TLS 1.2 and 1.3 as Mozilla's "intermediate" profile has them (`SslAcceptor::mozilla_intermediate_v5`). A connection
 //! keeps the certificate with which it began.
@@ -23,7 +23,10 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use crate::{clock::UtcMillis, config::AdminConfig};
+use crate::{
+    clock::UtcMillis,
+    config::{AdminConfig, DownloadConfig},
+};
 
 /// A chain and its key take some kilobytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -44,8 +47,10 @@ pub enum TlsError {
         source: io::Error,
     },
     /// Everybody on this machine may read the key.
-    #[error("admin.tls_key {} may be read or written by everybody (mode {mode:04o}): run chmod o= {}", .path.display(), .path.display())]
+    #[error("{setting} {} may be read or written by everybody (mode {mode:04o}): run chmod o= {}", .path.display(), .path.display())]
     Exposed {
+        /// The setting that names it.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// Its mode.
@@ -62,8 +67,10 @@ pub enum TlsError {
         problem: String,
     },
     /// It is over.
-    #[error("admin.tls_certificate {path}: the certificate has ended at {at}", path = .path.display())]
+    #[error("{setting} {path}: the certificate has ended at {at}", path = .path.display())]
     Ended {
+        /// The setting that names it.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// When.
@@ -71,8 +78,40 @@ pub enum TlsError {
     },
 }
 
-const CERTIFICATE: &str = "admin.tls_certificate";
-const KEY: &str = "admin.tls_key";
+/// Where a listener's certificate and key are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those up to its root, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+    /// The setting that names the certificate.
+    pub certificate_setting: &'static str,
+    /// The setting that names the key.
+    pub key_setting: &'static str,
+}
+
+impl TlsFiles {
+    /// Those of the listener for downloads; `None` where it does not speak TLS.
+    pub fn of_downloads(config: &DownloadConfig) -> Option<Self> {
+        config.https.then(|| Self {
+            certificate: config.tls_certificate.clone(),
+            key: config.tls_key.clone(),
+            certificate_setting: "download.tls_certificate",
+            key_setting: "download.tls_key",
+        })
+    }
+
+    /// Those of the admin listener; `None` where the settings name none.
+    pub fn of_admin(config: &AdminConfig) -> Option<Self> {
+        config.has_tls().then(|| Self {
+            certificate: config.tls_certificate.clone(),
+            key: config.tls_key.clone(),
+            certificate_setting: "admin.tls_certificate",
+            key_setting: "admin.tls_key",
+        })
+    }
+}
 
 /// What the files hold.
 #[derive(PartialEq, Eq)]
@@ -92,16 +131,15 @@ struct Held {
 pub struct Tls(Arc<RwLock<Held>>);
 
 impl Tls {
-    /// The certificate of the settings; `None` where they name none.
+    /// The certificate in these files; `None` where there are none.
     ///
     /// # Errors
     /// The files cannot be read, everybody may read the key, or the two are not a certificate and its key.
-    pub fn of(config: &AdminConfig) -> Result<Option<Self>, TlsError> {
-        if !config.has_tls() {
+    pub fn of(files: Option<&TlsFiles>) -> Result<Option<Self>, TlsError> {
+        let Some(files) = files else {
             return Ok(None);
-        }
-        let pair = read(config)?;
-        let held = hold(pair, config)?;
+        };
+        let held = hold(read(files)?, files)?;
         Ok(Some(Self(Arc::new(RwLock::new(held)))))
     }
 
@@ -109,15 +147,16 @@ impl Tls {
     ///
     /// # Errors
     /// As [`Tls::of`], or the certificate has ended by `now`. The one from before stays.
-    pub fn renew(&self, config: &AdminConfig, now: UtcMillis) -> Result<bool, TlsError> {
-        let pair = read(config)?;
+    pub fn renew(&self, files: &TlsFiles, now: UtcMillis) -> Result<bool, TlsError> {
+        let pair = read(files)?;
         if pair == self.held().pair {
             return Ok(false);
         }
-        let held = hold(pair, config)?;
+        let held = hold(pair, files)?;
         if held.ends_at <= now {
             return Err(TlsError::Ended {
-                path: config.tls_certificate.clone(),
+                setting: files.certificate_setting,
+                path: files.certificate.clone(),
                 at: held.ends_at,
             });
         }
@@ -131,7 +170,7 @@ impl Tls {
     }
 
     /// Makes a connection secure. Wait for it only for a bounded time: a client may say nothing.
-    pub(super) async fn accept(&self, stream: TcpStream) -> Result<SslStream<TcpStream>, String> {
+    pub async fn accept(&self, stream: TcpStream) -> Result<SslStream<TcpStream>, String> {
         let ssl = Ssl::new(&self.held().context).map_err(|error| error.to_string())?;
         let mut stream = SslStream::new(ssl, stream).map_err(|error| error.to_string())?;
         let accepted = Pin::new(&mut stream).accept().await;
@@ -154,7 +193,7 @@ pub fn certificate_end(path: &Path) -> Result<UtcMillis, String> {
     end(&chain).ok_or_else(|| "there is no certificate in it".to_owned())
 }
 
-fn read(config: &AdminConfig) -> Result<Pair, TlsError> {
+fn read(files: &TlsFiles) -> Result<Pair, TlsError> {
     let failed = |setting, path: &Path| {
         let path = path.to_owned();
         move |source| TlsError::Read {
@@ -163,20 +202,22 @@ fn read(config: &AdminConfig) -> Result<Pair, TlsError> {
             source,
         }
     };
-    let key = &config.tls_key;
-    let metadata = fs::metadata(key).map_err(failed(KEY, key))?;
+    let (key, key_setting) = (&files.key, files.key_setting);
+    let metadata = fs::metadata(key).map_err(failed(key_setting, key))?;
     let mode = metadata.permissions().mode() & 0o777;
     // a group of those who may read keys is common
     if mode & 0o007 != 0 {
         return Err(TlsError::Exposed {
+            setting: key_setting,
             path: key.clone(),
             mode,
         });
     }
-    let certificate = &config.tls_certificate;
+    let certificate = &files.certificate;
     Ok(Pair {
-        chain_pem: read_file(certificate).map_err(failed(CERTIFICATE, certificate))?,
-        key_pem: read_file(key).map_err(failed(KEY, key))?,
+        chain_pem: read_file(certificate)
+            .map_err(failed(files.certificate_setting, certificate))?,
+        key_pem: read_file(key).map_err(failed(key_setting, key))?,
     })
 }
 
@@ -192,14 +233,14 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn hold(pair: Pair, config: &AdminConfig) -> Result<Held, TlsError> {
+fn hold(pair: Pair, files: &TlsFiles) -> Result<Held, TlsError> {
     let unusable = |setting, path: &Path, problem: String| TlsError::Unusable {
         setting,
         path: path.to_owned(),
         problem,
     };
-    let in_chain = |problem| unusable(CERTIFICATE, &config.tls_certificate, problem);
-    let in_key = |problem| unusable(KEY, &config.tls_key, problem);
+    let in_chain = |problem| unusable(files.certificate_setting, &files.certificate, problem);
+    let in_key = |problem| unusable(files.key_setting, &files.key, problem);
     let chain = X509::stack_from_pem(&pair.chain_pem).map_err(|error| in_chain(told(&error)))?;
     let ends_at = end(&chain).ok_or_else(|| {
         in_chain(
@@ -232,7 +273,7 @@ fn hold(pair: Pair, config: &AdminConfig) -> Result<Held, TlsError> {
         .map_err(|error| {
             in_key(format!(
                 "it is not the key of the certificate in {} ({})",
-                config.tls_certificate.display(),
+                files.certificate.display(),
                 told(&error)
             ))
         })?;
@@ -272,4 +313,4 @@ fn told(error: &ErrorStack) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

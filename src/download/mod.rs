@@ -1,0 +1,506 @@
+//! Serves packages to devices over HTTP and HTTPS, to those that were granted one ([`Grants`]).
+//!
+//! A listener of its own, on threads of its own. HTTP/1.1 is spoken by our own code over `httparse`, because a library's server
+//! tells neither how many bytes the kernel has taken, nor lets the kernel send a file (sendfile(2)), nor does it let go of its
+//! buffers while a slow device is waited for. What is spoken is small: GET and HEAD, single ranges, no content in requests.
+//!
+//! What is kept of a connection while it waits is its task of about a kilobyte, and what OpenSSL needs. A package's file is open once,
+//! however many devices read it. [docs/downloads.md](../../docs/downloads.md) has what devices see.
+
+mod answer;
+mod bounds;
+mod connection;
+pub mod head;
+mod packages;
+pub mod range;
+mod unsent;
+mod wire;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use self::{
+    bounds::{Attempts, Place, Sources, bucket},
+    connection::Connection,
+    head::CrcKind,
+    packages::{Open, Packages},
+};
+use crate::{
+    clock::{Instant, SystemClock},
+    config::Settings,
+    grants::{Grants, Live, Pace},
+    store::PackageFiles,
+    telemetry::{Metrics, Share},
+    tls::Tls,
+};
+
+/// Requests under way when the server stops have this long to end.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// Lines a second of one kind: whoever opens many connections does not fill the disk.
+const LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(1).unwrap();
+/// The system has no file descriptor, or the like.
+const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
+/// Between two publications of the figures.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Between two searches for what is over.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
+/// At most so many threads serve downloads.
+const MAX_THREADS: usize = 4;
+/// The kernel holds no more bytes of a connection that have not been sent: so a slow device takes little memory, and what was taken
+/// is about what was sent.
+const MAX_UNSENT_BYTES: u32 = 128 * 1024;
+/// Bytes of a file that are read at once for a check code.
+const CRC_READ_BYTES: usize = 64 * 1024;
+/// A rate allows so many chunks a second, so that nobody waits long for his next one.
+const CHUNKS_PER_SECOND: u64 = 8;
+/// Smaller chunks cost more than they help.
+const MIN_CHUNK_BYTES: u64 = 1_024;
+
+/// What downloads need.
+pub struct DownloadsSetup {
+    /// Those that were bound, each with its certificate where it speaks TLS.
+    pub listeners: Vec<(std::net::TcpListener, Option<Tls>)>,
+    /// Who may download.
+    pub grants: Arc<Grants>,
+    /// The packages.
+    pub files: PackageFiles,
+    /// The settings; those of `download` are looked at anew for each request.
+    pub settings: Settings,
+    /// The clocks.
+    pub clock: SystemClock,
+    /// Where the figures go.
+    pub metrics: Arc<Metrics>,
+    /// Turns true when the server stops.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What all connections have in common.
+struct Shared {
+    grants: Arc<Grants>,
+    packages: Packages,
+    settings: Settings,
+    clock: SystemClock,
+    /// What public URLs have before the paths of this server.
+    base_path: String,
+    cached: bool,
+    total: Mutex<Pace>,
+    sources: Sources,
+    attempts: Attempts,
+    figures: Counted,
+    lines: DefaultDirectRateLimiter,
+    stopping: watch::Receiver<bool>,
+    ending: AtomicBool,
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: AtomicU64,
+    begun: AtomicU64,
+    ended: AtomicU64,
+    broken: AtomicU64,
+    too_slow: AtomicU64,
+    refused: AtomicU64,
+    rationed: AtomicU64,
+    malformed: AtomicU64,
+    unreadable: AtomicU64,
+    turned_away: AtomicU64,
+    handshakes_failed: AtomicU64,
+}
+
+/// The threads on which downloads are served. Dropping it does not wait for what is under way.
+pub struct Downloads(Option<Runtime>);
+
+impl Downloads {
+    /// Begins to serve. The future ends when the server is told to stop and what was under way has ended, or had its time.
+    ///
+    /// # Errors
+    /// The system gives no threads, or a listener cannot be used.
+    pub fn start(
+        setup: DownloadsSetup,
+    ) -> io::Result<(Self, impl Future<Output = ()> + Send + 'static)> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.min(MAX_THREADS))
+            .thread_name("download")
+            .enable_all()
+            .build()?;
+        let links = setup.grants.links();
+        let shared = Arc::new(Shared {
+            base_path: links.map_or("", |links| links.path()).to_owned(),
+            cached: links.is_some_and(|links| !links.counted),
+            grants: setup.grants,
+            packages: Packages::new(setup.files),
+            settings: setup.settings,
+            clock: setup.clock,
+            total: Mutex::default(),
+            sources: Sources::default(),
+            attempts: Attempts::default(),
+            figures: Counted::default(),
+            lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
+            stopping: setup.stop.clone(),
+            ending: AtomicBool::new(false),
+        });
+        let most = shared.settings.get().download.max_connections as usize;
+        let slots = Arc::new(Semaphore::new(room_for(most)));
+        let mut work = JoinSet::new();
+        let _inside = runtime.enter();
+        for (listener, tls) in setup.listeners {
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            work.spawn(serve(listener, tls, shared.clone(), slots.clone()));
+        }
+        work.spawn(keep_house(shared.clone(), setup.metrics, slots, most));
+        drop(_inside);
+        let run = async move {
+            // none ends before it is told to; one that does ends the part
+            let _ = work.join_next().await;
+            if *shared.stopping.borrow() {
+                while work.join_next().await.is_some() {}
+            }
+            shared.ending.store(true, Ordering::Relaxed);
+        };
+        Ok((Self(Some(runtime)), run))
+    }
+}
+
+impl Drop for Downloads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// As many connections as are set, or as the process has descriptors for. The limit is raised as far as the system lets it.
+fn room_for(connections: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    /// Devices' sockets, the database, packages.
+    const OTHERS: u64 = 512;
+    let wanted = connections as u64 + OTHERS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        let raised = Rlimit {
+            current: Some(current),
+            ..limit
+        };
+        let _ = setrlimit(Resource::Nofile, raised); // what there is is looked at next
+    }
+    let Some(current) = getrlimit(Resource::Nofile).current else {
+        return connections;
+    };
+    let room =
+        usize::try_from(current.saturating_sub(OTHERS).max(current / 2)).unwrap_or(usize::MAX);
+    if room < connections {
+        tracing::warn!(
+            connections,
+            room,
+            "the process may not open as many files as download.max_connections needs; raise LimitNOFILE, or downloads wait"
+        );
+    }
+    room.min(connections)
+}
+
+async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    shared: Arc<Shared>,
+    slots: Arc<Semaphore>,
+) {
+    let mut stop = shared.stopping.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        let next = async {
+            // Never closed, so that there is always a permit to come.
+            let slot = slots.clone().acquire_owned().await.ok();
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            next = next => next,
+            _ = stop.wait_for(|stop| *stop) => break,
+            // so that those that have ended take no memory
+            Some(_) = connections.join_next() => continue,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                shared.complain(&format!(
+                    "a connection for downloads cannot be accepted: {error}"
+                ));
+                tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
+                continue;
+            }
+        };
+        let Ok(place) = shared.place(peer) else {
+            shared.figures.turned_away.fetch_add(1, Ordering::Relaxed);
+            continue; // closes it
+        };
+        prepare(&stream);
+        let (shared, tls) = (shared.clone(), tls.clone());
+        connections.spawn(async move {
+            let source = bucket(peer.ip());
+            match tls {
+                None => {
+                    Connection::new(stream, shared, source, place)
+                        .converse()
+                        .await
+                }
+                Some(tls) => {
+                    let within = shared.settings.get().download.head_timeout_s;
+                    let handshake = Box::pin(tls.accept(stream));
+                    let within = Duration::from_secs(within);
+                    if let Ok(Ok(stream)) = tokio::time::timeout(within, handshake).await {
+                        Connection::new(stream, shared, source, place)
+                            .converse()
+                            .await;
+                    } else {
+                        shared
+                            .figures
+                            .handshakes_failed
+                            .fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(STOP_WITHIN, ended).await; // the rest is cut off
+}
+
+/// Options that are not essential: without them it works all the same.
+fn prepare(stream: &TcpStream) {
+    // a head is not held back until the one before it is acknowledged
+    let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
+}
+
+async fn keep_house(
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    slots: Arc<Semaphore>,
+    most: usize,
+) {
+    let mut stop = shared.stopping.clone();
+    let mut share = Share::default();
+    let mut forgot_at = shared.clock.now().instant;
+    let mut told = false;
+    loop {
+        let now = shared.clock.now();
+        if now.instant.since(forgot_at) >= FORGET_EVERY {
+            forgot_at = now.instant;
+            shared.attempts.forget(now.instant);
+            shared.grants.remove_expired(now.utc);
+        }
+        let free = slots.available_permits();
+        shared.publish(&metrics, &mut share, most.saturating_sub(free));
+        if told {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TELL_EVERY) => {}
+            _ = stop.wait_for(|stop| *stop) => told = true,
+        }
+    }
+}
+
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// A place for a new connection; none is needed by a proxy, and there is none for a source that has enough.
+    fn place(&self, peer: SocketAddr) -> Result<Option<Place>, ()> {
+        let settings = self.settings.get();
+        let config = &settings.download;
+        let address = peer.ip().to_canonical();
+        if config
+            .trusted_proxies
+            .iter()
+            .any(|network| network.contains(&address))
+        {
+            return Ok(None);
+        }
+        let place = self
+            .sources
+            .place(bucket(address), config.max_connections_per_address);
+        place.map(Some).ok_or(())
+    }
+
+    /// Counts a token that is none. Tells whether there were too many of this source.
+    fn failed(&self, source: IpAddr, now: Instant) -> bool {
+        let settings = self.settings.get();
+        let config = &settings.download;
+        if config
+            .trusted_proxies
+            .iter()
+            .any(|network| network.contains(&source))
+        {
+            return false;
+        }
+        let most = NonZeroU32::new(config.failed_attempts_per_minute).unwrap_or(NonZeroU32::MIN);
+        self.attempts.failed(source, most, now)
+    }
+
+    /// How many bytes may be sent, up to so many, and after which time.
+    fn take(&self, live: &Live, most: u64) -> (u64, Duration) {
+        let settings = self.settings.get();
+        let config = &settings.download;
+        let rates = [config.bytes_per_second_per_device, config.bytes_per_second];
+        let chunk = rates
+            .into_iter()
+            .filter(|rate| *rate > 0)
+            .fold(most, |chunk, rate| {
+                chunk.min((rate / CHUNKS_PER_SECOND).max(MIN_CHUNK_BYTES))
+            });
+        let now = self.clock.now().instant;
+        let paces = [&live.pace, &self.total];
+        let waits = paces.into_iter().zip(rates).map(|(pace, rate)| {
+            if rate == 0 {
+                return Duration::ZERO;
+            }
+            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+            pace.take(chunk, rate, now)
+        });
+        (chunk, waits.max().unwrap_or_default())
+    }
+
+    /// The check code of these bytes, read on a thread that may wait for the disk.
+    async fn crc_of(&self, open: &Arc<Open>, bytes: Range<u64>, kind: CrcKind) -> Option<u16> {
+        let open = open.clone();
+        let work = tokio::task::spawn_blocking(move || crc_of(&open.file, bytes, kind));
+        work.await.ok()?.ok()
+    }
+
+    /// Writes a line, but not many.
+    fn complain(&self, what: &str) {
+        if self.lines.check().is_ok() {
+            tracing::warn!("{what}");
+        }
+    }
+
+    fn publish(&self, metrics: &Metrics, share: &mut Share, connections: usize) {
+        let mut figures = metrics.of(share);
+        let counted = &self.figures;
+        for (name, help, counter) in [
+            (
+                "download_bytes",
+                "Bytes of packages that were sent over HTTP.",
+                &counted.bytes,
+            ),
+            (
+                "downloads_begun",
+                "Responses with content of a package that were begun.",
+                &counted.begun,
+            ),
+            (
+                "downloads_ended",
+                "Responses with content of a package that were sent wholly.",
+                &counted.ended,
+            ),
+            (
+                "downloads_broken",
+                "Responses that broke off because the connection did.",
+                &counted.broken,
+            ),
+            (
+                "downloads_too_slow",
+                "Responses that were ended because the device took too little.",
+                &counted.too_slow,
+            ),
+            (
+                "download_requests_refused",
+                "Requests without a token that is in force for what they ask.",
+                &counted.refused,
+            ),
+            (
+                "download_requests_rationed",
+                "Requests that were answered 429: too many attempts of an address.",
+                &counted.rationed,
+            ),
+            (
+                "download_requests_malformed",
+                "Requests that are none, or did not come in time.",
+                &counted.malformed,
+            ),
+            (
+                "download_packages_unreadable",
+                "Requests for packages whose files cannot be read.",
+                &counted.unreadable,
+            ),
+            (
+                "download_connections_turned_away",
+                "Connections of addresses that had too many.",
+                &counted.turned_away,
+            ),
+            (
+                "download_handshakes_failed",
+                "TLS handshakes for downloads that failed.",
+                &counted.handshakes_failed,
+            ),
+        ] {
+            figures.counter(name, help, counter.load(Ordering::Relaxed));
+        }
+        figures.gauge(
+            "download_connections",
+            "Connections for downloads.",
+            connections,
+        );
+        figures.gauge(
+            "download_grants",
+            "Rights to download that are in force.",
+            self.grants.count(),
+        );
+    }
+}
+
+fn crc_of(file: &std::fs::File, bytes: Range<u64>, kind: CrcKind) -> io::Result<u16> {
+    use crc::{CRC_16_KERMIT, CRC_16_MODBUS, Crc};
+
+    static KERMIT: Crc<u16> = Crc::<u16>::new(&CRC_16_KERMIT);
+    static MODBUS: Crc<u16> = Crc::<u16>::new(&CRC_16_MODBUS);
+    let mut digest = match kind {
+        CrcKind::Ccitt => KERMIT.digest(),
+        CrcKind::Modbus => MODBUS.digest(),
+    };
+    let mut buffer = vec![0; CRC_READ_BYTES];
+    let mut at = bytes.start;
+    while at < bytes.end {
+        let len = usize::try_from(bytes.end - at)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let part = buffer.get_mut(..len).unwrap_or_default();
+        file.read_exact_at(part, at)?;
+        digest.update(part);
+        at += len as u64;
+    }
+    Ok(digest.finalize())
+}
+
+#[cfg(test)]
+mod tests;

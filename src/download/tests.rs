@@ -1,0 +1,499 @@
+//! Over real sockets, on ports that the system chooses.
+
+mod tls;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, Shutdown},
+    process::Command,
+    sync::mpsc,
+};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    clock::UtcMillis,
+    config::Config,
+    grants::{Grant, Links, Served, Token, Way, Witness},
+    ledger::{DeviceId, PackageId, UpgradeId},
+};
+
+const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz";
+/// The end of time, nearly.
+const LATE: UtcMillis = UtcMillis(i64::MAX);
+
+struct Told(mpsc::Sender<(u64, bool)>);
+
+impl Witness for Told {
+    fn served(&self, served: Served) {
+        let _ = self.0.send((served.contiguous_bytes, served.whole));
+    }
+}
+
+/// A listener with one package.
+struct World {
+    address: SocketAddr,
+    content: Vec<u8>,
+    grant: Grant,
+    grants: Arc<Grants>,
+    told: mpsc::Receiver<(u64, bool)>,
+    metrics: Arc<Metrics>,
+    stop: watch::Sender<bool>,
+    ended: tokio::task::JoinHandle<()>,
+    _downloads: Downloads,
+    _dir: TempDir,
+}
+
+impl World {
+    async fn new(size: usize) -> Self {
+        Self::with(size, None, |_| {}).await
+    }
+
+    async fn with(size: usize, tls: Option<Tls>, change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let files = PackageFiles::open(dir.path()).await.unwrap();
+        let content: Vec<u8> = (0..size).map(|at| (at * 31 / 7) as u8).collect();
+        let mut upload = files.upload(u64::MAX).await.unwrap();
+        upload.write(&content).await.unwrap();
+        let sealed = upload.seal().await.unwrap();
+        let stored = sealed.publish(&files).await.unwrap();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let grants = Arc::new(Grants::default());
+        let (tell, told) = mpsc::channel();
+        grants.watch(Arc::new(Told(tell)));
+        grants.set_links(Links::new(&format!("http://{address}/ota"), true).unwrap());
+        let grant = Grant {
+            token: Token::new(TOKEN).unwrap(),
+            way: Way::Bearer,
+            device: DeviceId::from_bytes([7; 8]),
+            upgrade: UpgradeId(1),
+            package: PackageId(3),
+            sha256: stored.sha256,
+            size_bytes: stored.size_bytes,
+            file_name: "meter-1.2.bin".to_owned(),
+            expires_at: LATE,
+            already_contiguous: 0,
+        };
+        grants.grant(grant.clone());
+        let mut config = Config::default();
+        change(&mut config);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (stop, stopping) = watch::channel(false);
+        let (downloads, run) = Downloads::start(DownloadsSetup {
+            listeners: vec![(listener, tls)],
+            grants: grants.clone(),
+            files,
+            settings: Settings::new(Arc::new(config)),
+            clock: SystemClock::start(),
+            metrics: metrics.clone(),
+            stop: stopping,
+        })
+        .unwrap();
+        Self {
+            address,
+            content,
+            grant,
+            grants,
+            told,
+            metrics,
+            stop,
+            ended: tokio::spawn(run),
+            _downloads: downloads,
+            _dir: dir,
+        }
+    }
+
+    fn connect(&self) -> std::net::TcpStream {
+        std::net::TcpStream::connect(self.address).unwrap()
+    }
+
+    /// The answer to a request, on a connection of its own.
+    fn ask(&self, request: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(&mut stream, request.starts_with("HEAD"))
+    }
+
+    fn get(&self, path: &str, headers: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n"))
+    }
+
+    fn right(&self, headers: &str) -> Answer {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\n{headers}");
+        self.get("/packages/3/x", &headers)
+    }
+
+    /// What the witness is told last, once that is so.
+    fn await_told(&self, wanted: (u64, bool)) {
+        while self.told.recv_timeout(Duration::from_secs(60)).unwrap() != wanted {}
+    }
+
+    async fn stop(self) -> String {
+        self.stop.send(true).unwrap();
+        self.ended.await.unwrap();
+        self.metrics.handle().render()
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(stream: &mut impl std::io::Read, head_only: bool) -> Self {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let length = head.split("\r\nContent-Length: ").nth(1).unwrap();
+        let length: usize = length.split('\r').next().unwrap().parse().unwrap();
+        let mut body = vec![0; if head_only { 0 } else { length }];
+        stream.read_exact(&mut body).unwrap();
+        Self { head, body }
+    }
+
+    fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.split("\r\n");
+        lines
+            .filter_map(|line| line.split_once(": "))
+            .find(|(is, _)| *is == name)
+            .map(|it| it.1)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_c_client_is_served() {
+    let world = World::new(3_000_000).await;
+    let mut stream = world.connect();
+    let request = format!(
+        "\r\nGET /packages/3/meter-1.2.bin HTTP/1.1\nHost:127.0.0.1\nAuthorization:Bearer {TOKEN}\nConnection:close\n\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    // the whole head comes with the first read, and its letters are as they are
+    let mut first = [0; 4_095];
+    let len = stream.read(&mut first).unwrap();
+    let text = String::from_utf8_lossy(&first[..len]).into_owned();
+    let head_len = text.find("\r\n\r\n").unwrap() + 4;
+    assert!(
+        text.starts_with("HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n"),
+        "{text}"
+    );
+    assert!(text.contains("\r\nContent-Disposition: attachment; filename=meter-1.2.bin\r\n"));
+    assert!(!text[..head_len].contains("chunked"));
+    let mut body = first[head_len..len].to_vec();
+    stream.read_to_end(&mut body).unwrap();
+    assert!(body == world.content);
+    world.await_told((3_000_000, true));
+    let figures = world.stop().await;
+    assert!(
+        figures.contains("\ncellwise_download_bytes_total 3000000\n"),
+        "{figures}"
+    );
+    assert!(
+        figures.contains("\ncellwise_downloads_ended_total 1\n"),
+        "{figures}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_served_and_counted_once() {
+    let world = World::new(100_000).await;
+    let whole = world.right("Range: bytes=0-9,20-29\r\n");
+    assert_eq!((whole.status(), whole.body.len()), (200, 100_000));
+    world.await_told((100_000, true));
+    world.grants.revoke(&world.grant.token);
+    world.grants.grant(world.grant.clone());
+    let part = world.right("Range: bytes=50000-\r\n");
+    assert_eq!(part.status(), 206);
+    assert_eq!(
+        part.header("Content-Range"),
+        Some("bytes 50000-99999/100000")
+    );
+    assert!(part.body == world.content[50_000..]);
+    let part = world.right("Range: bytes=40000-60000\r\nCrc16-Method: MODBUS\r\n");
+    assert!(part.body == world.content[40_000..=60_000]);
+    let crc = crc::Crc::<u16>::new(&crc::CRC_16_MODBUS).checksum(&part.body);
+    assert_eq!(part.header("X-CRC16"), Some(&*format!("{crc:04x}")));
+    let look = || world.grants.look(&world.grant.token).unwrap();
+    assert_eq!(look().contiguous_bytes, 0);
+    let part = world.right("Range: bytes=0-39999\r\nCrc16-Method: CRC-32\r\n");
+    assert_eq!((part.status(), part.header("X-CRC16")), (206, None));
+    world.await_told((100_000, true));
+    let none = world.right("Range: bytes=100000-\r\n");
+    assert_eq!(none.status(), 416);
+    assert_eq!(none.header("Content-Range"), Some("bytes */100000"));
+    let last = world.right("Range: bytes=-5\r\n");
+    assert!(last.body == world.content[99_995..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_other_content_is_answered_with_all_of_it() {
+    let world = World::new(1_000).await;
+    let part = world.right("Range: bytes=0-9\r\n");
+    let etag = part.header("ETag").unwrap().to_owned();
+    assert_eq!(etag, format!("\"{}\"", world.grant.sha256));
+    let modified = part.header("Last-Modified").unwrap().to_owned();
+    for (validator, status) in [
+        (etag.as_str(), 206),
+        (modified.as_str(), 206),
+        ("\"other\"", 200),
+        ("W/\"other\"", 200),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 200),
+    ] {
+        let answer = world.right(&format!("Range: bytes=0-9\r\nIf-Range: {validator}\r\n"));
+        assert_eq!(answer.status(), status, "{validator}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_serves_one_request_after_the_other() {
+    let world = World::new(1_000).await;
+    let mut stream = world.connect();
+    let get = |range: &str| {
+        format!("GET /ota/t/{TOKEN}/x HTTP/1.1\r\nHost: a\r\nRange: bytes={range}\r\n\r\n")
+    };
+    // two at once, and a third
+    let two = get("0-99") + &get("100-199");
+    stream.write_all(two.as_bytes()).unwrap();
+    for from in [0, 100] {
+        let answer = Answer::read(&mut stream, false);
+        assert!(answer.body == world.content[from..from + 100]);
+        assert_eq!(answer.header("Connection"), None);
+    }
+    let head = format!("HEAD /t/{TOKEN}/x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let answer = Answer::read(&mut stream, true);
+    assert_eq!(answer.header("Content-Length"), Some("1000"));
+    assert_eq!(answer.header("Connection"), Some("keep-alive"));
+    // HTTP/1.0 ends with the connection otherwise
+    stream
+        .write_all(format!("GET /t/{TOKEN}/x HTTP/1.0\r\n\r\n").as_bytes())
+        .unwrap();
+    assert_eq!(Answer::read(&mut stream, false).body.len(), 1_000);
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    // HEAD served nothing
+    assert!(world.told.try_iter().all(|told| told.0 != 0 || !told.1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_right_gets_nothing() {
+    let world = World::with(1_000, None, |config| {
+        config.download.failed_attempts_per_minute = 9;
+    })
+    .await;
+    let other = "Authorization: Bearer zzzzzzzzzzzzzzzzzzzzzzzzzzzz\r\n";
+    let none = world.get("/packages/3/x", "");
+    assert_eq!(none.status(), 401);
+    assert_eq!(
+        none.header("WWW-Authenticate"),
+        Some("Bearer realm=\"packages\"")
+    );
+    assert_eq!(world.get("/packages/3/x", other).status(), 401);
+    assert_eq!(world.get("/t/zzzzzzzzzzzzzzzzzzzzzzzz/x", "").status(), 404);
+    assert_eq!(world.get("/", "").status(), 404);
+    assert_eq!(world.get("/../../etc/passwd", "").status(), 404);
+    let right = format!("Authorization: Bearer {TOKEN}\r\n");
+    assert_eq!(world.get("/packages/4/x", &right).status(), 403);
+    let expired = Grant {
+        token: Token::new("expiredexpiredexpiredexpired").unwrap(),
+        expires_at: UtcMillis(1),
+        ..world.grant.clone()
+    };
+    world.grants.grant(expired);
+    assert_eq!(
+        world.get("/t/expiredexpiredexpiredexpired/x", "").status(),
+        403
+    );
+    let header = "Authorization: Bearer expiredexpiredexpiredexpired\r\n";
+    assert_eq!(world.get("/packages/3/x", header).status(), 401);
+    let post = world.ask(&format!(
+        "POST /t/{TOKEN}/x HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+    ));
+    assert_eq!(
+        (post.status(), post.header("Allow")),
+        (405, Some("GET, HEAD"))
+    );
+    assert_eq!(world.ask("nonsense\r\n\r\n").status(), 400);
+    let body = "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(world.ask(body).status(), 400);
+    let long = format!("GET / HTTP/1.1\r\na: {}\r\n", "a".repeat(9_000));
+    assert_eq!(world.ask(&long).status(), 431);
+    // eight attempts so far
+    assert_eq!(world.get("/packages/3/x", other).status(), 401);
+    assert_eq!(world.get("/packages/3/x", other).status(), 429);
+    assert_eq!(world.right("").status(), 200);
+    let figures = world.stop().await;
+    assert!(
+        figures.contains("\ncellwise_download_requests_refused_total 10\n"),
+        "{figures}"
+    );
+    assert!(
+        figures.contains("\ncellwise_download_requests_rationed_total 1\n"),
+        "{figures}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_without_a_token_has_few_connections() {
+    let world = World::with(1_000, None, |config| {
+        config.download.max_connections_per_address = 2;
+    })
+    .await;
+    let mut held = [world.connect(), world.connect()];
+    // they are accepted in order: this one finds no place
+    assert_eq!(world.connect().read(&mut [0]).unwrap_or(0), 0);
+    // once one of them has shown its token there is a place again
+    let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+    held[0].write_all(request.as_bytes()).unwrap();
+    assert_eq!(Answer::read(&mut held[0], false).status(), 200);
+    assert_eq!(world.right("").status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_slow_or_silent_is_disconnected() {
+    let world = World::with(50_000_000, None, |config| {
+        config.download.head_timeout_s = 1;
+        config.download.idle_timeout_s = 1;
+    })
+    .await;
+    let mut silent = world.connect();
+    let mut halfway = world.connect();
+    halfway.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let mut stuck = world.connect();
+    let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+    stuck.write_all(request.as_bytes()).unwrap();
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+    assert_eq!(Answer::read(&mut halfway, false).status(), 408);
+    // the one that reads nothing is given up, once it has had its time
+    let given_up = "cellwise_downloads_too_slow_total 1\n";
+    while !world.metrics.handle().render().contains(given_up) {
+        let _ = world.told.recv_timeout(Duration::from_millis(100)); // or nothing is told
+    }
+    assert!(!world.grants.look(&world.grant.token).unwrap().whole);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_never_took_does_not_count_as_served() {
+    let world = World::new(60_000).await;
+    // its own buffers are so small that most of the package stays here
+    let stream = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    stream.set_recv_buffer_size(2_048).unwrap();
+    stream.connect(&world.address.into()).unwrap();
+    let mut stream: std::net::TcpStream = stream.into();
+    let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    world.await_told((60_000, true));
+    drop(stream); // with bytes unread: a reset
+    let (bytes, whole) = world.told.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(!whole && bytes < 60_000, "{bytes}");
+    // it goes on from there
+    let rest = world.right(&format!("Range: bytes={bytes}-\r\n"));
+    assert!(rest.body == world.content[usize::try_from(bytes).unwrap()..]);
+    world.await_told((60_000, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_taken_back_ends_the_download() {
+    let world = World::new(50_000_000).await;
+    let mut stream = world.connect();
+    let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut some = vec![0; 1_000_000];
+    stream.read_exact(&mut some).unwrap();
+    world.grants.revoke(&world.grant.token);
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest); // it may be a reset
+    assert!(rest.len() < 48_000_000);
+    assert_eq!(world.right("").status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_sent_all_it_has_is_still_answered() {
+    let world = World::new(500_000).await;
+    let mut stream = world.connect();
+    stream
+        .write_all(format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n").as_bytes())
+        .unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert!(Answer::read(&mut stream, false).body == world.content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_hold_for_a_device_and_for_all() {
+    let rate = |device, all| {
+        World::with(40_000, None, move |config| {
+            config.download.bytes_per_second_per_device = device;
+            config.download.bytes_per_second = all;
+        })
+    };
+    for world in [rate(40_000, 0).await, rate(0, 40_000).await] {
+        // a burst of a quarter of a second, and the first chunk, come at once
+        let began = std::time::Instant::now();
+        assert!(world.right("").body == world.content);
+        assert!(
+            began.elapsed() >= Duration::from_millis(500),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_downloads_in_parts_and_goes_on_where_it_was() {
+    let world = World::new(2_000_000).await;
+    let url = |way| {
+        let grant = Grant {
+            way,
+            ..world.grant.clone()
+        };
+        world.grants.links().unwrap().url(&grant)
+    };
+    let file = world._dir.path().join("got");
+    let curl = |arguments: &[&str]| {
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--fail"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let header = format!("Authorization: Bearer {TOKEN}");
+    let bearer = url(Way::Bearer);
+    let part = curl(&["--range", "1000-1999", "--header", &header, &bearer]);
+    assert!(part == world.content[1_000..2_000]);
+    std::fs::write(&file, &world.content[..1_234_567]).unwrap();
+    let name = file.to_str().unwrap();
+    curl(&["--continue-at", "-", "--output", name, &url(Way::Path)]);
+    assert!(std::fs::read(&file).unwrap() == world.content);
+    let named = curl(&["--head", &url(Way::Path)]);
+    assert!(
+        String::from_utf8(named)
+            .unwrap()
+            .contains("Content-Length: 2000000\r\n")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_what_is_idle_at_once_and_lets_the_rest_end() {
+    let world = World::new(1_000).await;
+    let mut idle = world.connect();
+    idle.write_all(format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n").as_bytes())
+        .unwrap();
+    Answer::read(&mut idle, false);
+    let address = world.address;
+    world.stop().await;
+    assert_eq!(idle.read(&mut [0]).unwrap_or(0), 0);
+    assert!(std::net::TcpStream::connect(address).is_err());
+}

@@ -1,0 +1,431 @@
+//! Who may download which package over HTTP, until when, and how much of it was served.
+//!
+//! Pure but for its locks: whoever asks brings the time. Two sides share one [`Grants`]:
+//!
+//! * **The upgrades' side** makes a [`Token`] of its own for each attempt, puts a [`Grant`] into force ([`Grants::grant`]), tells
+//!   the device where to fetch it ([`Links::url`]), and takes it back ([`Grants::revoke`]). It is told what was served through its
+//!   [`Witness`]. After a restart it grants again with the same token, and with what it knows to be served
+//!   ([`Grant::already_contiguous`]).
+//! * **The listener** (`download`) asks whether a request is one of a live grant ([`Grants::open`]), and says which bytes were
+//!   served ([`Grants::served`]).
+//!
+//! Nothing of it is stored. Tokens are looked up by their SHA-256, so that the time a look-up takes tells nothing about a token
+//! that is in force.
+//!
+//! What counts as served are the bytes of the package that the kernel has taken for the device's connection. When a connection breaks,
+//! those that the device's TCP has not acknowledged by then are taken off again, unless they were acknowledged on another
+//! connection. Bytes that were served twice count once ([`Spans`]). A device that has been served everything has had the
+//! chance to read it; that its program did is not known. Behind a proxy it is the proxy's TCP that acknowledges.
+
+mod links;
+mod pace;
+mod spans;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::{
+    clock::UtcMillis,
+    ledger::{DeviceId, PackageId, UpgradeId},
+};
+
+pub use links::{Links, LinksError, safe_file_name};
+pub use pace::Pace;
+pub use spans::Spans;
+
+/// The witness is told again when so many more bytes were served.
+const TOLD_EVERY_BYTES: u64 = 1024 * 1024;
+/// Connections on which one token is served at once. A device uses one or two.
+pub const MAX_CONNECTIONS_PER_TOKEN: u32 = 4;
+
+/// What a device shows to download: 22 to 128 characters out of `A-Z a-z 0-9 - _`, hard to guess. 22 of them in base64 have 132
+/// bits.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Token(Arc<str>);
+
+/// A text that is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a token has 22 to 128 characters out of A-Z a-z 0-9 - _")]
+pub struct TokenError;
+
+impl Token {
+    /// The token with this text.
+    pub fn new(text: &str) -> Result<Self, TokenError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if (22..=128).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.into()))
+        } else {
+            Err(TokenError)
+        }
+    }
+
+    /// Its text. It is a secret of the device's.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Never shows the token.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(not shown)")
+    }
+}
+
+/// Where a device shows its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// In `Authorization: Bearer` (RFC 6750 §2.1).
+    Bearer,
+    /// In the URL's path.
+    Path,
+}
+
+/// The right of one device to download one package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// What the device shows.
+    pub token: Token,
+    /// Where it shows it.
+    pub way: Way,
+    /// The device.
+    pub device: DeviceId,
+    /// The upgrade.
+    pub upgrade: UpgradeId,
+    /// The package.
+    pub package: PackageId,
+    /// SHA-256 of its content, 64 lower-case hexadecimal digits: the name of its file.
+    pub sha256: String,
+    /// Its bytes.
+    pub size_bytes: u64,
+    /// What the file is called there; characters that are not safe are replaced ([`safe_file_name`]).
+    pub file_name: String,
+    /// When the right ends. A download that is under way then goes on.
+    pub expires_at: UtcMillis,
+    /// Bytes from the beginning that were served before, as a [`Served`] of this token said; 0 for a new one.
+    pub already_contiguous: u64,
+}
+
+/// How much of a package was served for a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The device.
+    pub device: DeviceId,
+    /// The upgrade.
+    pub upgrade: UpgradeId,
+    /// What the device showed.
+    pub token: Token,
+    /// Bytes from the beginning of the package without a gap.
+    pub contiguous_bytes: u64,
+    /// Whether that is the whole package.
+    pub whole: bool,
+}
+
+/// Is told what was served: when a device begins, about every MiB, when a response ends, and when a connection broke and less
+/// was served than was told. What is told last of a token holds. It must not block, and must not call the [`Grants`].
+pub trait Witness: Send + Sync + 'static {
+    /// So much was served so far.
+    fn served(&self, served: Served);
+}
+
+/// Why a request is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// There is no token where one is needed.
+    #[error("a token is needed")]
+    NoToken,
+    /// No such token is in force.
+    #[error("there is no such token")]
+    Unknown,
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// It is for another package.
+    #[error("the token is for another package")]
+    OtherPackage,
+    /// It is served on as many connections as it may be.
+    #[error("the token is in use on {MAX_CONNECTIONS_PER_TOKEN} connections")]
+    Busy,
+}
+
+/// What of a grant is in force.
+#[derive(Debug)]
+pub struct Live {
+    grant: Grant,
+    revoked: AtomicBool,
+    connections: AtomicU32,
+    /// The device's pace.
+    pub pace: Mutex<Pace>,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    /// What the kernel has taken.
+    spans: Spans,
+    /// What of it is known to have arrived.
+    arrived: Spans,
+    expires_at: UtcMillis,
+    /// What the witness was told last.
+    told_bytes: Option<u64>,
+}
+
+impl Live {
+    /// What was granted.
+    pub const fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Whether it was taken back: a download that is under way has to end.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Relaxed)
+    }
+
+    /// Bytes from the beginning that were served without a gap.
+    pub fn contiguous_bytes(&self) -> u64 {
+        held(&self.progress).spans.contiguous()
+    }
+}
+
+/// A connection's hold on a grant. Dropping it makes room for another connection.
+#[derive(Debug)]
+pub struct Opened(Arc<Live>);
+
+impl Opened {
+    /// The grant, without a hold on it.
+    pub fn live(&self) -> Arc<Live> {
+        self.0.clone()
+    }
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        &self.0
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Grants in force. Share it in an `Arc`.
+#[derive(Default)]
+pub struct Grants {
+    live: Mutex<HashMap<[u8; 32], Arc<Live>>>,
+    witness: OnceLock<Arc<dyn Witness>>,
+    links: OnceLock<Links>,
+}
+
+impl Grants {
+    /// Has this witness told from now on. The first one stays.
+    pub fn watch(&self, witness: Arc<dyn Witness>) {
+        let _ = self.witness.set(witness); // the first stays
+    }
+
+    /// Where devices fetch packages; set once, when the listener is there. The first stays.
+    pub fn set_links(&self, links: Links) {
+        let _ = self.links.set(links); // the first stays
+    }
+
+    /// Where devices fetch packages; `None` where no package is served over HTTP.
+    pub fn links(&self) -> Option<&Links> {
+        self.links.get()
+    }
+
+    /// Puts a grant into force. The same token again changes the time at which it ends, and loses nothing of what was served; with
+    /// another package, device or upgrade it begins anew.
+    pub fn grant(&self, grant: Grant) {
+        let key = key(grant.token.as_str());
+        let mut live = held(&self.live);
+        if let Some(same) = live.get(&key).filter(|live| live.grant.is_alike(&grant)) {
+            let mut progress = held(&same.progress);
+            progress.expires_at = grant.expires_at;
+            progress.served_before(&grant);
+            return;
+        }
+        let mut progress = Progress {
+            spans: Spans::default(),
+            arrived: Spans::default(),
+            expires_at: grant.expires_at,
+            told_bytes: None,
+        };
+        progress.served_before(&grant);
+        let file_name = safe_file_name(&grant.file_name);
+        let new = Arc::new(Live {
+            grant: Grant { file_name, ..grant },
+            revoked: AtomicBool::new(false),
+            connections: AtomicU32::new(0),
+            pace: Mutex::default(),
+            progress: Mutex::new(progress),
+        });
+        if let Some(old) = live.insert(key, new) {
+            old.revoked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a grant back, and ends downloads that are under way. It is no error when there is none.
+    pub fn revoke(&self, token: &Token) {
+        if let Some(live) = held(&self.live).remove(&key(token.as_str())) {
+            live.revoked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// How much was served for a token; `None` when it is not in force.
+    pub fn look(&self, token: &Token) -> Option<Served> {
+        let live = held(&self.live).get(&key(token.as_str())).cloned()?;
+        let contiguous = live.contiguous_bytes();
+        Some(live.grant.served(contiguous))
+    }
+
+    /// Grants in force, also expired ones.
+    pub fn count(&self) -> usize {
+        held(&self.live).len()
+    }
+
+    /// Removes grants that expired before `now`, except those that are being served. Returns how many. What is not revoked by its
+    /// upgrade is gone some time later all the same.
+    pub fn remove_expired(&self, now: UtcMillis) -> usize {
+        let mut live = held(&self.live);
+        let before = live.len();
+        live.retain(|_, live| {
+            live.connections.load(Ordering::Relaxed) > 0 || held(&live.progress).expires_at > now
+        });
+        before - live.len()
+    }
+
+    /// The grant of a token that a request shows, for the package that it asks for where its path names one.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is not to be served.
+    pub fn open(
+        &self,
+        token: &str,
+        package: Option<PackageId>,
+        now: UtcMillis,
+    ) -> Result<Opened, Refusal> {
+        let all = held(&self.live);
+        let live = all.get(&key(token)).cloned().ok_or(Refusal::Unknown)?;
+        if held(&live.progress).expires_at <= now {
+            return Err(Refusal::Expired);
+        }
+        if package.is_some_and(|package| package != live.grant.package) {
+            return Err(Refusal::OtherPackage);
+        }
+        // the lock is held, so that nobody else counts in between
+        if live.connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS_PER_TOKEN {
+            return Err(Refusal::Busy);
+        }
+        live.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(Opened(live))
+    }
+
+    /// The kernel has taken these bytes of the package. With `end` the witness is told at once, otherwise when enough has come
+    /// together.
+    pub fn served(&self, live: &Live, bytes: Range<u64>, end: bool) {
+        let mut progress = held(&live.progress);
+        progress
+            .spans
+            .add(bytes.start..bytes.end.min(live.grant.size_bytes));
+        let contiguous = progress.spans.contiguous();
+        let due = match progress.told_bytes {
+            None => true,
+            Some(told) => contiguous >= told + TOLD_EVERY_BYTES || end && contiguous != told,
+        };
+        if due {
+            self.tell(live, &mut progress);
+        }
+    }
+
+    /// The device's TCP has acknowledged these bytes.
+    pub fn arrived(&self, live: &Live, bytes: Range<u64>) {
+        held(&live.progress)
+            .arrived
+            .add(bytes.start..bytes.end.min(live.grant.size_bytes));
+    }
+
+    /// The connection broke before these bytes were acknowledged.
+    pub fn lost(&self, live: &Live, bytes: &Range<u64>) {
+        let mut progress = held(&live.progress);
+        let Progress { spans, arrived, .. } = &mut *progress;
+        spans.remove(bytes);
+        for span in arrived.iter() {
+            spans.add(span.clone());
+        }
+        if progress
+            .told_bytes
+            .is_some_and(|told| told != progress.spans.contiguous())
+        {
+            self.tell(live, &mut progress);
+        }
+    }
+
+    /// The lock is held meanwhile, so that what is told last is what holds.
+    fn tell(&self, live: &Live, progress: &mut Progress) {
+        let contiguous = progress.spans.contiguous();
+        progress.told_bytes = Some(contiguous);
+        if let Some(witness) = self.witness.get().filter(|_| !live.is_revoked()) {
+            witness.served(live.grant.served(contiguous));
+        }
+    }
+}
+
+impl Progress {
+    fn served_before(&mut self, grant: &Grant) {
+        let bytes = 0..grant.already_contiguous.min(grant.size_bytes);
+        self.spans.add(bytes.clone());
+        self.arrived.add(bytes);
+    }
+}
+
+impl fmt::Debug for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grants")
+            .field("count", &self.count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Grant {
+    fn is_alike(&self, other: &Self) -> bool {
+        self.device == other.device
+            && self.upgrade == other.upgrade
+            && self.package == other.package
+            && self.sha256 == other.sha256
+            && self.size_bytes == other.size_bytes
+    }
+
+    fn served(&self, contiguous_bytes: u64) -> Served {
+        Served {
+            device: self.device,
+            upgrade: self.upgrade,
+            token: self.token.clone(),
+            contiguous_bytes,
+            whole: contiguous_bytes >= self.size_bytes,
+        }
+    }
+}
+
+fn key(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! Which bytes of a package were served, in bounded memory.
+
+use std::ops::Range;
+
+/// Gaps that are remembered. A device that fetches in order has none; one that fetches with several connections has a few.
+const MAX_SPANS: usize = 32;
+
+/// Ranges of bytes: sorted, apart from each other, and 32 at most. Where more would be needed, the last ones are forgotten: too
+/// little is counted then, never too much.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spans(Vec<Range<u64>>);
+
+impl Spans {
+    /// Adds these bytes. Bytes that are there already count once.
+    pub fn add(&mut self, new: Range<u64>) {
+        if new.is_empty() {
+            return;
+        }
+        let spans = &mut self.0;
+        // those that touch the new one become one with it
+        let first = spans.partition_point(|span| span.end < new.start);
+        let after = spans.partition_point(|span| span.start <= new.end);
+        let mut joined = new;
+        for span in &spans[first..after] {
+            joined.start = joined.start.min(span.start);
+            joined.end = joined.end.max(span.end);
+        }
+        spans.splice(first..after, [joined]);
+        spans.truncate(MAX_SPANS);
+    }
+
+    /// Takes these bytes away.
+    pub fn remove(&mut self, gone: &Range<u64>) {
+        let mut left = Vec::with_capacity(self.0.len() + 1);
+        for span in self.0.drain(..) {
+            let before = span.start..span.end.min(gone.start);
+            let after = span.start.max(gone.end)..span.end;
+            left.extend([before, after].into_iter().filter(|part| !part.is_empty()));
+        }
+        left.truncate(MAX_SPANS);
+        self.0 = left;
+    }
+
+    /// The ranges, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Range<u64>> {
+        self.0.iter()
+    }
+
+    /// Bytes from the beginning without a gap.
+    pub fn contiguous(&self) -> u64 {
+        match self.0.first() {
+            Some(first) if first.start == 0 => first.end,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn counts_each_byte_once_and_never_too_much(
+            ranges in prop::collection::vec((0_u64..200, 0_u64..40), 0..60)
+        ) {
+            let mut spans = Spans::default();
+            let mut bytes = [false; 256];
+            for (start, len) in ranges {
+                spans.add(start..start + len);
+                for at in start..start + len {
+                    bytes[usize::try_from(at).unwrap()] = true;
+                }
+                let truth = bytes.iter().take_while(|served| **served).count() as u64;
+                prop_assert!(spans.contiguous() <= truth);
+                // 200 bytes leave no room for 33 gaps of these lengths often; where nothing was forgotten it is exact
+                if spans.0.len() < MAX_SPANS {
+                    prop_assert!(spans.0.windows(2).all(|pair| pair[0].end < pair[1].start));
+                }
+            }
+        }
+
+        #[test]
+        fn is_exact_while_there_is_room(
+            ranges in prop::collection::vec((0_u64..200, 1_u64..40), 0..MAX_SPANS)
+        ) {
+            let mut spans = Spans::default();
+            let mut bytes = [false; 256];
+            for (start, len) in ranges {
+                spans.add(start..start + len);
+                for at in start..start + len {
+                    bytes[usize::try_from(at).unwrap()] = true;
+                }
+            }
+            let truth = bytes.iter().take_while(|served| **served).count() as u64;
+            prop_assert_eq!(spans.contiguous(), truth);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_removed_is_gone_and_nothing_else(
+            added in prop::collection::vec((0_u64..200, 1_u64..40), 0..12),
+            removed in prop::collection::vec((0_u64..200, 0_u64..60), 0..6),
+        ) {
+            let mut spans = Spans::default();
+            let mut bytes = [false; 256];
+            let mut set = |spans: &mut Spans, ranges: &[(u64, u64)], there: bool| {
+                for (start, len) in ranges {
+                    let range = *start..start + len;
+                    for at in range.clone().filter(|at| *at < 256) {
+                        bytes[usize::try_from(at).unwrap()] = there;
+                    }
+                    if there { spans.add(range) } else { spans.remove(&range) }
+                }
+            };
+            set(&mut spans, &added, true);
+            set(&mut spans, &removed, false);
+            for (at, there) in (0_u64..).zip(bytes) {
+                prop_assert_eq!(spans.iter().any(|span| span.contains(&at)), there, "{}", at);
+            }
+        }
+    }
+
+    #[test]
+    fn remembers_a_bounded_number_of_gaps() {
+        let mut spans = Spans::default();
+        for at in (0..1_000).rev() {
+            spans.add(at * 10..at * 10 + 5);
+        }
+        assert_eq!(spans.0.len(), MAX_SPANS);
+        assert_eq!(spans.contiguous(), 5);
+        spans.add(5..10);
+        assert_eq!(spans.contiguous(), 15);
+    }
+}

@@ -1,0 +1,191 @@
+//! From CONNECT to CONNACK.
+
+use rmqtt_codec::{v3::ConnectAckReason as V3, v5::ConnectAckReason as V5};
+
+use super::{
+    Endpoint,
+    connection::{Open, State, assigned},
+    event::{ConnId, Ending, Event, Output, Verdict, Version},
+    frame::Frame,
+    identity::{Claim, Refusal},
+    packet::{Fault, Greeting, Ungreeted, greeting},
+    ration::Source,
+    reply::{self, Welcome},
+};
+use crate::clock::Now;
+
+impl Endpoint {
+    /// The first packet of a connection.
+    pub(super) fn greet(&mut self, now: Now, conn: ConnId, packet: &[u8], frame: Frame) {
+        let Some(connection) = self.table.get_mut(conn) else {
+            return;
+        };
+        let greeting = match greeting(packet, frame) {
+            Ok(greeting) => greeting,
+            Err(ungreeted) => return self.ungreeted(conn, ungreeted),
+        };
+        let peer = connection.peer;
+        let claim = Box::new(Claim {
+            client_id: (&*greeting.client_id).into(),
+            user: (greeting.user.as_deref()).map(Into::into),
+            password: greeting.password.as_deref().map(Into::into),
+            certified: connection.certified.clone(),
+        });
+        let version = greeting.version;
+        connection.state = State::Judged(Box::new(greeting));
+        let source = Source::of(peer);
+        let paced = self.failures.has(now.instant, &source)
+            && (self.failures_of_name).has(now.instant, &(source, claim.name()))
+            && self.connects.take(now.instant, &source)
+            && self.connects_in_all.take(now.instant, &());
+        if !paced {
+            return self.refuse(conn, version, Refusal::Pace);
+        }
+        self.outbox.push(Output::Authenticate { conn, peer, claim });
+    }
+
+    fn ungreeted(&mut self, conn: ConnId, ungreeted: Ungreeted) {
+        let answer = match ungreeted {
+            Ungreeted::Malformed => None,
+            Ungreeted::Unspoken(version) => Some((
+                version,
+                V3::UnacceptableProtocolVersion,
+                V5::UnsupportedProtocolVersion,
+            )),
+            Ungreeted::ClientId(version) => Some((
+                version,
+                V3::IdentifierRejected,
+                V5::ClientIdentifierNotValid,
+            )),
+            Ungreeted::Method => {
+                Some((Version::V5, V3::NotAuthorized, V5::BadAuthenticationMethod))
+            }
+        };
+        if let Some((version, v3, v5)) = answer {
+            self.answer(conn, version, Welcome::Refused(v3, v5));
+        }
+        self.counts.refused(Refusal::Malformed);
+        self.drop_connection(conn, None, true);
+    }
+
+    fn answer(&mut self, conn: ConnId, version: Version, welcome: Welcome) {
+        let limits = &self.limits;
+        // the codec writes every CONNACK that there is here
+        let _ = (self.outbox).packet(conn, |out| reply::connack(out, version, limits, welcome));
+    }
+
+    fn refuse(&mut self, conn: ConnId, version: Version, refusal: Refusal) {
+        let (v3, v5) = match refusal {
+            Refusal::UnknownDevice | Refusal::WrongCredential | Refusal::StaleStamp => {
+                (V3::BadUserNameOrPassword, V5::BadUserNameOrPassword)
+            }
+            Refusal::ClientId => (V3::IdentifierRejected, V5::ClientIdentifierNotValid),
+            Refusal::TakeOverPace | Refusal::Pace => {
+                (V3::ServiceUnavailable, V5::ConnectionRateExceeded)
+            }
+            Refusal::Full | Refusal::Slow => (V3::ServiceUnavailable, V5::ServerBusy),
+            Refusal::Malformed => (V3::NotAuthorized, V5::ProtocolError),
+        };
+        self.answer(conn, version, Welcome::Refused(v3, v5));
+        self.counts.refused(refusal);
+        self.drop_connection(conn, None, true);
+    }
+
+    /// It was looked up who it is.
+    pub fn authenticated(&mut self, now: Now, conn: ConnId, verdict: Verdict) {
+        let Some(connection) = self.table.get_mut(conn) else {
+            return;
+        };
+        let peer = connection.peer;
+        let State::Judged(greeting) = std::mem::replace(&mut connection.state, State::Unknown)
+        else {
+            return;
+        };
+        match verdict {
+            Verdict::Refused(refusal) => {
+                if refusal.is_of_credentials() {
+                    let name = greeting.user.as_ref().unwrap_or(&greeting.client_id);
+                    let source = Source::of(peer);
+                    self.failures.take(now.instant, &source);
+                    self.failures_of_name.take(now.instant, &(source, &**name));
+                    self.outbox.event(Event::Refused {
+                        peer,
+                        name: (&**name).into(),
+                        refusal,
+                    });
+                }
+                self.refuse(conn, greeting.version, refusal);
+            }
+            Verdict::Device(identity) => {
+                let device = identity.device;
+                let other = self.table.of_device(device);
+                if let Some(other) = other {
+                    let since = (self.table.get(other))
+                        .and_then(|it| it.open())
+                        .map_or(now.instant, |it| it.since);
+                    if now.instant.since(since) < self.limits.take_over_after {
+                        return self.refuse(conn, greeting.version, Refusal::TakeOverPace);
+                    }
+                    self.counts.mqtt_take_overs += 1;
+                    let taken_over = Some(Fault::SessionTakenOver);
+                    self.end(other, Ending::TakenOver, taken_over);
+                }
+                let (open, welcome) = self.welcome(now, &greeting, identity);
+                let (style, version) = (open.identity.style, open.version);
+                if let Some(connection) = self.table.get_mut(conn) {
+                    connection.state = State::Open(open);
+                    connection.heard_at = now.instant;
+                }
+                self.table.known(conn, device);
+                self.answer(conn, version, welcome);
+                self.counts.mqtt_connects_accepted += 1;
+                self.outbox.event(Event::Connected {
+                    device,
+                    conn,
+                    style,
+                    version,
+                    peer,
+                    took_over: other.is_some(),
+                });
+                self.go_on(now, conn);
+            }
+        }
+    }
+
+    fn welcome(
+        &self,
+        now: Now,
+        greeting: &Greeting,
+        identity: std::sync::Arc<super::Identity>,
+    ) -> (Open, Welcome) {
+        let most = u16::try_from(self.limits.keep_alive.as_secs()).unwrap_or(u16::MAX);
+        // a client of 3.1.1 cannot be told another one, and keeps its own
+        let keep_alive_s = match (greeting.keep_alive_s, greeting.version) {
+            (0, _) => most,
+            (wanted, Version::V311) => wanted,
+            (wanted, Version::V5) => wanted.min(most),
+        };
+        let welcome = Welcome::Accepted {
+            keep_alive_s: (keep_alive_s != greeting.keep_alive_s).then_some(keep_alive_s),
+            keeps_session: greeting.keeps_session,
+            client_id: assigned(greeting, &identity),
+        };
+        let open = Open {
+            identity,
+            version: greeting.version,
+            since: now.instant,
+            // §3.1.2.10: one and a half times
+            silence: std::time::Duration::from_millis(u64::from(keep_alive_s) * 1_500),
+            held_until: None,
+            packet_bytes: greeting.packet_bytes,
+            receive_maximum: greeting.receive_maximum,
+            last_packet_id: 0,
+            subscribed: 0,
+            with_qos_1: 0,
+            unacknowledged: 0,
+            whole_at: 0,
+            under_way: None,
+        };
+        (open, welcome)
+    }
+}

@@ -1,0 +1,337 @@
+//! What a connected device says, and what is said to it.
+
+use std::num::NonZeroU16;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use rmqtt_codec::{
+    types::QoS,
+    v5::{PublishAckReason, SubscribeAckReason, UnsubscribeAckReason},
+};
+
+use super::{
+    Endpoint,
+    connection::{Connection, Open},
+    event::{Ack, ConnId, Ending, Event, PublishError, Qos, Version},
+    frame::Frame,
+    packet::{Fault, Incoming, Publication, incoming},
+    reply::{self, Granted},
+    topic::{Downlink, Spelling, TopicError, Uplink, subscription, uplink},
+};
+use crate::{clock::Now, ledger::DeviceId};
+
+/// Where ThingsPanel's pushes go, where several are subscribed to; the first, where none is.
+const PUSHES: [Spelling; 3] = [Spelling::Infrom, Spelling::Inform, Spelling::InformToken];
+
+impl Endpoint {
+    /// One packet of a connected device.
+    pub(super) fn serve(&mut self, now: Now, conn: ConnId, packet: &[u8], frame: Frame) {
+        let Some(open) = self.table.get(conn).and_then(Connection::open) else {
+            return;
+        };
+        let version = open.version;
+        let device = open.identity.device;
+        let incoming = match incoming(version, packet, frame) {
+            Ok(incoming) => incoming,
+            Err(fault) => return self.fail(conn, fault),
+        };
+        match incoming {
+            Incoming::Publish(publication) => self.published(now, conn, publication),
+            Incoming::Acked(packet_id, taken) => {
+                let arrived = self.open_mut(conn).is_some_and(|it| it.arrived(packet_id));
+                if arrived && taken {
+                    self.counts.mqtt_messages_delivered += 1;
+                    self.outbox.event(Event::Delivered { device, packet_id });
+                }
+            }
+            Incoming::Released(packet_id) => {
+                let known = self.open_mut(conn).is_some_and(|it| it.released(packet_id));
+                self.reply(conn, |out| reply::pubcomp(out, version, packet_id, known));
+            }
+            Incoming::Subscribe {
+                identified: true, ..
+            } => self.fail(conn, Fault::SubscriptionIdentifiersNotSupported),
+            Incoming::Subscribe {
+                packet_id, filters, ..
+            } => self.subscribe(conn, packet_id, &filters),
+            Incoming::Unsubscribe { packet_id, filters } => {
+                self.unsubscribe(conn, packet_id, &filters);
+            }
+            Incoming::Ping => self.reply(conn, |out| reply::pingresp(out, version)),
+            Incoming::Goodbye => self.end(conn, Ending::Goodbye, None),
+        }
+    }
+
+    fn open_mut(&mut self, conn: ConnId) -> Option<&mut Open> {
+        self.table.get_mut(conn)?.open_mut()
+    }
+
+    fn published(&mut self, now: Now, conn: ConnId, publication: Publication) {
+        let (per_second, most) = (
+            self.limits.unacknowledged_per_second,
+            usize::from(self.limits.receive_maximum),
+        );
+        let Some(open) = self.table.get_mut(conn).and_then(Connection::open_mut) else {
+            return;
+        };
+        let device = open.identity.device;
+        let uplink = match uplink(&open.identity, &publication.topic) {
+            Ok(uplink) => Some(uplink),
+            Err(TopicError::Malformed) => return self.fail(conn, Fault::TopicNameInvalid),
+            Err(TopicError::Foreign | TopicError::Shared) => None,
+        };
+        let Some(packet_id) = publication.packet_id else {
+            match uplink {
+                Some(Uplink::Other) => self.counts.mqtt_messages_unrelated += 1,
+                Some(uplink) if open.may_send(now.instant, per_second) => {
+                    self.message(device, uplink, publication.payload, None);
+                }
+                Some(_) => self.counts.mqtt_messages_too_many += 1,
+                None => self.counts.mqtt_messages_foreign += 1,
+            }
+            return;
+        };
+        if publication.exactly_once && uplink.is_some() {
+            let received = &mut open.under_way().received;
+            if received.contains(&packet_id) {
+                // it was told before, and PUBREC was lost (§4.3.3)
+                let success = PublishAckReason::Success;
+                return self.puback(conn, packet_id, true, success);
+            }
+            if received.len() >= most {
+                return self.fail(conn, Fault::ReceiveMaximumExceeded);
+            }
+            received.push(packet_id);
+        }
+        match uplink {
+            Some(Uplink::Other) => {
+                self.counts.mqtt_messages_unrelated += 1;
+                let success = PublishAckReason::Success;
+                self.puback(conn, packet_id, publication.exactly_once, success);
+            }
+            Some(uplink) => {
+                open.unacknowledged += 1;
+                let ack = Ack::new(conn, packet_id, publication.exactly_once);
+                self.message(device, uplink, publication.payload, Some(ack));
+            }
+            None => {
+                self.counts.mqtt_messages_foreign += 1;
+                let reason = PublishAckReason::NotAuthorized;
+                self.puback(conn, packet_id, publication.exactly_once, reason);
+            }
+        }
+    }
+
+    fn message(&mut self, device: DeviceId, uplink: Uplink, payload: Bytes, ack: Option<Ack>) {
+        self.counts.mqtt_messages_received += 1;
+        self.outbox.event(Event::Message {
+            device,
+            uplink,
+            payload,
+            ack,
+        });
+    }
+
+    /// What follows from a message is settled: the device may forget it. Without effect where the connection is over.
+    pub fn acknowledge(&mut self, now: Now, ack: Ack) {
+        let receive_maximum = self.limits.receive_maximum;
+        let Some(open) = self.open_mut(ack.conn) else {
+            return;
+        };
+        let was_paused = open.unacknowledged >= receive_maximum;
+        open.unacknowledged = open.unacknowledged.saturating_sub(1);
+        if was_paused && let Some(connection) = self.table.get_mut(ack.conn) {
+            // it had no chance to say anything
+            connection.heard_at = now.instant;
+        }
+        let success = PublishAckReason::Success;
+        self.puback(ack.conn, ack.packet_id, ack.exactly_once, success);
+        if was_paused {
+            self.go_on(now, ack.conn);
+        }
+    }
+
+    fn puback(
+        &mut self,
+        conn: ConnId,
+        packet_id: NonZeroU16,
+        exactly_once: bool,
+        reason: PublishAckReason,
+    ) {
+        let Some(version) = self.version(conn) else {
+            return;
+        };
+        self.reply(conn, |out| {
+            reply::puback(out, version, packet_id, exactly_once, reason)
+        });
+    }
+
+    fn version(&self, conn: ConnId) -> Option<Version> {
+        Some(self.table.get(conn)?.open()?.version)
+    }
+
+    /// Writes a packet that the client waits for. One that is larger than the client takes ends the connection (§3.1.2.11.4).
+    fn reply(
+        &mut self,
+        conn: ConnId,
+        write: impl FnOnce(&mut bytes::BytesMut) -> Result<(), rmqtt_codec::error::EncodeError>,
+    ) {
+        let Some(open) = self.table.get(conn).and_then(Connection::open) else {
+            return;
+        };
+        let most = usize::try_from(open.packet_bytes).unwrap_or(usize::MAX);
+        match self.outbox.packet(conn, write) {
+            Ok(written) if written <= most => {}
+            Ok(written) => {
+                self.outbox.take_back(written);
+                self.end(conn, Ending::Protocol, None);
+            }
+            Err(_) => self.end(conn, Ending::Protocol, None),
+        }
+    }
+
+    fn subscribe(&mut self, conn: ConnId, packet_id: NonZeroU16, filters: &[(ByteString, QoS)]) {
+        let Some(open) = self.table.get_mut(conn).and_then(Connection::open_mut) else {
+            return;
+        };
+        let (device, version) = (open.identity.device, open.version);
+        let mut covered = 0;
+        let mut granted = Vec::with_capacity(filters.len());
+        for (filter, qos) in filters {
+            granted.push(match subscription(&open.identity, filter) {
+                Ok(spellings) => {
+                    covered |= spellings;
+                    open.subscribed |= spellings;
+                    // a later subscription takes the place of an earlier one (§3.8.4)
+                    if *qos == QoS::AtMostOnce {
+                        open.with_qos_1 &= !spellings;
+                        Granted::Qos0
+                    } else {
+                        open.with_qos_1 |= spellings;
+                        Granted::Qos1
+                    }
+                }
+                Err(TopicError::Malformed) => {
+                    Granted::Refused(SubscribeAckReason::TopicFilterInvalid)
+                }
+                Err(TopicError::Foreign) => Granted::Refused(SubscribeAckReason::NotAuthorized),
+                Err(TopicError::Shared) => {
+                    Granted::Refused(SubscribeAckReason::SharedSubscriptionNotSupported)
+                }
+            });
+        }
+        let refused = granted
+            .iter()
+            .filter(|it| matches!(it, Granted::Refused(_)));
+        let refused = refused.count() as u64;
+        self.counts.mqtt_subscriptions_refused += refused;
+        self.counts.mqtt_subscriptions_granted += granted.len() as u64 - refused;
+        self.reply(conn, |out| reply::suback(out, version, packet_id, granted));
+        for spelling in Spelling::ALL {
+            if covered & spelling.bit() != 0 {
+                self.outbox.event(Event::Subscribed {
+                    device,
+                    downlink: spelling.downlink(),
+                    release: spelling.release(),
+                });
+            }
+        }
+    }
+
+    fn unsubscribe(&mut self, conn: ConnId, packet_id: NonZeroU16, filters: &[ByteString]) {
+        let Some(open) = self.table.get_mut(conn).and_then(Connection::open_mut) else {
+            return;
+        };
+        let version = open.version;
+        let status = filters.iter().map(|filter| {
+            match subscription(&open.identity, filter) {
+                Ok(spellings) => {
+                    let had = open.subscribed & spellings;
+                    open.subscribed &= !spellings;
+                    open.with_qos_1 &= !spellings;
+                    // nothing is kept of filters that cover nothing
+                    if had != 0 || spellings == 0 {
+                        UnsubscribeAckReason::Success
+                    } else {
+                        UnsubscribeAckReason::NoSubscriptionExisted
+                    }
+                }
+                Err(TopicError::Malformed) => UnsubscribeAckReason::TopicFilterInvalid,
+                Err(TopicError::Foreign | TopicError::Shared) => {
+                    UnsubscribeAckReason::NoSubscriptionExisted
+                }
+            }
+        });
+        let status = status.collect();
+        self.reply(conn, |out| reply::unsuback(out, version, packet_id, status));
+    }
+
+    /// Sends a message to a device. With QoS 1 the number is returned that [`Event::Delivered`] names; a device that has
+    /// subscribed with QoS 0 gets it with that.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub fn publish(
+        &mut self,
+        device: DeviceId,
+        downlink: Downlink,
+        payload: Bytes,
+        qos: Qos,
+    ) -> Result<Option<NonZeroU16>, PublishError> {
+        let published = self.try_publish(device, downlink, payload, qos);
+        match published {
+            Ok(_) => self.counts.mqtt_messages_sent += 1,
+            Err(_) => self.counts.mqtt_messages_unsent += 1,
+        }
+        published
+    }
+
+    fn try_publish(
+        &mut self,
+        device: DeviceId,
+        downlink: Downlink,
+        payload: Bytes,
+        qos: Qos,
+    ) -> Result<Option<NonZeroU16>, PublishError> {
+        let conn = (self.table.of_device(device)).ok_or(PublishError::NotConnected)?;
+        let window = self.limits.send_maximum;
+        let most = u32::try_from(self.limits.packet_bytes).unwrap_or(u32::MAX);
+        let open = (self.table.get_mut(conn))
+            .and_then(Connection::open_mut)
+            .ok_or(PublishError::NotConnected)?;
+        let spelling = match downlink {
+            Downlink::Events => Spelling::EventsDown,
+            Downlink::Push => (PUSHES.into_iter())
+                .find(|it| open.subscribed & it.bit() != 0)
+                .unwrap_or(PUSHES[0]),
+        };
+        let topic = (spelling.topic(&open.identity)).ok_or(PublishError::OtherStyle)?;
+        let subscribed = open.subscribed & spelling.bit() != 0;
+        let lowered = subscribed && open.with_qos_1 & spelling.bit() == 0;
+        let packet_id = if qos == Qos::AtLeastOnce && !lowered {
+            if open.sent().len() >= usize::from(window.min(open.receive_maximum)) {
+                return Err(PublishError::QueueFull);
+            }
+            Some(open.next_packet_id())
+        } else {
+            None
+        };
+        let most = usize::try_from(most.min(open.packet_bytes)).unwrap_or(usize::MAX);
+        let version = open.version;
+        let written = (self.outbox).packet(conn, |out| {
+            reply::publish(out, version, topic.into(), packet_id, payload)
+        });
+        match written {
+            Ok(written) if written <= most => {}
+            Ok(written) => {
+                self.outbox.take_back(written);
+                return Err(PublishError::TooLarge);
+            }
+            Err(_) => return Err(PublishError::TooLarge),
+        }
+        if let (Some(packet_id), Some(open)) = (packet_id, self.open_mut(conn)) {
+            open.under_way().sent.push(packet_id);
+        }
+        Ok(packet_id)
+    }
+}

@@ -1,0 +1,325 @@
+use bytes::Bytes;
+
+use super::{device::publish, *};
+
+const UP: &str = "$oc/devices/d1/sys/events/up";
+const D1: DeviceId = DeviceId::from_bytes([1; 8]);
+
+#[test]
+fn who_does_not_send_connect_in_time_is_closed() {
+    let mut server = Server::new(Limits::default());
+    let silent = server.accept(1);
+    let slow = server.accept(1);
+    let connect = Client::iotda(1).connect();
+    for byte in connect.iter().take(9) {
+        assert_eq!(server.say(slow, &[*byte]), Reading::On);
+        server.later(secs(1));
+    }
+    assert_eq!(server.closed, []);
+    // a byte a second does not help
+    server.later(secs(1));
+    assert!(server.is_closed(silent) && server.is_closed(slow));
+    assert_eq!(server.endpoint.connections(), 0);
+    assert_eq!(server.endpoint.buffered(), 0);
+    assert!((server.endpoint.counts().refusals()).any(|it| it == (Refusal::Slow, 2)));
+}
+
+#[test]
+fn a_device_that_is_silent_for_one_and_a_half_keep_alives_is_closed() {
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&Client::iotda(1).v5());
+    server.later(secs(179));
+    // half a packet is none
+    let _ = server.say(conn, &[0xc0]);
+    assert!(!server.is_closed(conn));
+    server.later(secs(1));
+    assert!(server.is_closed(conn));
+    assert_eq!(server.take_sent(conn), [0xe0, 2, 0x8d, 0]);
+    assert_eq!(server.ending(), Some(Ending::KeepAlive));
+    let conn = server.connected(&Client::iotda(1));
+    for _ in 0..10 {
+        server.later(secs(170));
+        let _ = server.say(conn, &[0xc0, 0]);
+    }
+    assert!(!server.is_closed(conn));
+}
+
+#[test]
+fn a_client_without_a_keep_alive_gets_one() {
+    let mut client = Client::iotda(1);
+    client.keep_alive = 0;
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&client);
+    server.later(secs(5_399));
+    assert!(!server.is_closed(conn));
+    server.later(secs(1));
+    assert!(server.is_closed(conn));
+    // 3.1.1 has no way to be told another one
+    client.keep_alive = u16::MAX;
+    let conn = server.connected(&client);
+    server.later(secs(90_000));
+    assert!(!server.is_closed(conn));
+}
+
+#[test]
+fn a_device_that_downloads_is_held_for_a_bounded_time() {
+    let limits = Limits {
+        hold: secs(3_600),
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    let conn = server.connected(&Client::iotda(1));
+    server.endpoint.hold(server.now, D1, true);
+    server.later(secs(3_500));
+    assert!(!server.is_closed(conn));
+    // from the end of the download on the keep-alive counts anew
+    server.endpoint.hold(server.now, D1, false);
+    server.later(secs(179));
+    assert!(!server.is_closed(conn));
+    server.later(secs(1));
+    assert!(server.is_closed(conn));
+    let conn = server.connected(&Client::iotda(1));
+    server.endpoint.hold(server.now, D1, true);
+    // to say it again does not prolong it
+    server.later(secs(3_000));
+    server.endpoint.hold(server.now, D1, true);
+    server.later(secs(600));
+    assert!(server.is_closed(conn));
+}
+
+#[test]
+fn packets_are_bounded_before_and_after_connect() {
+    let mut server = Server::new(Limits::default());
+    let conn = server.accept(1);
+    // the header alone shows it
+    assert_eq!(server.say(conn, &[0x10, 0x80, 0x20]), Reading::Over);
+    assert!(server.is_closed(conn));
+    let conn = server.connected(&Client::iotda(1).v5());
+    assert_eq!(server.say(conn, &[0x30, 0x80, 0x80, 0x10]), Reading::Over);
+    assert_eq!(server.take_sent(conn), [0xe0, 2, 0x95, 0]);
+    server.later(secs(5));
+    // as large as can be
+    let conn = server.connected(&Client::iotda(1));
+    let payload = vec![b'x'; (256 << 10) - 4 - 2 - UP.len()];
+    for chunk in publish(4, UP, 0, 0, &payload).chunks(1_000) {
+        assert_eq!(server.say(conn, chunk), Reading::On);
+    }
+    assert_eq!(server.endpoint.buffered(), 0);
+    assert!(
+        matches!(&server.take_events()[..], [.., Event::Message { payload: it, .. }] if it.len() == payload.len())
+    );
+}
+
+#[test]
+fn incomplete_packets_are_bounded_altogether() {
+    let limits = Limits {
+        buffered_bytes: 1_000,
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    let other = server.connected(&Client::thingspanel(2));
+    let conn = server.connected(&Client::iotda(1).v5());
+    let large = publish(5, UP, 0, 0, &[b'x'; 5_000]);
+    assert_eq!(server.say(conn, &large[..900]), Reading::On);
+    assert_eq!(server.endpoint.buffered(), 900);
+    assert_eq!(server.say(conn, &large[900..1_100]), Reading::Over);
+    assert_eq!(server.take_sent(conn), [0xe0, 2, 0x89, 0]);
+    assert_eq!(server.endpoint.buffered(), 0);
+    assert!(!server.is_closed(other));
+}
+
+#[test]
+fn unacknowledged_messages_pause_a_device_and_nobody_else() {
+    let limits = Limits {
+        receive_maximum: 2,
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    server.acknowledges = false;
+    let other = server.connected(&Client::thingspanel(2));
+    let conn = server.connected(&Client::iotda(1));
+    let messages: Vec<u8> = (1..=5).flat_map(|id| publish(4, UP, 1, id, b"x")).collect();
+    assert_eq!(server.say(conn, &messages), Reading::Paused);
+    let taken = server.take_events();
+    assert_eq!(taken.len(), 2);
+    // it cannot ping either, and is not closed for that
+    server.later(secs(1_000));
+    assert!(!server.is_closed(conn) && server.is_closed(other));
+    server.take_events();
+    server.acknowledges = true;
+    for event in taken {
+        if let Event::Message { ack: Some(ack), .. } = event {
+            server.endpoint.acknowledge(server.now, ack);
+        }
+    }
+    server.pump();
+    let acks: Vec<u8> = (1..=5).flat_map(|id| [0x40, 2, 0, id]).collect();
+    assert_eq!(server.take_sent(conn), acks);
+    assert_eq!(server.resumed.last(), Some(&conn));
+    assert_eq!(server.endpoint.buffered(), 0);
+    server.later(secs(100));
+    assert!(!server.is_closed(conn));
+}
+
+#[test]
+fn messages_without_acknowledgement_are_dropped_beyond_a_pace() {
+    let limits = Limits {
+        unacknowledged_per_second: 5,
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    let conn = server.connected(&Client::iotda(1));
+    for _ in 0..20 {
+        let _ = server.say(conn, &publish(4, UP, 0, 0, b"x"));
+    }
+    assert_eq!(server.take_events().len(), 5);
+    server.later(Duration::from_millis(400));
+    for _ in 0..20 {
+        let _ = server.say(conn, &publish(4, UP, 0, 0, b"x"));
+    }
+    assert_eq!(server.take_events().len(), 2);
+    assert_eq!(server.endpoint.counts().mqtt_messages_too_many, 33);
+}
+
+#[test]
+fn messages_with_qos_2_are_bounded() {
+    let limits = Limits {
+        receive_maximum: 2,
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    let conn = server.connected(&Client::iotda(1).v5());
+    for id in 1..=2 {
+        assert_eq!(server.say(conn, &publish(5, UP, 2, id, b"x")), Reading::On);
+    }
+    server.take_sent(conn);
+    assert_eq!(server.say(conn, &publish(5, UP, 2, 3, b"x")), Reading::Over);
+    assert_eq!(server.take_sent(conn), [0xe0, 2, 0x93, 0]);
+}
+
+#[test]
+fn connections_are_bounded_altogether_per_address_and_before_connect() {
+    let limits = Limits {
+        connections: 6,
+        connections_per_address: 4,
+        unknown_connections: 4,
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    server.known = (1..=6).map(|number| Arc::new(iotda(number))).collect();
+    let tried = |server: &mut Server, last| {
+        server
+            .endpoint
+            .accept(server.now, peer(last), Box::default())
+    };
+    let first = server.accept(1);
+    let second = server.accept(1);
+    assert_eq!(
+        tried(&mut server, 1),
+        Err(Refusal::Full),
+        "half of the unknown"
+    );
+    server.accept(2);
+    server.accept(2);
+    assert_eq!(
+        tried(&mut server, 3),
+        Err(Refusal::Full),
+        "all of the unknown"
+    );
+    let _ = server.say(first, &Client::iotda(1).connect());
+    let _ = server.say(second, &Client::iotda(2).connect());
+    for number in 3..=4 {
+        let conn = server.accept(1);
+        let _ = server.say(conn, &Client::iotda(number).connect());
+    }
+    assert_eq!(tried(&mut server, 1), Err(Refusal::Full), "an address");
+    assert_eq!(tried(&mut server, 3), Err(Refusal::Full), "all");
+    server.endpoint.closed(first);
+    assert!(tried(&mut server, 3).is_ok());
+    assert_eq!(server.endpoint.devices(), 3);
+}
+
+#[test]
+fn connects_have_a_pace_for_each_address() {
+    let limits = Limits {
+        connects_per_address_per_second: 3,
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    server.known = (1..=9).map(|number| Arc::new(iotda(number))).collect();
+    let connect = |server: &mut Server, last, number| {
+        let conn = server.accept(last);
+        let _ = server.say(conn, &Client::iotda(number).connect());
+        server.take_sent(conn)[3]
+    };
+    let codes: Vec<u8> = (1..=4)
+        .map(|number| connect(&mut server, 1, number))
+        .collect();
+    assert_eq!(codes, [0, 0, 0, 3]);
+    assert_eq!(connect(&mut server, 2, 5), 0);
+    server.later(secs(1));
+    assert_eq!(connect(&mut server, 1, 6), 0);
+}
+
+#[test]
+fn guessing_is_rationed_and_disturbs_nobody_elsewhere() {
+    let limits = Limits {
+        failures_per_address_per_minute: 4,
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    server.known = (1..=3).map(|number| Arc::new(iotda(number))).collect();
+    let connect = |server: &mut Server, last, client: &Client| {
+        let conn = server.accept(last);
+        let _ = server.say(conn, &client.connect());
+        server.take_sent(conn)[3]
+    };
+    let wrong = |number| Client {
+        password: Some("00".to_owned()),
+        ..Client::iotda(number)
+    };
+    // half as many for one name
+    let codes: Vec<u8> = (0..4).map(|_| connect(&mut server, 1, &wrong(1))).collect();
+    assert_eq!(codes, [4, 4, 3, 3]);
+    // from there not even with the right password, but from elsewhere, and others from there
+    assert_eq!(connect(&mut server, 1, &Client::iotda(1)), 3);
+    assert_eq!(connect(&mut server, 2, &Client::iotda(1)), 0);
+    assert_eq!(connect(&mut server, 1, &Client::iotda(2)), 0);
+    assert_eq!(connect(&mut server, 1, &wrong(3)), 4);
+    assert_eq!(connect(&mut server, 1, &wrong(3)), 4);
+    assert_eq!(connect(&mut server, 1, &Client::iotda(3)), 3);
+    server.later(secs(60));
+    assert_eq!(connect(&mut server, 1, &Client::iotda(3)), 0);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_closed() {
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&Client::iotda(1));
+    let _ = server
+        .endpoint
+        .publish(D1, Downlink::Events, Bytes::new(), Qos::AtMostOnce);
+    server.endpoint.backlog(conn);
+    server.pump();
+    assert!(server.is_closed(conn));
+    assert_eq!(server.ending(), Some(Ending::Backlog));
+}
+
+/// A day of a device that cannot hold its connection leaves nothing behind.
+#[test]
+fn reconnections_leave_nothing_behind() {
+    let mut server = Server::new(Limits::default());
+    let mut client = Client::iotda(1);
+    client.keep_alive = u16::MAX;
+    let mut most = 0;
+    for _ in 0..20_000 {
+        let conn = server.connected(&client);
+        server.endpoint.closed(conn);
+        server.later(secs(3));
+        server.take_events();
+        server.sent.clear();
+        most = most.max(server.endpoint.table.timers());
+    }
+    assert!(most < 100, "{most} timers");
+    assert_eq!(server.endpoint.connections(), 0);
+}

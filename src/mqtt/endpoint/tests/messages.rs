@@ -1,0 +1,280 @@
+use bytes::Bytes;
+
+use super::{
+    device::{packet, publish, string, subscribe},
+    *,
+};
+
+const DOWN: &str = "$oc/devices/d1/sys/events/down";
+const UP: &str = "$oc/devices/d1/sys/events/up";
+const D1: DeviceId = DeviceId::from_bytes([1; 8]);
+const D2: DeviceId = DeviceId::from_bytes([2; 8]);
+
+fn uplinks(server: &mut Server) -> Vec<(Uplink, Vec<u8>)> {
+    let events = server.take_events().into_iter();
+    events
+        .filter_map(|event| match event {
+            Event::Message {
+                uplink, payload, ..
+            } => Some((uplink, payload.to_vec())),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn messages_reach_the_engine_and_are_acknowledged_when_it_says_so() {
+    let mut server = Server::new(Limits::default());
+    server.acknowledges = false;
+    let conn = server.connected(&Client::iotda(1));
+    assert_eq!(
+        server.say(conn, &publish(4, UP, 0, 0, b"zero")),
+        Reading::On
+    );
+    assert_eq!(server.say(conn, &publish(4, UP, 1, 5, b"one")), Reading::On);
+    assert_eq!(server.say(conn, &publish(4, UP, 2, 6, b"two")), Reading::On);
+    assert_eq!(server.take_sent(conn), []);
+    let events = server.take_events();
+    let acks: Vec<Option<Ack>> = (events.iter())
+        .map(|event| match event {
+            Event::Message {
+                device,
+                uplink: Uplink::Events { gzip: false },
+                ack,
+                ..
+            } if *device == D1 => *ack,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(acks[0], None);
+    for ack in acks.into_iter().flatten() {
+        server.endpoint.acknowledge(server.now, ack);
+    }
+    server.pump();
+    assert_eq!(server.take_sent(conn), [0x40, 2, 0, 5, 0x50, 2, 0, 6]);
+    // sent again, it is not told again
+    let mut again = publish(4, UP, 2, 6, b"two");
+    again[0] |= 0x08;
+    assert_eq!(server.say(conn, &again), Reading::On);
+    assert_eq!(server.take_sent(conn), [0x50, 2, 0, 6]);
+    assert_eq!(server.take_events(), []);
+    assert_eq!(server.say(conn, &[0x62, 2, 0, 6]), Reading::On);
+    assert_eq!(server.take_sent(conn), [0x70, 2, 0, 6]);
+    // after PUBREL the number stands for another message
+    assert_eq!(server.say(conn, &publish(4, UP, 2, 6, b"new")), Reading::On);
+    assert_eq!(uplinks(&mut server).len(), 1);
+}
+
+#[test]
+fn foreign_messages_are_dropped_and_unrelated_ones_acknowledged() {
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&Client::iotda(1));
+    let foreign = "$oc/devices/d2/sys/events/up";
+    let unrelated = "$oc/devices/d1/sys/properties/report";
+    for (qos, topic) in [
+        (0, foreign),
+        (1, foreign),
+        (2, foreign),
+        (0, unrelated),
+        (1, unrelated),
+    ] {
+        let _ = server.say(conn, &publish(4, topic, qos, 3, b"{}"));
+    }
+    assert_eq!(server.take_events(), []);
+    let acks = [0x40, 2, 0, 3, 0x50, 2, 0, 3, 0x40, 2, 0, 3];
+    assert_eq!(server.take_sent(conn), acks);
+    let counts = server.endpoint.counts();
+    assert_eq!(counts.mqtt_messages_foreign, 3);
+    assert_eq!(counts.mqtt_messages_unrelated, 2);
+    // MQTT 5 has a reason for it
+    server.later(secs(5));
+    let conn = server.connected(&Client::iotda(1).v5());
+    let _ = server.say(conn, &publish(5, foreign, 1, 3, b"{}"));
+    let _ = server.say(conn, &publish(5, foreign, 2, 4, b"{}"));
+    let _ = server.say(conn, &[0x62, 2, 0, 4]);
+    let sent = [
+        0x40, 4, 0, 3, 0x87, 0, 0x50, 4, 0, 4, 0x87, 0, 0x70, 4, 0, 4, 0x92, 0,
+    ];
+    assert_eq!(server.take_sent(conn), sent);
+}
+
+#[test]
+fn own_filters_are_granted_and_foreign_ones_refused() {
+    let filters = [
+        (DOWN, 1),
+        (DOWN, 2),
+        ("$oc/devices/d1/#", 0),
+        ("$oc/devices/d2/sys/events/down", 1),
+        ("#", 1),
+        ("a/#/b", 1),
+        ("$share/x/a", 1),
+    ];
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&Client::iotda(1));
+    let _ = server.say(conn, &subscribe(4, 9, &filters));
+    let suback = [0x90, 9, 0, 9, 1, 1, 0, 0x80, 0x80, 0x80, 0x80];
+    assert_eq!(server.take_sent(conn), suback);
+    let subscribed = Event::Subscribed {
+        device: D1,
+        downlink: Downlink::Events,
+        release: None,
+    };
+    assert_eq!(server.take_events(), [subscribed]);
+    server.later(secs(5));
+    let conn = server.connected(&Client::iotda(1).v5());
+    let _ = server.say(conn, &subscribe(5, 9, &filters));
+    let suback = [0x90, 10, 0, 9, 0, 1, 1, 0, 0x87, 0x87, 0x8f, 0x9e];
+    assert_eq!(server.take_sent(conn), suback);
+    assert_eq!(server.endpoint.counts().mqtt_subscriptions_refused, 8);
+    let mut unsubscribe = vec![0, 10, 0];
+    for filter in [DOWN, DOWN, "$oc/devices/d2/#", "+a"] {
+        unsubscribe.extend(string(filter));
+    }
+    let _ = server.say(conn, &packet(0xa2, &unsubscribe));
+    assert_eq!(
+        server.take_sent(conn),
+        [0xb0, 7, 0, 10, 0, 0, 0x11, 0x11, 0x8f]
+    );
+}
+
+#[test]
+fn iotda_devices_are_written_to_without_a_subscription() {
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&Client::iotda(1));
+    let sent = (server.endpoint)
+        .publish(
+            D1,
+            Downlink::Events,
+            Bytes::from_static(b"{}"),
+            Qos::AtLeastOnce,
+        )
+        .unwrap()
+        .unwrap();
+    server.pump();
+    assert_eq!(
+        server.take_sent(conn),
+        publish(4, DOWN, 1, sent.get(), b"{}")
+    );
+    let [high, low] = sent.get().to_be_bytes();
+    let _ = server.say(conn, &[0x40, 2, high, low]);
+    let delivered = Event::Delivered {
+        device: D1,
+        packet_id: sent,
+    };
+    assert_eq!(server.take_events(), [delivered]);
+    // once is enough
+    let _ = server.say(conn, &[0x40, 2, high, low]);
+    assert_eq!(server.take_events(), []);
+    let sent = server
+        .endpoint
+        .publish(D1, Downlink::Events, Bytes::new(), Qos::AtMostOnce);
+    assert_eq!(sent, Ok(None));
+    server.pump();
+    assert_eq!(server.take_sent(conn), publish(4, DOWN, 0, 0, b""));
+    // who subscribes with QoS 0 gets it with that
+    let _ = server.say(conn, &subscribe(4, 9, &[(DOWN, 0)]));
+    let sent = server
+        .endpoint
+        .publish(D1, Downlink::Events, Bytes::new(), Qos::AtLeastOnce);
+    assert_eq!(sent, Ok(None));
+}
+
+#[test]
+fn thingspanel_devices_are_written_to_on_the_topic_that_they_subscribed_to() {
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&Client::thingspanel(2));
+    let push = |server: &mut Server, qos| {
+        let sent = server
+            .endpoint
+            .publish(D2, Downlink::Push, Bytes::from_static(b"p"), qos);
+        server.pump();
+        (sent.unwrap(), server.take_sent(conn))
+    };
+    let none = push(&mut server, Qos::AtMostOnce);
+    assert_eq!(none.1, publish(4, "ota/devices/infrom/n2", 0, 0, b"p"));
+    let _ = server.say(conn, &subscribe(4, 1, &[("ota/device/inform/t2", 1)]));
+    assert_eq!(server.take_sent(conn), [0x90, 3, 0, 1, 1]);
+    let subscribed = Event::Subscribed {
+        device: D2,
+        downlink: Downlink::Push,
+        release: Some(Release::V05),
+    };
+    assert_eq!(server.take_events(), [subscribed]);
+    let old = push(&mut server, Qos::AtMostOnce);
+    assert_eq!(old.1, publish(4, "ota/device/inform/t2", 0, 0, b"p"));
+    let _ = server.say(conn, &subscribe(4, 2, &[("ota/devices/inform/n2", 1)]));
+    server.take_sent(conn);
+    let (sent, bytes) = push(&mut server, Qos::AtLeastOnce);
+    let expected = publish(4, "ota/devices/inform/n2", 1, sent.unwrap().get(), b"p");
+    assert_eq!(bytes, expected);
+    let mut unsubscribe = vec![0, 3];
+    unsubscribe.extend(string("ota/devices/inform/n2"));
+    let _ = server.say(conn, &packet(0xa2, &unsubscribe));
+    assert_eq!(server.take_sent(conn), [0xb0, 2, 0, 3]);
+    let old = push(&mut server, Qos::AtMostOnce);
+    assert_eq!(old.1, publish(4, "ota/device/inform/t2", 0, 0, b"p"));
+}
+
+#[test]
+fn what_cannot_be_sent_is_said() {
+    let limits = Limits {
+        send_maximum: 3,
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    let send = |server: &mut Server, device, downlink, payload: Vec<u8>| {
+        let sent = server
+            .endpoint
+            .publish(device, downlink, payload.into(), Qos::AtLeastOnce);
+        server.pump();
+        sent
+    };
+    let nobody = send(&mut server, D1, Downlink::Events, vec![]);
+    assert_eq!(nobody, Err(PublishError::NotConnected));
+    let mut client = Client::iotda(1).v5();
+    // two messages of 100 bytes
+    client.properties = vec![0x21, 0, 2, 0x27, 0, 0, 0, 100];
+    let conn = server.connected(&client);
+    let other = send(&mut server, D1, Downlink::Push, vec![]);
+    assert_eq!(other, Err(PublishError::OtherStyle));
+    // topic with length, packet ID, properties' length, header
+    let most = 100 - (2 + DOWN.len() + 2 + 1 + 2);
+    let large = send(&mut server, D1, Downlink::Events, vec![b'x'; most + 1]);
+    assert_eq!(large, Err(PublishError::TooLarge));
+    assert_eq!(server.take_sent(conn), []);
+    let first = send(&mut server, D1, Downlink::Events, vec![b'x'; most]);
+    assert_eq!(server.take_sent(conn).len(), 100);
+    let second = send(&mut server, D1, Downlink::Events, vec![]);
+    assert_ne!(first.unwrap(), second.unwrap());
+    let third = send(&mut server, D1, Downlink::Events, vec![]);
+    assert_eq!(third, Err(PublishError::QueueFull));
+    let [high, low] = first.unwrap().unwrap().get().to_be_bytes();
+    let _ = server.say(conn, &[0x40, 2, high, low]);
+    assert!(send(&mut server, D1, Downlink::Events, vec![]).is_ok());
+    assert_eq!(server.endpoint.counts().mqtt_messages_unsent, 4);
+    assert_eq!(server.endpoint.counts().mqtt_messages_sent, 3);
+}
+
+#[test]
+fn packet_ids_that_are_on_the_way_are_not_given_out_again() {
+    let limits = Limits {
+        send_maximum: 2,
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    let conn = server.connected(&Client::iotda(1));
+    let send = |server: &mut Server| {
+        let sent = server
+            .endpoint
+            .publish(D1, Downlink::Events, Bytes::new(), Qos::AtLeastOnce);
+        sent.unwrap().unwrap().get()
+    };
+    let kept = send(&mut server);
+    // all numbers come round, and none is 0
+    for _ in 0..70_000 {
+        let id = send(&mut server);
+        assert_ne!(id, kept);
+        let [high, low] = id.to_be_bytes();
+        let _ = server.say(conn, &[0x40, 2, high, low]);
+    }
+}

@@ -1,0 +1,89 @@
+//! The listeners from which devices download packages.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use super::{StartError, listen_error, local_addr};
+use crate::{
+    config::{Config, DownloadConfig},
+    grants::{Grants, Links},
+    tls::{Tls, TlsFiles},
+};
+
+/// What was bound.
+pub(super) struct Bound {
+    pub listeners: Vec<(TcpListener, Option<Tls>)>,
+    pub tls: Option<Tls>,
+    /// For HTTP.
+    pub http: Option<SocketAddr>,
+    /// For HTTPS.
+    pub https: Option<SocketAddr>,
+}
+
+/// Binds what the settings name, and lets `grants` know what devices are told.
+pub(super) fn listen(config: &DownloadConfig, grants: &Arc<Grants>) -> Result<Bound, StartError> {
+    let tls = Tls::of(TlsFiles::of_downloads(config).as_ref())?;
+    let mut bound = Bound {
+        listeners: Vec::new(),
+        tls: tls.clone(),
+        http: None,
+        https: None,
+    };
+    if config.https {
+        let setting = "download.https_listen";
+        let (listener, address) = bind(config.https_listen, setting)?;
+        bound.https = Some(address);
+        bound.listeners.push((listener, tls));
+    }
+    if config.http {
+        let (listener, address) = bind(config.http_listen, "download.http_listen")?;
+        bound.http = Some(address);
+        bound.listeners.push((listener, None));
+    }
+    let own = match (bound.https, bound.http) {
+        (Some(address), _) => Some(format!("https://{address}")),
+        (None, Some(address)) => Some(format!("http://{address}")),
+        (None, None) => None,
+    };
+    let base = match config.base_url.as_str() {
+        "" => own,
+        base => own.map(|_| base.to_owned()),
+    };
+    if let Some(base) = base {
+        let counted = !config.base_url_is_cached;
+        let links = Links::new(&base, counted).map_err(|error| StartError::BaseUrl {
+            url: base,
+            problem: error.to_string(),
+        })?;
+        grants.set_links(links);
+    }
+    Ok(bound)
+}
+
+fn bind(
+    address: SocketAddr,
+    setting: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listener =
+        TcpListener::bind(address).map_err(|source| listen_error(address, setting, source))?;
+    let bound = local_addr(listener.local_addr(), address, setting)?;
+    Ok((listener, bound))
+}
+
+/// Why packages could not be served with these settings.
+pub(super) fn unfit(config: &Config) -> Vec<StartError> {
+    let config = &config.download;
+    let tls = Tls::of(TlsFiles::of_downloads(config).as_ref());
+    let mut reasons: Vec<StartError> = tls.err().map(StartError::from).into_iter().collect();
+    if let Err(error) = Links::new(&config.base_url, true)
+        && !config.base_url.is_empty()
+    {
+        reasons.push(StartError::BaseUrl {
+            url: config.base_url.clone(),
+            problem: error.to_string(),
+        });
+    }
+    reasons
+}

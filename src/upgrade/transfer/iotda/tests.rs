@@ -1,0 +1,389 @@
+use std::time::Duration;
+
+use pcp::ResultCode;
+use proptest::prelude::*;
+
+use crate::{
+    clock::Instant,
+    config::{AdmissionConfig, UpgradeConfig},
+    ledger::{Cancellation, Deadline, Failure, Outcome, Protocol, Stage, StopReason, Success},
+    package::Version,
+    upgrade::{Action, Credence, Input, Negotiation, Rules, transfer::MqttInput},
+};
+
+const OLD: &str = "V1.0";
+const TARGET: &str = "V2.0";
+
+fn version(text: &str) -> Version {
+    Version::new(text).unwrap()
+}
+
+/// It tells its version: when it was asked, or by itself.
+fn tells(text: &str) -> Input {
+    Input::VersionAnswered(ResultCode::SUCCESS, Some(version(text)), Credence::Sound)
+}
+
+fn progress(percent: u8) -> Input {
+    Input::Mqtt(MqttInput::Progressed {
+        percent: Some(percent),
+        as_target: false,
+    })
+}
+
+/// Result 0 and the target version.
+const FINAL: Input = Input::Mqtt(MqttInput::Progressed {
+    percent: Some(100),
+    as_target: true,
+});
+const FETCHED: Input = Input::Mqtt(MqttInput::Fetched);
+const FETCHED_ALL: Input = Input::Mqtt(MqttInput::FetchedAll);
+
+const UPGRADED: Outcome = Outcome::Succeeded(Success::Upgraded);
+
+/// An upgrade that is driven by hand.
+struct Drive {
+    upgrade: UpgradeConfig,
+    admission: AdmissionConfig,
+    counted: bool,
+    now: Instant,
+    state: Negotiation,
+    actions: Vec<Action>,
+}
+
+impl Drive {
+    fn begin() -> Self {
+        let mut drive = Self {
+            upgrade: UpgradeConfig::default(),
+            admission: AdmissionConfig::default(),
+            counted: true,
+            now: Instant::from_millis(0),
+            state: Negotiation::Ended(UPGRADED),
+            actions: Vec::new(),
+        };
+        drive.state = Negotiation::begin(drive.now, &drive.rules());
+        drive
+    }
+
+    /// Packages are served by somebody else.
+    fn uncounted() -> Self {
+        Self {
+            counted: false,
+            ..Self::begin()
+        }
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules {
+            target: version(TARGET),
+            upgrade: &self.upgrade,
+            admission: &self.admission,
+            protocol: Protocol::Iotda,
+            counted: self.counted,
+        }
+    }
+
+    fn on(mut self, event: Input) -> Self {
+        let state = self.state.clone();
+        (self.state, self.actions) = state.on(self.now, event, &self.rules());
+        self
+    }
+
+    fn all(self, events: &[Input]) -> Self {
+        events.iter().fold(self, |drive, event| drive.on(*event))
+    }
+
+    fn after(mut self, time: Duration) -> Self {
+        self.now = self.now + time;
+        self
+    }
+
+    /// Lets time pass to the next deadline and reach it.
+    fn next(mut self) -> Self {
+        let (deadline, at) = self.state.next_deadline().unwrap();
+        self.now = at;
+        self.on(Input::Reached(deadline))
+    }
+
+    fn offered(self) -> Self {
+        self.all(&[Input::Connected, tells(OLD)])
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        self.state.stage()
+    }
+
+    #[track_caller]
+    fn ends(&self, outcome: &Outcome) {
+        assert_eq!(self.state, Negotiation::Ended(outcome.clone()));
+    }
+
+    #[track_caller]
+    fn fails(&self, failure: Failure) {
+        self.ends(&Outcome::Failed(failure));
+    }
+}
+
+#[test]
+fn is_asked_its_version_when_it_connects_and_offered_the_package_without_a_slot() {
+    let drive = Drive::begin().on(Input::Connected);
+    assert_eq!(drive.stage(), Some(Stage::QueryingVersion));
+    assert_eq!(drive.actions, [Action::AskVersion]);
+    let drive = drive.on(tells(OLD));
+    assert_eq!(drive.stage(), Some(Stage::Downloading));
+    assert_eq!(drive.actions, [Action::Offer]);
+    assert_eq!(drive.state.place(), None);
+    assert_eq!(drive.state.queued_in(), None);
+}
+
+#[test]
+fn one_that_runs_the_target_already_needs_nothing() {
+    let drive = Drive::begin().all(&[Input::Connected, tells(TARGET)]);
+    drive.ends(&Outcome::Succeeded(Success::AlreadyCurrent));
+}
+
+#[test]
+fn waits_25_hours_for_a_connection_and_3_minutes_for_a_version() {
+    let hours = |hours| Duration::from_hours(hours);
+    let drive = Drive::begin();
+    let limit = drive.now + hours(25);
+    assert_eq!(drive.state.until(), Some((Deadline::DeviceHeard, limit)));
+    drive.next().fails(Failure::DeviceNotHeard);
+
+    let mut drive = Drive::begin().on(Input::Connected);
+    let limit = drive.now + Duration::from_mins(3);
+    let mut asked = 0;
+    while !drive.state.has_ended() {
+        drive = drive.next();
+        asked += drive.actions.len();
+    }
+    assert_eq!(drive.now, limit);
+    assert_eq!(asked, 2);
+    drive.fails(Failure::VersionQueryTimedOut);
+}
+
+#[test]
+fn succeeds_by_the_last_report_after_a_whole_download_and_asks_nothing_meanwhile() {
+    let offered = Drive::begin().offered();
+    let limit = offered.now + Duration::from_hours(24);
+    assert_eq!(offered.state.until(), Some((Deadline::Transfer, limit)));
+    let fetching = offered.on(FETCHED);
+    assert!(fetching.state.is_confirmed());
+    assert!(fetching.actions.is_empty());
+    // nothing falls due before the limit
+    assert_eq!(
+        fetching.state.next_deadline(),
+        Some((Deadline::Transfer, limit))
+    );
+    let whole = fetching.on(FETCHED_ALL);
+    assert_eq!(whole.stage(), Some(Stage::Executing));
+    whole.on(FINAL).ends(&UPGRADED);
+}
+
+#[test]
+fn progress_of_100_with_the_old_version_is_no_end() {
+    // a download of a device that reports each step: 0/100 with the old version, and only then with the new one
+    let drive = Drive::begin()
+        .offered()
+        .all(&[FETCHED, FETCHED_ALL, progress(100)]);
+    assert_eq!(drive.stage(), Some(Stage::Executing));
+    drive.on(FINAL).ends(&UPGRADED);
+}
+
+#[test]
+fn progress_may_come_in_one_burst_before_what_was_served_is_known() {
+    let drive = Drive::begin().offered();
+    let drive = drive.all(&[progress(0), progress(50), progress(100), FINAL]);
+    assert!(!drive.state.has_ended());
+    assert!(drive.state.is_claimed());
+    drive.all(&[FETCHED, FETCHED_ALL]).ends(&UPGRADED);
+}
+
+#[test]
+fn a_failure_ends_it_whatever_version_it_names_and_vendors_have_codes_of_their_own() {
+    for code in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 255, 77, 1_000] {
+        let failed = Input::Mqtt(MqttInput::FailureReported(code));
+        let drive = Drive::begin().offered().all(&[FETCHED, failed]);
+        drive.fails(Failure::Reported(code));
+    }
+}
+
+#[test]
+fn silence_after_the_download_ends_by_the_limit_alone() {
+    // a wrong hash, seen on the wire: the device says nothing, and its connection lives
+    let drive = Drive::begin().offered().all(&[FETCHED, FETCHED_ALL]);
+    let limit = drive.now + Duration::from_hours(24);
+    let drive = drive.next();
+    assert_eq!(drive.now, limit);
+    drive.fails(Failure::TransferTimedOut);
+}
+
+#[test]
+fn each_reconnection_asks_for_the_version_and_the_target_then_ends_it() {
+    // the last report was lost with the connection
+    let drive = Drive::begin().offered().on(FETCHED).on(Input::Connected);
+    assert_eq!(drive.actions, [Action::AskVersion]);
+    drive.on(tells(TARGET)).ends(&UPGRADED);
+}
+
+#[test]
+fn a_reconnection_alone_is_no_restart_and_the_offer_is_repeated_three_times() {
+    let mut drive = Drive::begin().offered();
+    for _ in 0..3 {
+        drive = drive.all(&[Input::Connected, tells(OLD)]);
+        assert_eq!(drive.actions, [Action::Offer]);
+        assert_eq!(drive.stage(), Some(Stage::Downloading));
+        // what it tells without having connected anew since changes nothing
+        drive = drive.on(tells(OLD));
+        assert!(drive.actions.is_empty());
+    }
+    drive = drive.all(&[Input::Connected, tells(OLD)]);
+    assert!(drive.actions.is_empty());
+    drive.next().fails(Failure::TransferTimedOut);
+}
+
+#[test]
+fn one_that_has_the_whole_package_is_not_offered_it_again() {
+    let drive = Drive::begin()
+        .offered()
+        .all(&[FETCHED, FETCHED_ALL, Input::Connected, tells(OLD)]);
+    assert!(drive.actions.is_empty());
+    assert_eq!(drive.stage(), Some(Stage::Executing));
+    drive.on(FINAL).ends(&UPGRADED);
+}
+
+#[test]
+fn success_without_a_whole_download_fails_unless_a_later_connection_shows_it() {
+    // seen of a gateway's demo: success within 40 ms, for a child that never fetched anything
+    let claimed = || {
+        Drive::begin()
+            .offered()
+            .after(Duration::from_millis(40))
+            .on(FINAL)
+    };
+    let drive = claimed();
+    assert_eq!(drive.stage(), Some(Stage::Executing));
+    let limit = drive.now + Duration::from_mins(30);
+    let drive = drive.next();
+    assert_eq!(drive.now, limit);
+    drive.fails(Failure::NotDownloaded);
+    // a second claim gives it no more time
+    let drive = claimed().after(Duration::from_mins(20)).on(FINAL);
+    assert_eq!(
+        drive.state.next_deadline(),
+        Some((Deadline::ResultGrace, limit))
+    );
+    // without a connection in between it only repeats what it has said
+    let drive = claimed().on(tells(TARGET));
+    assert!(!drive.state.has_ended());
+    let drive = claimed().on(Input::Connected);
+    assert_eq!(drive.actions, [Action::AskVersion]);
+    drive.on(tells(TARGET)).ends(&UPGRADED);
+    let drive = claimed().all(&[Input::Connected, tells(OLD)]);
+    drive.fails(Failure::NotDownloaded);
+}
+
+#[test]
+fn a_reconnection_before_a_claim_does_not_speak_for_it() {
+    let drive = Drive::begin()
+        .offered()
+        .all(&[FETCHED, Input::Connected, FINAL]);
+    assert!(drive.state.is_claimed());
+    drive.next().fails(Failure::NotDownloaded);
+}
+
+#[test]
+fn where_nobody_counts_a_claim_is_accepted_as_unverified() {
+    let unverified = Outcome::Succeeded(Success::Unverified);
+    Drive::uncounted().offered().on(FINAL).ends(&unverified);
+    let drive = Drive::uncounted().offered();
+    drive.on(tells(TARGET)).ends(&unverified);
+    // a version after a connection is more than a claim
+    let drive = Drive::uncounted().offered().on(Input::Connected);
+    drive.on(tells(TARGET)).ends(&UPGRADED);
+}
+
+#[test]
+fn goes_on_after_a_restart_of_the_server() {
+    let drive = Drive::begin().offered();
+    let until = drive.now + Duration::from_hours(3);
+    let resumed = |confirmed, whole| {
+        super::super::Transfer::resume_over_mqtt(Protocol::Iotda, until, confirmed, whole).unwrap()
+    };
+    let (transfer, actions) = resumed(false, false);
+    assert_eq!(
+        actions,
+        [Action::Offer],
+        "it may not have left before the restart"
+    );
+    assert_eq!(transfer.until(), (Deadline::Transfer, until));
+    let (transfer, actions) = resumed(true, true);
+    assert!(actions.is_empty());
+    assert_eq!(transfer.stage(), Stage::Executing);
+    let place = None;
+    let drive = Drive {
+        state: Negotiation::Transferring { place, transfer },
+        ..drive
+    };
+    drive.on(FINAL).ends(&UPGRADED);
+}
+
+#[test]
+fn what_has_everything_is_not_taken_back_at_the_end_of_its_window() {
+    let drive = Drive::begin().offered().on(FETCHED).on(Input::WindowEnded);
+    drive.ends(&Outcome::Cancelled(Cancellation::TakenBack));
+    let drive = Drive::begin()
+        .offered()
+        .all(&[FETCHED_ALL, Input::WindowEnded]);
+    assert_eq!(drive.stage(), Some(Stage::Executing));
+    let drive = drive.on(Input::Stopped(StopReason::Cancelled));
+    drive.ends(&Outcome::Cancelled(Cancellation::Upgrade));
+}
+
+fn anything() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        Just(Input::Connected),
+        Just(Input::Heard),
+        prop::sample::select(vec![OLD, TARGET, "V9"]).prop_map(tells),
+        (0..=100u8).prop_map(progress),
+        Just(FINAL),
+        Just(FETCHED),
+        Just(FETCHED_ALL),
+        (1..300).prop_map(|code| Input::Mqtt(MqttInput::FailureReported(code))),
+        Just(Input::Reached(Deadline::RepeatQuestion)),
+        Just(Input::Reached(Deadline::Nudge)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_succeeds_by_words_alone(events in prop::collection::vec(anything(), 0..30)) {
+        let mut drive = Drive::begin().offered();
+        let (mut whole, mut connected, mut offers) = (false, false, 0);
+        for event in events {
+            whole |= event == FETCHED_ALL;
+            connected |= event == Input::Connected;
+            drive = drive.on(event);
+            offers += drive.actions.iter().filter(|it| **it == Action::Offer).count();
+            match &drive.state {
+                Negotiation::Ended(Outcome::Succeeded(success)) => {
+                    prop_assert_eq!(*success, Success::Upgraded);
+                    prop_assert!(whole || connected);
+                    break;
+                }
+                Negotiation::Ended(_) => break,
+                _ => {}
+            }
+        }
+        prop_assert!(offers <= 3);
+        // whatever was said, it comes to an end within a day
+        let limit = Instant::from_millis(0) + Duration::from_hours(24);
+        for _ in 0..3 {
+            if drive.state.has_ended() {
+                break;
+            }
+            drive = drive.next();
+        }
+        prop_assert!(drive.state.has_ended());
+        prop_assert!(drive.now <= limit);
+    }
+}

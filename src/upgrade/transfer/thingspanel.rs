@@ -1,0 +1,139 @@
+//! The transfer to devices of `ThingsPanel` over MQTT.
+//!
+//! ```text
+//! push ──▶ step 1 … 99 ──▶ step 100 ──▶ tells the target version: succeeded
+//!  ▲  │                       │    └──▶ never tells versions, and was served the whole package: succeeded, unverified
+//!  │  └──▶ step −1 … −4: failed
+//!  └── tells another version (three times; the fourth fails)
+//! ```
+//!
+//! Release 0.5 reports a version at start-up and after an upgrade. A device that reports the version that it was to leave did not
+//! take the push, which is repeated. Devices of release 1.x never report one: what they were served and their step 100 are all there
+//! is. A push leaves with QoS 0, so that one that was not followed by anything leaves again after a reconnection.
+
+use super::{
+    Next,
+    course::{Course, MAX_OFFERS_AGAIN, MqttInput},
+};
+use crate::{
+    clock::Instant,
+    ledger::{Failure, Outcome, Success},
+    package::Version,
+    upgrade::{Action, Input, Rules},
+};
+
+/// A transfer to a device of `ThingsPanel`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThingsPanel {
+    pub(super) course: Course,
+    /// It has told its version at some time, as it said when it was through.
+    tells_versions: bool,
+}
+
+impl ThingsPanel {
+    /// The version is pushed.
+    pub(super) fn begin(now: Instant, rules: &Rules<'_>) -> (Self, Vec<Action>) {
+        let course = Course::begun(now, rules);
+        (Self::new(course), vec![Action::Offer])
+    }
+
+    /// It goes on after a restart of the server. What may not have left is pushed again.
+    pub(super) fn resume(until: Instant, confirmed: bool, whole: bool) -> (Self, Vec<Action>) {
+        let again = (!confirmed).then_some(Action::Offer);
+        let course = Course::resumed(until, confirmed, whole);
+        (Self::new(course), again.into_iter().collect())
+    }
+
+    const fn new(course: Course) -> Self {
+        let tells_versions = true;
+        Self {
+            course,
+            tells_versions,
+        }
+    }
+
+    pub(super) fn on(self, now: Instant, event: Input, rules: &Rules<'_>) -> Next<Self> {
+        let Self {
+            course,
+            mut tells_versions,
+        } = self;
+        let next = match event {
+            Input::Connected => {
+                let again = (!course.confirmed).then_some(Action::Offer);
+                let course = Course {
+                    reconnected: true,
+                    ..course
+                };
+                Next::Goes(course, again.into_iter().collect())
+            }
+            Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
+                course.claims(now, rules)
+            }
+            Input::VersionAnswered(_, Some(version), _) => on_other_version(course, version),
+            Input::Mqtt(said) => {
+                if let MqttInput::Done { tells_versions: it } = said {
+                    tells_versions = it;
+                }
+                on_said(course, now, said, tells_versions, rules)
+            }
+            Input::Reached(deadline) => course.reached(deadline),
+            _ => Next::stays(course),
+        };
+        next.map(|course| Self {
+            course,
+            tells_versions,
+        })
+    }
+}
+
+/// It tells another version than the target: the push did not take.
+fn on_other_version(course: Course, version: Version) -> Next<Course> {
+    if course.offered_again >= MAX_OFFERS_AGAIN {
+        return Next::fails(Failure::WrongVersion(version));
+    }
+    let course = Course {
+        done: false,
+        offered_again: course.offered_again + 1,
+        ..course
+    };
+    Next::Goes(course, vec![Action::Offer])
+}
+
+fn on_said(
+    course: Course,
+    now: Instant,
+    said: MqttInput,
+    tells_versions: bool,
+    rules: &Rules<'_>,
+) -> Next<Course> {
+    const UNVERIFIED: Outcome = Outcome::Succeeded(Success::Unverified);
+    match said {
+        MqttInput::Progressed { .. } | MqttInput::Fetched => Next::stays(Course {
+            confirmed: true,
+            ..course
+        }),
+        MqttInput::Done {
+            tells_versions: true,
+        } => Next::stays(Course {
+            confirmed: true,
+            done: true,
+            ..course
+        }),
+        MqttInput::Done { .. } if course.whole => Next::Ends(UNVERIFIED),
+        MqttInput::Done { .. } => course.claims_blindly(now, rules),
+        MqttInput::FetchedAll if course.is_claimed() => Next::Ends(if tells_versions {
+            Outcome::Succeeded(Success::Upgraded)
+        } else {
+            UNVERIFIED
+        }),
+        MqttInput::FetchedAll => Next::stays(Course {
+            confirmed: true,
+            whole: true,
+            ..course
+        }),
+        MqttInput::FailureReported(code) => Next::fails(Failure::Reported(code)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

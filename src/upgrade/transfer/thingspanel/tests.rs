@@ -1,0 +1,186 @@
+use std::time::Duration;
+
+use pcp::ResultCode;
+
+use crate::{
+    clock::Instant,
+    config::{AdmissionConfig, UpgradeConfig},
+    ledger::{Deadline, Failure, Outcome, Protocol, Stage, Success},
+    package::Version,
+    upgrade::{Action, Credence, Input, Negotiation, Rules, transfer::MqttInput},
+};
+
+const OLD: &str = "v1.0.0";
+const TARGET: &str = "v1.0.1";
+
+fn version(text: &str) -> Version {
+    Version::new(text).unwrap()
+}
+
+fn tells(text: &str) -> Input {
+    Input::VersionAnswered(ResultCode::SUCCESS, Some(version(text)), Credence::Sound)
+}
+
+/// The engine has not heard a version, and will not (release 1.x).
+const TELLS_NONE: Input = Input::VersionAnswered(ResultCode::SUCCESS, None, Credence::Sound);
+
+fn step(percent: u8) -> Input {
+    Input::Mqtt(MqttInput::Progressed {
+        percent: Some(percent),
+        as_target: false,
+    })
+}
+
+const fn step_100(tells_versions: bool) -> Input {
+    Input::Mqtt(MqttInput::Done { tells_versions })
+}
+
+const FETCHED: Input = Input::Mqtt(MqttInput::Fetched);
+const FETCHED_ALL: Input = Input::Mqtt(MqttInput::FetchedAll);
+
+fn rules<'c>(upgrade: &'c UpgradeConfig, admission: &'c AdmissionConfig) -> Rules<'c> {
+    Rules {
+        target: version(TARGET),
+        upgrade,
+        admission,
+        protocol: Protocol::ThingsPanel,
+        counted: true,
+    }
+}
+
+/// Where the events lead, and what was done at the last one. A deadline is reached when it is due.
+fn drive(events: &[Input], counted: bool) -> (Negotiation, Vec<Action>) {
+    let (upgrade, admission) = (UpgradeConfig::default(), AdmissionConfig::default());
+    let rules = Rules {
+        counted,
+        ..rules(&upgrade, &admission)
+    };
+    let mut now = Instant::from_millis(0);
+    let mut state = Negotiation::begin(now, &rules);
+    let mut actions = Vec::new();
+    for event in events {
+        if let Input::Reached(_) = event {
+            let (deadline, at) = state.next_deadline().unwrap();
+            assert_eq!(Input::Reached(deadline), *event);
+            now = at;
+        }
+        (state, actions) = state.on(now, *event, &rules);
+        now = now + Duration::from_secs(1);
+    }
+    (state, actions)
+}
+
+fn after(events: &[Input]) -> (Negotiation, Vec<Action>) {
+    drive(events, true)
+}
+
+#[track_caller]
+fn ends(events: &[Input], outcome: &Outcome) {
+    assert_eq!(after(events).0, Negotiation::Ended(outcome.clone()));
+}
+
+#[track_caller]
+fn fails(events: &[Input], failure: Failure) {
+    ends(events, &Outcome::Failed(failure));
+}
+
+const UPGRADED: Outcome = Outcome::Succeeded(Success::Upgraded);
+const UNVERIFIED: Outcome = Outcome::Succeeded(Success::Unverified);
+
+#[test]
+fn one_that_is_offline_is_waited_for() {
+    // there, it fails at once
+    fails(
+        &[Input::Reached(Deadline::DeviceHeard)],
+        Failure::DeviceNotHeard,
+    );
+    let (state, actions) = after(&[Input::Connected, tells(OLD)]);
+    assert_eq!(state.stage(), Some(Stage::Downloading));
+    assert_eq!(actions, [Action::Offer]);
+}
+
+#[test]
+fn one_whose_version_is_not_known_is_pushed_to_all_the_same() {
+    let (state, actions) = after(&[Input::Connected, TELLS_NONE]);
+    assert_eq!(state.stage(), Some(Stage::Downloading));
+    assert_eq!(actions, [Action::Offer]);
+    // nor is it waited for long where that is not known
+    let silent = [Input::Connected, Input::Reached(Deadline::RepeatQuestion)];
+    let (state, actions) = after(&silent);
+    assert_eq!(state.stage(), Some(Stage::Downloading));
+    assert_eq!(actions, [Action::Offer]);
+}
+
+#[test]
+fn step_100_waits_for_the_version_where_one_is_told() {
+    let done = [
+        Input::Connected,
+        tells(OLD),
+        step(50),
+        FETCHED,
+        FETCHED_ALL,
+        step_100(true),
+    ];
+    assert_eq!(after(&done).0.stage(), Some(Stage::Executing));
+    let told = [&done[..], &[tells(TARGET)]].concat();
+    ends(&told, &UPGRADED);
+    let silent = [&done[..], &[Input::Reached(Deadline::Transfer)]].concat();
+    fails(&silent, Failure::TransferTimedOut);
+}
+
+#[test]
+fn step_100_after_a_whole_download_is_enough_where_no_version_is_ever_told() {
+    let begun = [Input::Connected, TELLS_NONE, FETCHED];
+    let with = |more: &[Input]| [&begun[..], more].concat();
+    ends(&with(&[FETCHED_ALL, step_100(false)]), &UNVERIFIED);
+    // the report overtakes what is known of the download
+    ends(&with(&[step_100(false), FETCHED_ALL]), &UNVERIFIED);
+    let never = with(&[step_100(false), Input::Reached(Deadline::ResultGrace)]);
+    fails(&never, Failure::NotDownloaded);
+    // where nobody counts, that is all there is
+    let (state, _) = drive(&with(&[step_100(false)]), false);
+    assert_eq!(state, Negotiation::Ended(UNVERIFIED));
+}
+
+#[test]
+fn is_pushed_again_three_times_when_it_tells_the_old_version_and_the_fourth_fails() {
+    let mut events = vec![Input::Connected, tells(OLD), step(10)];
+    for _ in 0..3 {
+        events.push(tells(OLD));
+        let (state, actions) = after(&events);
+        assert_eq!(actions, [Action::Offer]);
+        assert_eq!(state.stage(), Some(Stage::Downloading));
+    }
+    events.push(tells(OLD));
+    fails(&events, Failure::WrongVersion(version(OLD)));
+}
+
+#[test]
+fn negative_steps_are_failures() {
+    for code in [-1, -2, -3, -4] {
+        let failed = Input::Mqtt(MqttInput::FailureReported(code));
+        fails(
+            &[Input::Connected, tells(OLD), failed],
+            Failure::Reported(code),
+        );
+    }
+}
+
+#[test]
+fn a_push_that_nothing_followed_leaves_again_with_the_next_connection() {
+    let pushed = [Input::Connected, tells(OLD), Input::Connected];
+    assert_eq!(after(&pushed).1, [Action::Offer]);
+    // nor does that count among those for the old version, and one that is at work is left alone
+    let at_work = [Input::Connected, tells(OLD), step(1), Input::Connected];
+    assert_eq!(after(&at_work).1, []);
+}
+
+#[test]
+fn a_target_that_is_told_without_a_download_has_to_be_told_after_another_connection() {
+    let begun = [Input::Connected, tells(OLD), tells(TARGET)];
+    assert!(after(&begun).0.is_claimed());
+    let shown = [&begun[..], &[Input::Connected, tells(TARGET)]].concat();
+    ends(&shown, &UPGRADED);
+    let not_shown = [&begun[..], &[Input::Reached(Deadline::ResultGrace)]].concat();
+    fails(&not_shown, Failure::NotDownloaded);
+}
