@@ -6,12 +6,14 @@
 
 mod address;
 mod load;
+mod products;
 mod settings;
 mod validate;
 
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
+pub use products::{MOST_PRODUCTS, ProductChange, not_obeyed};
 pub use settings::{Reload, Settings};
-pub use validate::{MOST_SHARDS, check_product_name};
+pub use validate::{MOST_SHARDS, ROLES, check_product_name};
 
 use std::{
     collections::BTreeMap,
@@ -48,6 +50,8 @@ pub struct Config {
     pub download: DownloadConfig,
     /// The operator's side: HTTP.
     pub admin: AdminConfig,
+    /// How people log in by an identity provider.
+    pub oidc: OidcConfig,
     /// How applications are told what happened.
     pub webhooks: WebhookConfig,
     /// Who has changed what.
@@ -56,7 +60,10 @@ pub struct Config {
     pub evidence: EvidenceConfig,
     /// What goes to standard error.
     pub log: LogConfig,
-    /// Peculiarities of products, by the product's name.
+    /// Traces.
+    pub telemetry: TelemetryConfig,
+    /// Peculiarities of products, by the product's name. Those of a settings file are taken into the database at the first start, which
+    /// alone counts from then on.
     pub products: BTreeMap<String, ProductConfig>,
 }
 
@@ -73,10 +80,12 @@ impl Default for Config {
             tasks: TaskConfig::default(),
             download: DownloadConfig::default(),
             admin: AdminConfig::default(),
+            oidc: OidcConfig::default(),
             webhooks: WebhookConfig::default(),
             audit: AuditConfig::default(),
             evidence: EvidenceConfig::default(),
             log: LogConfig::default(),
+            telemetry: TelemetryConfig::default(),
             products: BTreeMap::new(),
         }
     }
@@ -491,6 +500,11 @@ pub struct AdminConfig {
     pub tls_certificate: PathBuf,
     /// The certificate's private key, in PEM.
     pub tls_key: PathBuf,
+    /// Where browsers reach the admin API: `https://cellwise.example.com`, without a path; empty for nowhere. A log-in by an identity
+    /// provider comes back to there.
+    pub public_url: String,
+    /// Roles whose users need a second factor: before they have set one up, they may do nothing else.
+    pub totp_required_roles: Vec<String>,
 }
 
 impl AdminConfig {
@@ -513,8 +527,58 @@ impl Default for AdminConfig {
             trusted_proxies: Vec::new(),
             tls_certificate: PathBuf::new(),
             tls_key: PathBuf::new(),
+            public_url: String::new(),
+            totp_required_roles: Vec::new(),
         }
     }
+}
+
+/// OpenID Connect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OidcConfig {
+    /// The identity provider, as it calls itself: below it stands `/.well-known/openid-configuration`. Empty for none.
+    pub issuer: String,
+    /// What Cellwise is called there.
+    pub client_id: String,
+    /// A file that holds the secret shared with the provider; empty for none, where PKCE alone is asked for.
+    pub client_secret_file: PathBuf,
+    /// A file with the authorities, in PEM, of which the provider may have its certificate; empty for those that the system trusts.
+    pub ca_file: PathBuf,
+    /// What is asked for besides `openid`.
+    pub scopes: Vec<String>,
+    /// The claim that has the groups.
+    pub groups_claim: String,
+    /// What groups are granted.
+    pub grants: Vec<OidcGrant>,
+}
+
+impl Default for OidcConfig {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            client_id: String::new(),
+            client_secret_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
+            scopes: vec!["profile".to_owned(), "email".to_owned()],
+            groups_claim: "groups".to_owned(),
+            grants: Vec::new(),
+        }
+    }
+}
+
+/// What a group is granted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcGrant {
+    /// The group, as the provider calls it.
+    pub group: String,
+    /// A role.
+    pub role: String,
+    /// For those devices only that this lets through; all when not given.
+    pub filter: Option<String>,
+    /// On this tenant, or on all of them: `*`. When not given, on all, and with a filter on `default`.
+    pub tenant: Option<String>,
 }
 
 /// Webhooks and events.
@@ -597,6 +661,14 @@ impl Default for LogConfig {
             format: LogFormat::Text,
         }
     }
+}
+
+/// Traces of API requests.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// Address of a collector of OpenTelemetry that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; empty for none.
+    pub otlp_endpoint: String,
 }
 
 /// What a product's devices tell as their signal strength (/4/0/2).

@@ -7,8 +7,10 @@ mod certificates;
 mod data_dir;
 pub mod doctor;
 mod downloads;
+mod products;
 mod secure;
 mod time;
+mod upkeep;
 
 use std::{
     fs::File,
@@ -22,6 +24,7 @@ use std::{
 
 use certificates::CertificateEnds;
 use metrics_exporter_prometheus::PrometheusHandle;
+pub use products::stored_products;
 pub use secure::Purpose;
 use secure::SecuredPort;
 use thiserror::Error;
@@ -30,9 +33,10 @@ use tokio::{
     sync::{mpsc, watch},
     task,
 };
+use upkeep::Upkeep;
 
 use crate::{
-    api::{self, ApiState, Cursors, Evidence, TokenError, TokenHash},
+    api::{self, ApiState, Cursors, Evidence, OidcError, TokenError, TokenHash},
     clock::SystemClock,
     config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
     download::{Downloads, DownloadsSetup},
@@ -50,9 +54,9 @@ use crate::{
     signal::Signals,
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, Traces, TracesError},
     tls::{Tls, TlsError, TlsFiles},
-    vault::{SecretFileError, Vault},
+    vault::{KEY_BYTES, SecretFileError, Vault},
 };
 
 /// Written to the data directory once the server can be reached: where it listens, as JSON.
@@ -132,12 +136,18 @@ pub enum StartError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The identity provider.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
     /// The keys in the database were sealed with another one.
     #[error(
         "the devices' keys were stored with another credential key; start with that one, which cannot be recovered \
          from the database"
     )]
     OtherKey,
+    /// The collector of traces.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
@@ -202,6 +212,7 @@ pub struct Server {
     certificates: CertificateEnds,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
+    traces: Option<Traces>,
     stop: watch::Sender<bool>,
     _lock: File,
 }
@@ -213,16 +224,18 @@ impl Server {
         reason = "the parts of a server, in the order in which they start"
     )]
     pub async fn start(config: Config, purpose: Purpose) -> Result<Self, StartError> {
-        let config = Arc::new(config);
         let kept = Kept::open(&config).await?;
+        let config = Arc::new(products::with_stored(config, &*kept.database).await?);
         let clock = SystemClock::start();
         let (database, files) = (kept.database, kept.files);
         let vault = open_vault(&config, purpose, &*database).await?;
         let signing_key = secure::signing_key(&config.evidence)?;
+        let oidc = secure::oidc(&config, kept_secret(&*database, "oidc_key").await?)?;
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
         let tls = Tls::of(TlsFiles::of_admin(&config.admin).as_ref())?;
+        let traces = Traces::start(&config.telemetry)?;
         let (admin, admin_addr) = listen_to_operators(&config.admin).await?;
         let grants = Arc::new(Grants::default());
         let bound = downloads::listen(&config.download, &grants)?;
@@ -265,6 +278,8 @@ impl Server {
             metrics: metrics.clone(),
         })
         .map_err(|error| system("start the device side", &error))?;
+        let device_side = exchange.clone();
+        settings.follow(move |config| device_side.configure(config));
         let (stop, told_to_stop) = watch::channel(false);
         let rollout = Rollout::new(RolloutSetup {
             store: database.clone(),
@@ -313,6 +328,11 @@ impl Server {
             clock,
             told_to_stop.clone(),
         ));
+        tokio::spawn(downloads::digest_earlier(
+            database.clone(),
+            files.clone(),
+            told_to_stop.clone(),
+        ));
         let (downloads, serve_downloads) = Downloads::start(DownloadsSetup {
             listeners: bound.listeners,
             grants: grants.clone(),
@@ -333,23 +353,29 @@ impl Server {
             clock,
             token: kept.token,
             passwords: Arc::default(),
+            oidc: oidc.map(Arc::new),
             vault,
             cursors,
+            products: Arc::default(),
             signals: signals.clone(),
             instance: Arc::new(instance),
             evidence: Arc::new(Evidence::new(signing_key, &config.data_dir)),
+            audit_exports: Arc::default(),
             streams: Arc::default(),
             stop: told_to_stop.clone(),
             health,
             heard: exchange.clone(),
             lanes: exchange,
             strangers,
+            traces: traces.clone(),
             metrics: metrics.handle(),
         });
         let certificates =
             CertificateEnds::new(tls.clone(), bound.tls, &config, metrics.clone(), clock);
         certificates.tell();
         tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
+        let upkeep = Upkeep::new(config.data_dir.clone(), metrics.clone());
+        tokio::spawn(upkeep.keep_looking(told_to_stop.clone()));
         let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
         announce(
@@ -385,6 +411,7 @@ impl Server {
             certificates,
             signals,
             metrics,
+            traces,
             stop,
             _lock: kept.lock,
         })
@@ -415,16 +442,19 @@ impl Server {
     }
 
     /// Puts into effect what of other settings can take effect now: the log's filter, rates, limits of cells, networks of
-    /// webhooks, certificates. Logs what has changed, and what needs a restart.
+    /// webhooks, certificates. Logs what has changed, what needs a restart, and what of products is not obeyed.
     pub fn reload(&mut self, new: &Config) {
-        let reload = self.settings.get().reload(new);
-        let config = Arc::new(reload.config);
+        // whoever changes products meanwhile comes before or after
+        let reload = self.settings.change(|config| {
+            let reload = config.reload(new);
+            (reload.config.clone(), reload)
+        });
+        let config = reload.config;
         if let Err(error) = telemetry::filter_log(&config.log.filter) {
             tracing::error!(%error, "log.filter is not understood; it stays as it was");
         }
-        self.settings.set(config.clone());
-        self.shards.exchange().configure(&config);
         self.signals.written();
+        products::tell(&reload.not_obeyed);
         let mut changed = reload.changed;
         // what the files hold may have changed where their names have not
         match self.secured.as_mut().map(|port| port.renewed(&config.dtls)) {
@@ -468,6 +498,9 @@ impl Server {
             // The rollout waits for what it has ordered.
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
+            if let Some(traces) = self.traces {
+                let _ = task::spawn_blocking(move || traces.stop()).await;
+            }
             let _ = self.dispatcher.await;
             let _ = self.downloading.await;
             drop(self.downloads);
@@ -610,6 +643,7 @@ async fn open_vault(
 pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(secure::signing_key(&config.evidence).err());
+    reasons.extend(secure::oidc(config, [0; KEY_BYTES]).err());
     reasons.extend(data_dir::unfit(&config.data_dir));
     reasons.extend(
         Tls::of(TlsFiles::of_admin(&config.admin).as_ref())

@@ -1,4 +1,6 @@
-//! Log and metrics.
+//! Log, metrics, and traces of requests.
+
+mod traces;
 
 use std::{
     collections::HashMap,
@@ -9,6 +11,7 @@ use std::{
 use metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
+pub use traces::{RequestSpan, Traced, Traces, TracesError};
 use tracing_subscriber::{
     EnvFilter, Registry, filter::ParseError, fmt, layer::SubscriberExt as _, reload,
     util::SubscriberInitExt as _,
@@ -111,6 +114,7 @@ impl Metrics {
 #[derive(Debug, Default)]
 pub struct Share {
     counters: HashMap<&'static str, (Counter, u64)>,
+    shard_counters: HashMap<&'static str, (Counter, u64)>,
     gauges: HashMap<&'static str, (Gauge, usize)>,
 }
 
@@ -129,6 +133,19 @@ impl Figures<'_> {
                 let name = format!("cellwise_{name}_total");
                 metrics::describe_counter!(name.clone(), help);
                 (metrics::counter!(name), 0)
+            })
+        });
+        counter.increment(value.saturating_sub(std::mem::replace(before, value)));
+    }
+
+    /// Tells how far one shard has counted, beside the others.
+    pub fn shard_counter(&mut self, name: &'static str, help: &'static str, shard: u8, value: u64) {
+        let recorder = &self.metrics.recorder;
+        let (counter, before) = self.share.shard_counters.entry(name).or_insert_with(|| {
+            metrics::with_local_recorder(recorder, || {
+                let name = format!("cellwise_shard_{name}_total");
+                metrics::describe_counter!(name.clone(), help);
+                (metrics::counter!(name, "shard" => shard.to_string()), 0)
             })
         });
         counter.increment(value.saturating_sub(std::mem::replace(before, value)));
@@ -167,5 +184,25 @@ mod tests {
         let text = metrics.handle().render();
         assert!(text.contains("\ncellwise_seen_total 20\n"), "{text}");
         assert!(text.contains("\ncellwise_there 4\n"), "{text}");
+    }
+
+    #[test]
+    fn shards_are_told_apart() {
+        let metrics = Metrics::new().unwrap();
+        for (shard, heard) in [(0, 7), (1, 5)] {
+            let mut share = Share::default();
+            let mut figures = metrics.of(&mut share);
+            figures.counter("heard", "Heard by all.", heard);
+            figures.shard_counter("heard", "Heard.", shard, heard - 1);
+            figures.shard_counter("heard", "Heard.", shard, heard);
+        }
+        let text = metrics.handle().render();
+        for line in [
+            "cellwise_heard_total 12",
+            "cellwise_shard_heard_total{shard=\"0\"} 7",
+            "cellwise_shard_heard_total{shard=\"1\"} 5",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }

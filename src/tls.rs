@@ -37,7 +37,7 @@ const PROTOCOLS: &[u8] = b"\x08http/1.1";
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("{setting} {path}: {source}", path = .path.display())]
+    #[error("{setting} {path}: {source}; the user that the server runs as has to be able to read it", path = .path.display())]
     Read {
         /// The setting that names it.
         setting: &'static str,

@@ -144,11 +144,13 @@ pub(crate) async fn package(store: &SqliteStore) -> PackageId {
         version: Version::new("V2").unwrap(),
         sha256: "00".repeat(32),
         crc: 1,
-        pcp: PcpOffer {
+        size_bytes: 20_480,
+        md5: None,
+        pcp: Some(PcpOffer {
             version: pcp::Version::new("V2").unwrap(),
             check_code: 1,
             segmentation: Segmentation::choose(20_480, None, false).unwrap(),
-        },
+        }),
         created_at: T0,
         papers: Papers::default(),
     };

@@ -4,6 +4,7 @@
 #![allow(clippy::missing_panics_doc)] // it is what they are for
 
 pub mod coap_datagram;
+pub mod download_head;
 pub mod engine;
 pub mod lwm2m_content;
 pub mod pcp_frame;

@@ -5,6 +5,9 @@ use super::{Grant, Operation, Part, Permission, Reach, Role, Scope};
 /// What [`Caller::who`] says of the token in the file.
 pub const ADMIN_TOKEN: &str = "admin-token";
 
+/// What stands for all callers, where there were too many to name each.
+pub const ANYBODY: &str = "anybody";
+
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -126,9 +129,13 @@ impl Caller {
         }
     }
 
-    /// Whether it may answer for a task that `maker` has made: nobody answers for a task of its own. The token in the file does as
-    /// long as there is nobody else who could (`others`), so that an installation with this token alone can use approvals.
-    pub fn may_answer_for(&self, maker: &str, others: bool) -> bool {
-        maker != self.who() || (self.kind == CallerKind::AdminToken && !others)
+    /// Whether it may answer for a task that `maker` has made, and that `changers` have changed since: nobody answers for a task of its
+    /// own, nor for its own change. The token in the file does as long as there is nobody else who could (`others`), so that an
+    /// installation with this token alone can use approvals.
+    pub fn may_answer_for(&self, maker: &str, changers: &[String], others: bool) -> bool {
+        let who = self.who();
+        let changed = changers.iter().any(|it| *it == who || it == ANYBODY);
+        let own = maker == who || changed;
+        !own || (self.kind == CallerKind::AdminToken && !others)
     }
 }

@@ -42,6 +42,14 @@ pub enum Tenants {
 const ALL: &str = "*";
 
 impl Tenants {
+    /// Those that a grant with this filter is on where nobody has named one: all, and of some devices those of the tenant `default`.
+    pub fn usual(filter: Option<&Filter>) -> Self {
+        match filter {
+            None => Self::All,
+            Some(_) => Self::One(TenantId::default()),
+        }
+    }
+
     /// The tenant, where it is one.
     pub const fn one(&self) -> Option<&TenantId> {
         match self {

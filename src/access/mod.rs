@@ -16,7 +16,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use caller::{ADMIN_TOKEN, Caller, CallerKind, Refusal};
+pub use caller::{ADMIN_TOKEN, ANYBODY, Caller, CallerKind, Refusal};
 pub use grant::{Grant, GrantError, MAX_GRANTS, Tenants, check_grants};
 pub use operation::{OPERATIONS, Operation, Reach, Secrecy};
 pub use role::{Permission, Role};

@@ -197,15 +197,23 @@ fn grants_are_checked() {
 #[test]
 fn nobody_answers_for_a_task_of_its_own() {
     let token = with(&[Grant::of(Role::Approver)]);
-    assert!(token.may_answer_for(ADMIN_TOKEN, true));
-    assert!(token.may_answer_for("token:8:import", false));
-    assert!(!token.may_answer_for("token:7:import", true));
-    assert!(!token.may_answer_for("token:7:import", false));
+    assert!(token.may_answer_for(ADMIN_TOKEN, &[], true));
+    assert!(token.may_answer_for("token:8:import", &[], false));
+    assert!(!token.may_answer_for("token:7:import", &[], true));
+    assert!(!token.may_answer_for("token:7:import", &[], false));
     let admin = Caller::admin_token();
-    assert!(admin.may_answer_for("token:7:import", true));
+    assert!(admin.may_answer_for("token:7:import", &[], true));
     // the only one that could
-    assert!(admin.may_answer_for(ADMIN_TOKEN, false));
-    assert!(!admin.may_answer_for(ADMIN_TOKEN, true));
+    assert!(admin.may_answer_for(ADMIN_TOKEN, &[], false));
+    assert!(!admin.may_answer_for(ADMIN_TOKEN, &[], true));
+    // nor for a change of its own
+    let changers = ["user:5:anna".to_owned(), "token:7:import".to_owned()];
+    assert!(!token.may_answer_for(ADMIN_TOKEN, &changers, true));
+    assert!(token.may_answer_for(ADMIN_TOKEN, &changers[..1], true));
+    assert!(!token.may_answer_for(ADMIN_TOKEN, &[ANYBODY.to_owned()], true));
+    let changers = [ADMIN_TOKEN.to_owned()];
+    assert!(!admin.may_answer_for("user:5:anna", &changers, true));
+    assert!(admin.may_answer_for("user:5:anna", &changers, false));
 }
 
 /// The form in which grants are stored: do not change.

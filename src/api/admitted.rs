@@ -24,6 +24,8 @@ pub(super) enum Credential {
         hash: [u8; 32],
         /// What changes something carries besides.
         csrf_token: String,
+        /// The user has to set up a second factor before anything else.
+        has_to_enrol: bool,
     },
 }
 

@@ -187,10 +187,11 @@ pub(super) async fn acting(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if !may_change(request.method()) {
+    let caller = request.extensions().get::<Caller>();
+    // a browser that comes back from the identity provider logs in by a GET
+    if !may_change(request.method()) && caller.is_some() {
         return Ok(next.run(request).await);
     }
-    let caller = request.extensions().get::<Caller>();
     let Some(who) = caller.map(Caller::who) else {
         let entry = entry(&door, path.as_str(), &request);
         let response = next.run(request).await;

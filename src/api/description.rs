@@ -38,6 +38,8 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
     api["components"]["schemas"]["UpdateUser"]["anyOf"] = json!([
         {"required": ["grants"], "properties": {"grants": {"type": "array", "items": {"$ref": "#/components/schemas/GrantBody"}}}},
         {"required": ["password"], "properties": {"password": {"type": "string"}}},
+        {"required": ["second_factor_required"], "properties": {"second_factor_required": {"type": "boolean"}}},
+        {"required": ["disabled"], "properties": {"disabled": {"type": "boolean"}}},
     ]);
     // A group is a list or a filter.
     api["components"]["schemas"]["AddGroup"]["anyOf"] = json!([
@@ -124,10 +126,11 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 16] = [
+const CURSORS: [(&str, &str, &str); 17] = [
     ("/v1/audit", "audit", NUMBER),
     ("/v1/packages", "packages", NUMBER),
     ("/v1/evidence", "evidence", PRODUCT_AND_TEXT),
+    ("/v1/products", "products", PRODUCT),
     ("/v1/devices", "devices", SEALED),
     ("/v1/devices/{endpoint}/upgrades", "device-upgrades", NUMBER),
     ("/v1/exclusions", "exclusions", SEALED),
@@ -149,7 +152,8 @@ const CELL: &str = "3[1-9](3[0-9]){0,8}";
 
 /// The id of a tenant.
 const TENANT: &str = "(2d|3[0-9]|6[1-9a-f]|7[0-9a]){1,32}";
-
+/// The key of a product.
+const PRODUCT: &str = "(2[def]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]){1,97}";
 /// The key of a product, a space, and an endpoint name.
 const PRODUCT_AND_TEXT: &str = "(2[def]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]){1,97}20(2[14-9a-e]|3[0-9abd]|4[0-9a-f]|5[0-9a]|5f|6[1-9a-f]|7[0-9a]|7e)+";
 

@@ -25,6 +25,7 @@ use super::{
     extract::{self, TenantIsNamed},
     middleware::{RateLimit, too_many},
     problem::Problem,
+    second_factor::has_to_enrol,
     sessions::{self, has_csrf_token},
     source::Source,
     token::TokenHash,
@@ -111,9 +112,13 @@ impl Door {
                 }
             });
         }
+        let credential = Credential::Session {
+            hash,
+            csrf_token: sessions::csrf_token(session),
+            has_to_enrol: has_to_enrol(&user, &self.state.config.get().admin),
+        };
         let caller = Caller::user(user.id.0, user.name, user.grants);
-        let csrf_token = sessions::csrf_token(session);
-        Ok(Some((caller, Credential::Session { hash, csrf_token })))
+        Ok(Some((caller, credential)))
     }
 
     /// The scope of a request that may name a tenant: what of it is the tenant's.
@@ -250,6 +255,18 @@ pub(super) async fn admit(
         response.extensions_mut().insert(caller);
         return response;
     }
+    // what concerns the caller alone is all that is needed for setting one up
+    if let Credential::Session {
+        has_to_enrol: true, ..
+    } = credential
+        && operation
+            .flatten()
+            .is_some_and(|it| it.needs != Permission::Own)
+    {
+        let mut response = second_factor_required().into_response();
+        response.extensions_mut().insert(caller);
+        return response;
+    }
     // where there is no operation the router says which methods there are
     if let Some(operation) = operation {
         match caller.admit(operation) {
@@ -285,6 +302,15 @@ fn no_csrf_token() -> Problem {
         "csrf-token-missing",
         "The session alone does not permit this",
         "send the header X-CSRF-Token with what POST /v1/session and GET /v1/me have answered as csrf_token",
+    )
+}
+
+fn second_factor_required() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "second-factor-required",
+        "A second factor is required",
+        "set up a second factor first: POST /v1/me/totp, and POST /v1/me/totp/confirm with a code",
     )
 }
 
@@ -350,7 +376,10 @@ pub(super) async fn is_let_in_still(
         }
         Credential::Session { hash, .. } => {
             let found = state.store.find_session(hash, now, idle(state)).await?;
-            Ok(found.is_some_and(|(user, _)| user.grants == caller.grants()))
+            let admin = &state.config.get().admin;
+            Ok(found.is_some_and(|(user, _)| {
+                user.grants == caller.grants() && !has_to_enrol(&user, admin)
+            }))
         }
     }
 }

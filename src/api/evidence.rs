@@ -13,18 +13,18 @@ use std::{
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::{IntoParams, ToSchema};
 
 pub use archive::Manifest;
 
 use super::{
     ApiState,
+    exports::{Place, Places},
     extract::{ListBody, Paging, Query},
     problem::Problem,
 };
 use crate::{
-    access::Scope,
+    access::{Caller, Scope},
     package::{CveId, Version},
     signing::SigningKey,
     store::{MendedProduct, Reach, Standing, UpgradeState, Why},
@@ -34,8 +34,12 @@ use walk::Walk;
 
 /// So many go through the whole fleet at once.
 const MAX_WALKS: usize = 2;
+/// Of these for one caller.
+const MAX_WALKS_EACH: usize = 1;
 /// So many exports are made or sent at once.
 const MAX_SENT: usize = 16;
+/// Of these to one caller.
+const MAX_SENT_EACH: usize = 4;
 /// Devices that are looked at for one page, where few are of the standing that is asked for.
 const LOOKED_AT: usize = 10_000;
 
@@ -45,8 +49,8 @@ pub struct Evidence {
     key: Option<SigningKey>,
     /// Where exports grow before they are sent.
     dir: PathBuf,
-    places: Arc<Semaphore>,
-    sending: Arc<Semaphore>,
+    places: Arc<Places>,
+    sending: Arc<Places>,
 }
 
 impl Evidence {
@@ -55,40 +59,21 @@ impl Evidence {
         Self {
             key,
             dir: dir.to_owned(),
-            places: Arc::new(Semaphore::new(MAX_WALKS)),
-            sending: Arc::new(Semaphore::new(MAX_SENT)),
+            places: Places::new(MAX_WALKS, MAX_WALKS_EACH),
+            sending: Places::new(MAX_SENT, MAX_SENT_EACH),
         }
     }
 
     /// A place for going through the whole fleet.
-    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        taken(&self.places, || {
-            format!(
-                "{MAX_WALKS} exports or counts are being made already; ask again when one is done"
-            )
-        })
+    pub(super) fn place(&self, who: &str) -> Result<Place, Problem> {
+        self.places
+            .take(who, "exports or counts of the whole fleet")
     }
 
     /// A place for an export from its beginning until it is sent.
-    pub(super) fn place_to_send(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        taken(&self.sending, || {
-            format!("{MAX_SENT} exports are being made or sent already; ask again when one is done")
-        })
+    pub(super) fn place_to_send(&self, who: &str) -> Result<Place, Problem> {
+        self.sending.take(who, "exports")
     }
-}
-
-fn taken(
-    places: &Arc<Semaphore>,
-    detail: impl FnOnce() -> String,
-) -> Result<OwnedSemaphorePermit, Problem> {
-    places.clone().try_acquire_owned().map_err(|_| {
-        Problem::new(
-            axum::http::StatusCode::TOO_MANY_REQUESTS,
-            "too-many-exports",
-            "Too many go through the fleet",
-            detail(),
-        )
-    })
 }
 
 /// What a vulnerability is to a device.
@@ -440,12 +425,13 @@ pub(super) async fn list(
     ))]
 pub(super) async fn count(
     State(state): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     Query(params): Query<CountEvidenceParams>,
 ) -> Result<Json<EvidenceCountBody>, Problem> {
     let at = state.now();
     let (cve, products) = concerned(&state, &scope, &params.cve).await?;
-    let _place = state.evidence.place()?;
+    let _place = state.evidence.place(&caller.who())?;
     let mut walk = Walk::new(products);
     let mut counts = EvidenceCounts::default();
     while let Some(part) = walk.next(&*state.store, walk::ROWS).await? {

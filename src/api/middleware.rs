@@ -235,7 +235,7 @@ mod tests {
         };
         assert_eq!(asks(), 2);
         config.admin.requests_per_second = 3;
-        settings.set(Arc::new(config));
+        settings.change(|_| (config, ()));
         assert_eq!(asks(), 6);
     }
 

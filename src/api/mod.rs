@@ -14,11 +14,13 @@ mod etag;
 mod events;
 mod evidence;
 mod exclusions;
+mod exports;
 mod extract;
 mod forecasts;
 mod groups;
 mod heard;
 mod middleware;
+mod oidc;
 mod once;
 mod operations;
 mod packages;
@@ -27,6 +29,7 @@ mod problem;
 mod products;
 mod refusals;
 mod scoped;
+mod second_factor;
 mod series;
 mod serve;
 mod sessions;
@@ -35,6 +38,7 @@ mod tasks;
 mod tenants;
 mod token;
 mod tokens;
+mod traces;
 mod traffic;
 mod upgrades;
 mod users;
@@ -48,7 +52,7 @@ use std::sync::Arc;
 
 use axum::middleware::{from_fn, from_fn_with_state};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
@@ -58,6 +62,8 @@ pub use cursors::Cursors;
 pub(crate) use devices::path as device_path;
 pub use events::Streams;
 pub use evidence::{Evidence, Manifest, archive};
+pub use exports::AuditExports;
+pub use oidc::{Oidc, OidcError, OidcFiles};
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
@@ -72,6 +78,7 @@ use crate::{
     signal::Signals,
     store::{PackageFiles, Store},
     strangers::Strangers,
+    telemetry::Traces,
     vault::Vault,
 };
 
@@ -92,16 +99,22 @@ pub struct ApiState {
     pub token: TokenHash,
     /// Looks at the passwords of users.
     pub passwords: Arc<Passwords>,
+    /// The log-in by an identity provider, if the settings name one.
+    pub oidc: Option<Arc<Oidc>>,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
     /// Seals cursors that would name devices.
     pub cursors: Cursors,
+    /// Held by whoever changes products, until that is in effect.
+    pub products: Arc<Mutex<()>>,
     /// Signalled after every write, for the rollout to look at once.
     pub signals: Arc<Signals>,
     /// Marks the database.
     pub instance: Arc<Instance>,
     /// Makes and signs evidence.
     pub evidence: Arc<Evidence>,
+    /// Exports of the audit log that are being sent.
+    pub audit_exports: Arc<AuditExports>,
     /// The streams of events that are open.
     pub streams: Arc<Streams>,
     /// Turns true when the server stops.
@@ -116,6 +129,8 @@ pub struct ApiState {
     pub forecasts: Forecasts,
     /// Who was refused lately.
     pub strangers: Arc<Strangers>,
+    /// Sends traces of requests; `None` when the settings name no collector.
+    pub traces: Option<Traces>,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
 }
@@ -132,19 +147,24 @@ pub fn router(state: ApiState) -> axum::Router {
     let config = state.config.clone();
     let (v1, api) = documented().split_for_parts();
     let door = Arc::new(door::Door::new(state.clone(), &api));
-    v1.route_layer(from_fn_with_state(door.clone(), audit::acting))
+    let mut v1 = v1
+        .route_layer(from_fn_with_state(door.clone(), audit::acting))
         .route_layer(from_fn_with_state(state.clone(), once::once))
         .route_layer(from_fn_with_state(door.clone(), door::admit))
-        .route_layer(from_fn_with_state(door, audit::changes))
-        .merge(SwaggerUi::new("/docs").external_url_unchecked(
-            "/openapi.json",
-            description::complete(&operations::completed(api)),
-        ))
-        .layer(from_fn_with_state(limit, middleware::limit_rate))
-        .merge(axum::Router::from(operations::router()))
-        .layer(from_fn_with_state(config, source::find_source))
-        .layer(from_fn(problem::complete))
-        .with_state(state)
+        .route_layer(from_fn_with_state(door.clone(), audit::changes));
+    if let Some(traces) = state.traces.clone() {
+        let tracing = traces::Tracing { traces, door };
+        v1 = v1.route_layer(from_fn_with_state(tracing, traces::trace));
+    }
+    v1.merge(SwaggerUi::new("/docs").external_url_unchecked(
+        "/openapi.json",
+        description::complete(&operations::completed(api)),
+    ))
+    .layer(from_fn_with_state(limit, middleware::limit_rate))
+    .merge(axum::Router::from(operations::router()))
+    .layer(from_fn_with_state(config, source::find_source))
+    .layer(from_fn(problem::complete))
+    .with_state(state)
 }
 
 /// The routes that need the token, with their documentation.
@@ -162,7 +182,12 @@ fn documented() -> OpenApiRouter<ApiState> {
             packages::papers::set_sbom,
             packages::papers::remove_sbom
         ))
-        .routes(routes!(products::get, products::update))
+        .routes(routes!(products::changes::create, products::list))
+        .routes(routes!(
+            products::get,
+            products::changes::update,
+            products::changes::remove
+        ))
         .routes(routes!(products::keys, products::add_key))
         .routes(routes!(products::remove_key))
         .routes(routes!(evidence::list))
@@ -219,7 +244,13 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(tokens::add, tokens::list))
         .routes(routes!(tokens::get, tokens::revoke))
         .routes(routes!(tokens::me, sessions::update_me))
+        .routes(routes!(second_factor::enrol))
+        .routes(routes!(second_factor::confirm))
+        .routes(routes!(second_factor::remove))
+        .routes(routes!(second_factor::remove_of_user))
         .routes(routes!(users::add, users::list))
         .routes(routes!(users::get, users::update, users::remove))
         .routes(routes!(sessions::log_in, sessions::log_out))
+        .routes(routes!(oidc::begin_log_in))
+        .routes(routes!(oidc::end_log_in))
 }

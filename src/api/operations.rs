@@ -38,7 +38,7 @@ use crate::{
     components(schemas(Problem, UpgradeEvent, TaskEvent)),
     tags(
         (name = "packages", description = "Software packages"),
-        (name = "products", description = "Who vouches for a product's packages"),
+        (name = "products", description = "What is peculiar to the devices of a product, and who vouches for its packages"),
         (name = "evidence", description = "Whom a vulnerability concerns, who was reached, and who was not"),
         (name = "devices", description = "The inventory, and what devices reported"),
         (name = "groups", description = "Lists of devices, and filters, under a name"),

@@ -49,14 +49,22 @@ pub(super) struct PackageBody {
     version: String,
     /// Its size.
     size_bytes: u64,
-    /// Bytes of a segment.
-    segment_size: u16,
-    /// Segments that a device fetches.
-    segment_count: u16,
-    /// The versionCheckCode that devices are told.
-    check_code: u16,
+    /// How devices can be served it.
+    served_by: Vec<ServedBy>,
+    /// Bytes of a segment; `null` where it is not served over PCP.
+    #[schema(required)]
+    segment_size: Option<u16>,
+    /// Segments that a device fetches; `null` where it is not served over PCP.
+    #[schema(required)]
+    segment_count: Option<u16>,
+    /// The versionCheckCode that devices are told; `null` where it is not served over PCP.
+    #[schema(required)]
+    check_code: Option<u16>,
     /// SHA-256 of the content.
     sha256: String,
+    /// MD5 of the content; `null` for a while where it was uploaded before the server kept it.
+    #[schema(required)]
+    md5: Option<String>,
     /// When it was uploaded.
     #[schema(format = DateTime)]
     created_at: String,
@@ -69,18 +77,35 @@ pub(super) struct PackageBody {
     revision: u32,
 }
 
+/// A way in which devices are served a package.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum ServedBy {
+    /// In segments over PCP: it has 65,535 of them at most, and a version of 16 characters at most.
+    Pcp,
+    /// As a file over HTTP or HTTPS, where the server is set to serve that.
+    Http,
+}
+
 impl From<PackageRecord> for PackageBody {
     fn from(record: PackageRecord) -> Self {
         let package = record.package;
+        let pcp = package.pcp.as_ref();
+        let served_by = match pcp {
+            Some(_) => vec![ServedBy::Pcp, ServedBy::Http],
+            None => vec![ServedBy::Http],
+        };
         Self {
             id: record.id.0,
             tenant: tenant::told(&package.product),
             product: tenant::product_name(&package.product).to_owned(),
             version: package.version.to_string(),
-            size_bytes: package.pcp.segmentation.size_bytes(),
-            segment_size: package.pcp.segmentation.segment_size(),
-            segment_count: package.pcp.segmentation.segment_count(),
-            check_code: package.pcp.check_code,
+            size_bytes: package.size_bytes,
+            served_by,
+            segment_size: pcp.map(|pcp| pcp.segmentation.segment_size()),
+            segment_count: pcp.map(|pcp| pcp.segmentation.segment_count()),
+            check_code: pcp.map(|pcp| pcp.check_code),
+            md5: package.md5,
             sha256: package.sha256,
             created_at: package.created_at.to_string(),
             superseded_at: record.superseded_at.map(|at| at.to_string()),
@@ -126,14 +151,14 @@ pub(super) struct UploadParams {
         pattern = "^[A-Za-z0-9._-]{1,64}$"
     )]
     product: String,
-    /// The version that devices run afterwards: 1 to 16 printable ASCII characters.
+    /// The version that devices run afterwards: 1 to 64 printable ASCII characters, 16 at most for devices that speak PCP.
     #[param(
         min_length = 1,
-        max_length = 16,
-        pattern = r"^[!-~]([ -~]{0,14}[!-~])?$"
+        max_length = 64,
+        pattern = r"^[!-~]([ -~]{0,62}[!-~])?$"
     )]
     version: String,
-    /// Bytes of a segment, 32 to 500 but not 253; 500 when not given.
+    /// Bytes of a segment over PCP, 32 to 500 but not 253; 500 when not given.
     #[param(schema_with = segment_size)]
     segment_size: Option<u32>,
     /// A signature over exactly the bytes of the file by one of the product's keys, in base64.
@@ -184,7 +209,9 @@ fn no_package(error: SegmentationError) -> Problem {
         ),
         error => (
             "too-many-segments",
-            format!("{error}; use larger segments or a smaller package"),
+            format!(
+                "{error}; use larger segments or a smaller package, or serve packages over HTTP too (download.http, download.https)"
+            ),
         ),
     };
     let title = "The file cannot be a package";
@@ -200,6 +227,9 @@ fn no_package(error: SegmentationError) -> Problem {
 /// Devices resume a download by version and check code. So the first upload under a product, version and check code
 /// decides for ever which content that is and how it is cut, also when the package is deleted: other content, another
 /// segment size or other padding with the same check code is refused. Upload it under another version then.
+///
+/// A package of more segments than PCP has numbers for, or whose version has more than 16 characters, is served over HTTP alone. It is
+/// refused where the server does not serve packages over HTTP, or where `segment_size` is given.
 ///
 /// A `signature` is verified over the bytes that have come, before anything is kept. The same file again, with a signature or with
 /// what it mends, gives these to the package that is there.
@@ -235,7 +265,7 @@ pub(super) async fn upload(
     body: Body,
 ) -> Result<Response, Problem> {
     expect_media_type(&headers, "application/octet-stream")?;
-    let checked = check(&params)?;
+    let checked = check(&params, state.config.get().download.is_on())?;
     params.product = scoped::product_key(&scope, &params.product)?;
     let keys = vouching::keys(&state, &params.product, params.signature.is_some()).await?;
     let max_bytes = state.config.get().admin.max_package_bytes;
@@ -275,20 +305,22 @@ pub(super) async fn upload(
 /// What an upload says of its file.
 struct Checked {
     version: Version,
-    pcp_version: pcp::Version,
+    /// `None` where devices that speak PCP could not be told it.
+    pcp_version: Option<pcp::Version>,
     signature: Option<Vec<u8>>,
     papers: Papers,
 }
 
-/// Checks what can be checked before the file is there.
-fn check(params: &UploadParams) -> Result<Checked, Problem> {
+/// Checks what can be checked before the file is there. Where packages are not served over HTTP, devices have to be able to speak PCP
+/// of it.
+fn check(params: &UploadParams, over_http: bool) -> Result<Checked, Problem> {
     let mut fields = Fields::default();
     fields.take("product", check_product_name(&params.product));
     let version = fields.take("version", Version::new(&params.version));
-    let pcp_version = version.and_then(|_| {
-        // every product's devices speak PCP
-        fields.take("version", pcp::Version::new(&params.version))
-    });
+    let pcp_version = match pcp::Version::new(&params.version) {
+        Err(_) if over_http && params.segment_size.is_none() => None,
+        told => version.and_then(|_| fields.take("version", told)),
+    };
     fields.take(
         "segment_size",
         Segmentation::choose(1, params.segment_size, false),
@@ -303,9 +335,7 @@ fn check(params: &UploadParams) -> Result<Checked, Problem> {
         ..Papers::default()
     };
     fields.finish()?;
-    let (version, pcp_version) = version
-        .zip(pcp_version)
-        .ok_or_else(|| Problem::field("version", "it is not valid"))?;
+    let version = version.ok_or_else(|| Problem::field("version", "it is not valid"))?;
     Ok(Checked {
         version,
         pcp_version,
@@ -336,12 +366,25 @@ async fn add(
     let product = config.products.get(&params.product).copied();
     let product = product.unwrap_or_default();
     let content = sealed.content().clone();
-    let segmentation = Segmentation::choose(
+    let segmentation = match Segmentation::choose(
         content.size_bytes,
         params.segment_size,
         product.pad_last_segment,
-    )
-    .map_err(no_package)?;
+    ) {
+        Ok(segmentation) => Some(segmentation),
+        // whoever names a segment's size wants it served over PCP
+        Err(SegmentationError::TooManySegments { .. })
+            if config.download.is_on() && params.segment_size.is_none() =>
+        {
+            None
+        }
+        Err(error) => return Err(no_package(error)),
+    };
+    let pcp = (checked.pcp_version.zip(segmentation)).map(|(version, segmentation)| PcpOffer {
+        version,
+        check_code: product.check_code.apply(content.crc),
+        segmentation,
+    });
     // one file at a time is in memory
     let _kept = state.files.lock().await;
     let mut papers = checked.papers;
@@ -354,11 +397,9 @@ async fn add(
         version: checked.version,
         sha256: content.sha256.clone(),
         crc: content.crc,
-        pcp: PcpOffer {
-            version: checked.pcp_version,
-            check_code: product.check_code.apply(content.crc),
-            segmentation,
-        },
+        size_bytes: content.size_bytes,
+        md5: Some(content.md5),
+        pcp,
         created_at: state.now(),
         papers,
     };

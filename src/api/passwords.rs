@@ -38,6 +38,10 @@ const PER_USER: NonZeroU32 = NonZeroU32::new(10).unwrap();
 const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// Passwords per minute that a user who is logged in may try to change the own one.
 const PER_OWN: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// Codes of one user that are looked at in a row, from wherever, each after the right password.
+const CODES_IN_A_ROW: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// After which another one is. Of a million codes three are good at a time: a year of guessing finds one with a chance of one in ten.
+const CODE_EVERY: Duration = Duration::from_mins(15);
 /// Users and addresses that are told apart at once.
 const MAX_KEYS: usize = 10_000;
 /// Buckets that others share meanwhile: whoever tries many does not take the allowance of all.
@@ -53,6 +57,8 @@ pub struct Passwords {
     addresses: Limiter<Key<IpAddr>>,
     /// By the number of a user who is logged in: strangers that try the name take nothing of it.
     own: Limiter<i64>,
+    /// By the number of a user whose password was right.
+    codes: Limiter<i64>,
     /// Who shares a bucket is not to be found out.
     hasher: RandomState,
 }
@@ -71,6 +77,12 @@ impl Default for Passwords {
             users: RateLimiter::hashmap(Quota::per_minute(PER_USER)),
             addresses: RateLimiter::hashmap(Quota::per_minute(PER_ADDRESS)),
             own: RateLimiter::hashmap(Quota::per_minute(PER_OWN)),
+            codes: RateLimiter::hashmap(
+                // the period is not zero
+                Quota::with_period(CODE_EVERY)
+                    .unwrap_or(Quota::per_hour(CODES_IN_A_ROW))
+                    .allow_burst(CODES_IN_A_ROW),
+            ),
             hasher: RandomState::new(),
         }
     }
@@ -83,12 +95,25 @@ impl Passwords {
         self.take(&self.users, user.to_owned())
     }
 
+    /// Whether somebody may be sent to the identity provider, or come back from it, from an address; otherwise the seconds to wait.
+    pub(super) fn ration_address(&self, source: IpAddr) -> Result<(), u64> {
+        self.take(&self.addresses, bucket(source))
+    }
+
     /// Whether a user who is logged in may try another password for the own one; otherwise the seconds to wait.
     pub(super) fn ration_own(&self, user: i64) -> Result<(), u64> {
         if self.own.len() >= MAX_KEYS {
             self.own.retain_recent(); // there are fewer users
         }
         check_key(&self.own, &user)
+    }
+
+    /// Whether another code of a user may be looked at, whose password was right; otherwise the seconds to wait.
+    pub(super) fn ration_code(&self, user: i64) -> Result<(), u64> {
+        if self.codes.len() >= MAX_KEYS {
+            self.codes.retain_recent(); // there are fewer users
+        }
+        check_key(&self.codes, &user)
     }
 
     /// Takes one of the allowance of `key`, or of that of a bucket where too many are told apart.
@@ -214,6 +239,16 @@ mod tests {
         }
         assert!(passwords.ration("clara", address(99)).is_err());
         assert!(passwords.ration("clara", address(98)).is_ok());
+    }
+
+    #[test]
+    fn codes_are_rationed_by_user() {
+        let passwords = Passwords::default();
+        for _ in 0..10 {
+            assert!(passwords.ration_code(5).is_ok());
+        }
+        assert!((800..=901).contains(&passwords.ration_code(5).unwrap_err()));
+        assert!(passwords.ration_code(6).is_ok());
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! `/v1/products/{product}`: whether a product's packages have to be signed, and by whom.
+//! `/v1/products`: the settings of products, whether their packages have to be signed, and by whom.
+
+pub(super) mod changes;
+mod settings;
 
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -11,8 +14,8 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState,
-    etag::{if_match, tagged},
-    extract::{self, Fields, Path},
+    etag::tagged,
+    extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
     scoped,
 };
@@ -20,9 +23,10 @@ use crate::{
     access::Scope,
     config::check_product_name,
     signing::{Algorithm, KeyId, PublicKey},
-    store::{ProductKey, ProductRecord, Signatures},
+    store::{DeviceFilter, ProductKey, ProductRecord, Signatures},
     tenant,
 };
+use settings::{ProductSettingsBody, UpdateProductSettings};
 
 const MAX_NAME: usize = 200;
 
@@ -54,28 +58,46 @@ impl From<Signatures> for SignaturesName {
     }
 }
 
-/// What is ruled of a product.
+/// A product.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ProductBody {
     /// Whose it is; not there where it is the tenant `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
-    /// The product.
+    /// Its name.
     product: String,
+    /// Whether somebody has created it. Any name is a product all the same, with the usual settings.
+    created: bool,
     /// Whether its packages have to be signed.
     signatures: SignaturesName,
+    /// Its settings.
+    settings: ProductSettingsBody,
     /// Keys that vouch for its packages.
     keys: u32,
-    /// Counts the changes of its rules, from 1; the `ETag` of this answer.
+    /// Devices that name it, of those that the caller sees; `null` in lists and in answers to changes, because counting takes time.
+    #[schema(required)]
+    devices: Option<u64>,
+    /// Its packages that are not deleted; `null` as for `devices`.
+    #[schema(required)]
+    packages: Option<u64>,
+    /// Grows with each change; the `ETag` of this answer.
     revision: u32,
 }
 
-/// What to change about a product.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct UpdateProduct {
-    /// Whether its packages have to be signed.
-    signatures: SignaturesName,
+impl ProductBody {
+    fn new(key: &str, record: &ProductRecord) -> Self {
+        Self {
+            tenant: tenant::told(key),
+            product: tenant::product_name(key).to_owned(),
+            created: record.created,
+            signatures: record.signatures.into(),
+            settings: record.settings.into(),
+            keys: record.keys,
+            devices: None,
+            packages: None,
+            revision: record.revision,
+        }
+    }
 }
 
 /// A key that vouches for a product's packages.
@@ -154,24 +176,32 @@ fn key_of(scope: &Scope, product: &str) -> Result<String, Problem> {
     scoped::product_key(scope, product)
 }
 
-fn shown(key: &str, record: ProductRecord) -> Response {
-    let body = ProductBody {
-        tenant: tenant::told(key),
-        product: tenant::product_name(key).to_owned(),
-        signatures: record.signatures.into(),
-        keys: record.keys,
-        revision: record.revision,
-    };
-    tagged(record.revision.into(), body)
+/// List the products that somebody has created, by their names.
+#[utoipa::path(get, path = "/v1/products", operation_id = "list_products", tag = "products", params(Paging),
+    responses(
+        (status = 200, description = "A page", body = ListBody<ProductBody>),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    scope: Scope,
+    Query(paging): Query<Paging>,
+) -> Result<Json<ListBody<ProductBody>>, Problem> {
+    let after = paging.after::<String>("products")?;
+    let tenants = scope.tenants();
+    let page = (state.store).products(tenants.as_deref(), after.as_deref(), paging.limit()?);
+    let name = |(key, _): &(String, ProductRecord)| key.clone();
+    let body = |(key, record): (String, ProductRecord)| ProductBody::new(&key, &record);
+    Ok(Json(ListBody::new(page.await?, "products", name, body)))
 }
 
-/// The rules of a product.
+/// A product: its settings, its rules, and how much names it.
 ///
-/// A product is any name: one of which nothing was said has the usual rules.
+/// A product is any name: one that nobody has created has the usual settings and rules. Its devices are counted: of a million this may take
+/// a second.
 #[utoipa::path(get, path = "/v1/products/{product}", operation_id = "get_product", tag = "products",
     params(("product" = String, Path, description = "The product", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")),
     responses(
-        (status = 200, description = "The rules", body = ProductBody, headers(("ETag" = String, description = "Their revision"))),
+        (status = 200, description = "The product", body = ProductBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 422, description = "This is no name of a product", body = Problem),
     ))]
 pub(super) async fn get(
@@ -181,35 +211,25 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     let product_key = key_of(&scope, &product)?;
     let record = state.store.product(&product_key).await?;
-    Ok(shown(&product_key, record))
-}
-
-/// Change the rules of a product.
-///
-/// With `signatures` `required`, packages that came without one stay, and no new task takes them until they are uploaded again with one.
-/// With `If-Match` they are changed only if nobody has changed them since.
-#[utoipa::path(patch, path = "/v1/products/{product}", operation_id = "update_product", tag = "products",
-    request_body = UpdateProduct,
-    params(("product" = String, Path, description = "The product", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
-    responses(
-        (status = 200, description = "The rules", body = ProductBody, headers(("ETag" = String, description = "Their revision"))),
-        (status = 412, description = "Somebody has changed them meanwhile", body = Problem),
-        (status = 422, description = "A field is not valid", body = Problem),
-    ))]
-pub(super) async fn update(
-    State(state): State<ApiState>,
-    scope: Scope,
-    Path(product): Path<String>,
-    headers: HeaderMap,
-    extract::Json(body): extract::Json<UpdateProduct>,
-) -> Result<Response, Problem> {
-    let product_key = key_of(&scope, &product)?;
-    let seen = if_match(&headers)?;
-    let record = (state.store)
-        .update_product(&product_key, body.signatures.into(), seen)
-        .await?;
-    Ok(shown(&product_key, record))
+    let uses = state.store.product_uses(&product_key).await?;
+    let devices = match scope.filter() {
+        None => uses.devices,
+        Some(filter) => {
+            let filter = DeviceFilter {
+                product: Some(product_key.clone()),
+                filter: Some(filter),
+                now: state.now(),
+                ..DeviceFilter::default()
+            };
+            state.store.count_devices(&filter).await?
+        }
+    };
+    let body = ProductBody {
+        devices: Some(devices),
+        packages: Some(uses.packages),
+        ..ProductBody::new(&product_key, &record)
+    };
+    Ok(tagged(record.revision.into(), body))
 }
 
 /// The keys that vouch for a product's packages.

@@ -121,6 +121,16 @@ impl From<UpdateProductError> for Problem {
     fn from(error: UpdateProductError) -> Self {
         match error {
             UpdateProductError::Changed { .. } => Self::changed_meanwhile(error),
+            UpdateProductError::Exists(_) => {
+                Self::conflict("name-taken", "The name is taken", error).about("product")
+            }
+            UpdateProductError::NotFound(_) => Self::not_found(error),
+            UpdateProductError::InUse { .. } => {
+                Self::conflict("product-in-use", "The product is in use", error)
+            }
+            UpdateProductError::TooMany => {
+                Self::conflict("too-many-products", "There are too many products", error)
+            }
             UpdateProductError::Store(error) => error.into(),
         }
     }

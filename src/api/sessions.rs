@@ -18,11 +18,12 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState, admitted::Credential, audit::lines, extract, middleware::too_many, passwords,
-    problem::Problem, source::Source, token::TokenHash,
+    problem::Problem, second_factor, source::Source, token::TokenHash,
 };
 use crate::{
     access::{Caller, CallerKind},
-    store::NewSession,
+    clock::UtcMillis,
+    store::{NewSession, Proof, UserRecord},
 };
 
 /// The cookie. Its name makes browsers insist on `Secure`, on `Path=/` and on this host (RFC 6265bis §4.1.3.2).
@@ -45,12 +46,17 @@ pub(super) fn has_csrf_token(headers: &HeaderMap, session: &str) -> bool {
 
 /// The session that the cookies of a request name.
 pub(super) fn cookie(headers: &HeaderMap) -> Option<String> {
+    cookie_named(headers, COOKIE)
+}
+
+/// What the cookie of this name holds.
+pub(super) fn cookie_named(headers: &HeaderMap, wanted: &str) -> Option<String> {
     let cookies = headers.get_all(header::COOKIE).iter();
     let mut pairs = cookies
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='));
-    let (_, session) = pairs.find(|(name, _)| *name == COOKIE)?;
+    let (_, session) = pairs.find(|(name, _)| *name == wanted)?;
     Some(session.to_owned())
 }
 
@@ -69,6 +75,9 @@ pub(super) struct LogIn {
     /// The password.
     #[schema(max_length = 128, format = "password")]
     password: String,
+    /// The second factor, where the user has one: what the user's device shows, or a recovery code.
+    #[schema(max_length = 32, example = "123456")]
+    code: Option<String>,
 }
 
 /// A session.
@@ -86,12 +95,15 @@ pub(super) struct SessionBody {
 /// Log in.
 ///
 /// The answer sets the cookie `__Host-cellwise`, which browsers take over TLS, and from the machine itself. Attempts are rationed: 10 a
-/// minute for one user, 30 from one address.
+/// minute for one user, 30 from one address. A user with a second factor gives `code` too; without it the answer is 401 with the problem
+/// `code-needed`.
 #[utoipa::path(post, path = "/v1/session", operation_id = "log_in", tag = "access", request_body = LogIn,
     responses(
         (status = 201, description = "Logged in", body = SessionBody,
             headers(("Set-Cookie" = String, description = "The session"))),
-        (status = 401, description = "The name or the password is wrong", body = Problem),
+        (status = 401, description = "The name, the password or the code is wrong, or a code is needed", body = Problem),
+        (status = 403, description = "The user is disabled", body = Problem),
+        (status = 409, description = "The credential key is not set with which the second factor was stored", body = Problem),
         (status = 503, description = "Too many people log in at once, or the database is not available", body = Problem),
     ))]
 pub(super) async fn log_in(
@@ -110,7 +122,9 @@ pub(super) async fn log_in(
         return Ok(too_many("too many attempts to log in", wait_s));
     }
     let user = state.store.user(&body.name).await?;
+    // who logs in by an identity provider has no password
     let hash = user.as_ref().map(|user| user.password.clone());
+    let hash = hash.filter(|hash| !hash.is_empty());
     let fits = state.passwords.is(body.password, hash).await?;
     let user = match user {
         Some(user) if fits => user,
@@ -119,32 +133,109 @@ pub(super) async fn log_in(
             return Ok(wrong());
         }
     };
-    let mut random = [0; RANDOM_BYTES];
-    getrandom::fill(&mut random)
-        .map_err(|error| Problem::internal(&std::io::Error::other(error)))?;
-    let session = hex::encode(random);
+    if user.disabled {
+        return Err(disabled(&user.name));
+    }
+    let mut shown = None;
+    if user.totp.is_some() {
+        let Some(code) = body.code else {
+            return Err(second_factor::code_needed());
+        };
+        if second_factor::is_guessable(&code)
+            && let Err(wait_s) = state.passwords.ration_code(user.id.0)
+        {
+            lines::log_in_failed(Some(&user.name), source.0);
+            return Ok(too_many("too many codes", wait_s));
+        }
+        shown = second_factor::proof(&state, &user, &code)?;
+        if shown.is_none() {
+            lines::log_in_failed(Some(&user.name), source.0);
+            return Err(second_factor::code_wrong());
+        }
+    }
+    let recovered = matches!(shown, Some(Proof::Recovery(_)));
+    let Some(begun) = begin(&state, &user, shown).await? else {
+        lines::log_in_failed(Some(&user.name), source.0);
+        return match user.totp {
+            // it was used before, as far as can be told
+            Some(_) => Err(second_factor::code_wrong()),
+            None => Ok(wrong()),
+        };
+    };
+    if recovered {
+        lines::recovery_code_used(&begun.caller.who(), source.0);
+    }
+    lines::logged_in(&begun.caller.who(), source.0);
+    let body = Json(SessionBody {
+        who: begun.caller.who(),
+        csrf_token: csrf_token(&begun.session),
+        expires_at: begun.expires_at.to_string(),
+    });
+    let cookie = [(header::SET_COOKIE, begun.cookie())];
+    Ok((StatusCode::CREATED, Extension(begun.caller), cookie, body).into_response())
+}
+
+/// A session that has begun.
+pub(super) struct Begun {
+    /// Whose it is.
+    pub(super) caller: Caller,
+    /// What the cookie holds.
+    session: String,
+    lasts: Duration,
+    expires_at: UtcMillis,
+}
+
+impl Begun {
+    /// The value of `Set-Cookie`.
+    pub(super) fn cookie(&self) -> String {
+        set_cookie(&self.session, self.lasts)
+    }
+}
+
+/// Begins a session of a user as that was read. `None`: it is another one by now, or what was shown is not good any more.
+pub(super) async fn begin(
+    state: &ApiState,
+    user: &UserRecord,
+    second_factor: Option<Proof>,
+) -> Result<Option<Begun>, Problem> {
+    let session = hex::encode(random::<RANDOM_BYTES>()?);
     let lasts = Duration::from_secs(state.config.get().admin.session_max_s);
     let now = state.now();
     let new = NewSession {
         hash: *TokenHash::of(&session).bytes(),
         user: user.id,
-        password: user.password,
+        password: user.password.clone(),
+        second_factor,
         created_at: now,
         expires_at: now + lasts,
     };
     if !state.store.begin_session(&new).await? {
-        return Ok(wrong());
+        return Ok(None);
     }
-    let caller = Caller::user(user.id.0, user.name, user.grants);
-    let who = caller.who();
-    lines::logged_in(&who, source.0);
-    let body = Json(SessionBody {
-        who,
-        csrf_token: csrf_token(&session),
-        expires_at: new.expires_at.to_string(),
-    });
-    let cookie = [(header::SET_COOKIE, set_cookie(&session, lasts))];
-    Ok((StatusCode::CREATED, Extension(caller), cookie, body).into_response())
+    Ok(Some(Begun {
+        caller: Caller::user(user.id.0, user.name.clone(), user.grants.clone()),
+        session,
+        lasts,
+        expires_at: new.expires_at,
+    }))
+}
+
+/// Bytes that nobody guesses.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Problem> {
+    let mut random = [0; N];
+    getrandom::fill(&mut random)
+        .map_err(|error| Problem::internal(&std::io::Error::other(error)))?;
+    Ok(random)
+}
+
+/// The user is kept out.
+pub(super) fn disabled(name: &str) -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "user-disabled",
+        "The user is disabled",
+        format!("an administrator has disabled the user {name:?}, and can enable it again"),
+    )
 }
 
 fn wrong() -> Response {
@@ -178,7 +269,7 @@ pub(super) async fn log_out(
     Ok((StatusCode::NO_CONTENT, gone).into_response())
 }
 
-fn no_session() -> Problem {
+pub(super) fn no_session() -> Problem {
     let title = "The caller is not logged in";
     Problem::conflict(
         "no-session",

@@ -127,6 +127,9 @@ pub(super) struct TaskBody {
     created_at: String,
     /// Who created it: `admin-token`, or `token:7:nightly-import`.
     created_by: String,
+    /// Who has changed it since, in more than `priority` and `weight`, each once: none of them approves it. `anybody` is the last of more than
+    /// a hundred: nobody does.
+    changed_by: Vec<String>,
     /// When it was stopped.
     #[schema(required, format = DateTime)]
     stopped_at: Option<String>,
@@ -349,6 +352,7 @@ impl TaskBody {
             start_at: task.start_at.to_string(),
             created_at: task.created_at.to_string(),
             created_by: task.origin.by,
+            changed_by: task.changed_by,
             stopped_at: task.stopped_at.map(|at| at.to_string()),
             ended_at: task.ended_at.map(|at| at.to_string()),
             name: task.name,

@@ -18,6 +18,7 @@ use super::{
     door::PREFIX,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
+    second_factor::SecondFactorBody,
     token::TokenHash,
 };
 use crate::{
@@ -25,7 +26,6 @@ use crate::{
     clock::UtcMillis,
     filter::Filter,
     store::{NewToken, Page, StoreError, TokenId, TokenRecord},
-    tenant::TenantId,
 };
 
 const MAX_NAME: usize = 64;
@@ -71,7 +71,7 @@ impl From<&Grant> for GrantBody {
     fn from(grant: &Grant) -> Self {
         Self {
             role: grant.role,
-            tenant: (grant.tenant != usual(grant.filter.as_ref()))
+            tenant: (grant.tenant != Tenants::usual(grant.filter.as_ref()))
                 .then(|| grant.tenant.clone().into()),
             filter: grant.filter.as_ref().map(Filter::to_string),
         }
@@ -181,14 +181,6 @@ pub(super) fn check_name(fields: &mut Fields, name: &str) {
     );
 }
 
-/// The tenants that a grant is on where nobody has named one.
-fn usual(filter: Option<&Filter>) -> Tenants {
-    match filter {
-        None => Tenants::All,
-        Some(_) => Tenants::One(TenantId::default()),
-    }
-}
-
 /// The tenants that a grant is on. Nobody grants what it is not granted itself.
 async fn tenants_of(
     (state, scope): (&ApiState, &Scope),
@@ -198,7 +190,7 @@ async fn tenants_of(
     let tenants = match named.map(|named| Tenants::try_from(named.to_owned())) {
         Some(Ok(tenants)) => tenants,
         Some(Err(error)) => return Ok(Err(format!("{error}; * stands for all"))),
-        None if *scope == Scope::Whole => return Ok(Ok(usual(filter))),
+        None if *scope == Scope::Whole => return Ok(Ok(Tenants::usual(filter))),
         None => match scope.tenants().as_deref() {
             Some([only]) => Tenants::One(only.clone()),
             _ => return Ok(Err("name the tenant that the grant is on".to_owned())),
@@ -444,6 +436,9 @@ pub(super) struct MeBody {
     /// What changes something has to carry in the header `X-CSRF-Token`; `null`: the caller has a token, and need not.
     #[schema(required)]
     csrf_token: Option<String>,
+    /// How the user stands with the second factor; `null`: the caller has a token.
+    #[schema(required)]
+    second_factor: Option<SecondFactorBody>,
 }
 
 /// What a caller is let in with.
@@ -463,8 +458,17 @@ enum CallerKindName {
     responses(
         (status = 200, description = "The caller", body = MeBody),
     ))]
-pub(super) async fn me(caller: Caller, credential: Credential) -> Json<MeBody> {
-    Json(MeBody {
+pub(super) async fn me(
+    State(state): State<ApiState>,
+    caller: Caller,
+    credential: Credential,
+) -> Result<Json<MeBody>, Problem> {
+    let second_factor = match caller.kind() {
+        CallerKind::User { name, .. } => SecondFactorBody::of(&state, name).await?,
+        CallerKind::AdminToken | CallerKind::ApiToken { .. } => None,
+    };
+    Ok(Json(MeBody {
+        second_factor,
         who: caller.who(),
         kind: match caller.kind() {
             CallerKind::AdminToken => CallerKindName::AdminToken,
@@ -476,5 +480,5 @@ pub(super) async fn me(caller: Caller, credential: Credential) -> Json<MeBody> {
             Credential::Session { csrf_token, .. } => Some(csrf_token),
             Credential::AdminToken | Credential::ApiToken(_) => None,
         },
-    })
+    }))
 }

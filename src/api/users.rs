@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     access::{Caller, Scope},
-    store::{NewUser, UserId, UserRecord},
+    store::{NewUser, UserChange, UserId, UserRecord},
 };
 
 /// A user.
@@ -38,6 +38,25 @@ pub(super) struct UserBody {
     /// When the user logged in last; `null`: never.
     #[schema(required, format = DateTime)]
     last_login_at: Option<String>,
+    /// The user logs in with a second factor.
+    second_factor: bool,
+    /// The user may do nothing but set up a second factor before there is one. `admin.totp_required_roles` may require it besides.
+    second_factor_required: bool,
+    /// The user is kept out.
+    disabled: bool,
+    /// Who the user is for an identity provider, which says with each log-in what the user is granted; `null`: the user has a password.
+    #[schema(required)]
+    identity: Option<IdentityBody>,
+}
+
+/// Who somebody is for an identity provider.
+#[derive(Debug, Serialize, ToSchema)]
+struct IdentityBody {
+    /// The provider.
+    #[schema(example = "https://login.example.com")]
+    issuer: String,
+    /// What never changes there, and is nobody else's.
+    subject: String,
 }
 
 impl From<UserRecord> for UserBody {
@@ -48,6 +67,13 @@ impl From<UserRecord> for UserBody {
             created_by: user.created_by,
             created_at: user.created_at.to_string(),
             last_login_at: user.last_login_at.map(|at| at.to_string()),
+            second_factor: user.totp.is_some(),
+            second_factor_required: user.second_factor_required,
+            disabled: user.disabled,
+            identity: user.identity.map(|identity| IdentityBody {
+                issuer: identity.issuer,
+                subject: identity.subject,
+            }),
             name: user.name,
         }
     }
@@ -83,6 +109,10 @@ pub(super) struct UpdateUser {
     /// The password from now on, 12 to 128 characters, without the name in it.
     #[schema(min_length = 12, max_length = 128, format = "password")]
     password: Option<String>,
+    /// Whether the user may do nothing but set up a second factor before there is one.
+    second_factor_required: Option<bool>,
+    /// Whether the user is kept out. The user's sessions end.
+    disabled: Option<bool>,
 }
 
 /// Add a user.
@@ -161,15 +191,20 @@ pub(super) async fn get(
     Ok(Json(known(&state, &scope, &name).await?.into()))
 }
 
-async fn known(state: &ApiState, scope: &Scope, name: &str) -> Result<UserRecord, Problem> {
+/// A user that is there.
+pub(super) async fn known(
+    state: &ApiState,
+    scope: &Scope,
+    name: &str,
+) -> Result<UserRecord, Problem> {
     let user = state.store.user(name).await?;
     let user = user.filter(|user| tokens::manages(scope, &user.grants));
     user.ok_or_else(|| no_user(name))
 }
 
-/// Change what a user is granted, or the password.
+/// Change what a user is granted, the password, or whether the user is let in.
 ///
-/// Grants take effect with the next request. A new password ends the user's sessions.
+/// All that is given takes effect with the next request, or nothing does. A new password ends the user's sessions.
 #[utoipa::path(patch, path = "/v1/users/{name}", operation_id = "update_user", tag = "access", request_body = UpdateUser,
     params(("name" = String, Path, description = "The name")),
     responses(
@@ -184,8 +219,12 @@ pub(super) async fn update(
     extract::Json(body): extract::Json<UpdateUser>,
 ) -> Result<Json<UserBody>, Problem> {
     let mut fields = Fields::default();
-    let some = body.grants.is_some() || body.password.is_some();
-    fields.check("grants", some, "give grants or a password");
+    let some = body.grants.is_some()
+        || body.password.is_some()
+        || body.second_factor_required.is_some()
+        || body.disabled.is_some();
+    let what = "give grants, a password, second_factor_required or disabled";
+    fields.check("grants", some, what);
     let grants = match &body.grants {
         Some(grants) => Some(tokens::read_grants((&state, &scope), grants, &mut fields).await?),
         None => None,
@@ -194,17 +233,29 @@ pub(super) async fn update(
         fields.take("password", passwords::check(password, &name));
     }
     fields.finish()?;
-    known(&state, &scope, &name).await?;
-    let hash = match body.password {
+    let user = known(&state, &scope, &name).await?;
+    if user.identity.is_some() {
+        let mut fields = Fields::default();
+        let what = "the identity provider says with each log-in what the user is granted: change the user's groups there, or oidc.grants";
+        fields.check("grants", grants.is_none(), what);
+        let what = "the user logs in by an identity provider, and has no password";
+        fields.check("password", body.password.is_none(), what);
+        let what = "the identity provider sees to a second factor";
+        let required = body.second_factor_required;
+        fields.check("second_factor_required", required.is_none(), what);
+        fields.finish()?;
+    }
+    let password = match body.password {
         Some(password) => Some(state.passwords.hash(password).await?),
         None => None,
     };
-    let (store, hash) = (&state.store, hash.as_deref());
-    match (grants, hash) {
-        (Some(grants), _) => store.set_grants(&name, &grants, hash).await?,
-        (None, Some(hash)) => store.set_password(&name, None, hash).await?,
-        (None, None) => false,
+    let change = UserChange {
+        grants,
+        password,
+        second_factor_required: body.second_factor_required,
+        disabled: body.disabled,
     };
+    state.store.update_user(&name, &change).await?;
     state.signals.news.tell();
     get(State(state), scope, Path(name)).await
 }
@@ -232,6 +283,6 @@ pub(super) async fn remove(
     }
 }
 
-fn no_user(name: &str) -> Problem {
+pub(super) fn no_user(name: &str) -> Problem {
     Problem::not_found(format!("there is no user {name:?}"))
 }

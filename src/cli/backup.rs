@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::output::{self, Format};
 use crate::{
-    clock::SystemClock,
+    clock::{SystemClock, UtcMillis},
     config,
-    server::backup::{self, BackupError, Progress},
+    server::backup::{self, BackupError, LastBackup, Made, Progress},
 };
 
 /// Make a backup of a server's data, while it runs or not.
@@ -87,6 +87,9 @@ fn try_back_up(args: &BackupArgs) -> Result<bool, String> {
     bar.0.finish_and_clear();
     let made = made?;
     let manifest = &made.manifest;
+    if manifest.left_out.is_empty() {
+        note(&data_dir, &made, now);
+    }
     // one that is not whole does not stand for older ones that are
     let removed = match args.keep.filter(|_| manifest.left_out.is_empty()) {
         Some(keep) => {
@@ -117,6 +120,20 @@ fn try_back_up(args: &BackupArgs) -> Result<bool, String> {
         );
     }
     Ok(manifest.left_out.is_empty())
+}
+
+/// Lets the server know how old its newest backup is.
+fn note(data_dir: &Path, made: &Made, now: UtcMillis) {
+    let last = LastBackup {
+        at: now,
+        path: std::path::absolute(&made.path).unwrap_or_else(|_| made.path.clone()),
+    };
+    if let Err(error) = last.note(data_dir) {
+        let _ = writeln!(
+            io::stderr(),
+            "the backup is whole, but the server does not learn of it: {error}; let its user write its data directory"
+        );
+    }
 }
 
 fn try_restore(args: &RestoreArgs) -> Result<bool, String> {

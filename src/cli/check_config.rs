@@ -2,9 +2,15 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use crate::{config, server};
+use super::output;
+use crate::{
+    config::{self, Config, not_obeyed},
+    server,
+};
 
 /// Show the settings in effect, or what is wrong with them
+///
+/// Products are shown as the database has them, once a server was started with it.
 #[derive(Debug, clap::Args)]
 pub struct CheckConfigArgs {
     /// Settings file; without it `cellwise.toml`, if there is one
@@ -27,8 +33,25 @@ fn shown(args: &CheckConfigArgs) -> Result<String, String> {
     }
     match config {
         Some(config) if lines.is_empty() => {
+            let config = with_stored_products(config)?;
             toml::to_string_pretty(&config).map_err(|error| error.to_string())
         }
         _ => Err(lines.join("\n")),
     }
+}
+
+/// The products that are in the database count. What the settings say otherwise is told.
+fn with_stored_products(config: Config) -> Result<Config, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let stored = runtime.block_on(server::stored_products(&config.data_dir));
+    let Some(products) = stored.map_err(|error| error.to_string())? else {
+        return Ok(config);
+    };
+    for sentence in not_obeyed(&config.products, &products) {
+        output::remark(&sentence);
+    }
+    Ok(Config { products, ..config })
 }

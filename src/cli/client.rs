@@ -15,11 +15,11 @@ use std::{
 use clap::Args;
 use hyper::{
     Method, Request, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, IF_MATCH},
+    header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, IF_MATCH},
 };
 use reqwest::Url;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use thiserror::Error;
 
 pub use self::http::{Failure, Unusable};
@@ -147,12 +147,19 @@ pub enum CommandError {
     Output(#[from] io::Error),
 }
 
+/// What a log-in answers, as far as it is needed.
+#[derive(Debug, Deserialize)]
+struct SessionView {
+    csrf_token: String,
+}
+
 /// The admin API of a server.
 #[derive(Debug)]
 pub struct Client {
     server: Server,
     api: String,
-    authorization: HeaderValue,
+    /// By what it is let in: a token, or a session with what changes something besides.
+    credential: Vec<(HeaderName, HeaderValue)>,
     tenant: Option<String>,
 }
 
@@ -208,9 +215,43 @@ impl Client {
         Ok(Self {
             server: Server::new(&place.api, args.ca_file.as_deref())?,
             api: place.api,
-            authorization,
+            credential: vec![(AUTHORIZATION, authorization)],
             tenant: args.tenant.clone(),
         })
+    }
+
+    /// Logs a user in. The session is to be ended by [`Self::log_out`].
+    pub fn log_in(args: &ApiArgs, name: &str, password: &str) -> Result<Self, CommandError> {
+        let place = Place::of(args, |name| std::env::var(name).ok())?;
+        let mut client = Self {
+            server: Server::new(&place.api, args.ca_file.as_deref())?,
+            api: place.api,
+            credential: Vec::new(),
+            tenant: args.tenant.clone(),
+        };
+        let body = json!({"name": name, "password": password}).to_string();
+        let (kind, body) = (Some("application/json"), Outgoing::text(body));
+        let answer = client.answer(Method::POST, "/v1/session", kind, body, None)?;
+        let session: SessionView = client.view(&client.read(&answer)?)?;
+        let foreign = |what: &str| CommandError::Foreign {
+            api: client.api.clone(),
+            status: answer.status.as_u16(),
+            what: what.to_owned(),
+        };
+        let cookie = answer.cookie.as_deref().and_then(|it| it.split(';').next());
+        let cookie = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok());
+        let csrf = HeaderValue::try_from(session.csrf_token).ok();
+        let (Some(cookie), Some(csrf)) = (cookie, csrf) else {
+            return Err(foreign("a session without a cookie"));
+        };
+        let header = HeaderName::from_static("x-csrf-token");
+        client.credential = vec![(COOKIE, cookie), (header, csrf)];
+        Ok(client)
+    }
+
+    /// Ends the session of [`Self::log_in`].
+    pub fn log_out(&self) -> Result<(), CommandError> {
+        self.delete("/v1/session")
     }
 
     /// `GET path?query`.
@@ -293,11 +334,10 @@ impl Client {
         let path = with_query(path, query);
         let request = Request::builder()
             .uri(self.server.path(&path))
-            .header(AUTHORIZATION, self.authorization.clone())
             .body(Outgoing::nothing())
             .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))?;
         let answer = (self.server)
-            .exchange_into(request, Some(sink))
+            .exchange_into(self.let_in(request), Some(sink))
             .map_err(|failure| self.failed(failure))?;
         if answer.status.is_success() {
             return Ok(());
@@ -402,8 +442,7 @@ impl Client {
         };
         let mut request = Request::builder()
             .method(method)
-            .uri(self.server.path(&path))
-            .header(AUTHORIZATION, self.authorization.clone());
+            .uri(self.server.path(&path));
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
@@ -413,7 +452,15 @@ impl Client {
         let request = request
             .body(body)
             .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))?;
-        (self.server.exchange(request)).map_err(|failure| self.failed(failure))
+        let answer = self.server.exchange(self.let_in(request));
+        answer.map_err(|failure| self.failed(failure))
+    }
+
+    /// The request with what its caller is let in by.
+    fn let_in(&self, mut request: Request<Outgoing>) -> Request<Outgoing> {
+        let headers = request.headers_mut();
+        headers.extend(self.credential.iter().cloned());
+        request
     }
 
     fn failed(&self, failure: Failure) -> CommandError {

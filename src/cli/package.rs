@@ -71,8 +71,8 @@ pub(super) struct PackageView {
     pub(super) product: String,
     pub(super) version: String,
     size_bytes: u64,
-    segment_size: u16,
-    segment_count: u16,
+    segment_size: Option<u16>,
+    segment_count: Option<u16>,
     created_at: String,
     pub(super) superseded_at: Option<String>,
 }
@@ -156,7 +156,7 @@ fn tell_uploaded(
     let view: PackageView = client.view(package)?;
     writeln!(
         out,
-        "package {} {}: {} {}, {} in {} of {}",
+        "package {} {}: {} {}, {} {}",
         view.id,
         if created {
             "uploaded"
@@ -166,8 +166,10 @@ fn tell_uploaded(
         view.product,
         view.version,
         counted(view.size_bytes, "byte"),
-        counted(view.segment_count.into(), "segment"),
-        view.segment_size,
+        match view.segment_count.zip(view.segment_size) {
+            Some((count, size)) => format!("in {} of {size}", counted(count.into(), "segment")),
+            None => "over HTTP alone".to_owned(),
+        },
     )?;
     let uploaded: UploadedView = client.view(package)?;
     match uploaded.supersedes {
@@ -218,7 +220,10 @@ fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<ExitCode, CommandEr
                 view.product,
                 view.version,
                 view.size_bytes.to_string(),
-                format!("{} of {}", view.segment_count, view.segment_size),
+                match view.segment_count.zip(view.segment_size) {
+                    Some((count, size)) => format!("{count} of {size}"),
+                    None => "-".to_owned(),
+                },
                 view.created_at,
                 state.to_owned(),
             ]

@@ -1,22 +1,31 @@
+mod settings;
+
 use std::{fs, io::Write, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
-    client::{self, ApiArgs, Client, CommandError},
-    list::{ResultArgs, Table},
+    client::{self, ApiArgs, Client, CommandError, SeenArgs},
+    list::{ListArgs, ResultArgs, Table},
     output::{self, Format, counted},
 };
+use settings::{SaidArgs, peculiar};
 
 /// `cellwise product`.
 #[derive(Debug, Subcommand)]
 pub enum ProductCommand {
-    /// Show whether a product's packages have to be signed.
+    /// List the products that somebody has created.
+    List(ListArgs<100>),
+    /// Show a product: its settings, whether its packages have to be signed, and how much names it.
     Show(ShowArgs),
-    /// Say whether a product's packages have to be signed.
+    /// Create a product.
+    Add(AddArgs),
+    /// Change the settings of a product, or whether its packages have to be signed.
     Set(SetArgs),
+    /// Remove a product that nothing names, and its keys.
+    Remove(RemoveArgs),
     /// Keys that vouch for a product's packages.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -43,23 +52,40 @@ pub struct ShowArgs {
     result: ResultArgs,
 }
 
+/// `cellwise product add`.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct AddArgs {
+    /// Its name: 1 to 64 characters out of A-Z a-z 0-9 . _ -
+    product: String,
+    #[command(flatten)]
+    said: SaidArgs,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
 /// `cellwise product set`.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct SetArgs {
     /// The product.
     product: String,
-    /// Whether its packages have to be signed.
-    #[arg(long, value_enum)]
-    signatures: SignaturesArg,
+    #[command(flatten)]
+    said: SaidArgs,
+    #[command(flatten)]
+    seen: SeenArgs,
     #[command(flatten)]
     result: ResultArgs,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SignaturesArg {
-    Optional,
-    Required,
+/// `cellwise product remove`.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct RemoveArgs {
+    /// The product.
+    product: String,
+    #[command(flatten)]
+    api: ApiArgs,
 }
 
 /// `cellwise product key add`.
@@ -92,8 +118,12 @@ pub struct RemoveKeyArgs {
 #[derive(Debug, Deserialize)]
 struct ProductView {
     product: String,
+    created: bool,
     signatures: String,
+    settings: Map<String, Value>,
     keys: u64,
+    devices: Option<u64>,
+    packages: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,8 +143,11 @@ impl ProductCommand {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         match self {
+            Self::List(args) => list(&args, out),
             Self::Show(args) => show(&args, out),
+            Self::Add(args) => add(&args, out),
             Self::Set(args) => set(&args, out),
+            Self::Remove(args) => remove(&args, out),
             Self::Key(KeyCommand::Add(args)) => add_key(&args, out),
             Self::Key(KeyCommand::List(args)) => list_keys(&args, out),
             Self::Key(KeyCommand::Remove(args)) => remove_key(&args, out),
@@ -125,6 +158,27 @@ impl ProductCommand {
 
 fn path(product: &str) -> String {
     format!("/v1/products/{}", client::segment(product))
+}
+
+fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let table = Table {
+        headings: ["PRODUCT", "SIGNATURES", "KEYS", "SETTINGS"],
+        row: |view: ProductView| {
+            let settings: Vec<String> = peculiar(&view.settings)
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            [
+                view.product,
+                view.signatures,
+                view.keys.to_string(),
+                settings.join(" "),
+            ]
+        },
+    };
+    table.list(args, ("/v1/products", &[]), &client, out)?;
+    Ok(())
 }
 
 fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<(), CommandError> {
@@ -141,25 +195,62 @@ fn tell(view: &ProductView, out: &mut dyn Write) -> Result<(), CommandError> {
     let keys = counted(view.keys, "key");
     let (product, signatures) = (&view.product, &view.signatures);
     writeln!(out, "product {product}: signatures {signatures}, {keys}")?;
+    if !view.created {
+        writeln!(out, "nobody has created it: it is as usual")?;
+    }
+    for (name, value) in peculiar(&view.settings) {
+        writeln!(out, "{name} = {value}")?;
+    }
+    if let (Some(devices), Some(packages)) = (view.devices, view.packages) {
+        let (devices, packages) = (counted(devices, "device"), counted(packages, "package"));
+        writeln!(out, "{devices}, {packages}")?;
+    }
+    Ok(())
+}
+
+fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let mut body = args.said.body().unwrap_or_default();
+    body.insert("product".to_owned(), json!(args.product));
+    let product = client.post("/v1/products", &Value::Object(body))?;
+    told(&client, &product, &args.said, &args.result, out)
+}
+
+/// Tells a product that was created or changed.
+fn told(
+    client: &Client,
+    product: &Value,
+    said: &SaidArgs,
+    result: &ResultArgs,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    if result.format == Format::Json {
+        output::json(out, product)?;
+        return Ok(());
+    }
+    let view: ProductView = client.view(product)?;
+    if view.keys == 0 && said.requires_signatures() {
+        output::remark("it has no key: no package can be uploaded until one is added");
+    }
+    tell(&view, out)
+}
+
+fn remove(args: &RemoveArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.api)?;
+    client.delete(&path(&args.product))?;
+    writeln!(out, "product {} removed", args.product)?;
     Ok(())
 }
 
 fn set(args: &SetArgs, out: &mut dyn Write) -> Result<(), CommandError> {
-    let client = Client::new(&args.result.api)?;
-    let signatures = match args.signatures {
-        SignaturesArg::Optional => "optional",
-        SignaturesArg::Required => "required",
+    let Some(body) = args.said.body() else {
+        let nothing = "nothing is to be changed: give --signatures or a setting; --help lists them";
+        return Err(CommandError::Arguments(nothing.to_owned()));
     };
-    let product = client.patch(&path(&args.product), &json!({"signatures": signatures}))?;
-    if args.result.format == Format::Json {
-        output::json(out, &product)?;
-        return Ok(());
-    }
-    let view: ProductView = client.view(&product)?;
-    if view.keys == 0 && args.signatures == SignaturesArg::Required {
-        output::remark("it has no key: no package can be uploaded until one is added");
-    }
-    tell(&view, out)
+    let client = Client::new(&args.result.api)?;
+    let body = Value::Object(body);
+    let product = client.patch_seen(&path(&args.product), &body, args.seen)?;
+    told(&client, &product, &args.said, &args.result, out)
 }
 
 fn add_key(args: &AddKeyArgs, out: &mut dyn Write) -> Result<(), CommandError> {

@@ -5,6 +5,7 @@ mod connection;
 mod devices;
 mod groups;
 mod lists;
+mod products;
 mod signed;
 mod tasks;
 mod tokens;

@@ -1,3 +1,5 @@
+mod totp;
+
 use std::{
     fs,
     io::{self, BufRead as _, Write},
@@ -8,6 +10,8 @@ use std::{
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::json;
+
+use totp::TotpCommand;
 
 use super::{
     client::{ApiArgs, Client, CommandError, segment},
@@ -27,6 +31,13 @@ pub enum UserCommand {
     Grant(GrantArgs),
     /// Give a user another password. The user's sessions end.
     Passwd(PasswdArgs),
+    /// Keep a user out. The user's sessions end.
+    Disable(NameArgs),
+    /// Let a user in again.
+    Enable(NameArgs),
+    /// Set up, require or take away a second factor.
+    #[command(subcommand)]
+    Totp(TotpCommand),
     /// Remove a user. The user's sessions end.
     Remove(NameArgs),
 }
@@ -92,6 +103,23 @@ struct UserView {
     name: String,
     grants: Vec<GrantView>,
     last_login_at: Option<String>,
+    second_factor: bool,
+    disabled: bool,
+    identity: Option<serde_json::Value>,
+}
+
+impl UserView {
+    /// What is particular about the user.
+    fn state(&self) -> String {
+        let words = [
+            (self.disabled, "disabled"),
+            (self.second_factor, "totp"),
+            (self.identity.is_some(), "oidc"),
+        ];
+        let words = words.into_iter().filter(|(is_so, _)| *is_so);
+        let words: Vec<&str> = words.map(|(_, word)| word).collect();
+        or_dash((!words.is_empty()).then(|| words.join(",")))
+    }
 }
 
 impl UserCommand {
@@ -102,6 +130,9 @@ impl UserCommand {
             Self::List(args) => list(&args, out),
             Self::Grant(args) => grant(&args, out),
             Self::Passwd(args) => passwd(&args, out),
+            Self::Disable(args) => keep_out(&args, true, out),
+            Self::Enable(args) => keep_out(&args, false, out),
+            Self::Totp(command) => command.run(out),
             Self::Remove(args) => remove(&args, out),
         }
         .map(|()| ExitCode::SUCCESS)
@@ -147,11 +178,11 @@ impl PasswordArgs {
 fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<(), CommandError> {
     let client = Client::new(&args.result.api)?;
     let table = Table {
-        headings: ["ID", "NAME", "LAST LOGIN", "GRANTS"],
+        headings: ["ID", "NAME", "LAST LOGIN", "STATE", "GRANTS"],
         row: |view: UserView| {
-            let grants = granted(&view.grants);
+            let (grants, state) = (granted(&view.grants), view.state());
             let last = or_dash(view.last_login_at);
-            [view.id.to_string(), view.name, last, grants]
+            [view.id.to_string(), view.name, last, state, grants]
         },
     };
     table.list(args, ("/v1/users", &[]), &client, out)?;
@@ -172,6 +203,14 @@ fn passwd(args: &PasswdArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let body = json!({"password": args.password.read()?});
     client.patch(&path_of(&args.name), &body)?;
     writeln!(out, "{} has another password", args.name)?;
+    Ok(())
+}
+
+fn keep_out(args: &NameArgs, disabled: bool, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.api)?;
+    client.patch(&path_of(&args.name), &json!({"disabled": disabled}))?;
+    let word = if disabled { "disabled" } else { "enabled" };
+    writeln!(out, "user {} {word}", args.name)?;
     Ok(())
 }
 

@@ -1,8 +1,11 @@
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
 
 use toml::{Table, Value};
 
-use super::{Config, DownloadConfig};
+use super::{Config, DownloadConfig, not_obeyed};
 
 /// Settings that take effect while the server runs. A table's name stands for all that is in it.
 const RELOADED: [&str; 15] = [
@@ -29,24 +32,58 @@ const RELOADED_WITH_TLS: [&str; 2] = ["admin.tls_certificate", "admin.tls_key"];
 const RELOADED_WITH_HTTPS: [&str; 2] = ["download.tls_certificate", "download.tls_key"];
 
 /// The settings of a running server, which may change.
-#[derive(Debug, Clone)]
-pub struct Settings(Arc<RwLock<Arc<Config>>>);
+#[derive(Clone)]
+pub struct Settings(Arc<Shared>);
+
+struct Shared {
+    config: RwLock<Arc<Config>>,
+    /// Held by whoever changes them, until everybody is told.
+    followers: Mutex<Vec<Box<Follower>>>,
+}
+
+type Follower = dyn Fn(&Arc<Config>) + Send + Sync;
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
 
 impl Settings {
     /// These, for now.
     pub fn new(config: Arc<Config>) -> Self {
-        Self(Arc::new(RwLock::new(config)))
+        Self(Arc::new(Shared {
+            config: RwLock::new(config),
+            followers: Mutex::default(),
+        }))
     }
 
     /// Those in effect.
     pub fn get(&self) -> Arc<Config> {
-        let config = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        config.clone()
+        let config = self.0.config.read();
+        config.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts these into effect.
-    pub fn set(&self, config: Arc<Config>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+    /// Has somebody told of all that change from now on, in the order in which they do. It must not change them itself.
+    pub fn follow(&self, follower: impl Fn(&Arc<Config>) + Send + Sync + 'static) {
+        let followers = self.0.followers.lock();
+        let mut followers = followers.unwrap_or_else(PoisonError::into_inner);
+        followers.push(Box::new(follower));
+    }
+
+    /// Puts others into effect, which `change` makes of those that are, and tells whoever follows. Nobody else changes them meanwhile.
+    pub fn change<T>(&self, change: impl FnOnce(&Config) -> (Config, T)) -> T {
+        let followers = self.0.followers.lock();
+        let followers = followers.unwrap_or_else(PoisonError::into_inner);
+        let (config, made) = change(&self.get());
+        let config = Arc::new(config);
+        let mut now = (self.0.config.write()).unwrap_or_else(PoisonError::into_inner);
+        now.clone_from(&config);
+        drop(now);
+        for follower in followers.iter() {
+            follower(&config);
+        }
+        made
     }
 }
 
@@ -59,10 +96,12 @@ pub struct Reload {
     pub changed: Vec<String>,
     /// What takes effect with the next start.
     pub needs_restart: Vec<String>,
+    /// What they say of products, and what they would have to say.
+    pub not_obeyed: Vec<String>,
 }
 
 impl Config {
-    /// What of `new` can take effect while the server runs.
+    /// What of `new` can take effect while the server runs. Products stay as they are: they are the database's.
     pub fn reload(&self, new: &Self) -> Reload {
         let mut config = self.clone();
         config.admission.clone_from(&new.admission);
@@ -87,6 +126,7 @@ impl Config {
         let https = self.download.https && new.download.https;
         config.download = self.download.reload(&new.download, https);
         let mut differ = differing(&table(self), &table(new), "");
+        differ.retain(|key| !key.starts_with("products."));
         let key = "dtls.credential_key";
         if self.dtls.credential_key != new.dtls.credential_key
             && !differ.iter().any(|differing| differing == key)
@@ -106,6 +146,7 @@ impl Config {
             config,
             changed,
             needs_restart,
+            not_obeyed: not_obeyed(&new.products, &self.products),
         }
     }
 }
@@ -134,7 +175,7 @@ fn table(config: &Config) -> Table {
 }
 
 /// The keys under which two tables differ.
-fn differing(old: &Table, new: &Table, above: &str) -> Vec<String> {
+pub(super) fn differing(old: &Table, new: &Table, above: &str) -> Vec<String> {
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
     keys.sort();
     keys.dedup();
@@ -176,8 +217,11 @@ mod tests {
         new.log.filter = "debug".to_owned();
         new.shards = 5;
         new.dtls.credential_key = SecretText("ab".repeat(32));
-        new.products
-            .insert("meter".to_owned(), ProductConfig::default());
+        let meter = ProductConfig {
+            pmin_zero: true,
+            ..ProductConfig::default()
+        };
+        new.products.insert("meter".to_owned(), meter);
         let reload = old.reload(&new);
         assert_eq!(
             reload.changed,
@@ -193,13 +237,10 @@ mod tests {
         );
         assert_eq!(
             reload.needs_restart,
-            [
-                "dtls.credential_key",
-                "products.meter",
-                "shards",
-                "webhooks.timeout_s"
-            ]
+            ["dtls.credential_key", "shards", "webhooks.timeout_s"]
         );
+        assert_eq!(reload.not_obeyed.len(), 1, "{:?}", reload.not_obeyed);
+        assert!(reload.not_obeyed[0].contains("products.meter"));
         let mut expected = new.clone();
         expected.webhooks.timeout_s = old.webhooks.timeout_s;
         expected.shards = old.shards;
@@ -255,5 +296,42 @@ mod tests {
             );
             assert_eq!(reload.config, *before);
         }
+    }
+
+    #[test]
+    fn of_many_who_change_settings_none_undoes_what_another_has_done() {
+        const EACH: u32 = 200;
+        let settings = Settings::new(Arc::new(Config::default()));
+        let before = settings.get().admission.limit_good;
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let follower = told.clone();
+        settings.follow(move |config| {
+            let seen = (config.admission.limit_good, config.products.len());
+            follower.lock().unwrap().push(seen);
+        });
+        let threads: Vec<_> = (0..4_u32)
+            .map(|thread| {
+                let settings = settings.clone();
+                std::thread::spawn(move || {
+                    for i in 0..EACH {
+                        settings.change(|config| {
+                            let mut config = config.clone();
+                            config.admission.limit_good += 1;
+                            let name = format!("p-{thread}-{i}");
+                            config.products.insert(name, ProductConfig::default());
+                            (config, ())
+                        });
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        // whoever follows has seen each of them, one after the other
+        let told = told.lock().unwrap();
+        let expected: Vec<_> = (1..=4 * EACH).map(|i| (before + i, i as usize)).collect();
+        assert_eq!(*told, expected);
+        assert_eq!(settings.get().admission.limit_good, before + 4 * EACH);
     }
 }

@@ -1,16 +1,18 @@
-use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
+use std::{collections::BTreeMap, fmt::Display, net::IpAddr, ops::RangeInclusive};
 
+use reqwest::Url;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
-    AdmissionConfig, Config, ConfigError, DownloadConfig, Problem, ProductConfig, UpgradeConfig,
+    AdmissionConfig, Config, ConfigError, DownloadConfig, MOST_PRODUCTS, Problem, ProductConfig,
+    UpgradeConfig,
 };
 
 const YEAR_S: u64 = 365 * 86_400;
 /// The most that `shards` may be.
 pub const MOST_SHARDS: u8 = 64;
-/// Products that may have settings of their own.
-const MOST_PRODUCTS: usize = 1_000;
+/// Grants of groups.
+const MOST_OIDC_GRANTS: usize = 1_000;
 
 const ACK_TIMEOUT_MS: RangeInclusive<u64> = 10..=600_000;
 const MAX_RETRANSMIT: RangeInclusive<u32> = 0..=10;
@@ -68,11 +70,10 @@ impl Config {
         check.range("tasks.join_interval_s", interval, 1..=86_400);
         check.download(&self.download);
         let admin = &self.admin;
-        // PCP's maximum: 65,535 segments of 500 bytes
         check.range(
             "admin.max_package_bytes",
             admin.max_package_bytes,
-            1..=65_535 * 500,
+            1..=2 * 1024 * 1024 * 1024,
         );
         check.range(
             "admin.requests_per_second",
@@ -95,6 +96,12 @@ impl Config {
                 "admin.tls_certificate",
                 "tls_certificate and tls_key go together",
             );
+        }
+        check.collector(&self.telemetry.otlp_endpoint);
+        check.oidc(self);
+        if let Some(role) = (admin.totp_required_roles.iter()).find(|role| !is_role(role)) {
+            let problem = format!("{role:?} is no role; there are {}", ROLES.join(", "));
+            check.fail("admin.totp_required_roles", problem);
         }
         let webhooks = &self.webhooks;
         check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
@@ -121,6 +128,35 @@ impl Config {
     }
 }
 
+/// The roles that there are, as `access` names them: a test of the admin API compares the two.
+pub const ROLES: [&str; 5] = ["viewer", "operator", "approver", "administrator", "auditor"];
+
+/// Whether a URL is reached by TLS, or on this machine.
+fn is_secure(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else {
+        return false;
+    };
+    let here = match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => (host.trim_matches(['[', ']']).parse::<IpAddr>())
+            .is_ok_and(|address| address.is_loopback()),
+        None => return false,
+    };
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    plain && (url.scheme() == "https" || url.scheme() == "http" && here)
+}
+
+fn is_origin(text: &str) -> bool {
+    is_secure(text) && Url::parse(text).is_ok_and(|url| url.path() == "/")
+}
+
+fn is_role(name: &str) -> bool {
+    ROLES.contains(&name)
+}
+
 /// Checks the name of a product: the same in the settings and in the API, so that one finds the other.
 pub fn check_product_name(name: &str) -> Result<(), &'static str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -132,8 +168,8 @@ pub fn check_product_name(name: &str) -> Result<(), &'static str> {
 }
 
 #[derive(Debug, Default)]
-struct Check {
-    problems: Vec<Problem>,
+pub(super) struct Check {
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Check {
@@ -148,16 +184,21 @@ impl Check {
             if let Err(problem) = check_product_name(name) {
                 self.fail(&format!("products.{name:?}"), problem);
             }
-            let key = |setting| format!("products.{name}.{setting}");
-            if let Some(window) = product.awake_window_s {
-                self.range(&key("awake_window_s"), window, AWAKE_WINDOW_S);
-            }
-            if let Some(timeout) = product.ack_timeout_ms {
-                self.range(&key("ack_timeout_ms"), timeout, ACK_TIMEOUT_MS);
-            }
-            if let Some(repeats) = product.max_retransmit {
-                self.range(&key("max_retransmit"), repeats, MAX_RETRANSMIT);
-            }
+            self.product(product, &format!("products.{name}."));
+        }
+    }
+
+    /// The settings of a product, of which each is called `above` and its name.
+    pub(super) fn product(&mut self, product: &ProductConfig, above: &str) {
+        let key = |setting| format!("{above}{setting}");
+        if let Some(window) = product.awake_window_s {
+            self.range(&key("awake_window_s"), window, AWAKE_WINDOW_S);
+        }
+        if let Some(timeout) = product.ack_timeout_ms {
+            self.range(&key("ack_timeout_ms"), timeout, ACK_TIMEOUT_MS);
+        }
+        if let Some(repeats) = product.max_retransmit {
+            self.range(&key("max_retransmit"), repeats, MAX_RETRANSMIT);
         }
     }
 
@@ -178,6 +219,56 @@ impl Check {
                     "{word:?} is no level; off, error, warn, info, debug and trace are; for one target write {word}=debug"
                 ),
             );
+        }
+    }
+
+    fn oidc(&mut self, config: &Config) {
+        let (oidc, public) = (&config.oidc, &config.admin.public_url);
+        if !public.is_empty() && !is_origin(public) {
+            let what = "must be https://HOST or https://HOST:PORT without a path; http:// for this machine alone";
+            self.fail("admin.public_url", what);
+        }
+        if oidc.issuer.is_empty() {
+            return;
+        }
+        if !is_secure(&oidc.issuer) {
+            let what = "must be an https:// URL without query; http:// for this machine alone";
+            self.fail("oidc.issuer", what);
+        }
+        if public.is_empty() {
+            let what = "must be set for a log-in by an identity provider: it comes back to there";
+            self.fail("admin.public_url", what);
+        }
+        for (key, text) in [
+            ("oidc.client_id", &oidc.client_id),
+            ("oidc.groups_claim", &oidc.groups_claim),
+        ] {
+            if !(1..=255).contains(&text.len()) {
+                self.fail(key, "must have 1 to 255 characters");
+            }
+        }
+        // RFC 6749 §3.3
+        let scope = |scope: &String| {
+            let token = |byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
+            (1..=255).contains(&scope.len()) && scope.bytes().all(token)
+        };
+        if oidc.scopes.len() > 20 || !oidc.scopes.iter().all(scope) {
+            self.fail("oidc.scopes", "must be up to 20 words");
+        }
+        if oidc.grants.len() > MOST_OIDC_GRANTS {
+            let what = format!("{} are more than {MOST_OIDC_GRANTS}", oidc.grants.len());
+            self.fail("oidc.grants", what);
+        }
+        for (at, grant) in oidc.grants.iter().enumerate() {
+            if !(1..=255).contains(&grant.group.len()) {
+                let key = format!("oidc.grants[{at}].group");
+                self.fail(&key, "must have 1 to 255 characters");
+            }
+            if !is_role(&grant.role) {
+                let (key, role) = (format!("oidc.grants[{at}].role"), &grant.role);
+                let what = format!("{role:?} is no role; there are {}", ROLES.join(", "));
+                self.fail(&key, what);
+            }
         }
     }
 
@@ -388,6 +479,30 @@ impl Check {
             ("admission.per_second", config.per_second),
         ] {
             self.range(key, rate, 1..=1_000_000);
+        }
+    }
+
+    fn collector(&mut self, endpoint: &str) {
+        const KEY: &str = "telemetry.otlp_endpoint";
+        if endpoint.is_empty() {
+            return;
+        }
+        let Ok(url) = reqwest::Url::parse(endpoint) else {
+            return self.fail(
+                KEY,
+                "is no URL; a collector on this machine is http://127.0.0.1:4318",
+            );
+        };
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            self.fail(KEY, "has to begin with http:// or https://");
+        } else if !url.username().is_empty() || url.password().is_some() {
+            // it is shown, and logged
+            self.fail(
+                KEY,
+                "holds a name or a password; give them in the environment, as OTEL_EXPORTER_OTLP_HEADERS",
+            );
+        } else if url.query().is_some() || url.fragment().is_some() {
+            self.fail(KEY, "has a query or a fragment; give the address alone");
         }
     }
 

@@ -44,8 +44,8 @@ impl Engine {
             Command::RemoveDevice { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
                     self.fire(key, Input::Stopped(StopReason::DeviceRemoved));
-                    let device = self.remove_device(key);
-                    self.effects.push_back(Effect::Left(device.id));
+                    let removed = self.remove_device(key);
+                    self.effects.push_back(Effect::Left(removed.device.id));
                 }
             }
             Command::Start { order, offers } => self.start(order, offers),

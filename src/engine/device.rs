@@ -10,7 +10,7 @@ use super::{
     effect::Seq,
     id::Location,
     observation::{Observation, Purpose},
-    profile::ProfileId,
+    profile::ProductId,
     registered::{Excuse, Registered, Validation},
     timers::AlarmId,
     told::ObjectSet,
@@ -48,6 +48,8 @@ impl HeardOver {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeardIn {
     ThisRun,
+    /// After a silence, and what is outstanding was not sent again since.
+    ThisRunAfterSilence,
     /// So that the time is what the store knows.
     EarlierRun,
 }
@@ -58,13 +60,11 @@ pub(super) struct Device {
     pub(super) id: DeviceId,
     /// Where it is heard.
     pub(super) heard_over: HeardOver,
-    /// What is set for its product.
-    pub(super) profile: ProfileId,
+    /// Its product.
+    pub(super) product: ProductId,
     pub(super) registration: Option<Registered>,
     /// When anything was received from it last.
     pub(super) heard_at: Option<Instant>,
-    /// It was heard after a silence, and what is outstanding was not sent again since.
-    pub(super) returned: bool,
     /// A request was given up since: nothing reaches it before it is heard.
     pub(super) silent: bool,
     /// When that was.
@@ -150,10 +150,9 @@ impl Device {
             endpoint,
             id,
             heard_over: HeardOver::Any,
-            profile: ProfileId::default(),
+            product: ProductId::default(),
             registration: None,
             heard_at: None,
-            returned: false,
             silent: false,
             heard_in: HeardIn::ThisRun,
             excuse: None,

@@ -167,7 +167,7 @@ impl Engine {
 
     pub(super) fn enqueue(&mut self, key: DeviceKey, request: QueuedRequest<Tag>) {
         let device = &mut self.devices[key];
-        let rules = &self.profiles[device.profile].transmission;
+        let rules = &self.profiles[device.product].transmission;
         if device.link.send(rules, request).is_err() {
             self.counters.requests_dropped += 1;
         }
@@ -217,7 +217,7 @@ impl Engine {
             return;
         };
         let random = self.random.next_u32();
-        let rules = &self.profiles[device.profile].transmission;
+        let rules = &self.profiles[device.product].transmission;
         if let Some(datagram) = device.link.poll_transmit(now, rules, random) {
             self.leave(key, peer, datagram, Try::First);
         }
@@ -289,7 +289,7 @@ impl Engine {
         let refused = (device.link.request_of(message))
             .filter(|_| !message.code().is_success())
             .cloned();
-        let rules = &self.profiles[device.profile].transmission;
+        let rules = &self.profiles[device.product].transmission;
         let event = device.link.handle_message(now, rules, message);
         let Some(event) = event else {
             return false;
@@ -472,7 +472,7 @@ impl Engine {
         }
         loop {
             let device = &mut self.devices[key];
-            let rules = &self.profiles[device.profile].transmission;
+            let rules = &self.profiles[device.product].transmission;
             let (again, event) = device.link.handle_timeout(now, rules);
             if let Some(datagram) = again {
                 if let Some(peer) = self.device(key).peer() {

@@ -186,17 +186,27 @@ impl Engine {
         }
     }
 
-    /// Other limits of cells apply from now on, also to the devices that wait for a slot. The other settings are to be those
-    /// that the engine was made with.
+    /// Other limits of cells and other settings of products hold from now on, also for the devices that wait for a slot. The other
+    /// settings are to be those that the engine was made with.
     pub fn configure(&mut self, now: Now, config: Arc<Config>) {
         self.now = now;
+        let of_cells = self.config.admission != config.admission;
+        let of_products = self.config.products != config.products;
+        if of_products {
+            self.profiles.configure(&config);
+        }
         self.config = config;
         let holders: Vec<DeviceKey> = self.holders.values().copied().collect();
         for key in holders {
-            if self.stage(key) == Some(Stage::WaitingForSlot)
+            if of_cells
+                && self.stage(key) == Some(Stage::WaitingForSlot)
                 && let Some((coverage, _)) = self.device(key).coverage()
             {
                 self.fire(key, Input::CoverageAnswered(Some(coverage)));
+                self.settle(key);
+            }
+            if of_products {
+                self.queue_up(key);
                 self.settle(key);
             }
         }
@@ -304,7 +314,7 @@ impl Engine {
 
     /// What is set for the device's product.
     fn profile(&self, key: DeviceKey) -> Profile {
-        self.profiles[self.device(key).profile]
+        self.profiles[self.device(key).product]
     }
 
     fn find(&self, endpoint: &str) -> Option<DeviceKey> {
@@ -321,22 +331,26 @@ impl Engine {
             let device = Device::new(id, endpoint.into(), message_id);
             self.devices.insert(device)
         });
-        let profile = self.profiles.of(product);
+        let before = self.device(key).product;
+        if self.profiles.name(before) != product {
+            self.profiles.leave(before);
+            self.device_mut(key).product = self.profiles.enter(product);
+        }
         let tag = Some(Profiles::tag(product));
         let device = self.device_mut(key);
-        device.profile = profile;
         if let Some(known) = device.known.as_mut().filter(|it| it.product != tag) {
             (known.product, known.wake_ups, known.refuses_lifetime) = (tag, None, false);
         }
         key
     }
 
-    fn remove_device(&mut self, key: DeviceKey) -> Device {
+    fn remove_device(&mut self, key: DeviceKey) -> MovingDevice {
         let mut device = self.devices.remove(key);
         if let Some(set) = device.alarm.take() {
             self.timers.cancel(set);
         }
-        device
+        let product = self.profiles.leave(device.product);
+        MovingDevice::new(device, product)
     }
 
     /// Emits a change that nothing waits for.

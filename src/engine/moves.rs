@@ -116,7 +116,18 @@ pub enum Whose {
 
 /// A device on its way from one engine to another, with its upgrade.
 #[derive(Debug)]
-pub struct MovingDevice(Box<Device>);
+pub struct MovingDevice {
+    pub(super) device: Box<Device>,
+    /// Engines have numbers of their own for products.
+    product: Box<str>,
+}
+
+impl MovingDevice {
+    pub(super) fn new(device: Device, product: Box<str>) -> Self {
+        let device = Box::new(device);
+        Self { device, product }
+    }
+}
 
 impl Engine {
     /// Asks for the device that seems to have sent a datagram.
@@ -213,18 +224,19 @@ impl Engine {
             self.counters.requests_ignored += 1;
             return None;
         }
-        let device = self.remove_device(key);
-        if let Some(session) = &device.session {
+        let moving = self.remove_device(key);
+        if let Some(session) = &moving.device.session {
             self.holders.remove(&session.order.upgrade);
         }
-        Some(MovingDevice(Box::new(device)))
+        Some(moving)
     }
 
     /// Takes a device from another engine. It is not spoken to before what it has said is handled, which tells where
     /// it is.
     pub fn take_in(&mut self, now: Now, row: MovingDevice) {
         self.now = now;
-        let mut device = *row.0;
+        let mut device = *row.device;
+        device.product = self.profiles.enter(&row.product);
         device.pending = 0;
         if let Some(session) = &mut device.session {
             session.commanded_after = 0;

@@ -40,7 +40,13 @@ impl Engine {
             return;
         };
         let package = Arc::clone(&session.package);
-        let offer = &package.pcp.offer;
+        let Some(offer) = package.pcp_offer() else {
+            // it is told that it is not served once it has said what it runs
+            if tag == Tag::Version {
+                self.send_message(key, tag, &PlatformMessage::VersionQuery);
+            }
+            return;
+        };
         let message = match tag {
             Tag::Version => PlatformMessage::VersionQuery,
             Tag::Notify => {

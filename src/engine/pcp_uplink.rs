@@ -18,7 +18,7 @@ use crate::{
     ledger::{
         Doubt, FailedIn, Fate, Happened, Inbound, Progress, Repeated, ReportedFailure, Stage,
     },
-    package::Version,
+    package::{Package, Version},
     upgrade::{Claim, Credence, Input, Sign, transfer::pcp::PcpInput},
 };
 
@@ -97,14 +97,14 @@ impl Engine {
     fn segment_requested(&mut self, key: DeviceKey, version: pcp::Version, segment: u16) {
         // A version's text is not made for every segment.
         let session = self.device(key).session.as_ref();
-        let known = session.is_some_and(|it| it.takes && it.package.pcp.offer.version == version);
+        let known = session.is_some_and(|it| it.takes && offers(&it.package, version));
         if !known {
             self.takes(key, version.into());
         }
         let Some(session) = self.device(key).session.as_ref() else {
             return self.refuse_segment(key, ResultCode::NO_SUCH_TASK, None);
         };
-        if session.package.pcp.offer.version != version {
+        if !offers(&session.package, version) {
             self.note_once(key, Repeated::Refusal, || Happened::SegmentOfOtherVersion {
                 segment,
                 version: version.into(),
@@ -116,8 +116,9 @@ impl Engine {
             return self.counters.segments_deferred += 1;
         }
         let package = session.package.clone();
-        let Some(frame) = package.pcp.frames.get(segment) else {
-            let segments = package.pcp.offer.segmentation.segment_count();
+        let Some(pcp) = &package.pcp else { return };
+        let Some(frame) = pcp.frames.get(segment) else {
+            let segments = pcp.offer.segmentation.segment_count();
             self.note_once(key, Repeated::Refusal, || Happened::NoSuchSegment {
                 segment,
                 segments,
@@ -126,7 +127,7 @@ impl Engine {
         };
         self.compare_with_last(key, segment);
         self.fire(key, Input::Pcp(PcpInput::SegmentRequested(segment)));
-        let done_bytes = package.pcp.offer.segmentation.bytes_before(segment);
+        let done_bytes = pcp.offer.segmentation.bytes_before(segment);
         self.store_progress(key, done_bytes, true);
         self.counters.segments_served += 1;
         let now = self.now.instant;
@@ -154,7 +155,10 @@ impl Engine {
         if segment == last || Some(segment) == last.checked_add(1) {
             return;
         }
-        let percent = session.package.pcp.offer.segmentation.percent_before(last);
+        let Some(offer) = session.package.pcp_offer() else {
+            return;
+        };
+        let percent = offer.segmentation.percent_before(last);
         self.note_once(key, Repeated::Jump, || match segment {
             0 => Happened::BeganAgain { percent },
             _ => Happened::WentOnElsewhere {
@@ -410,4 +414,11 @@ fn inbound(message: &DeviceMessage<'_>) -> Option<Inbound> {
         },
         DeviceMessage::Unknown { .. } => return None,
     })
+}
+
+/// Whether what devices are told of the package over PCP is this version.
+fn offers(package: &Package, version: pcp::Version) -> bool {
+    package
+        .pcp_offer()
+        .is_some_and(|offer| offer.version == version)
 }

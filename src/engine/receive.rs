@@ -212,10 +212,15 @@ impl Engine {
         let (listens, started_at) = (self.listens(key), self.started_at.instant);
         let device = self.device_mut(key);
         let asleep_from = device.asleep_from(listens, started_at);
-        device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
+        let silence = (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
+        let returned = silence || device.heard_in == HeardIn::ThisRunAfterSilence;
         device.heard_at = Some(now);
         device.silent = false;
-        device.heard_in = HeardIn::ThisRun;
+        device.heard_in = if returned {
+            HeardIn::ThisRunAfterSilence
+        } else {
+            HeardIn::ThisRun
+        };
         if device.session.is_none() {
             return;
         }
@@ -236,7 +241,11 @@ impl Engine {
         let now = self.now.instant;
         let once = self.is_asked_once(key);
         let device = self.device_mut(key);
-        if std::mem::take(&mut device.returned)
+        let returned = device.heard_in == HeardIn::ThisRunAfterSilence;
+        if returned {
+            device.heard_in = HeardIn::ThisRun;
+        }
+        if returned
             && !once
             && let Some(datagram) = device.link.repeat_overdue(now)
             && let Some(peer) = device.peer()

@@ -251,7 +251,10 @@ impl Engine {
             let Some(session) = self.device(key).session.as_ref() else {
                 return;
             };
-            let segments = session.package.pcp.offer.segmentation.segment_count();
+            let Some(offer) = session.package.pcp_offer() else {
+                return;
+            };
+            let segments = offer.segmentation.segment_count();
             let reaches = |mark| at >= Some(mark) && was < Some(mark);
             if was.is_some() && !reaches(segments / 8) && !reaches(segments / 2) {
                 return;
@@ -277,14 +280,14 @@ impl Engine {
 
     /// What the devices of its product do, as far as that is learnt.
     pub(super) fn habits(&self, key: DeviceKey) -> Habits {
-        *self.profiles.habits(self.device(key).profile)
+        *self.profiles.habits(self.device(key).product)
     }
 
     /// Something shows what the devices of its product do. What is learnt of it is written down, now and then.
     pub(super) fn learn(&mut self, key: DeviceKey, what: impl FnOnce(&mut Habits)) {
-        let profile = self.device(key).profile;
+        let product = self.device(key).product;
         let now = self.now.instant;
-        if let Some(learnt) = self.profiles.learn(profile, now, what) {
+        if let Some(learnt) = self.profiles.learn(product, now, what) {
             self.persist_lazily(Change::Learnt(Box::new(learnt)));
         }
     }

@@ -164,11 +164,13 @@ impl House {
             version: Version::new("V2").unwrap(),
             sha256: hex::encode([7; 32]),
             crc: 1,
-            pcp: PcpOffer {
+            size_bytes: 1_200,
+            md5: None,
+            pcp: Some(PcpOffer {
                 version: pcp::Version::new("V2").unwrap(),
                 check_code: 1,
                 segmentation: Segmentation::choose(1_200, None, false).unwrap(),
-            },
+            }),
             created_at: now(),
             papers: Papers::default(),
         };

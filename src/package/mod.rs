@@ -58,8 +58,17 @@ pub struct Package {
     pub version: Version,
     /// Bytes of its content.
     pub size_bytes: u64,
-    /// How it is served to devices that speak PCP.
-    pub pcp: PcpPackage,
+    /// How it is served to devices that speak PCP; `None` where it has too many segments for it, or too long a version.
+    pub pcp: Option<PcpPackage>,
+    /// How it is served over HTTP, where it is.
+    pub http: Option<HttpPackage>,
+}
+
+/// A package as it is served over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpPackage {
+    /// SHA-256 of its content, 64 lower-case hexadecimal digits: the name of its file.
+    pub sha256: String,
 }
 
 impl Package {
@@ -68,7 +77,32 @@ impl Package {
         Self {
             version: offer.version.into(),
             size_bytes: offer.segmentation.size_bytes(),
-            pcp: PcpPackage { offer, frames },
+            pcp: Some(PcpPackage { offer, frames }),
+            http: None,
         }
+    }
+
+    /// The same, served over HTTP too.
+    #[must_use]
+    pub fn and_over_http(self, http: HttpPackage) -> Self {
+        Self {
+            http: Some(http),
+            ..self
+        }
+    }
+
+    /// One that is served over HTTP alone.
+    pub fn over_http(version: Version, size_bytes: u64, http: HttpPackage) -> Self {
+        Self {
+            version,
+            size_bytes,
+            pcp: None,
+            http: Some(http),
+        }
+    }
+
+    /// What devices that speak PCP are told of it.
+    pub fn pcp_offer(&self) -> Option<&PcpOffer> {
+        self.pcp.as_ref().map(|pcp| &pcp.offer)
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     engine::Command,
     health::{Health, Part},
     ledger::{Failure, PackageId, TaskId, UpgradeOrder},
-    package::{Fits, Package},
+    package::{Fits, HttpPackage, Package},
     session::{Offer, Offers},
     shard::{Query, Reconciler, Reply, Want, follow},
     signal::Signals,
@@ -358,7 +358,11 @@ impl PackageCache {
             );
             return Ok(None);
         };
-        let frames = match self.files.frames(&record).await {
+        let content = match &record.package.pcp {
+            Some(_) => self.files.frames(&record).await,
+            None => self.files.verify(&record).await.map(|()| None),
+        };
+        let frames = match content {
             Ok(frames) => frames,
             Err(error) => {
                 if self.missing.insert(id) {
@@ -368,7 +372,14 @@ impl PackageCache {
             }
         };
         self.missing.remove(&id);
-        let package = Arc::new(Package::over_pcp(record.package.pcp, frames));
+        let stored = record.package;
+        let http = HttpPackage {
+            sha256: stored.sha256,
+        };
+        let package = Arc::new(match stored.pcp.zip(frames) {
+            Some((offer, frames)) => Package::over_pcp(offer, frames).and_over_http(http),
+            None => Package::over_http(stored.version, stored.size_bytes, http),
+        });
         self.packages.insert(id, Arc::downgrade(&package));
         Ok(Some(package))
     }

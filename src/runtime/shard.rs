@@ -1,6 +1,6 @@
 mod report;
 
-use std::{io, num::NonZeroU32, sync::Arc};
+use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
@@ -35,10 +35,13 @@ const AUDIT_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
 /// One shard with its sockets, on a thread of its own.
 pub(super) struct Shard {
+    id: ShardId,
     core: Core<Done>,
     around: Around,
     inbox: mpsc::UnboundedReceiver<Message>,
     share: Share,
+    /// Time that it has spent on what came, and not on waiting.
+    busy: Duration,
     published_at: Instant,
     /// When the figures are published again; `None` while they are as they were published last.
     publish_at: Option<Instant>,
@@ -136,6 +139,7 @@ impl Shard {
     fn new(setup: ShardSetup) -> io::Result<Self> {
         let ids = setup.exchange.ids().clone();
         Ok(Self {
+            id: setup.id,
             core: Core::new(setup.id, ids, setup.engine),
             around: Around {
                 exchange: setup.exchange,
@@ -154,6 +158,7 @@ impl Shard {
             },
             inbox: setup.inbox,
             share: Share::default(),
+            busy: Duration::ZERO,
             published_at: Instant::ZERO,
             publish_at: Some(Instant::ZERO),
         })
@@ -169,18 +174,24 @@ impl Shard {
             let next = due.into_iter().chain(self.publish_at).min();
             let mut happened = true;
             let (plain, secured) = (self.around.plain.as_ref(), self.around.secured.as_ref());
+            let clock = self.around.clock;
+            let woken;
             tokio::select! {
-                ready = readable(plain, secured), if !stopping => match ready {
-                    Ok(()) => {
-                        self.receive();
-                        self.receive_secured();
+                ready = readable(plain, secured), if !stopping => {
+                    woken = clock.now().instant;
+                    match ready {
+                        Ok(()) => {
+                            self.receive();
+                            self.receive_secured();
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "the device socket failed");
+                            drop(EndsTheServer);
+                        }
                     }
-                    Err(error) => {
-                        tracing::error!(%error, "the device socket failed");
-                        drop(EndsTheServer);
-                    }
-                },
+                }
                 _ = self.inbox.recv_many(&mut messages, MESSAGES_A_TURN) => {
+                    woken = clock.now().instant;
                     for message in messages.drain(..) {
                         match message {
                             Message::Stop => stopping = true,
@@ -188,8 +199,9 @@ impl Shard {
                         }
                     }
                 }
-                () = tokio::time::sleep(until(next, self.around.now().instant)) => {
-                    happened = due.is_some_and(|at| at <= self.around.now().instant);
+                () = tokio::time::sleep(until(next, clock.now().instant)) => {
+                    woken = clock.now().instant;
+                    happened = due.is_some_and(|at| at <= woken);
                 }
             }
             // what is due is not put off by what never ends to arrive
@@ -197,6 +209,7 @@ impl Shard {
             self.work();
             self.drain();
             self.around.flush();
+            self.busy += self.around.now().instant.since(woken);
             self.publish_in_time(happened);
         }
         self.publish();

@@ -9,6 +9,7 @@
 
 mod copy;
 mod manifest;
+mod mark;
 mod restore;
 
 use std::{
@@ -29,6 +30,7 @@ use self::{
 };
 pub use self::{
     manifest::{Entry, Manifest},
+    mark::LastBackup,
     restore::{Restored, restore},
 };
 use super::StartError;

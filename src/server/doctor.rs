@@ -5,16 +5,17 @@
 
 mod data;
 mod ports;
+mod readable;
 mod system;
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::{data_dir, unfit};
+use super::{data_dir, stored_products, unfit};
 use crate::{
     clock::{SystemClock, UtcMillis},
-    config::Config,
+    config::{Config, not_obeyed},
     server::certificates::SOON,
     tls::certificate_end,
 };
@@ -83,11 +84,14 @@ pub async fn look(config: &Config, thoroughness: Thoroughness) -> Vec<Finding> {
     let clock = SystemClock::start();
     let began = clock.now();
     let mut findings = settings(config);
+    findings.extend(products(config).await);
     let server = data::server_of(&config.data_dir);
     findings.extend(data::directory(&config.data_dir, server));
     findings.extend(data::room(&config.data_dir));
+    findings.extend(data::backup(&config.data_dir, began.utc));
     findings.extend(ports::all(config, server));
     findings.extend(certificates(config, began.utc));
+    findings.extend(readable::all(config, server));
     findings.extend(system::kernel(config, server));
     let (stored, newest) = data::stored(&config.data_dir, server, thoroughness).await;
     findings.extend(stored);
@@ -105,6 +109,26 @@ fn settings(config: &Config) -> Vec<Finding> {
         .iter()
         .map(|reason| Finding::error("settings", reason.to_string(), advice))
         .collect()
+}
+
+/// What the settings say of products and does not count. A database that cannot be read is told of by itself.
+async fn products(config: &Config) -> Vec<Finding> {
+    const CHECK: &str = "products";
+    let Ok(Some(stored)) = stored_products(&config.data_dir).await else {
+        return Vec::new();
+    };
+    let advice = "change the product with `cellwise product set`, or take it out of the settings";
+    let findings: Vec<Finding> = not_obeyed(&config.products, &stored)
+        .into_iter()
+        .map(|told| Finding::warning(CHECK, told, advice))
+        .collect();
+    if findings.is_empty() {
+        return vec![Finding::ok(
+            CHECK,
+            "the settings do not contradict the database",
+        )];
+    }
+    findings
 }
 
 fn certificates(config: &Config, now: UtcMillis) -> Vec<Finding> {

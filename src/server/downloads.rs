@@ -5,10 +5,14 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::watch;
+
 use super::{StartError, listen_error, local_addr};
 use crate::{
     config::{Config, DownloadConfig},
     grants::{Grants, Links},
+    ledger::PackageId,
+    store::{PackageFiles, Store, StoreError},
     tls::{Tls, TlsFiles},
 };
 
@@ -86,4 +90,42 @@ pub(super) fn unfit(config: &Config) -> Vec<StartError> {
         });
     }
     reasons
+}
+
+/// Packages that are looked for at once.
+const PART: u32 = 100;
+
+/// Finds out the MD5 of packages that were uploaded before it was kept, one after the other. What cannot be read is left for the
+/// next start.
+pub(super) async fn digest_earlier(
+    store: Arc<dyn Store>,
+    files: PackageFiles,
+    mut stop: watch::Receiver<bool>,
+) {
+    let work = async {
+        let mut last = PackageId(0);
+        loop {
+            let packages = store.packages_without_md5(last, PART).await?;
+            let Some(newest) = packages.last() else {
+                return Ok::<(), StoreError>(());
+            };
+            last = newest.id;
+            for package in &packages {
+                match files.md5_of(package).await {
+                    Ok(md5) => store.set_md5(package.id, &md5).await?,
+                    Err(error) => {
+                        tracing::warn!(package = package.id.0, %error, "a package has no MD5");
+                    }
+                }
+            }
+        }
+    };
+    tokio::select! {
+        ended = work => {
+            if let Err(error) = ended {
+                tracing::warn!(%error, "packages from before have no MD5 until the next start");
+            }
+        }
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
 }

@@ -4,6 +4,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use super::{StartError, bind_udp, random};
 use crate::{
+    api::{Oidc, OidcFiles},
     config::{Config, DEMO_CREDENTIAL_KEY, DtlsConfig, EvidenceConfig},
     dtls::{Certificates, Dtls, DtlsSetup, Limits, Timing, check_certificates},
     runtime::{Keys, SecuredSetup},
@@ -109,6 +110,22 @@ pub(super) fn signing_key(config: &EvidenceConfig) -> Result<Option<SigningKey>,
             path: file.clone(),
             problem: error.to_string(),
         })
+}
+
+/// The log-in by the identity provider of the settings, if they name one.
+pub(super) fn oidc(config: &Config, key: [u8; KEY_BYTES]) -> Result<Option<Oidc>, StartError> {
+    let settings = &config.oidc;
+    let mut files = OidcFiles::default();
+    if !settings.issuer.is_empty() {
+        if !settings.client_secret_file.as_os_str().is_empty() {
+            kept_from_others(&settings.client_secret_file)?;
+            files.client_secret = Some(read(&settings.client_secret_file)?);
+        }
+        if !settings.ca_file.as_os_str().is_empty() {
+            files.authorities = Some(read(&settings.ca_file)?);
+        }
+    }
+    Ok(Oidc::of(config, files, key)?)
 }
 
 fn kept_from_others(file: &Path) -> Result<(), StartError> {

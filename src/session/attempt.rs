@@ -12,12 +12,15 @@ use crate::{
     config::{AdmissionConfig, Config},
     ledger::{
         ActiveUpgrade, Asked, Cancellation, Change, Coverage, Deadline, Evidence, Facts, Failure,
-        Happened, Inbound, Last, Limit, Line, Outcome, Progress, Protocol, Queue, Served, Stage,
-        StageChange, Standby, UpgradeOrder,
+        Happened, Inbound, Last, Limit, Line, Outcome, PackageId, Progress, Protocol, Queue,
+        Served, Stage, StageChange, Standby, UpgradeOrder,
     },
     package::{Package, Version},
     upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},
 };
+
+/// The kit in C for IoTDA reads nine digits of a `Content-Length`, and takes what is longer for something else.
+const MAX_IOTDA_BYTES: u64 = 999_999_999;
 
 /// How often, and how soon at the earliest, the gate is asked of a lane that is closed when the time to wait is over.
 const CLOSED_ASKED_EVERY: Duration = Duration::from_mins(10);
@@ -253,7 +256,7 @@ impl<X: Exchange> Session<X> {
         exchange: X,
     ) -> (Self, Vec<Action>) {
         let stage = &upgrade.stage;
-        let segmentation = package.pcp.offer.segmentation;
+        let cut = package.pcp_offer().map(|offer| offer.segmentation);
         let stored = Stored {
             stage: stage.stage,
             deadline_at: stage.deadline_at,
@@ -262,7 +265,7 @@ impl<X: Exchange> Session<X> {
             cell: stage.cell,
             cell_limit: stage.cell_limit.unwrap_or(1),
             confirmed: stage.confirmed,
-            segment: (upgrade.progress).map(|it| segmentation.segment_after(it.done_bytes)),
+            segment: (upgrade.progress.zip(cut)).map(|(it, cut)| cut.segment_after(it.done_bytes)),
             whole: (upgrade.progress).is_some_and(|it| it.done_bytes >= it.total_bytes),
             // what was told before the stage began is the answer to another question
             coverage: coverage
@@ -447,7 +450,6 @@ impl<X: Exchange> Session<X> {
             _ => known.unwrap_or(version),
         };
         self.runs = Some(runs);
-        let step = self.served.step;
         if self.awaits_next() && runs != self.package.version && !self.offers.leads_to(runs) {
             return Err(Outcome::Failed(Failure::WrongVersion(runs)));
         }
@@ -456,13 +458,8 @@ impl<X: Exchange> Session<X> {
             self.withheld = withheld;
             Outcome::Cancelled(why)
         })?;
-        let package = offer.package.clone();
-        self.package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
-        self.served = Served {
-            package: offer.id,
-            step,
-        };
-        Ok(())
+        let (id, package) = (offer.id, offer.package.clone());
+        self.serve(id, package)
     }
 
     /// Where the device goes on without having said what it runs, chooses a package that is for any version.
@@ -481,10 +478,26 @@ impl<X: Exchange> Session<X> {
         let hardware = self.order.hardware.as_deref();
         let offer = (self.offers.for_any_version(hardware))
             .ok_or(Outcome::Cancelled(Cancellation::NoPackage))?;
-        let package = offer.package.clone();
-        self.package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
+        let (id, package) = (offer.id, offer.package.clone());
+        self.serve(id, package)
+    }
+
+    /// The device is served this package from now on, if it can be had, and served to what the device speaks.
+    fn serve(&mut self, id: PackageId, package: Option<Arc<Package>>) -> Result<(), Outcome> {
+        let package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
+        let over_http = package.http.is_some();
+        let served = match self.exchange.protocol() {
+            Protocol::Lwm2m => package.pcp.is_some(),
+            Protocol::Iotda => over_http && package.size_bytes <= MAX_IOTDA_BYTES,
+            Protocol::ThingsPanel => over_http,
+        };
+        // what it runs already it need not be served
+        if !served && self.runs != Some(package.version) {
+            return Err(Outcome::Failed(Failure::NotServed));
+        }
+        self.package = package;
         self.served = Served {
-            package: offer.id,
+            package: id,
             step: self.served.step,
         };
         Ok(())
@@ -749,7 +762,7 @@ impl<X: Exchange> Session<X> {
     /// How far the download of a state is: where the segment begins that was asked for last.
     pub fn position(&self, negotiation: &Negotiation) -> Option<u64> {
         let segment = negotiation.segment()?;
-        Some((self.package.pcp.offer.segmentation).bytes_before(segment))
+        Some((self.package.pcp_offer()?.segmentation).bytes_before(segment))
     }
 
     /// What is known of how the attempt ended: of a failure all that is known of its last moments.

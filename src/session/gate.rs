@@ -291,6 +291,7 @@ fn by_lot(device: DeviceId, since: Instant) -> Instant {
 /// Who may upgrade in each lane, for the devices of all engines.
 #[derive(Debug)]
 pub struct Gate {
+    config: AdmissionConfig,
     admission: Admission<DeviceId, Lane>,
     /// Those that wait.
     waiting: HashMap<DeviceId, Waiter>,
@@ -319,6 +320,7 @@ impl Gate {
         let mut adaptive = Adaptive::default();
         adaptive.configure(config.adaptive, config.limit_good);
         Self {
+            config: config.clone(),
             adaptive,
             admission: Admission::new(config),
             waiting: HashMap::new(),
@@ -344,8 +346,12 @@ impl Gate {
         }
     }
 
-    /// Other paces apply from now on.
+    /// Other paces apply from now on. The same ones change nothing.
     pub fn configure(&mut self, config: &AdmissionConfig) {
+        if self.config == *config {
+            return;
+        }
+        self.config = config.clone();
         self.admission.configure(config);
         if self.adaptive.configure(config.adaptive, config.limit_good) {
             for lane in self.adaptive.lanes().collect::<Vec<_>>() {

@@ -116,6 +116,11 @@ impl Listening {
         }
     }
 
+    /// The operator assumes something else. What was measured stays.
+    pub const fn assume(&mut self, listens: Duration) {
+        self.assumed = listens;
+    }
+
     /// How long a device listens.
     pub fn window(&self) -> Duration {
         match self.silent {

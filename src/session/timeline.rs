@@ -162,7 +162,7 @@ fn with_the_slot<X: Exchange>(
     rules: &Rules<'_>,
 ) -> Option<Line> {
     let number = session.correspondence.tries;
-    let offer = &session.package.pcp.offer;
+    let offer = session.package.pcp_offer();
     let after = session.negotiation();
     let cell = after.place()?.cell;
     Some(match (event, after.stage()) {
@@ -180,21 +180,24 @@ fn with_the_slot<X: Exchange>(
         (Input::Pcp(PcpInput::NotificationUndelivered), Some(Stage::WaitingForSlot)) => {
             Happened::SlotReturnedUndelivered { cell }.into()
         }
-        (Input::SlotGranted, Some(Stage::Downloading)) => Line::asking(
-            Happened::SlotGranted { cell },
-            Asked::ToDownload {
-                new_version: session.package.version,
-                segments: offer.segmentation.segment_count(),
-                segment_size: offer.segmentation.segment_size(),
-                check_code: offer.check_code,
-            },
-            None,
-        ),
+        (Input::SlotGranted, Some(Stage::Downloading)) => match offer {
+            Some(offer) => Line::asking(
+                Happened::SlotGranted { cell },
+                Asked::ToDownload {
+                    new_version: session.package.version,
+                    segments: offer.segmentation.segment_count(),
+                    segment_size: offer.segmentation.segment_size(),
+                    check_code: offer.check_code,
+                },
+                None,
+            ),
+            None => Happened::SlotGranted { cell }.into(),
+        },
         (Input::Pcp(PcpInput::SegmentRequested(segment)), Some(Stage::Executing)) => {
             Happened::DownloadsAgain { segment }.into()
         }
         (Input::Pcp(PcpInput::SegmentRequested(segment)), _) => {
-            let segments = offer.segmentation.segment_count();
+            let segments = offer?.segmentation.segment_count();
             Happened::FirstSegment { segment, segments }.into()
         }
         (Input::Pcp(PcpInput::NotificationAnswered(ResultCode::SUCCESS, _)), _) => {

@@ -1,5 +1,6 @@
 //! What was forecast of a simulated task, beside what then happened.
 
+use crate::simulate::scenario::over_pcp;
 use std::{
     collections::{BTreeMap, HashMap},
     ops::ControlFlow,
@@ -88,7 +89,7 @@ pub(super) struct Known<'a> {
 fn account(setting: &Setting<'_>, known: &Known<'_>) -> Option<Box<Account>> {
     setting.rules.budget?;
     let coverage = known.record.coverage.map(|reading| reading.coverage);
-    let segments = setting.package.pcp.offer.segmentation.segment_count();
+    let segments = over_pcp(setting.package).offer.segmentation.segment_count();
     let need = Usage::of_package(
         setting.package.size_bytes,
         segments.into(),
@@ -284,7 +285,7 @@ fn given(
     learnt: &[Learnt],
     earlier: Option<&Earlier>,
 ) -> Given {
-    let offer = &setting.package.pcp.offer;
+    let offer = &over_pcp(setting.package).offer;
     let version = crate::package::Version::from(offer.version);
     let bytes = offer.segmentation.size_bytes();
     let package = PackageGiven {

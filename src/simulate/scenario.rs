@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::Config,
     ledger::RetryPolicy,
-    package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
+    package::{CheckCodeKind, Package, PcpOffer, PcpPackage, SegmentFrames, Segmentation},
     task::{Share, TaskRules},
 };
 
@@ -119,7 +119,7 @@ impl Scenario {
     pub(super) fn fleet(&self, packages: &[Arc<Package>]) -> Result<FleetPlan, String> {
         let targets: Vec<pcp::Version> = packages
             .iter()
-            .map(|package| package.pcp.offer.version)
+            .map(|package| over_pcp(package).offer.version)
             .collect();
         self.fleet
             .plan(self.devices, self.cells, self.seed, self.faults, &targets)
@@ -129,4 +129,16 @@ impl Scenario {
 /// The name of a product of the fleet.
 pub(super) fn product_name(product: usize) -> String {
     format!("product-{product}")
+}
+
+/// How a package of a scenario is served: each of them was made for it.
+#[expect(
+    clippy::expect_used,
+    reason = "`Scenario::package` makes packages for PCP, and nobody else makes one"
+)]
+pub(super) fn over_pcp(package: &Package) -> &PcpPackage {
+    package
+        .pcp
+        .as_ref()
+        .expect("a package that is served over PCP")
 }

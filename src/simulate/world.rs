@@ -21,6 +21,7 @@ mod putting_back;
 mod rollout;
 mod server;
 
+use crate::simulate::scenario::over_pcp;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
@@ -181,7 +182,7 @@ impl<H: Hooks> World<H> {
         let packages = scenario.packages()?;
         let fleet = scenario.fleet(&packages)?;
         for package in &packages {
-            let segments = package.pcp.offer.segmentation.segment_count().into();
+            let segments = over_pcp(package).offer.segmentation.segment_count().into();
             let need = Usage::of_package(package.size_bytes, segments, None);
             let room = scenario.rules.budget.map(|it| it.has_room_for(need));
             if let Some(Err(over)) = room {
@@ -211,7 +212,7 @@ impl<H: Hooks> World<H> {
             let (id, created) = store.create(&Order {
                 product: &product_name(product),
                 endpoints: &endpoints,
-                package: &package.pcp.offer,
+                package: &over_pcp(package).offer,
                 created_at: utc(0),
                 start_at: utc(fleet.ready_ms),
                 retry: scenario.retry,
@@ -246,7 +247,7 @@ impl<H: Hooks> World<H> {
             let package = device % packages.len();
             let joins = member.joins_at_ms.map(|_| UpgradeId(0));
             let upgrade = upgrade.or(joins).ok_or("a device has no upgrade")?;
-            let current = member.spec.version == packages[package].pcp.offer.version;
+            let current = member.spec.version == over_pcp(&packages[package]).offer.version;
             subjects.push(Subject::new(
                 upgrade,
                 package,

@@ -71,6 +71,17 @@ pub trait Catalog: Send + Sync + 'static {
     /// The packages of a task, and for whom they are; `None` when there is no such task.
     async fn task_packages(&self, task: TaskId) -> Result<Option<TaskPackages>, StoreError>;
 
+    /// Packages that are not deleted and whose MD5 is not known: they were uploaded before it was kept.
+    /// In the order of their numbers, after this one.
+    async fn packages_without_md5(
+        &self,
+        after: PackageId,
+        limit: u32,
+    ) -> Result<Vec<PackageRecord>, StoreError>;
+
+    /// Writes down the MD5 of a package's content, where it is not known.
+    async fn set_md5(&self, id: PackageId, md5: &str) -> Result<(), StoreError>;
+
     /// Whether a package that is not deleted has this content, or a bill of materials with it.
     async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError>;
 }

@@ -112,7 +112,7 @@ pub enum InsertPackageError {
     #[error(
         "version {} of product {:?} was uploaded before with the same check code (0x{:04X}) and {differs}: a device that \
          holds parts of that package would go on with parts of this one; upload it under another version",
-        .new.version, .new.product, .new.pcp.check_code
+        .new.version, .new.product, .new.pcp.as_ref().map_or(0, |pcp| pcp.check_code)
     )]
     Indistinct {
         /// What was to be added.

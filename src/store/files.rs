@@ -7,12 +7,14 @@ mod mapped;
 
 use std::{
     fs::{DirBuilder, File, Permissions},
-    io,
+    io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use bytes::Bytes;
+use md5::Md5;
 use nix::sys::statvfs::statvfs;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -28,11 +30,19 @@ use crate::package::SegmentFrames;
 /// The directory of the packages' files in the data directory.
 pub const PACKAGES_DIRECTORY: &str = "packages";
 const TEMPORARY: &str = "tmp-";
+/// Read at once of a file of any size.
+const READ_BYTES: usize = 256 * 1024;
 
 /// Bytes that are free on the disk of a directory; `None` where the system does not tell.
 pub fn free_bytes(dir: &Path) -> Option<u64> {
     let system = statvfs(dir).ok()?;
     Some(system.fragment_size() * system.blocks_available())
+}
+
+/// Bytes of the disk of a directory; `None` where the system does not tell.
+pub fn disk_bytes(dir: &Path) -> Option<u64> {
+    let system = statvfs(dir).ok()?;
+    Some(system.fragment_size() * system.blocks())
 }
 
 /// Something about a file went wrong.
@@ -176,6 +186,7 @@ impl PackageFiles {
             temporary: Temporary(path),
             file,
             sha256: Sha256::new(),
+            md5: Md5::new(),
             crc: pcp::Checksum::new(),
             size_bytes: 0,
             max_bytes,
@@ -191,8 +202,7 @@ impl PackageFiles {
     /// The content of a package, if it is still what was uploaded.
     pub async fn read(&self, package: &PackageRecord) -> Result<Vec<u8>, ReadError> {
         let package = &package.package;
-        self.read_named(&package.sha256, package.pcp.segmentation.size_bytes())
-            .await
+        self.read_named(&package.sha256, package.size_bytes).await
     }
 
     /// The file of that name, if it is still what was uploaded.
@@ -232,12 +242,47 @@ impl PackageFiles {
         file.ok_or(ReadError::Damaged { path })
     }
 
-    /// The package's segments, ready to send. The system may take the memory back while nobody asks for them: a
+    /// Whether a package's content is still what was uploaded. It is read in parts.
+    pub async fn verify(&self, package: &PackageRecord) -> Result<(), ReadError> {
+        self.md5_of(package).await.map(drop)
+    }
+
+    /// The MD5 of a package's content, 32 lower-case hexadecimal digits, if it is still what was uploaded.
+    pub async fn md5_of(&self, package: &PackageRecord) -> Result<String, ReadError> {
+        let package = &package.package;
+        let path = self.path(&package.sha256);
+        let mut file = self.open_named(&package.sha256, package.size_bytes).await?;
+        let digests = blocking(&path, "read", move || {
+            let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
+            let mut buffer = vec![0; READ_BYTES];
+            loop {
+                let len = file.read(&mut buffer)?;
+                let Some(part) = buffer.get(..len).filter(|part| !part.is_empty()) else {
+                    return Ok((hex::encode(sha256.finalize()), hex::encode(md5.finalize())));
+                };
+                sha256.update(part);
+                md5.update(part);
+            }
+        })
+        .await?;
+        match digests {
+            (sha256, md5) if sha256 == package.sha256 => Ok(md5),
+            _ => Err(ReadError::Damaged { path }),
+        }
+    }
+
+    /// The package's segments, ready to send; `None` where it is not served over PCP. The system may take the memory back while nobody asks for them: a
     /// hundred packages that are being served need no more than those of their segments that are asked for.
-    pub async fn frames(&self, package: &PackageRecord) -> Result<SegmentFrames, ReadError> {
+    pub async fn frames(
+        &self,
+        package: &PackageRecord,
+    ) -> Result<Option<SegmentFrames>, ReadError> {
+        let Some(offer) = &package.package.pcp else {
+            return Ok(None);
+        };
+        let segmentation = offer.segmentation;
         let content = self.read(package).await?;
         let (dir, path) = (self.dir.clone(), self.path(&package.package.sha256));
-        let segmentation = package.package.pcp.segmentation;
         let built = blocking(&path, "cut", move || {
             let Some(frames) = SegmentFrames::build(&content, segmentation) else {
                 return Ok(None);
@@ -253,7 +298,7 @@ impl PackageFiles {
             }))
         })
         .await?;
-        built.ok_or(ReadError::Damaged { path })
+        built.map(Some).ok_or(ReadError::Damaged { path })
     }
 
     /// Removes the content of that name. It is no error when it is not there.
@@ -289,6 +334,7 @@ pub struct Upload {
     temporary: Temporary,
     file: tokio::fs::File,
     sha256: Sha256,
+    md5: Md5,
     crc: pcp::Checksum,
     size_bytes: u64,
     max_bytes: u64,
@@ -304,6 +350,7 @@ impl Upload {
             });
         }
         self.sha256.update(bytes);
+        self.md5.update(bytes);
         self.crc.update(bytes);
         self.file
             .write_all(bytes)
@@ -327,6 +374,7 @@ impl Upload {
             temporary: self.temporary,
             content: Content {
                 sha256: hex::encode(self.sha256.finalize()),
+                md5: hex::encode(self.md5.finalize()),
                 size_bytes: self.size_bytes,
                 crc: self.crc.finish(),
             },
@@ -339,6 +387,8 @@ impl Upload {
 pub struct Content {
     /// SHA-256, 64 lower-case hexadecimal digits.
     pub sha256: String,
+    /// MD5, 32 lower-case hexadecimal digits.
+    pub md5: String,
     /// Its length.
     pub size_bytes: u64,
     /// PCP's check code over it.
@@ -358,10 +408,13 @@ impl SealedUpload {
         &self.content
     }
 
-    /// Its bytes, all at once.
-    pub async fn read(&self) -> Result<Vec<u8>, FileError> {
+    /// Its bytes, mapped into memory: to be looked at on a thread that may wait for the disk.
+    pub async fn map(&self) -> Result<Bytes, FileError> {
         let path = self.temporary.0.clone();
-        blocking(&self.temporary.0, "read", move || std::fs::read(path)).await
+        blocking(&self.temporary.0, "read", move || {
+            mapped::view(&File::open(path)?)
+        })
+        .await
     }
 
     /// Gives the file its final name, durably.

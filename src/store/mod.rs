@@ -1,11 +1,11 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
 //! A store has sixteen concerns, each a trait. The shards have their changes committed and get their state back after a restart
-//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), rules and keys of products ([`Products`]), devices ([`Inventory`]),
+//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), products with their settings and keys ([`Products`]), devices ([`Inventory`]),
 //! groups of them ([`Groups`]), rules of cells ([`Cells`]) and tasks ([`Agenda`], which also tells the reconciler what may begin and
 //! what has to be stopped). What became of it is read as upgrades with their timelines ([`Journal`]), drawn as series ([`Series`]),
 //! told as events ([`Events`]), and looked at for a vulnerability ([`Reaches`]). What requests were answered is kept for those that
-//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`]), to whom things belong ([`Tenancy`]), and who has changed what ([`AuditLog`]). What a change means
+//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`], [`SecondFactors`]), to whom things belong ([`Tenancy`]), and who has changed what ([`AuditLog`]). What a change means
 //! stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
@@ -34,6 +34,7 @@ mod papers;
 mod products;
 mod reach;
 mod records;
+mod second_factors;
 mod series;
 mod sqlite;
 mod targets;
@@ -58,7 +59,7 @@ pub use events::{
 };
 pub use files::{
     Content, FileError, PACKAGES_DIRECTORY, PackageFiles, ReadError, SealedUpload, SweepError,
-    Upload, UploadError, free_bytes,
+    Upload, UploadError, disk_bytes, free_bytes,
 };
 pub use groups::{
     GroupError, GroupId, GroupRecord, GroupUpdate, Groups, MAX_GROUPS, Members, NewGroup,
@@ -73,8 +74,8 @@ pub use papers::{
     PackageSignature, Papers, PapersChange, SbomRecord, UpdatePackageError, UpdatedPackage,
 };
 pub use products::{
-    AddKeyError, MAX_PRODUCT_KEYS, ProductKey, ProductRecord, Products, RemovedKey, Signatures,
-    UpdateProductError,
+    AddKeyError, MAX_PRODUCT_KEYS, ProductKey, ProductRecord, ProductUpdate, ProductUses, Products,
+    RemovedKey, Signatures, UpdateProductError,
 };
 pub use reach::{LatestUpgrade, MendedProduct, Reach, ReachPage, Reached, Reaches, Standing, Why};
 pub use records::{
@@ -86,12 +87,14 @@ pub use records::{
     SoakState, SoaksDue, StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry,
     UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
+pub use second_factors::{Proof, SecondFactors};
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
 pub use tenancy::{MAX_TENANTS, NewTenant, Tenancy, TenantError, TenantRecord};
 pub use users::{
-    AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserId, UserRecord, Users,
+    AddUserError, Identity, IdentityUser, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserChange,
+    UserId, UserRecord, Users,
 };
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
@@ -118,6 +121,7 @@ pub trait Store:
     + Access
     + AuditLog
     + Users
+    + SecondFactors
     + Tenancy
 {
 }
@@ -138,6 +142,7 @@ impl<T> Store for T where
         + Access
         + AuditLog
         + Users
+        + SecondFactors
         + Tenancy
 {
 }

@@ -1,10 +1,14 @@
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use thiserror::Error;
 
-use super::{CreateTaskError, PackageRecord, StoreError};
+use super::{CreateTaskError, PackageRecord, Page, StoreError};
 use crate::{
     clock::UtcMillis,
+    config::{MOST_PRODUCTS, ProductChange, ProductConfig},
     signing::{KeyId, PublicKey},
+    tenant::TenantId,
 };
 
 /// Keys that a product may have.
@@ -63,12 +67,52 @@ impl Signatures {
 /// What is ruled of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProductRecord {
+    /// Whether somebody has created it. Any name is a product all the same: one that nobody has created is as usual.
+    pub created: bool,
+    /// Its settings.
+    pub settings: ProductConfig,
     /// Whether its packages have to be signed.
     pub signatures: Signatures,
     /// Keys that it has.
     pub keys: u32,
-    /// Counts the changes of its rules, from 1.
+    /// Grows with each change of its rules and settings, and does not come again when it is removed and created anew.
     pub revision: u32,
+}
+
+/// What to change about a product. What is not given stays as it is, or is as usual where it is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProductUpdate {
+    /// Its settings.
+    pub settings: ProductChange,
+    /// Whether its packages have to be signed.
+    pub signatures: Option<Signatures>,
+}
+
+impl From<Signatures> for ProductUpdate {
+    fn from(signatures: Signatures) -> Self {
+        Self {
+            signatures: Some(signatures),
+            ..Self::default()
+        }
+    }
+}
+
+/// What names a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProductUses {
+    /// Devices.
+    pub devices: u64,
+    /// Packages, not deleted.
+    pub packages: u64,
+    /// Tasks that have not ended.
+    pub tasks: u64,
+}
+
+impl ProductUses {
+    /// Whether anything does.
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
 }
 
 /// A key that vouches for a product's packages.
@@ -89,9 +133,29 @@ pub struct RemovedKey {
     pub packages: u64,
 }
 
-/// Why a product's rules were not changed.
+/// Why a product was not created, changed or removed.
 #[derive(Debug, Error)]
 pub enum UpdateProductError {
+    /// There is one of that name.
+    #[error("product {0} was created before; change it, or give another name")]
+    Exists(String),
+    /// Nobody has created it.
+    #[error("nobody has created product {0}")]
+    NotFound(String),
+    /// There are enough.
+    #[error("there are {MOST_PRODUCTS} products already, which is the most; remove one")]
+    TooMany,
+    /// Something names it.
+    #[error(
+        "{} devices, {} packages and {} tasks that have not ended name product {product}; give the devices another product, delete \
+         the packages, and stop the tasks before", uses.devices, uses.packages, uses.tasks
+    )]
+    InUse {
+        /// The product.
+        product: String,
+        /// What does.
+        uses: ProductUses,
+    },
     /// Somebody has changed them meanwhile.
     #[error(
         "product {product} was changed meanwhile: it has revision {revision}; look at it again"
@@ -118,19 +182,54 @@ pub enum AddKeyError {
     Store(#[from] StoreError),
 }
 
-/// What is ruled of products, and the keys that vouch for their packages.
+/// Products: their settings, what is ruled of them, and the keys that vouch for their packages.
 #[async_trait]
 pub trait Products: Send + Sync + 'static {
-    /// The rules of a product. One of which nothing was ever said has the usual ones.
+    /// Creates these products, or gives those that were created these settings, unless this was done before, with whatever products.
+    /// Returns whether it is done now.
+    async fn import_products(
+        &self,
+        products: &BTreeMap<String, ProductConfig>,
+    ) -> Result<bool, StoreError>;
+
+    /// The settings of all products that somebody has created.
+    async fn product_settings(&self) -> Result<BTreeMap<String, ProductConfig>, StoreError>;
+
+    /// The rules and settings of a product. One that nobody has created has the usual ones.
     async fn product(&self, product: &str) -> Result<ProductRecord, StoreError>;
 
-    /// Changes the rules of a product; with `revision`, only those that have it.
+    /// Products of these tenants, or of all, that somebody has created, by tenants and names, after the one with this key.
+    async fn products(
+        &self,
+        tenants: Option<&[TenantId]>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<(String, ProductRecord)>, StoreError>;
+
+    /// What names a product.
+    async fn product_uses(&self, product: &str) -> Result<ProductUses, StoreError>;
+
+    /// Creates a product.
+    async fn create_product(
+        &self,
+        product: &str,
+        new: &ProductUpdate,
+    ) -> Result<ProductRecord, UpdateProductError>;
+
+    /// Changes a product; with `revision`, only one that has it. One that nobody has created is created, where anything changes.
     async fn update_product(
         &self,
         product: &str,
-        signatures: Signatures,
+        update: &ProductUpdate,
         revision: Option<u32>,
     ) -> Result<ProductRecord, UpdateProductError>;
+
+    /// Removes a product that nothing names, and its keys; with `revision`, only one that has it.
+    async fn remove_product(
+        &self,
+        product: &str,
+        revision: Option<u32>,
+    ) -> Result<(), UpdateProductError>;
 
     /// The keys of a product, ordered by their ids.
     async fn product_keys(&self, product: &str) -> Result<Vec<ProductKey>, StoreError>;

@@ -138,12 +138,25 @@ pub struct NewPackage {
     pub sha256: String,
     /// PCP's check code over the content.
     pub crc: u16,
-    /// How it is served over PCP.
-    pub pcp: PcpOffer,
+    /// Bytes of the content.
+    pub size_bytes: u64,
+    /// MD5 of the content, 32 lower-case hexadecimal digits; `None` where it was uploaded before that was kept and has not been
+    /// read since.
+    pub md5: Option<String>,
+    /// How it is served over PCP; `None` where it has too many segments for it, or too long a version.
+    pub pcp: Option<PcpOffer>,
     /// When it was uploaded.
     pub created_at: UtcMillis,
     /// What is kept beside its content.
     pub papers: Papers,
+}
+
+impl NewPackage {
+    /// Segments in which it is served over PCP; none where it is not.
+    pub fn segment_count(&self) -> u64 {
+        let pcp = self.pcp.as_ref();
+        pcp.map_or(0, |offer| offer.segmentation.segment_count().into())
+    }
 }
 
 /// A package.
@@ -428,6 +441,8 @@ pub struct TaskRecord {
     pub revision: u32,
     /// Who has made it.
     pub origin: Origin,
+    /// Who has changed what is approved of it since, each once ([`crate::access::Caller::who`]).
+    pub changed_by: Vec<String>,
     /// What its upgrades have cost.
     pub traffic: Traffic,
     /// Upgrades that wait for a month in which their device may spend again, up to 1,000, and when the first of them does.
@@ -491,6 +506,8 @@ pub enum TaskChange {
         rules: Box<TaskRules>,
         /// The revision that the operator has seen; any other one is not changed.
         revision: Option<u32>,
+        /// The operator ([`crate::access::Caller::who`]); `None`: the server itself.
+        by: Option<String>,
     },
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use thiserror::Error;
 
-use super::{Page, StoreError};
+use super::{Page, Proof, StoreError};
 use crate::{access::Grant, clock::UtcMillis};
 
 /// Users at most.
@@ -14,6 +14,28 @@ pub const MAX_SESSIONS: u32 = 20;
 /// Number of a user. It is never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserId(pub i64);
+
+/// Who somebody is for an identity provider (OpenID Connect Core §2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The provider.
+    pub issuer: String,
+    /// What never changes there, and is nobody else's.
+    pub subject: String,
+}
+
+/// Somebody who has logged in at an identity provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityUser {
+    /// Who it is there.
+    pub identity: Identity,
+    /// The name of a user that is added; where another one has it, some digits are put behind.
+    pub name: String,
+    /// What the user is granted from now on.
+    pub grants: Vec<Grant>,
+    /// Now.
+    pub at: UtcMillis,
+}
 
 /// A user to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +59,10 @@ pub struct UserRecord {
     pub id: UserId,
     /// The name.
     pub name: String,
-    /// The password's hash, a PHC string.
+    /// The password's hash, a PHC string; empty where the user logs in by an identity provider.
     pub password: String,
+    /// Who the user is for an identity provider; `None`: the user logs in with a password.
+    pub identity: Option<Identity>,
     /// What the user is granted.
     pub grants: Vec<Grant>,
     /// Who added it.
@@ -47,6 +71,27 @@ pub struct UserRecord {
     pub created_at: UtcMillis,
     /// When the user logged in last.
     pub last_login_at: Option<UtcMillis>,
+    /// The secret of the second factor, sealed.
+    pub totp: Option<Vec<u8>>,
+    /// One that the user has still to confirm.
+    pub totp_pending: Option<Vec<u8>>,
+    /// Whether the user may do nothing but set up a second factor before there is one.
+    pub second_factor_required: bool,
+    /// Whether the user is kept out.
+    pub disabled: bool,
+}
+
+/// What becomes of a user. `None`: what was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserChange {
+    /// What the user is granted from now on.
+    pub grants: Option<Vec<Grant>>,
+    /// The password's hash from now on. The user's sessions end.
+    pub password: Option<String>,
+    /// Whether a second factor is needed.
+    pub second_factor_required: Option<bool>,
+    /// Whether the user is kept out. If so, the user's sessions end.
+    pub disabled: Option<bool>,
 }
 
 /// Somebody logs in.
@@ -58,6 +103,8 @@ pub struct NewSession {
     pub user: UserId,
     /// The password's hash that was looked at: nothing begins when it is another one by now.
     pub password: String,
+    /// What was shown as the second factor; `None`: the user has none.
+    pub second_factor: Option<Proof>,
     /// Now.
     pub created_at: UtcMillis,
     /// When it ends, however much it is used.
@@ -84,6 +131,9 @@ pub trait Users: Send + Sync + 'static {
     /// Adds a user.
     async fn add_user(&self, new: &NewUser) -> Result<UserRecord, AddUserError>;
 
+    /// The user that somebody is who has logged in at an identity provider, with what is granted now. One is added where there is none.
+    async fn user_of_identity(&self, new: &IdentityUser) -> Result<UserRecord, AddUserError>;
+
     /// The user of this name.
     async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError>;
 
@@ -94,14 +144,8 @@ pub trait Users: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Page<UserRecord>, StoreError>;
 
-    /// Says what a user is granted from now on, and with a hash sets that of the user's password and ends the user's sessions: both or
-    /// neither. Returns whether there is one.
-    async fn set_grants(
-        &self,
-        name: &str,
-        grants: &[Grant],
-        password: Option<&str>,
-    ) -> Result<bool, StoreError>;
+    /// Changes a user: all that is given, or nothing. Returns whether there is one.
+    async fn update_user(&self, name: &str, change: &UserChange) -> Result<bool, StoreError>;
 
     /// Sets the hash of a user's password, and ends the user's sessions. With `from` only if it was that. Returns whether it is set.
     async fn set_password(
@@ -114,8 +158,8 @@ pub trait Users: Send + Sync + 'static {
     /// Removes a user, and ends the user's sessions. Returns whether there was one.
     async fn remove_user(&self, name: &str) -> Result<bool, StoreError>;
 
-    /// Begins a session, and forgets some that have ended. Returns whether it has begun: not when the user was removed meanwhile, or
-    /// has another password.
+    /// Begins a session, and forgets some that have ended. What was shown as the second factor is used up. Returns whether it has begun:
+    /// not when the user was removed meanwhile, is kept out, has another password, or what was shown is not, or no longer, good.
     async fn begin_session(&self, new: &NewSession) -> Result<bool, StoreError>;
 
     /// Who has the session with this hash, and when it was seen last, unless it has ended: at its end, or after `idle` without being

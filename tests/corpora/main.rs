@@ -43,6 +43,11 @@ fn coap_datagram() {
 }
 
 #[test]
+fn download_head() {
+    replay("download_head", fuzz::download_head::run);
+}
+
+#[test]
 fn lwm2m_content() {
     replay("lwm2m_content", fuzz::lwm2m_content::run);
 }
@@ -61,7 +66,13 @@ fn names(directory: &str) -> Vec<String> {
 
 #[test]
 fn every_program_has_its_corpus_and_every_corpus_its_program() {
-    let replayed = ["coap_datagram", "engine", "lwm2m_content", "pcp_frame"];
+    let replayed = [
+        "coap_datagram",
+        "download_head",
+        "engine",
+        "lwm2m_content",
+        "pcp_frame",
+    ];
     assert_eq!(names("fuzz_targets"), replayed);
     assert_eq!(names("corpus"), replayed);
     for name in names("regressions") {

@@ -34,6 +34,11 @@ pub(in crate::api) fn logged_in(who: &str, source: IpAddr) {
     tracing::info!(target: "cellwise::audit", %source, who, "logged in");
 }
 
+/// Tells of somebody whose device for codes may be lost, or in other hands.
+pub(in crate::api) fn recovery_code_used(who: &str, source: IpAddr) {
+    tracing::warn!(target: "cellwise::audit", %source, who, "a recovery code was used");
+}
+
 /// Tells of a token that is not the server's.
 pub(in crate::api) fn token_rejected(request: &Request) {
     if REJECTED.check().is_ok() {

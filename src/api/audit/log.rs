@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use axum::{
     Json,
-    body::{Body, Bytes},
+    body::Bytes,
     extract::State,
     http::header,
     response::{IntoResponse, Response},
@@ -18,9 +18,10 @@ use utoipa::{
 };
 
 use crate::{
-    access::Scope,
+    access::{Caller, Scope},
     api::{
         ApiState,
+        exports::{PATIENCE, paced},
         extract::{ListBody, Paging, Query},
         problem::Problem,
     },
@@ -275,6 +276,7 @@ pub(in crate::api) struct ExportParams {
     ))]
 pub(in crate::api) async fn export(
     State(state): State<ApiState>,
+    caller: Caller,
     Query(params): Query<ExportParams>,
 ) -> Result<Response, Problem> {
     let limit = params.limit.unwrap_or(MAX_EXPORT);
@@ -289,6 +291,7 @@ pub(in crate::api) async fn export(
         let detail = "rows have no such numbers: give that of a row";
         return Err(Problem::field("after", detail));
     }
+    let place = state.audit_exports.place(&caller.who())?;
     let export = Export {
         until: state.store.audit_head().await?.number,
         after: params.after.unwrap_or(0),
@@ -296,12 +299,13 @@ pub(in crate::api) async fn export(
         left: limit,
         state,
     };
+    // sent by a task, so that a client that takes nothing loses its place
     let parts = stream::try_unfold(export, async |mut export| {
         let part = export.part().await?;
         Ok::<_, StoreError>(part.map(|part| (part, export)))
     });
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((kind, Body::from_stream(parts)).into_response())
+    Ok((kind, paced(parts, place, PATIENCE)).into_response())
 }
 
 /// How far an export is.

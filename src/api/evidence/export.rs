@@ -19,12 +19,12 @@ use super::{
     DeviceEvidence, EvidenceCounts, MendedProductBody,
     archive::{self, Manifest, Subject},
     concerned,
-    sending::{Archive, PATIENCE},
+    sending::Archive,
     walk::{self, Walk},
 };
 use crate::{
-    access::Scope,
-    api::{ApiState, extract::Query, problem::Problem},
+    access::{Caller, Scope},
+    api::{ApiState, exports::PATIENCE, extract::Query, problem::Problem},
     signing::SigningKey,
     store::free_bytes,
 };
@@ -84,6 +84,7 @@ pub(in crate::api) struct EvidenceArchive(Vec<u8>);
     ))]
 pub(in crate::api) async fn export(
     State(state): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     Query(params): Query<ExportParams>,
 ) -> Result<Response, Problem> {
@@ -97,8 +98,9 @@ pub(in crate::api) async fn export(
     let at = state.now();
     let (cve, products) = concerned(&state, &scope, &params.cve).await?;
     // it is held until all is sent, the other one until all is looked at
-    let sending = state.evidence.place_to_send()?;
-    let place = state.evidence.place()?;
+    let who = caller.who();
+    let sending = state.evidence.place_to_send(&who)?;
+    let place = state.evidence.place(&who)?;
     let (cve, made_at) = (cve.to_string(), at.to_string());
     let mut growing = Growing::new(&state, params.format)?;
     growing

@@ -5,29 +5,12 @@ use std::{io, time::Duration};
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
-use tokio::{
-    fs::File,
-    io::AsyncReadExt as _,
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::timeout,
-};
+use tokio::{fs::File, io::AsyncReadExt as _, sync::mpsc, time::timeout};
+
+use crate::api::exports::{Patience, Place};
 
 /// Sent at once, bytes.
 const CHUNK: usize = 64 * 1024;
-/// How long a client is waited for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// Until it takes the next piece.
-    piece: Duration,
-    /// Until it has all of it.
-    all: Duration,
-}
-
-/// A minute for a piece, an hour for all.
-pub(super) const PATIENCE: Patience = Patience {
-    piece: Duration::from_mins(1),
-    all: Duration::from_hours(1),
-};
 
 /// An archive with the evidence in a file.
 pub(super) struct Archive {
@@ -48,7 +31,7 @@ impl Archive {
     }
 
     /// Sends it, and holds `place` meanwhile. Where the client takes too long, the body ends with an error.
-    pub(super) fn into_body(self, place: OwnedSemaphorePermit, patience: Patience) -> Body {
+    pub(super) fn into_body(self, place: Place, patience: Patience) -> Body {
         let length = self.length();
         let (pieces, taken) = mpsc::channel(1);
         tokio::spawn(async move {
@@ -107,11 +90,10 @@ async fn next(
 mod tests {
     use std::{io::Write as _, sync::Arc};
 
+    use super::*;
+    use crate::api::exports::{PATIENCE, Places};
     use axum::body::to_bytes;
     use futures_util::StreamExt as _;
-    use tokio::sync::Semaphore;
-
-    use super::*;
 
     /// An archive of so many bytes between `head` and `tail`.
     fn archive(size_bytes: usize) -> (tempfile::TempDir, Archive) {
@@ -128,13 +110,23 @@ mod tests {
         (dir, archive)
     }
 
-    fn place(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-        places.clone().try_acquire_owned().unwrap()
+    fn place(places: &Arc<Places>) -> Place {
+        places.take("anna", "exports").unwrap()
+    }
+
+    /// When the only place is there again.
+    async fn is_free(places: &Arc<Places>) {
+        let free = async {
+            while places.take("berta", "exports").is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        (timeout(LONG / 2, free).await).expect("the place is not free");
     }
 
     #[tokio::test]
     async fn all_of_it_is_sent_and_its_place_is_free() {
-        let places = Arc::new(Semaphore::new(1));
+        let places = Places::new(1, 1);
         for size in [0, 1, CHUNK, 3 * CHUNK + 5] {
             let (_dir, archive) = archive(size);
             let length = archive.length();
@@ -144,7 +136,7 @@ mod tests {
             assert!(bytes.starts_with(b"head") && bytes.ends_with(b"tail"));
             assert_eq!(bytes[4..bytes.len() - 4], vec![7; size]);
             // the task ends by itself
-            drop(places.acquire().await.unwrap());
+            is_free(&places).await;
         }
     }
 
@@ -152,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_takes_nothing_loses_its_place() {
-        let places = Arc::new(Semaphore::new(1));
+        let places = Places::new(1, 1);
         let (_dir, archive) = archive(10 * CHUNK);
         let patience = Patience {
             piece: Duration::from_millis(50),
@@ -160,8 +152,7 @@ mod tests {
         };
         let mut body = (archive.into_body(place(&places), patience)).into_data_stream();
         assert_eq!(body.next().await.unwrap().unwrap(), b"head"[..]);
-        let free = timeout(LONG / 2, places.acquire()).await;
-        drop(free.expect("the place is not free"));
+        is_free(&places).await;
         // and is told that it has not all
         let rest: Vec<_> = body.collect().await;
         assert!(rest.last().unwrap().is_err());
@@ -170,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_takes_very_little_loses_its_place_too() {
-        let places = Arc::new(Semaphore::new(1));
+        let places = Places::new(1, 1);
         let (_dir, archive) = archive(200 * CHUNK);
         let patience = Patience {
             piece: LONG,
@@ -183,14 +174,14 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(taken < 200, "{taken}");
-        drop(timeout(LONG / 2, places.acquire()).await.unwrap());
+        is_free(&places).await;
     }
 
     #[tokio::test]
     async fn a_client_that_is_gone_holds_no_place() {
-        let places = Arc::new(Semaphore::new(1));
+        let places = Places::new(1, 1);
         let (_dir, archive) = archive(10 * CHUNK);
         drop(archive.into_body(place(&places), PATIENCE));
-        drop(places.acquire().await.unwrap());
+        is_free(&places).await;
     }
 }

@@ -280,6 +280,39 @@ pub(super) async fn find(
     Ok(package)
 }
 
+/// Whether the caller has seen the bill of materials that there is, as `If-Match` says: by the `ETag` of the document, or by that of the
+/// package. `*` asks for any (RFC 9110 §13.1.1).
+fn check_seen(headers: &HeaderMap, record: &PackageRecord) -> Result<(), Problem> {
+    let mut values = headers.get_all(header::IF_MATCH).iter();
+    let (Some(value), another) = (values.next(), values.next()) else {
+        return Ok(());
+    };
+    let document = record.package.papers.sbom.as_ref();
+    let tag = value.to_str().unwrap_or_default().trim();
+    let seen = if another.is_some() {
+        None
+    } else if tag == "*" {
+        Some(document.is_some())
+    } else {
+        let name = tag.trim_matches('"');
+        if name.len() == 64 && name.bytes().all(|it| it.is_ascii_hexdigit()) {
+            Some(document.is_some_and(|sbom| sbom.sha256 == name))
+        } else {
+            name.parse::<u32>().ok().map(|seen| seen == record.revision)
+        }
+    };
+    match seen {
+        Some(true) => Ok(()),
+        Some(false) => Err(Problem::changed_meanwhile(
+            "the bill of materials, or the package, is another one than the caller has seen; read it again",
+        )),
+        None => Err(Problem::field(
+            "If-Match",
+            "give one ETag as it was answered: that of the document, or that of the package",
+        )),
+    }
+}
+
 /// The bill of materials of a package, as it was given.
 #[utoipa::path(get, path = "/v1/packages/{id}/sbom", operation_id = "get_sbom", tag = "packages",
     params(("id" = i64, Path, description = "The package's number")),
@@ -312,12 +345,15 @@ pub(in crate::api) async fn get_sbom(
 /// The body is the document: `CycloneDX` or SPDX, as JSON, 16 MiB at most. It is kept as it is, in place of one that the package has.
 /// That it is what it says is checked; what it lists is not.
 #[utoipa::path(put, path = "/v1/packages/{id}/sbom", operation_id = "set_sbom", tag = "packages",
-    params(("id" = i64, Path, description = "The package's number")),
+    params(("id" = i64, Path, description = "The package's number"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the document that the caller has seen, or of the package; `*`: \
+            there has to be one")),
     request_body(content = Object, content_type = "application/json", description = "The document"),
     responses(
         (status = 200, description = "The package", body = PackageBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 400, description = "The body broke off", body = Problem),
         (status = 404, description = "There is no such package", body = Problem),
+        (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
         (status = 413, description = "The document is larger than 16 MiB", body = Problem),
         (status = 415, description = "The content type is none of JSON", body = Problem),
         (status = 422, description = "It is no bill of materials in a form that is known", body = Problem),
@@ -336,7 +372,7 @@ pub(in crate::api) async fn set_sbom(
     {
         expect_media_type(&headers, SBOM_TYPES[0])?;
     }
-    find(&state, &scope, id).await?; // before the document is read
+    check_seen(&headers, &find(&state, &scope, id).await?)?; // before the document is read
     let document = to_bytes(body, MAX_SBOM_BYTES)
         .await
         .map_err(|error| body_problem(&error, "a bill of materials", MAX_SBOM_BYTES))?;
@@ -350,6 +386,8 @@ pub(in crate::api) async fn set_sbom(
     drop(document);
     let sealed = upload.seal().await?;
     let _kept = state.files.lock().await;
+    let found = find(&state, &scope, id).await?;
+    check_seen(&headers, &found)?;
     let content = sealed.publish(&state.files).await?;
     let sbom = SbomRecord {
         kind,
@@ -360,7 +398,8 @@ pub(in crate::api) async fn set_sbom(
         sbom: Some(Some(sbom)),
         ..PapersChange::default()
     };
-    let changed = change(&state, id, &papers, None).await;
+    let seen = headers.get(header::IF_MATCH).map(|_| found.revision);
+    let changed = change(&state, id, &papers, seen).await;
     if changed.is_err() && !(state.store.content_in_use(&content.sha256).await).unwrap_or(true) {
         state.files.remove(&content.sha256).await?;
     }
@@ -369,19 +408,23 @@ pub(in crate::api) async fn set_sbom(
 
 /// Take a package's bill of materials away.
 #[utoipa::path(delete, path = "/v1/packages/{id}/sbom", operation_id = "remove_sbom", tag = "packages",
-    params(("id" = i64, Path, description = "The package's number")),
+    params(("id" = i64, Path, description = "The package's number"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the document that the caller has seen, or of the package")),
     responses(
         (status = 204, description = "Taken away"),
         (status = 404, description = "There is no such package, or it has none", body = Problem),
+        (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(in crate::api) async fn remove_sbom(
     State(state): State<ApiState>,
     scope: Scope,
     Path(id): Path<i64>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let _kept = state.files.lock().await;
-    let package = find(&state, &scope, id).await?.package;
-    if package.papers.sbom.is_none() {
+    let found = find(&state, &scope, id).await?;
+    check_seen(&headers, &found)?;
+    if found.package.papers.sbom.is_none() {
         return Err(Problem::not_found(format!(
             "package {id} has no bill of materials"
         )));
@@ -390,6 +433,7 @@ pub(in crate::api) async fn remove_sbom(
         sbom: Some(None),
         ..PapersChange::default()
     };
-    change(&state, id, &papers, None).await?;
+    let seen = headers.get(header::IF_MATCH).map(|_| found.revision);
+    change(&state, id, &papers, seen).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -69,7 +69,7 @@ pub(super) async fn verified(
     sealed: &SealedUpload,
 ) -> Result<PackageSignature, Problem> {
     let name = tenant::product_name(product);
-    let content = sealed.read().await?;
+    let content = sealed.map().await?;
     let tried = keys.len();
     let (key, bytes) = spawn_blocking(move || {
         let mut keys = keys.into_iter();

@@ -65,9 +65,8 @@ pub(super) async fn check(
         let Some(record) = state.store.package(id).await? else {
             continue; // that is told where the task is written
         };
-        let segmentation = record.package.pcp.segmentation;
-        let segments = segmentation.segment_count().into();
-        let need = Usage::of_package(segmentation.size_bytes(), segments, None);
+        let package = &record.package;
+        let need = Usage::of_package(package.size_bytes, package.segment_count(), None);
         if let Err(over) = budget.has_room_for(need) {
             let field = match over.resource {
                 Resource::Bytes => "budget.bytes_per_month",

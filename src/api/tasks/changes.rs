@@ -158,6 +158,7 @@ async fn change(state: &ApiState, id: i64, change: TaskChange) -> Result<Respons
     ))]
 pub(in crate::api) async fn update(
     State(state): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
@@ -171,7 +172,13 @@ pub(in crate::api) async fn update(
     }
     // between reading and writing somebody else may have changed it
     let revision = Some(seen.unwrap_or(task.revision));
-    change(&state, id, TaskChange::Rules { rules, revision }).await
+    let by = Some(caller.who());
+    let rules = TaskChange::Rules {
+        rules,
+        revision,
+        by,
+    };
+    change(&state, id, rules).await
 }
 
 fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRules, Problem> {
@@ -297,7 +304,7 @@ pub(in crate::api) async fn next_phase(
 
 /// Approve a task.
 ///
-/// Whoever has created it does not, but for the token in the server's data directory as long as no user, and no token that has not
+/// Whoever has created it, or changed it in more than `priority` and `weight`, does not, but for the token in the server's data directory as long as no user, and no token that has not
 /// ended, has the role `approver` for all devices. With `If-Match` it is approved only if nobody has changed it since.
 #[utoipa::path(post, path = "/v1/tasks/{id}/approve", operation_id = "approve_task", tag = "tasks",
     request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number"),
@@ -316,15 +323,17 @@ pub(in crate::api) async fn approve(
     headers: HeaderMap,
     extract::Json(body): extract::Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
-    check_maker(&state, &caller, &scope, id).await?;
-    let revision = etag::if_match(&headers)?;
+    let seen = etag::if_match(&headers)?;
+    let looked_at = check_maker(&state, &caller, &scope, id).await?;
+    // a change after that look may be the caller's own
+    let revision = Some(seen.unwrap_or(looked_at));
     let approval = approval(body, true, &caller, &state)?;
     change(&state, id, TaskChange::Approve { approval, revision }).await
 }
 
 /// Refuse to approve a task: it is stopped.
 ///
-/// As with an approval, whoever has created it does not.
+/// As with an approval, whoever has created or changed it does not.
 #[utoipa::path(post, path = "/v1/tasks/{id}/refuse", operation_id = "refuse_task", tag = "tasks",
     request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number")),
     responses(
@@ -347,25 +356,30 @@ pub(in crate::api) async fn refuse(
     change(&state, id, TaskChange::Refuse(approval)).await
 }
 
-/// Four eyes: nobody answers for a task of its own.
+/// Four eyes: nobody answers for a task of its own, or for a change of its own. Tells the revision that was looked at.
 async fn check_maker(
     state: &ApiState,
     caller: &Caller,
     scope: &Scope,
     id: i64,
-) -> Result<(), Problem> {
+) -> Result<u32, Problem> {
     let task = scoped::task(state, scope, id).await?;
     let others = state.store.others_approve(state.now()).await?;
-    if caller.may_answer_for(&task.origin.by, others) {
-        return Ok(());
+    if caller.may_answer_for(&task.origin.by, &task.changed_by, others) {
+        return Ok(task.revision);
     }
     let who = caller.who();
+    let what = if task.origin.by == who {
+        "created"
+    } else {
+        "changed"
+    };
     Err(Problem::new(
         StatusCode::FORBIDDEN,
         "own-task",
         "Somebody else has to answer for this task",
         format!(
-            "{who} has created task {id}; another caller with the role approver has to approve or refuse it"
+            "{who} has {what} task {id}; another caller with the role approver has to approve or refuse it"
         ),
     ))
 }

@@ -332,6 +332,48 @@ async fn nobody_answers_for_a_task_of_its_own() {
 }
 
 #[tokio::test]
+async fn nobody_answers_for_a_change_of_its_own() {
+    let api = Api::new().await;
+    api.task(1).await;
+    let both = json!([{"role": "operator"}, {"role": "approver"}]);
+    let (_, anna) = api.token("anna", both.clone()).await;
+    let (berta_id, berta) = api.token("berta", both.clone()).await;
+    let (_, carla) = api.token("carla", both).await;
+    let task = task_by(&api, &anna, "anna's").await;
+    let path = format!("/v1/tasks/{task}");
+    let change = async |who: &str, body: Value| {
+        let changed = api.ask(who, Method::PATCH, &path, &body.to_string()).await;
+        assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+        changed.body["changed_by"].clone()
+    };
+    let approval = json!({"by": "night shift", "note": "seen"});
+    let answer = async |who: &str, what: &str| {
+        let path = format!("{path}/{what}");
+        api.post_as(who, &path, &approval).await
+    };
+    // where it stands among others is no matter of approval
+    assert_eq!(change(&berta, json!({"priority": 9})).await, json!([]));
+    assert_eq!(
+        change(&berta, json!({"rate": {"per_minute": 5}})).await,
+        json!([format!("token:{berta_id}:berta")])
+    );
+    for what in ["approve", "refuse"] {
+        let own = answer(&berta, what).await;
+        assert_eq!(own.problem(), "own-task");
+        assert!(own.body["detail"].to_string().contains("has changed task"));
+        assert_eq!(answer(&anna, what).await.problem(), "own-task");
+    }
+    assert_eq!(answer(&carla, "approve").await.status, StatusCode::OK);
+    // a change takes the approval back, and its maker does not give it again
+    change(&carla, json!({"rate": {"per_minute": 6}})).await;
+    for who in [&anna, &berta, &carla] {
+        assert_eq!(answer(who, "approve").await.problem(), "own-task");
+    }
+    let (_, dora) = api.token("dora", json!([{"role": "approver"}])).await;
+    assert_eq!(answer(&dora, "approve").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn nobody_has_the_answer_to_somebody_elses_request() {
     let api = Api::new().await;
     let (_, anna) = api.token("anna", json!([{"role": "operator"}])).await;

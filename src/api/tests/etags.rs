@@ -117,6 +117,22 @@ async fn a_cell_is_changed_by_whoever_has_seen_it() {
 }
 
 #[tokio::test]
+async fn a_product_is_changed_by_whoever_has_seen_it() {
+    let api = Api::new().await;
+    let path = "/v1/products/meter";
+    let changes = [
+        json!({"settings": {"awake_window_s": 7}}),
+        json!({"settings": {"awake_window_s": 8}}),
+    ];
+    // nobody has created it yet
+    api.is_changed_by_who_has_seen_it(path, changes).await;
+    api.is_removed_by_who_has_seen_it(path).await;
+    let added = api.post("/v1/products", &json!({"product": "meter"})).await;
+    assert_eq!(added.header(header::LOCATION), path);
+    assert_eq!(api.tag(path).await, added.header(header::ETAG));
+}
+
+#[tokio::test]
 async fn a_webhook_is_removed_by_whoever_has_seen_it() {
     let api = Api::new().await;
     let body = json!({"url": "https://1.1.1.1/hook"});

@@ -318,14 +318,34 @@ fn not_plain(tar: &[u8], key: &crate::signing::PublicKey) {
 #[tokio::test]
 async fn so_many_go_through_the_fleet_at_once() {
     let api = fleet().await;
-    let places = [api.state.evidence.place(), api.state.evidence.place()];
+    // a caller has one place, and there are two
+    let own = api.state.evidence.place("admin-token").unwrap();
+    let refused = api.get(&format!("/v1/evidence/count?cve={CVE}")).await;
+    assert_eq!(refused.problem(), "too-many-exports");
+    assert!(
+        refused.body["detail"]
+            .to_string()
+            .contains("admin-token has 1")
+    );
+    drop(own);
+    let others = ["token:7:anna", "token:8:berta"];
+    let places = others.map(|who| api.state.evidence.place(who).unwrap());
     let refused = api.get(&format!("/v1/evidence/count?cve={CVE}")).await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.problem(), "too-many-exports");
     drop(places);
     // what is sent still keeps nobody from looking, and is bounded too
-    let sent: Vec<_> = std::iter::from_fn(|| api.state.evidence.place_to_send().ok()).collect();
+    let sent: Vec<_> = (0..20)
+        .filter_map(|caller| {
+            let who = format!("token:{}:t", caller % 10);
+            api.state.evidence.place_to_send(&who).ok()
+        })
+        .collect();
     assert_eq!(sent.len(), 16);
+    drop(sent);
+    let take = || api.state.evidence.place_to_send("token:7:anna").ok();
+    let own: Vec<_> = std::iter::from_fn(take).collect();
+    assert_eq!(own.len(), 4);
     let counted = api.get(&format!("/v1/evidence/count?cve={CVE}")).await;
     assert_eq!(counted.status, StatusCode::OK);
 }

@@ -17,11 +17,14 @@ mod exclusions;
 mod forecasts;
 mod groups;
 mod lists;
+mod oidc;
 mod once;
 mod packages;
 mod ping;
+mod product_settings;
 mod products;
 mod scoped;
+mod second_factor;
 mod shares;
 mod targets;
 mod task_packages;
@@ -106,17 +109,21 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         trail: Arc::new(AuditTrail::new(Key::of_seed(&[5; 32]).unwrap())),
         token: TokenHash::of(TOKEN),
         passwords: Arc::default(),
+        oidc: None,
         vault: Some(Vault::new([9; 32])),
         cursors: Cursors::new([8; 32]),
+        products: Arc::default(),
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),
         evidence: Arc::new(Evidence::new(None, dir)),
+        audit_exports: Arc::default(),
         streams: Arc::default(),
         stop,
         health: Arc::new(Health::starting()),
         heard: Arc::new(Live::default()),
         lanes: Arc::new(Nobody),
         strangers: Arc::new(Strangers::new(clock)),
+        traces: None,
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     }
 }

@@ -124,6 +124,44 @@ async fn parameters_of_an_upload_are_checked() {
 }
 
 #[tokio::test]
+async fn what_pcp_cannot_carry_is_served_over_http_alone() {
+    let api = Api::with(|config| {
+        config.download.http = true;
+        config.admin.max_package_bytes = 40_000_000;
+    })
+    .await;
+    let both = api.upload("version=V1", b"hello").await;
+    assert_eq!(both.body["served_by"], json!(["pcp", "http"]));
+    assert_eq!(both.body["md5"], "5d41402abc4b2a76b9719d911017c592");
+    let long = api
+        .upload("version=2026.11.30-rc.1+build.77", b"content")
+        .await;
+    let large = vec![7; 65_535 * 500 + 1];
+    let large = api.upload("version=V2", &large).await;
+    for answer in [&long, &large] {
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        assert_eq!(answer.body["served_by"], json!(["http"]));
+        for field in ["segment_size", "segment_count", "check_code"] {
+            assert_eq!(answer.body[field], Value::Null);
+        }
+    }
+    let shown = api.get(&format!("/v1/packages/{}", large.id())).await;
+    assert_eq!(shown.body["size_bytes"], 32_767_501);
+    // its content is looked at without being cut
+    let package = PackageId(large.id());
+    let record = api.state.store.package(package).await.unwrap().unwrap();
+    assert_eq!(
+        api.state.files.frames(&record).await.unwrap().map(drop),
+        None
+    );
+    let md5 = api.state.files.md5_of(&record).await.unwrap();
+    assert_eq!(large.body["md5"], *md5);
+    // whoever names a segment's size wants PCP
+    let query = "version=2026.11.30-rc.1+build.78&segment_size=500";
+    assert_eq!(api.upload(query, b"x").await.status, 422);
+}
+
+#[tokio::test]
 async fn files_that_cannot_be_packages_are_refused() {
     let api = Api::with(|config| config.admin.max_package_bytes = 2_200_000).await;
     let empty = api.upload("version=V2", b"").await;
@@ -260,7 +298,7 @@ async fn settings_that_change_leave_what_was_uploaded_as_it_is() {
     let offered = async |api: &Api| {
         let record = api.state.store.package(package).await.unwrap().unwrap();
         let frames = api.state.files.frames(&record).await.unwrap();
-        (record.package.pcp, frames.get(3).unwrap())
+        (record.package.pcp.unwrap(), frames.unwrap().get(3).unwrap())
     };
     let before = offered(&api).await;
     assert_eq!((before.0.check_code, before.1.len()), (0, 8 + 3 + 400));

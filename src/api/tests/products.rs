@@ -163,8 +163,9 @@ async fn where_signatures_are_required_nothing_else_is_taken_or_used() {
 async fn rules_of_products_are_changed_by_whoever_has_seen_them() {
     let api = Api::new().await;
     let rules = api.get("/v1/products/p").await;
-    let expected = json!({"product": "p", "signatures": "optional", "keys": 0, "revision": 1});
-    assert_eq!(rules.body, expected);
+    let keys = ["product", "created", "signatures", "keys", "revision"];
+    let shown = json!(keys.map(|key| &rules.body[key]));
+    assert_eq!(shown, json!(["p", false, "optional", 0, 1]));
     let tag = rules.header(header::ETAG).to_owned();
     let body = json!({"signatures": "required"});
     let changed = api.seen(Method::PATCH, "/v1/products/p", &tag, &body).await;
@@ -174,7 +175,7 @@ async fn rules_of_products_are_changed_by_whoever_has_seen_them() {
     assert_eq!(late.problem(), "changed-meanwhile");
     for (body, field) in [
         (json!({"signatures": "maybe"}), "signatures"),
-        (json!({}), "body"),
+        (json!({}), "settings"),
         (json!({"signatures": "required", "x": 1}), "x"),
     ] {
         let refused = api
@@ -271,6 +272,50 @@ async fn a_bill_of_materials_is_checked_kept_and_offered() {
     api.put_sbom(package, "application/json", CYCLONEDX).await;
     api.delete(&format!("/v1/packages/{package}")).await;
     assert_eq!(api.package_files(), 0);
+}
+
+#[tokio::test]
+async fn a_bill_of_materials_is_changed_by_whoever_has_seen_it() {
+    let api = Api::new().await;
+    let package = api.package().await;
+    let path = format!("/v1/packages/{package}/sbom");
+    let document: Value = serde_json::from_slice(CYCLONEDX).unwrap();
+    let put = async |tag: &str| api.seen(Method::PUT, &path, tag, &document).await;
+    let delete = async |tag: &str| api.seen(Method::DELETE, &path, tag, &Value::Null).await;
+    // there is none yet
+    assert_eq!(put("*").await.problem(), "changed-meanwhile");
+    let shown = api.get(&format!("/v1/packages/{package}")).await;
+    let of_package = shown.header(header::ETAG).to_owned();
+    let set = put(&of_package).await;
+    assert_eq!(set.status, StatusCode::OK, "{set:?}");
+    let of_document = api.get(&path).await.header(header::ETAG).to_owned();
+    let other = format!("\"{}\"", "0".repeat(64));
+    for late in [&of_package, &other] {
+        let refused = put(late).await;
+        assert_eq!(
+            refused.status,
+            StatusCode::PRECONDITION_FAILED,
+            "{refused:?}"
+        );
+        assert_eq!(delete(late).await.problem(), "changed-meanwhile");
+    }
+    for wrong in ["\"x\"", "", "\"1\", \"2\""] {
+        assert_eq!(put(wrong).await.fields(), ["If-Match"], "{wrong}");
+    }
+    for seen in [&*of_document, "*", set.header(header::ETAG)] {
+        assert_eq!(put(seen).await.status, StatusCode::OK, "{seen}");
+    }
+    let other = json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []});
+    let changed = api.seen(Method::PUT, &path, &of_document, &other).await;
+    assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+    for late in [&*of_document, set.header(header::ETAG)] {
+        assert_eq!(put(late).await.problem(), "changed-meanwhile", "{late}");
+        assert_eq!(delete(late).await.problem(), "changed-meanwhile");
+    }
+    let seen = changed.header(header::ETAG);
+    assert_eq!(delete(seen).await.status, StatusCode::NO_CONTENT);
+    // nothing of what was refused is left
+    assert_eq!(api.package_files(), 1);
 }
 
 #[tokio::test]

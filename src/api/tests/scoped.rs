@@ -93,6 +93,7 @@ fn concerns_devices(operation: &Operation) -> bool {
         "get_sbom",
         "get_product",
         "list_product_keys",
+        "list_products",
         "stream_events",
     ]
     .contains(&operation.name);

@@ -26,8 +26,17 @@ impl Api {
     }
 
     /// Without anything that lets in.
-    async fn try_log_in(&self, name: &str, password: &str) -> Answer {
-        let body = json!({"name": name, "password": password});
+    pub(super) async fn try_log_in(&self, name: &str, password: &str) -> Answer {
+        self.try_log_in_with(name, password, None).await
+    }
+
+    pub(super) async fn try_log_in_with(
+        &self,
+        name: &str,
+        password: &str,
+        code: Option<&str>,
+    ) -> Answer {
+        let body = json!({"name": name, "password": password, "code": code});
         let request = Request::post("/v1/session")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Body::from(body.to_string()))

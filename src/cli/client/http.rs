@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::{
     Request, StatusCode,
     client::conn::http1,
-    header::{CONNECTION, HOST, HeaderValue},
+    header::{CONNECTION, HOST, HeaderValue, SET_COOKIE},
 };
 use hyper_util::rt::TokioIo;
 use native_tls::{Certificate, Protocol, TlsConnector};
@@ -104,6 +104,8 @@ pub(super) struct Server {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Vec<u8>,
+    /// That of a session that has begun.
+    pub(super) cookie: Option<String>,
 }
 
 impl Server {
@@ -245,6 +247,8 @@ async fn carry_out(
         let response = sender.send_request(request).await?;
         progress.step();
         let status = response.status();
+        let cookie = response.headers().get(SET_COOKIE);
+        let cookie = cookie.and_then(|cookie| Some(cookie.to_str().ok()?.to_owned()));
         let mut incoming = response.into_body();
         let mut body = Vec::new();
         while let Some(frame) = incoming.frame().await {
@@ -260,7 +264,11 @@ async fn carry_out(
                 body.extend_from_slice(&data);
             }
         }
-        Ok(Answer { status, body })
+        Ok(Answer {
+            status,
+            body,
+            cookie,
+        })
     };
     tokio::pin!(exchange);
     tokio::select! {

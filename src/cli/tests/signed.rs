@@ -44,7 +44,8 @@ async fn a_key_is_added_and_vouches_until_it_is_removed() {
     let listed = shell.text("product key list meter").await;
     assert!(listed.contains(&id), "{listed}");
     let shown = shell.text("product show meter").await;
-    assert_eq!(shown, "product meter: signatures required, 1 key\n");
+    let expected = "product meter: signatures required, 1 key\n0 devices, 0 packages\n";
+    assert_eq!(shown, expected);
     let file = shell.file("meter.bin", b"content");
     let upload = format!("package upload {file} --product meter --version V2");
     let refused = shell.error(&upload).await;

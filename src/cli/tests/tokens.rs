@@ -57,7 +57,10 @@ async fn users_are_added_granted_and_removed() {
     assert_eq!(granted, "anna is granted approver operator:site==north\n");
     let list = shell.text("user list").await;
     let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(row, ["1", "anna", "-", "approver", "operator:site==north"]);
+    assert_eq!(
+        row,
+        ["1", "anna", "-", "-", "approver", "operator:site==north"]
+    );
     let passwd = shell
         .text(&format!("user passwd anna --password-file {file}"))
         .await;
@@ -69,4 +72,53 @@ async fn users_are_added_granted_and_removed() {
     assert!(short.contains("12 to 128 characters"), "{short}");
     assert_eq!(shell.text("user remove anna").await, "user anna removed\n");
     assert!(shell.error("user remove anna").await.contains("no user"));
+}
+
+#[tokio::test]
+async fn a_second_factor_is_set_up_and_taken_away() {
+    let shell = Shell::new().await;
+    let file = shell.file("password", b"correct horse battery\n");
+    let with_password = format!("--password-file {file}");
+    shell
+        .text(&format!("user add anna --grant viewer {with_password}"))
+        .await;
+    let needs = shell.text("user totp require anna").await;
+    assert_eq!(needs, "anna needs a second factor\n");
+    let enrolled = shell
+        .text(&format!("user totp enrol anna {with_password}"))
+        .await;
+    let secret = enrolled.lines().next().unwrap();
+    let secret = secret.strip_prefix("secret: ").unwrap();
+    assert!(enrolled.contains("otpauth://totp/Cellwise:anna?"));
+    let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
+    let totp = totp_rs::Builder::new()
+        .with_secret(secret)
+        .with_account_name("anna")
+        .build()
+        .unwrap();
+    let now = shell.state.clock.now().utc.0 / 1_000;
+    let code = totp.generate(now.cast_unsigned());
+    let confirmed = shell
+        .text(&format!("user totp confirm anna {code} {with_password}"))
+        .await;
+    assert_eq!(confirmed.lines().count(), 11, "{confirmed}");
+    let list = shell.text("user list").await;
+    assert!(list.lines().nth(1).unwrap().contains("totp"), "{list}");
+    let without = shell
+        .error(&format!("user totp enrol anna {with_password}"))
+        .await;
+    assert!(without.contains("second factor"), "{without}");
+    let removed = shell.text("user totp remove anna").await;
+    assert_eq!(removed, "anna has no second factor any more\n");
+    let optional = shell.text("user totp require anna --off").await;
+    assert_eq!(optional, "anna does not need a second factor\n");
+    assert_eq!(
+        shell.text("user disable anna").await,
+        "user anna disabled\n"
+    );
+    let out = shell
+        .error(&format!("user totp enrol anna {with_password}"))
+        .await;
+    assert!(out.contains("disabled"), "{out}");
+    assert_eq!(shell.text("user enable anna").await, "user anna enabled\n");
 }

@@ -208,7 +208,7 @@ fn values_out_of_range_are_all_listed() {
         sinr_range0_db = 41
         limit_weak = 0
         [admin]
-        max_package_bytes = 32767501
+        max_package_bytes = 2147483649
         [log]
         filter = 'cellwise=loud'
     ";
@@ -224,7 +224,7 @@ fn values_out_of_range_are_all_listed() {
             "admission.sinr_range0_db: 41 is out of range, -20 to 40 is allowed",
             "admission.rsrp_range1_dbm: -100 is above rsrp_range0_dbm, which is -105",
             "admission.limit_weak: 0 is out of range, 1 to 100000 is allowed",
-            "admin.max_package_bytes: 32767501 is out of range, 1 to 32767500 is allowed",
+            "admin.max_package_bytes: 2147483649 is out of range, 1 to 2147483648 is allowed",
             "admin.requests_per_second: 0 is out of range, 1 to 1000000 is allowed",
         ]
     );
@@ -323,5 +323,29 @@ fn a_filter_is_of_levels_and_targets() {
     for filter in ["inffo", "info,hyper", "debug, wran"] {
         let found = problems(&format!("[log]\nfilter = '{filter}'"), &[]);
         assert!(found[0].contains("is no level"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_collector_is_an_address_without_secrets() {
+    let with = |address: &str| format!("[telemetry]\notlp_endpoint = '{address}'");
+    for address in ["", "http://127.0.0.1:4318", "https://otel.example.com/in/"] {
+        load_with(&with(address), &[]).unwrap();
+    }
+    for (address, told) in [
+        ("127.0.0.1:4318", "is no URL"),
+        ("ftp://127.0.0.1", "has to begin with http"),
+        ("unix:/run/otel", "has to begin with http"),
+        ("http://anna:secret@127.0.0.1", "holds a name or a password"),
+        ("http://127.0.0.1/?key=1", "has a query"),
+    ] {
+        let found = problems(&with(address), &[]);
+        assert!(
+            found.len() == 1
+                && found[0].contains("telemetry.otlp_endpoint")
+                && found[0].contains(told),
+            "{address}: {found:?}"
+        );
+        assert!(!found[0].contains("secret"), "{found:?}");
     }
 }

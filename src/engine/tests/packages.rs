@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     ledger::{Cancellation, Failure, Success},
-    package::Fits,
+    package::{Fits, HttpPackage},
     session::Offer,
     store::apply,
 };
@@ -245,6 +245,27 @@ fn a_device_that_no_package_is_for_is_skipped_and_told_why() {
     let (mut world, mut device) = asked(several(list(), false), Some("B"));
     let offer = offered(&mut world, &mut device, "V1.1");
     assert_eq!(offer.as_deref(), Some("V2"));
+}
+
+#[test]
+fn a_package_that_pcp_cannot_carry_is_not_offered_over_pcp() {
+    let over_http = || {
+        let http = HttpPackage {
+            sha256: "ab".repeat(32),
+        };
+        let package = Package::over_http(version("V2").into(), 3_000_000_000, http);
+        Arc::new(Offers::only(PackageId(1), Arc::new(package)))
+    };
+    let (mut world, mut device) = asked(over_http(), None);
+    assert_eq!(offered(&mut world, &mut device, "V1"), None);
+    let not_served = Outcome::Failed(Failure::NotServed);
+    assert_eq!(ends(&world), [(not_served, false)]);
+    assert_eq!(world.gate.lane_count(), 0);
+    // who runs it already has it already
+    let (mut world, mut device) = asked(over_http(), None);
+    assert_eq!(offered(&mut world, &mut device, "V2"), None);
+    let current = Outcome::Succeeded(Success::AlreadyCurrent);
+    assert_eq!(ends(&world), [(current, false)]);
 }
 
 #[test]

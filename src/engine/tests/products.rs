@@ -374,3 +374,126 @@ fn what_was_learnt_of_a_product_is_written_down_and_gone_on_with() {
     let longest = |key| after.engine.habits(key).learnt().answered_ms;
     assert_eq!((longest(meter), longest(pump)), (70_000, 0));
 }
+
+impl World {
+    /// The operator has changed the settings of products, to these.
+    fn configure(&mut self, products: &[(&str, ProductConfig)]) {
+        let mut config = Config::default();
+        let products = products.iter();
+        (config.products).extend(products.map(|(name, product)| ((*name).to_owned(), *product)));
+        self.engine.configure(self.now, Arc::new(config));
+        self.collect();
+    }
+}
+
+#[test]
+fn other_settings_of_a_product_hold_for_the_devices_that_are_there() {
+    let listens = |awake_window_s| ProductConfig {
+        awake_window_s,
+        ..ProductConfig::default()
+    };
+    let mut world = World::new();
+    for n in 1..=5 {
+        add(&mut world, &format!("a-{n}"), "meter");
+    }
+    assert!(is_reached_after(&mut world, "a-1", 1, 50));
+    // nobody had created it before
+    world.configure(&[("alarm", listens(Some(3))), ("meter", listens(Some(10)))]);
+    assert!(!is_reached_after(&mut world, "a-2", 2, 50));
+    world.configure(&[("meter", listens(Some(60)))]);
+    assert!(is_reached_after(&mut world, "a-3", 3, 50));
+    assert!(!is_reached_after(&mut world, "a-4", 4, 70));
+    // it was removed
+    world.configure(&[]);
+    assert!(is_reached_after(&mut world, "a-5", 5, 70));
+}
+
+#[test]
+fn settings_that_change_while_an_upgrade_runs_hold_from_its_next_step_on() {
+    let mut world = World::new();
+    add(&mut world, "a-1", "meter");
+    world.start("a-1", 1, &package("V2", &content()));
+    let mut device = Script::new("a-1", 1);
+    assert_eq!(device.register(&mut world), Code::CREATED);
+    let tenths = ProductConfig {
+        rsrp_unit: RsrpUnit::Tenths,
+        sinr_unit: SinrUnit::Tenths,
+        ..ProductConfig::default()
+    };
+    world.configure(&[("meter", tenths)]);
+    device.answer_questions(&mut world, 7, -1_121, -82);
+    let read = (world.changes.iter()).find_map(|change| match change {
+        Change::CoverageReported { reading, .. } => Some(reading.coverage.measured()),
+        _ => None,
+    });
+    assert_eq!(read, Some(Some((-112, -8))));
+    // it waited for a slot, has it, and is offered the package
+    assert!(matches!(
+        decoded(&device.frames(&mut world))[..],
+        [PlatformMessage::NewVersion { .. }]
+    ));
+}
+
+#[test]
+fn those_who_wait_are_thought_of_by_the_settings_that_hold_now() {
+    let mut world = World::new();
+    let package = package("V2", &content());
+    let mut devices: Vec<Script> = (1..=3)
+        .map(|n| {
+            let endpoint = format!("a-{n}");
+            add(
+                &mut world,
+                &endpoint,
+                ["", "x", "meter", "x"][usize::from(n)],
+            );
+            world.start(&endpoint, i64::from(n), &package);
+            let mut device = Script::new(&endpoint, n).asleep_between();
+            device.negotiate(&mut world, 7, -112, -8);
+            device.receive(&mut world);
+            device
+        })
+        .collect();
+    world.pass_s(20);
+    // as far as anybody knew, all of them listened until now
+    world.configure(&[(
+        "meter",
+        ProductConfig {
+            awake_window_s: Some(10),
+            ..ProductConfig::default()
+        },
+    )]);
+    let failed = DeviceMessage::DownloadReport {
+        status: ResultCode::CHECK_FAILED,
+    };
+    devices[0].say(&mut world, &failed);
+    assert!(devices[1].frames(&mut world).is_empty());
+    assert!(matches!(
+        decoded(&devices[2].frames(&mut world))[..],
+        [PlatformMessage::NewVersion { .. }]
+    ));
+}
+
+#[test]
+fn a_device_that_moves_to_another_engine_keeps_its_product() {
+    let product = ProductConfig {
+        pmin_zero: true,
+        ..ProductConfig::default()
+    };
+    let (mut here, mut there) = (world(product), world(product));
+    // each engine has numbers of its own for products
+    add(&mut here, "b-1", "valve");
+    add(&mut here, "a-1", "meter");
+    add(&mut there, "b-2", "lock");
+    add(&mut there, "b-3", "alarm");
+    let key = here.engine.find("a-1").unwrap();
+    let moving = here.engine.remove_device(key);
+    there.engine.take_in(there.now, moving);
+    let key = there.engine.find("a-1").unwrap();
+    assert!(there.engine.profile(key).pmin_zero);
+    there.configure(&[]);
+    assert!(!there.engine.profile(key).pmin_zero);
+    there.configure(&[("meter", product)]);
+    assert!(there.engine.profile(key).pmin_zero);
+    let names = |world: &World| world.engine.profiles.named();
+    assert_eq!((names(&here), names(&there)), (1, 3));
+}

@@ -121,9 +121,9 @@ fn registrations_and_a_flood_in_its_name_cost_a_device_nothing() {
 fn a_device_that_moves_to_another_engine_keeps_its_account() {
     let (mut world, _) = downloading();
     let key = world.engine.find("meter-1").unwrap();
-    let device = world.engine.remove_device(key);
-    assert!(device.session.is_some(), "with the account in it");
-    world.engine.devices.insert(device);
+    let moving = world.engine.remove_device(key);
+    assert!(moving.device.session.is_some(), "with the account in it");
+    world.engine.take_in(world.now, moving);
     stop(&mut world);
     assert_eq!(told(&world).bytes_down, sent(&world));
 }

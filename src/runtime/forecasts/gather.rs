@@ -239,10 +239,9 @@ impl Gather {
         rules: &PackageRules,
     ) -> Result<Routes, StoreError> {
         let given = |record: &PackageRecord| {
-            let segmentation = &record.package.pcp.segmentation;
             let given = PackageGiven {
-                bytes: segmentation.size_bytes(),
-                segments: segmentation.segment_count().into(),
+                bytes: record.package.size_bytes,
+                segments: record.package.segment_count(),
             };
             (record.package.version, given)
         };

@@ -146,5 +146,18 @@ impl Shard {
         for (name, help, value) in gauges {
             figures.gauge(name, help, value);
         }
+        let shard = self.id.0;
+        figures.shard_counter(
+            "busy_seconds",
+            "Seconds that the shard has spent on what came, and not on waiting.",
+            shard,
+            self.busy.as_secs(),
+        );
+        figures.shard_counter(
+            "datagrams_received",
+            "Datagrams received from devices by the shard.",
+            shard,
+            self.core.counters().datagrams_received,
+        );
     }
 }

@@ -46,11 +46,13 @@ impl Data {
             version: Version::new(version).unwrap(),
             sha256: content.sha256.clone(),
             crc: content.crc,
-            pcp: PcpOffer {
+            size_bytes: content.size_bytes,
+            md5: None,
+            pcp: Some(PcpOffer {
                 version: pcp::Version::new(version).unwrap(),
                 check_code: content.crc,
                 segmentation: Segmentation::choose(content.size_bytes, None, false).unwrap(),
-            },
+            }),
             created_at: NOW,
             papers: Papers::default(),
         };

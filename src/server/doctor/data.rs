@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
+    time::Duration,
 };
 
 use nix::sys::statvfs::statvfs;
@@ -11,13 +12,15 @@ use nix::sys::statvfs::statvfs;
 use super::{Finding, Thoroughness, data_dir};
 use crate::{
     clock::UtcMillis,
-    server::backup::hashed,
+    server::backup::{LastBackup, hashed},
     store::{DatabaseFile, Depth, FILE_NAME, KeptContent, PACKAGES_DIRECTORY, newest_known_step},
 };
 
 const MIB: u64 = 1024 * 1024;
 /// Packages of which it is told that they are damaged.
 const MAX_TOLD: usize = 20;
+/// A backup should not be older: that of a day, and some time to make it.
+const OLD_BACKUP: Duration = Duration::from_hours(26);
 /// Inodes that a server should have left.
 const SCANT_FILES: u64 = 1_000;
 
@@ -166,6 +169,29 @@ pub(super) fn room(dir: &Path) -> Vec<Finding> {
         findings.push(Finding::warning(CHECK, told, "remove files of others"));
     }
     findings
+}
+
+/// How old the newest whole backup is, where there is something to make one of.
+pub(super) fn backup(dir: &Path, now: UtcMillis) -> Option<Finding> {
+    const CHECK: &str = "backup";
+    const MAKE: &str = "make one with cellwise backup, and let the timer do it from now on (docs/backups.md); ignore this where the \
+         data directory is backed up in another way";
+    if !dir.join(FILE_NAME).exists() {
+        return None;
+    }
+    let Some(last) = LastBackup::of(dir) else {
+        return Some(Finding::warning(CHECK, "no backup is known", MAKE));
+    };
+    let told = format!(
+        "the newest whole backup is of {}, in {}",
+        last.at,
+        last.path.display()
+    );
+    Some(if now.since(last.at) > OLD_BACKUP {
+        Finding::warning(CHECK, told, MAKE)
+    } else {
+        Finding::ok(CHECK, told)
+    })
 }
 
 /// What is found in the database and of the packages' files, and the newest time that is stored.

@@ -1,6 +1,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::*;
+use crate::server::backup::LastBackup;
 use crate::store::{FILE_NAME, PACKAGES_DIRECTORY, SqliteStore};
 
 const QUICK: Thoroughness = Thoroughness { whole: false };
@@ -103,6 +104,22 @@ async fn what_is_not_well_is_told_with_what_to_do() {
     assert!(found.level == Level::Error && found.told.contains("a restore broke off"));
     fs::remove_file(dir.path().join(data_dir::HALF_RESTORED)).unwrap();
 
+    let found = worst(&look(&config(dir.path()), QUICK).await, "backup");
+    assert!(found.level == Level::Warning && found.told == "no backup is known");
+    let now = SystemClock::start().now().utc;
+    for (age, level) in [(1, Level::Ok), (27, Level::Warning)] {
+        let last = LastBackup {
+            at: now.before(std::time::Duration::from_hours(age)),
+            path: "/backup/cellwise-20270115T080000Z".into(),
+        };
+        last.note(dir.path()).unwrap();
+        let found = worst(&look(&config(dir.path()), QUICK).await, "backup");
+        assert!(
+            found.level == level && found.told.ends_with("Z"),
+            "{found:?}"
+        );
+    }
+
     let mut wrong = config(dir.path());
     wrong.admin.listen = "0.0.0.0:0".parse().unwrap();
     let found = worst(&look(&wrong, QUICK).await, "certificates");
@@ -149,4 +166,28 @@ async fn a_server_that_runs_is_recognised() {
     drop(lock);
     let found = worst(&look(&config(dir.path()), QUICK).await, "data directory");
     assert!(found.told.contains("used by no server"), "{found:?}");
+}
+
+#[tokio::test]
+async fn products_of_the_settings_that_do_not_count_are_told() {
+    use crate::{config::ProductConfig, store::Products as _};
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    let mut config = config(dir.path());
+    let product = ProductConfig {
+        pmin_zero: true,
+        ..ProductConfig::default()
+    };
+    config.products.insert("meter".to_owned(), product);
+    // the first start is still to come
+    let found = look(&config, QUICK).await;
+    assert!(found.iter().all(|it| it.check != "products"), "{found:?}");
+    store.import_products(&config.products).await.unwrap();
+    let found = look(&config, QUICK).await;
+    assert_eq!(worst(&found, "products").level, Level::Ok);
+    config.products.insert("valve".to_owned(), product);
+    store.close().await;
+    let found = worst(&look(&config, QUICK).await, "products");
+    assert_eq!(found.level, Level::Warning);
+    assert!(found.told.starts_with("products.valve "), "{found:?}");
 }

@@ -797,3 +797,21 @@ fn what_is_learnt_of_downloads_is_written_down_now_and_then_and_gone_on_with() {
     restarted.restore(&learnt);
     assert_eq!(service(&restarted), took + WORK.install);
 }
+
+/// Products change often. What is set for cells does not then, and the pace goes on.
+#[test]
+fn settings_that_are_the_same_bring_nobody_a_slot_before_its_time() {
+    let mut config = AdmissionConfig {
+        per_second: 1,
+        ..AdmissionConfig::default()
+    };
+    let mut gate = Gate::new(&config);
+    gate.open(true);
+    assert_eq!(ask(&mut gate, 1, wait(5, ready())).len(), 1);
+    assert_eq!(ask(&mut gate, 2, wait(5, ready())), []);
+    gate.configure(&config);
+    assert_eq!(turns(&mut gate), []);
+    config.per_second = 2;
+    gate.configure(&config);
+    assert_eq!(turns(&mut gate).len(), 1);
+}

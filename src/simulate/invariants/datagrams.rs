@@ -1,3 +1,4 @@
+use crate::simulate::scenario::over_pcp;
 use pcp::{MessageCode, ResultCode};
 use sim::coap::{Code, Message, MessageType, option};
 
@@ -162,7 +163,7 @@ impl Invariants {
                 .fold(0, |number, byte| (number << 8) | u16::from(*byte))
         });
         self.segments += 1;
-        let own = self.packages[subject.package].pcp.frames.get(number);
+        let own = over_pcp(&self.packages[subject.package]).frames.get(number);
         if own.as_deref() != Some(frame) {
             let upgrade = subject.upgrade.0;
             self.violated(now_ms, Rule::OwnPackage, || {

@@ -1,3 +1,4 @@
+use crate::simulate::scenario::over_pcp;
 use pcp::{MessageCode, PlatformMessage};
 use sim::coap::{Code, Message};
 
@@ -84,7 +85,7 @@ impl Invariants {
                 )
             });
         }
-        let identity = self.packages[self.subjects[device].package].pcp.offer;
+        let identity = over_pcp(&self.packages[self.subjects[device].package]).offer;
         let mut buffer = [0; 64];
         let own = PlatformMessage::NewVersion {
             version: identity.version,

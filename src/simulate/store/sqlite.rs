@@ -89,7 +89,9 @@ impl SqliteBackend {
                 // the content is never read from a file
                 sha256: format!("{:064x}", self.tasks.len()),
                 crc: order.package.check_code,
-                pcp: *order.package,
+                size_bytes: order.package.segmentation.size_bytes(),
+                md5: None,
+                pcp: Some(*order.package),
                 created_at: order.created_at,
                 papers: Papers::default(),
             };

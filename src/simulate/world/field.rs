@@ -1,5 +1,6 @@
 //! The devices' side: what they do, what the network does to them.
 
+use crate::simulate::scenario::over_pcp;
 use std::{sync::Arc, time::Duration};
 
 use rand_chacha::rand_core::Rng;
@@ -48,7 +49,7 @@ impl<H: Hooks> World<H> {
             if let Some(at) = member.joins_at_ms {
                 self.queue.push(at, Occurrence::Joins(device));
             }
-            let target = package.pcp.offer.version;
+            let target = over_pcp(package).offer.version;
             let current = member.spec.version == target;
             self.units.push(Unit {
                 radio: Radio::new(member.class, member.paging, cell_seed, rng.next_u64()),

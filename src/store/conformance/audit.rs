@@ -3,7 +3,7 @@
 use super::{Store, T0, World, new_task, t};
 use crate::{
     audit::{Entry, EntryResult, Hash, Key, Row, Verifier},
-    store::{Acting, AuditFilter, Selection, TokenId, WebhookId},
+    store::{Acting, AuditFilter, Selection, TokenId, UserChange, WebhookId},
 };
 
 fn entry(who: &str, operation: &str) -> Entry {
@@ -189,7 +189,8 @@ pub(crate) async fn a_change_that_finds_nothing_leaves_no_row(store: &impl Store
         .scope(async {
             assert!(!store.revoke_token(TokenId(9)).await.unwrap());
             assert!(!store.remove_user("nobody").await.unwrap());
-            assert!(!store.set_grants("nobody", &[], None).await.unwrap());
+            let change = UserChange::default();
+            assert!(!store.update_user("nobody", &change).await.unwrap());
             assert!(!store.remove_webhook(WebhookId(9)).await.unwrap());
             let replayed = store.replay(WebhookId(9), None, T0, 9).await.unwrap();
             assert_eq!(replayed, 0);

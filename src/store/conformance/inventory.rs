@@ -45,6 +45,43 @@ pub(crate) async fn other_content_supersedes_the_older_package(store: &impl Stor
     assert_eq!(found.superseded_at, None);
 }
 
+pub(crate) async fn a_package_may_be_none_of_pcps(store: &impl Store) {
+    let mut new = new_package("p", "V2", 1);
+    new.pcp = None;
+    new.size_bytes = 2_147_483_648;
+    let inserted = store.insert_package(&new).await.unwrap();
+    assert!(inserted.created);
+    let found = store.package(inserted.record.id).await.unwrap().unwrap();
+    assert_eq!(found.package, new);
+    assert!(!store.insert_package(&new).await.unwrap().created);
+    // no check code stands for it: the same version may have other content
+    let mut other = new_package("p", "V2", 2);
+    other.pcp = None;
+    assert!(store.insert_package(&other).await.unwrap().created);
+}
+
+pub(crate) async fn the_md5_of_packages_from_before_is_written_down_once(store: &impl Store) {
+    for (number, version) in [(1, "V1"), (2, "V2"), (3, "V3")] {
+        let mut new = new_package("p", version, number);
+        new.md5 = (number == 2).then(|| "ab".repeat(16));
+        store.insert_package(&new).await.unwrap();
+    }
+    let without = async |after, limit| {
+        let found = store.packages_without_md5(PackageId(after), limit).await;
+        let found = found.unwrap().into_iter().map(|it| it.id.0);
+        found.collect::<Vec<_>>()
+    };
+    assert_eq!(without(0, 9).await, [1, 3]);
+    assert_eq!(without(0, 1).await, [1]);
+    assert_eq!(without(1, 9).await, [3]);
+    for md5 in ["cd".repeat(16), "ef".repeat(16)] {
+        store.set_md5(PackageId(1), &md5).await.unwrap();
+    }
+    let found = store.package(PackageId(1)).await.unwrap().unwrap();
+    assert_eq!(found.package.md5, Some("cd".repeat(16)));
+    assert_eq!(without(0, 9).await, [3]);
+}
+
 pub(crate) async fn other_content_is_refused_while_a_task_uses_the_older(store: &impl Store) {
     let (world, task) = World::with_task(store, 1, 0).await;
     let refused = store
@@ -74,15 +111,16 @@ pub(crate) async fn other_content_is_refused_while_a_task_uses_the_older(store: 
 pub(crate) async fn a_check_code_stands_for_one_content_in_one_cut(store: &impl Store) {
     let cut = |segment_size, pad_last| {
         let mut new = new_package("p", "V2", 1);
-        new.pcp.segmentation = Segmentation::choose(1_200, Some(segment_size), pad_last).unwrap();
+        let cut = Segmentation::choose(1_200, Some(segment_size), pad_last).unwrap();
+        new.pcp.as_mut().unwrap().segmentation = cut;
         new
     };
     let with_code = |mut new: NewPackage, check_code| {
-        new.pcp.check_code = check_code;
+        new.pcp.as_mut().unwrap().check_code = check_code;
         new
     };
     let as_before = cut(500, false);
-    let code = as_before.pcp.check_code;
+    let code = as_before.pcp.as_ref().unwrap().check_code;
     let other_code = with_code(new_package("p", "V2", 2), 0);
     let clash = with_code(new_package("p", "V2", 3), code);
     let refused = [

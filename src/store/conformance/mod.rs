@@ -92,6 +92,10 @@ macro_rules! whole_suite {
                 a_session_ends_at_its_end_and_when_it_is_not_used,
                 a_new_password_ends_sessions,
                 a_user_has_so_many_sessions_at_most,
+                a_disabled_user_is_kept_out,
+                a_second_factor_counts_once_it_is_confirmed,
+                what_is_shown_as_the_second_factor_is_good_once,
+                who_comes_by_an_identity_is_one_user,
             }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,
@@ -199,6 +203,8 @@ macro_rules! whole_suite {
                 other_content_supersedes_the_older_package,
                 other_content_is_refused_while_a_task_uses_the_older,
                 a_check_code_stands_for_one_content_in_one_cut,
+                a_package_may_be_none_of_pcps,
+                the_md5_of_packages_from_before_is_written_down_once,
                 a_package_in_use_is_not_deleted,
                 a_deleted_package_stays_for_ended_tasks,
                 shared_content_is_reported_when_a_package_is_deleted,
@@ -227,6 +233,7 @@ macro_rules! whole_suite {
                 a_paused_task_begins_nothing_and_what_runs_goes_on,
                 a_task_begins_when_it_is_approved,
                 an_approval_is_of_what_was_approved,
+                who_has_changed_what_is_approved_is_known,
                 a_task_that_is_refused_is_stopped,
                 what_has_not_begun_in_time_expires,
                 what_is_taken_back_keeps_its_turn_and_its_attempts,
@@ -251,6 +258,12 @@ macro_rules! whole_suite {
             }
             products {
                 keys_and_rules_of_products_are_kept,
+                products_are_taken_in_once,
+                nothing_is_taken_in_after_a_start_without_products,
+                settings_of_products_are_changed_by_whoever_has_seen_them,
+                a_product_goes_when_nothing_names_it_and_its_keys_go_with_it,
+                products_are_listed_by_their_names,
+                so_many_products_are_there_at_most,
                 so_many_keys_has_a_product_at_most,
                 a_package_is_taken_with_a_signature_where_one_is_required,
                 no_new_task_takes_a_package_whose_key_was_removed,
@@ -421,11 +434,13 @@ pub(crate) fn new_package(product: &str, version: &str, content: u8) -> NewPacka
         version: Version::new(version).unwrap(),
         sha256: hex::encode([content; 32]),
         crc: 0xBE00 | u16::from(content),
-        pcp: PcpOffer {
+        size_bytes: 1_200,
+        md5: None,
+        pcp: Some(PcpOffer {
             version: pcp::Version::new(version).unwrap(),
             check_code: 0xBE00 | u16::from(content),
             segmentation: Segmentation::choose(1_200, None, false).unwrap(),
-        },
+        }),
         created_at: T0,
         papers: Papers::default(),
     }

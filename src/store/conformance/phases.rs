@@ -329,6 +329,7 @@ pub(crate) async fn an_approval_is_of_what_was_approved(store: &impl Store) {
         change(TaskChange::Rules {
             rules,
             revision: None,
+            by: None,
         })
         .await
     };
@@ -348,6 +349,47 @@ pub(crate) async fn an_approval_is_of_what_was_approved(store: &impl Store) {
     });
     assert_eq!(again.await.hold, None);
     assert_eq!(startable(store, 7, 9).await.len(), 2);
+}
+
+pub(crate) async fn who_has_changed_what_is_approved_is_known(store: &impl Store) {
+    let (_, created) = with_rules(store, 1, r#"{"approval": true}"#).await;
+    assert_eq!(created.changed_by, [""; 0]);
+    let change = async |who: &str, rules: TaskRules| {
+        let change = TaskChange::Rules {
+            rules: Box::new(rules),
+            revision: None,
+            by: Some(who.to_owned()),
+        };
+        let changed = store.change_task(created.id, &change, t(1)).await.unwrap();
+        assert_eq!(task(store, created.id).await.changed_by, changed.changed_by);
+        changed.changed_by
+    };
+    let until = |at| TaskRules {
+        not_after: Some(t(at)),
+        ..(*created.rules).clone()
+    };
+    let share = TaskRules {
+        priority: Some(9),
+        ..(*created.rules).clone()
+    };
+    assert_eq!(change("user:5:anna", share).await, [""; 0]);
+    assert_eq!(change("user:5:anna", until(900)).await, ["user:5:anna"]);
+    let both = ["user:5:anna", "token:7:import"];
+    assert_eq!(change("token:7:import", until(901)).await, both);
+    assert_eq!(change("user:5:anna", until(902)).await, both);
+    // an approval does not make them strangers to it
+    let approve = TaskChange::Approve {
+        approval: approval(true),
+        revision: None,
+    };
+    let approved = store.change_task(created.id, &approve, t(2)).await;
+    assert_eq!(approved.unwrap().changed_by, both);
+    for number in 2..105 {
+        change(&format!("token:{number}:t"), until(1_000 + number)).await;
+    }
+    let many = change("user:5:anna", until(2_000)).await;
+    assert_eq!(many.len(), 101);
+    assert_eq!(many[100], crate::access::ANYBODY);
 }
 
 pub(crate) async fn a_task_that_is_refused_is_stopped(store: &impl Store) {
@@ -676,7 +718,11 @@ pub(crate) async fn rules_are_changed_by_whoever_has_seen_them(store: &impl Stor
     let (_, created) = with_rules(store, 2, r#"{"rate": {"per_minute": 1}}"#).await;
     let change = async |json, revision| {
         let rules = Box::new(rules(json));
-        let change = TaskChange::Rules { rules, revision };
+        let change = TaskChange::Rules {
+            rules,
+            revision,
+            by: Some("token:7:anna".to_owned()),
+        };
         store.change_task(created.id, &change, t(1)).await
     };
     let faster = r#"{"rate": {"per_minute": 2}}"#;
@@ -762,6 +808,7 @@ pub(crate) async fn a_last_time_that_was_put_off_is_kept_to(store: &impl Store) 
     let put_off = TaskChange::Rules {
         rules,
         revision: None,
+        by: None,
     };
     store
         .change_task(created.id, &put_off, t(100))

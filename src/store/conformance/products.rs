@@ -1,14 +1,17 @@
 //! Products' keys and rules, and what is kept beside packages.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::{
+    config::{MOST_PRODUCTS, ProductChange, ProductConfig},
     ledger::{PackageId, TaskState},
     package::{CveId, SbomFormat, SbomKind},
     signing::{Algorithm, PublicKey},
     store::{
         AddKeyError, Again, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
         InsertPackageError, MAX_PRODUCT_KEYS, PackageSignature, PapersChange, ProductKey,
-        SbomRecord, Signatures, UpdatePackageError, UpdateProductError,
+        ProductUpdate, ProductUses, SbomRecord, Signatures, UpdatePackageError, UpdateProductError,
     },
 };
 
@@ -56,7 +59,9 @@ pub(crate) async fn keys_and_rules_of_products_are_kept(store: &impl Store) {
     assert_eq!(keys.len(), 1);
     assert_eq!(keys[0].key.spki(), key.key.spki());
     assert_eq!(store.product_keys("q").await.unwrap().len(), 0);
-    let update = async |required, revision| store.update_product("p", required, revision).await;
+    let update = async |required: Signatures, revision| {
+        store.update_product("p", &required.into(), revision).await
+    };
     let rules = update(Signatures::Required, Some(1)).await.unwrap();
     assert_eq!(
         (rules.signatures, rules.keys, rules.revision),
@@ -99,7 +104,9 @@ pub(crate) async fn a_package_is_taken_with_a_signature_where_one_is_required(st
         Err(InsertPackageError::KeyRemoved { .. })
     ));
     store.add_product_key("p", &key).await.unwrap();
-    let required = store.update_product("p", Signatures::Required, None).await;
+    let required = store
+        .update_product("p", &Signatures::Required.into(), None)
+        .await;
     required.unwrap();
     let refused = store.insert_package(&new_package("p", "V3", 3)).await;
     assert!(matches!(refused, Err(InsertPackageError::Unsigned(_))));
@@ -293,7 +300,9 @@ pub(crate) async fn a_finished_task_serves_nothing_again_that_nobody_vouches_for
     }
     assert_eq!(state().await, TaskState::Finished);
     store.add_product_key("p", &key).await.unwrap();
-    let required = store.update_product("p", Signatures::Required, None).await;
+    let required = store
+        .update_product("p", &Signatures::Required.into(), None)
+        .await;
     required.unwrap();
     match all().await {
         Err(ChangeTaskError::NotVouched(error)) => assert!(matches!(
@@ -302,8 +311,207 @@ pub(crate) async fn a_finished_task_serves_nothing_again_that_nobody_vouches_for
         )),
         other => panic!("{other:?}"),
     }
-    let optional = store.update_product("p", Signatures::Optional, None).await;
+    let optional = store
+        .update_product("p", &Signatures::Optional.into(), None)
+        .await;
     optional.unwrap();
     assert_eq!(all().await.unwrap().1, 2);
     assert_eq!(state().await, TaskState::Running);
+}
+
+fn listening(awake_window_s: u64) -> ProductConfig {
+    ProductConfig {
+        awake_window_s: Some(awake_window_s),
+        ..ProductConfig::default()
+    }
+}
+
+fn to_listen(awake_window_s: Option<u64>) -> ProductUpdate {
+    ProductUpdate {
+        settings: ProductChange {
+            awake_window_s: Some(awake_window_s),
+            ..ProductChange::default()
+        },
+        signatures: None,
+    }
+}
+
+pub(crate) async fn products_are_taken_in_once(store: &impl Store) {
+    let of = |list: &[(&str, u64)]| -> BTreeMap<String, ProductConfig> {
+        let list = list.iter();
+        list.map(|(name, seconds)| ((*name).to_owned(), listening(*seconds)))
+            .collect()
+    };
+    // it was ruled before that its packages have to be signed
+    let required = Signatures::Required.into();
+    let ruled = store.update_product("b", &required, None).await.unwrap();
+    let first = of(&[("a", 1), ("b", 2)]);
+    assert!(store.import_products(&first).await.unwrap());
+    assert_eq!(store.product_settings().await.unwrap(), first);
+    let known = store.product("b").await.unwrap();
+    assert_eq!(known.signatures, Signatures::Required);
+    assert!(known.revision > ruled.revision, "{known:?}");
+    // from now on they are the store's, also when there is none any more
+    assert!(!store.import_products(&of(&[("c", 3)])).await.unwrap());
+    assert_eq!(store.product_settings().await.unwrap(), first);
+    store.remove_product("a", None).await.unwrap();
+    store.remove_product("b", None).await.unwrap();
+    assert!(!store.import_products(&first).await.unwrap());
+    assert_eq!(store.product_settings().await.unwrap(), of(&[]));
+}
+
+pub(crate) async fn nothing_is_taken_in_after_a_start_without_products(store: &impl Store) {
+    assert!(store.import_products(&BTreeMap::new()).await.unwrap());
+    let late = BTreeMap::from([("a".to_owned(), listening(1))]);
+    assert!(!store.import_products(&late).await.unwrap());
+    assert!(store.product_settings().await.unwrap().is_empty());
+}
+
+pub(crate) async fn settings_of_products_are_changed_by_whoever_has_seen_them(store: &impl Store) {
+    let nobody = store.product("p").await.unwrap();
+    assert_eq!(
+        (nobody.created, nobody.settings),
+        (false, ProductConfig::default())
+    );
+    let new = ProductUpdate {
+        signatures: Some(Signatures::Required),
+        ..to_listen(Some(10))
+    };
+    let created = store.create_product("p", &new).await.unwrap();
+    assert_eq!(
+        (created.created, created.settings, created.signatures),
+        (true, listening(10), Signatures::Required)
+    );
+    assert!(created.revision > nobody.revision);
+    assert_eq!(store.product("p").await.unwrap(), created);
+    let again = store.create_product("p", &new).await;
+    assert!(matches!(again, Err(UpdateProductError::Exists(name)) if name == "p"));
+    // what is not given stays
+    let tenths = ProductUpdate {
+        settings: ProductChange {
+            pmin_zero: Some(true),
+            ..ProductChange::default()
+        },
+        signatures: None,
+    };
+    let seen = Some(created.revision);
+    let changed = store.update_product("p", &tenths, seen).await.unwrap();
+    let expected = ProductConfig {
+        pmin_zero: true,
+        ..listening(10)
+    };
+    assert_eq!(
+        (changed.settings, changed.signatures),
+        (expected, Signatures::Required)
+    );
+    let late = store.update_product("p", &to_listen(None), seen).await;
+    assert!(
+        matches!(late, Err(UpdateProductError::Changed { revision, .. }) if revision == changed.revision)
+    );
+    let late = store.remove_product("p", seen).await;
+    assert!(matches!(late, Err(UpdateProductError::Changed { .. })));
+    assert_eq!(store.product("p").await.unwrap(), changed);
+    // what it is already changes nothing; nor is a product created by that
+    let same = store.update_product("p", &tenths, None).await.unwrap();
+    assert_eq!(same, changed);
+    let usual = store.update_product("q", &to_listen(None), None).await;
+    assert!(!usual.unwrap().created);
+    // one that nobody has created is
+    let other = store
+        .update_product("q", &to_listen(Some(5)), Some(1))
+        .await;
+    assert_eq!(other.unwrap().settings, listening(5));
+    let settings = store.product_settings().await.unwrap();
+    let settings: Vec<_> = settings.into_iter().collect();
+    let expected = [("p".to_owned(), expected), ("q".to_owned(), listening(5))];
+    assert_eq!(settings, expected);
+}
+
+pub(crate) async fn a_product_goes_when_nothing_names_it_and_its_keys_go_with_it(
+    store: &impl Store,
+) {
+    let world = World::new(store);
+    let gone = store.remove_product("p", None).await;
+    assert!(matches!(gone, Err(UpdateProductError::NotFound(_))));
+    let before = store.create_product("p", &to_listen(Some(10))).await;
+    let before = before.unwrap();
+    world.devices("p", &["d0", "d1"]).await;
+    world.devices("q", &["d2"]).await;
+    let package = world.package("p", "V1", 1).await;
+    let task = store.create_task(&new_task(&package, Selection::All)).await;
+    let task = task.unwrap().id;
+    let in_use = async |devices, packages, tasks| {
+        let expected = ProductUses {
+            devices,
+            packages,
+            tasks,
+        };
+        match store.remove_product("p", None).await {
+            Err(UpdateProductError::InUse { uses, .. }) => assert_eq!(uses, expected),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(store.product_uses("p").await.unwrap(), expected);
+    };
+    in_use(2, 1, 1).await;
+    store.stop_task(task, t(1), false).await.unwrap();
+    in_use(2, 1, 0).await;
+    for endpoint in ["d0", "d1"] {
+        assert!(store.remove_device(endpoint, None, t(2)).await.unwrap());
+    }
+    in_use(0, 1, 0).await;
+    store.delete_package(package.id, t(3)).await.unwrap();
+    let key = product_key(1);
+    store.add_product_key("p", &key).await.unwrap();
+    store.remove_product("p", None).await.unwrap();
+    let after = store.product("p").await.unwrap();
+    assert_eq!(
+        (after.created, after.settings, after.keys),
+        (false, ProductConfig::default(), 0)
+    );
+    // whoever has seen the one that was removed does not change the one that comes after it
+    let anew = store.create_product("p", &to_listen(Some(10))).await;
+    let anew = anew.unwrap();
+    assert!(anew.revision > before.revision, "{anew:?}");
+    let late = store
+        .update_product("p", &to_listen(None), Some(before.revision))
+        .await;
+    assert!(matches!(late, Err(UpdateProductError::Changed { .. })));
+}
+
+pub(crate) async fn products_are_listed_by_their_names(store: &impl Store) {
+    for name in ["b", "a", "c-2", "c.1"] {
+        let created = store.create_product(name, &ProductUpdate::default()).await;
+        created.unwrap();
+    }
+    store.add_product_key("b", &product_key(1)).await.unwrap();
+    store.add_product_key("z", &product_key(2)).await.unwrap();
+    let names = async |after, limit| {
+        let page = store.products(None, after, limit).await.unwrap();
+        let names: Vec<(String, u32)> = (page.items.into_iter())
+            .map(|(name, record)| (name, record.keys))
+            .collect();
+        (names, page.more)
+    };
+    let listed = |list: &[(&str, u32)]| -> Vec<(String, u32)> {
+        (list.iter())
+            .map(|(name, keys)| ((*name).to_owned(), *keys))
+            .collect()
+    };
+    assert_eq!(names(None, 2).await, (listed(&[("a", 0), ("b", 1)]), true));
+    let rest = listed(&[("c-2", 0), ("c.1", 0)]);
+    assert_eq!(names(Some("b"), 2).await, (rest, false));
+}
+
+pub(crate) async fn so_many_products_are_there_at_most(store: &impl Store) {
+    let products = (0..MOST_PRODUCTS).map(|i| (format!("p-{i}"), listening(1)));
+    store.import_products(&products.collect()).await.unwrap();
+    let one_more = store.create_product("q", &ProductUpdate::default()).await;
+    assert!(matches!(one_more, Err(UpdateProductError::TooMany)));
+    let changed = store.update_product("q", &to_listen(Some(2)), None).await;
+    assert!(matches!(changed, Err(UpdateProductError::TooMany)));
+    let known = store.update_product("p-7", &to_listen(Some(2)), None).await;
+    assert_eq!(known.unwrap().settings, listening(2));
+    store.remove_product("p-7", None).await.unwrap();
+    let room = store.create_product("q", &ProductUpdate::default()).await;
+    assert!(room.unwrap().created);
 }

@@ -464,6 +464,7 @@ pub(crate) async fn whether_devices_join_can_be_changed(store: &impl Store) {
             ..TaskRules::default()
         }),
         revision: None,
+        by: None,
     };
     let created = store.create_task(&new_task(&package, Selection::All)).await;
     let id = created.unwrap().id;

@@ -160,7 +160,7 @@ pub(crate) async fn what_a_device_spends_counts_in_the_month_where_it_is(store: 
 }
 
 fn spent_segments(package: &PackageRecord) -> u64 {
-    package.package.pcp.segmentation.segment_count().into()
+    package.package.segment_count()
 }
 
 pub(crate) async fn a_device_without_enough_left_is_put_off_until_it_has(store: &impl Store) {
@@ -237,6 +237,7 @@ pub(crate) async fn another_budget_is_looked_at_at_once(store: &impl Store) {
     let change = TaskChange::Rules {
         rules,
         revision: None,
+        by: None,
     };
     let changed = store.change_task(task.id, &change, at).await.unwrap();
     assert_eq!(changed.put_off, (0, None));
@@ -264,6 +265,7 @@ pub(crate) async fn nothing_is_put_off_by_a_budget_that_was_changed_meanwhile(st
         let change = TaskChange::Rules {
             rules,
             revision: None,
+            by: None,
         };
         store.change_task(task.id, &change, at).await.unwrap();
     };

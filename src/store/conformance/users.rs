@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::{Store, T0, t};
 use crate::{
     access::{Grant, Role},
-    store::{AddUserError, MAX_SESSIONS, NewSession, NewUser, UserRecord},
+    store::{
+        AddUserError, Identity, IdentityUser, MAX_SESSIONS, NewSession, NewUser, Proof, UserChange,
+        UserRecord,
+    },
 };
 
 const IDLE: Duration = Duration::from_secs(100);
@@ -25,6 +28,7 @@ fn session(user: &UserRecord, byte: u8, at: u64) -> NewSession {
         hash: [byte; 32],
         user: user.id,
         password: user.password.clone(),
+        second_factor: None,
         created_at: t(at),
         expires_at: t(at + 1_000),
     }
@@ -48,8 +52,12 @@ pub(crate) async fn users_have_names_of_their_own(store: &impl Store) {
     let page = store.users(Some(anna.id), 1).await.unwrap();
     assert!(!page.more && page.items[0].name == "berta");
     let grants = [Grant::of(Role::Approver), Grant::of(Role::Auditor)];
-    assert!(store.set_grants("anna", &grants, None).await.unwrap());
-    assert!(!store.set_grants("clara", &grants, None).await.unwrap());
+    let granted = UserChange {
+        grants: Some(grants.to_vec()),
+        ..UserChange::default()
+    };
+    assert!(store.update_user("anna", &granted).await.unwrap());
+    assert!(!store.update_user("clara", &granted).await.unwrap());
     assert_eq!(store.user("anna").await.unwrap().unwrap().grants, grants);
     // a user may be the other pair of eyes
     assert!(store.others_approve(T0).await.unwrap());
@@ -63,13 +71,18 @@ pub(crate) async fn users_have_names_of_their_own(store: &impl Store) {
 pub(crate) async fn grants_and_a_password_are_changed_together(store: &impl Store) {
     let anna = store.add_user(&new("anna")).await.unwrap();
     assert!(store.begin_session(&session(&anna, 1, 0)).await.unwrap());
-    let grants = [Grant::of(Role::Auditor)];
-    assert!(store.set_grants("anna", &grants, None).await.unwrap());
+    let change = |role, password: Option<&str>| UserChange {
+        grants: Some(vec![Grant::of(role)]),
+        password: password.map(str::to_owned),
+        ..UserChange::default()
+    };
+    let granted = change(Role::Auditor, None);
+    assert!(store.update_user("anna", &granted).await.unwrap());
     assert_eq!(who(store, 1, 1).await.as_deref(), Some("anna"));
-    let (to, nobody) = (Some("another hash"), "clara");
-    assert!(!store.set_grants(nobody, &grants, to).await.unwrap());
+    let both = change(Role::Viewer, Some("another hash"));
+    assert!(!store.update_user("clara", &both).await.unwrap());
+    assert!(store.update_user("anna", &both).await.unwrap());
     let grants = [Grant::of(Role::Viewer)];
-    assert!(store.set_grants("anna", &grants, to).await.unwrap());
     let changed = store.user("anna").await.unwrap().unwrap();
     assert_eq!(
         (&*changed.password, &*changed.grants),
@@ -139,4 +152,151 @@ pub(crate) async fn a_user_has_so_many_sessions_at_most(store: &impl Store) {
         assert_eq!(there, number > 2, "{number}");
     }
     assert_eq!(who(store, 0, 30).await.as_deref(), Some("berta"));
+}
+
+/// A change of what is not told by its name.
+fn keep_out(disabled: bool) -> UserChange {
+    UserChange {
+        disabled: Some(disabled),
+        ..UserChange::default()
+    }
+}
+
+pub(crate) async fn a_disabled_user_is_kept_out(store: &impl Store) {
+    let mut new = new("anna");
+    new.grants = vec![Grant::of(Role::Approver)];
+    let anna = store.add_user(&new).await.unwrap();
+    assert!(!anna.disabled && store.others_approve(T0).await.unwrap());
+    store.begin_session(&session(&anna, 1, 0)).await.unwrap();
+    assert!(store.update_user("anna", &keep_out(true)).await.unwrap());
+    assert_eq!(who(store, 1, 1).await, None);
+    assert!(store.user("anna").await.unwrap().unwrap().disabled);
+    assert!(!store.others_approve(T0).await.unwrap());
+    assert!(!store.begin_session(&session(&anna, 2, 1)).await.unwrap());
+    assert!(store.update_user("anna", &keep_out(false)).await.unwrap());
+    assert!(store.begin_session(&session(&anna, 2, 1)).await.unwrap());
+    // what is not given stays
+    let anna = store.user("anna").await.unwrap().unwrap();
+    assert_eq!(anna.grants, [Grant::of(Role::Approver)]);
+    assert!(!anna.second_factor_required);
+}
+
+pub(crate) async fn a_second_factor_counts_once_it_is_confirmed(store: &impl Store) {
+    let anna = store.add_user(&new("anna")).await.unwrap();
+    let recovery = [[1; 32], [2; 32]];
+    let confirm = async |pending: &[u8], step| {
+        let confirmed = store.confirm_second_factor(anna.id, pending, step, &recovery);
+        confirmed.await.unwrap()
+    };
+    assert!(!confirm(b"first", 5).await);
+    assert!(store.enrol(anna.id, b"first").await.unwrap());
+    // it is not asked for yet
+    assert!(store.begin_session(&session(&anna, 1, 0)).await.unwrap());
+    assert!(store.enrol(anna.id, b"second").await.unwrap());
+    assert!(!confirm(b"first", 5).await);
+    assert!(confirm(b"second", 5).await);
+    assert!(!confirm(b"second", 5).await);
+    assert!(!store.enrol(anna.id, b"third").await.unwrap());
+    let anna = store.user("anna").await.unwrap().unwrap();
+    assert_eq!(anna.totp.as_deref(), Some(&b"second"[..]));
+    assert_eq!(anna.totp_pending, None);
+    assert_eq!(store.recovery_codes(anna.id).await.unwrap(), 2);
+    assert_eq!(who(store, 1, 1).await.as_deref(), Some("anna"));
+    let nobody = crate::store::UserId(anna.id.0 + 1);
+    assert!(!store.enrol(nobody, b"first").await.unwrap());
+}
+
+pub(crate) async fn what_is_shown_as_the_second_factor_is_good_once(store: &impl Store) {
+    let anna = store.add_user(&new("anna")).await.unwrap();
+    store.enrol(anna.id, b"secret").await.unwrap();
+    let recovery = [[1; 32], [2; 32]];
+    let confirmed = store.confirm_second_factor(anna.id, b"secret", 5, &recovery);
+    assert!(confirmed.await.unwrap());
+    let begin = async |second_factor: Option<Proof>| {
+        let new = NewSession {
+            second_factor,
+            ..session(&anna, 9, 0)
+        };
+        let begun = store.begin_session(&new).await.unwrap();
+        store.end_session(&[9; 32]).await.unwrap();
+        begun
+    };
+    let code = |sealed: &[u8], step| {
+        let sealed = sealed.to_vec();
+        Some(Proof::Code { sealed, step })
+    };
+    assert!(!begin(None).await, "the password alone is not enough");
+    assert!(!begin(code(b"secret", 5)).await, "it has confirmed it");
+    assert!(begin(code(b"secret", 6)).await);
+    assert!(!begin(code(b"secret", 6)).await);
+    assert!(!begin(code(b"secret", 4)).await);
+    assert!(!begin(code(b"another", 9)).await);
+    assert!(begin(code(b"secret", 8)).await);
+    assert!(begin(Some(Proof::Recovery([1; 32]))).await);
+    assert!(!begin(Some(Proof::Recovery([1; 32]))).await);
+    assert!(!begin(Some(Proof::Recovery([3; 32]))).await);
+    assert_eq!(store.recovery_codes(anna.id).await.unwrap(), 1);
+    // by oneself
+    let remove = async |proof: Option<Proof>| {
+        let removed = store.remove_second_factor("anna", proof.as_ref());
+        removed.await.unwrap()
+    };
+    assert!(!remove(code(b"secret", 8)).await);
+    assert!(remove(code(b"secret", 9)).await);
+    assert!(!remove(None).await);
+    assert_eq!(store.recovery_codes(anna.id).await.unwrap(), 0);
+    assert!(!begin(code(b"secret", 10)).await);
+    assert!(begin(None).await);
+    // by an administrator
+    store.enrol(anna.id, b"secret").await.unwrap();
+    assert!(remove(None).await);
+    let anna = store.user("anna").await.unwrap().unwrap();
+    assert_eq!((anna.totp, anna.totp_pending), (None, None));
+}
+
+pub(crate) async fn who_comes_by_an_identity_is_one_user(store: &impl Store) {
+    store.add_user(&new("anna")).await.unwrap();
+    let someone = |issuer: &str, subject: &str, role: Role| IdentityUser {
+        identity: Identity {
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+        },
+        name: "anna".to_owned(),
+        grants: vec![Grant::of(role)],
+        at: T0,
+    };
+    let first = someone("https://a.example", "1", Role::Viewer);
+    let user = store.user_of_identity(&first).await.unwrap();
+    assert!(user.name.starts_with("anna-"), "{}", user.name);
+    assert_eq!(user.identity, Some(first.identity.clone()));
+    assert_eq!(user.password, "");
+    let later = someone("https://a.example", "1", Role::Operator);
+    let same = store.user_of_identity(&later).await.unwrap();
+    assert_eq!((same.id, &same.name), (user.id, &user.name));
+    assert_eq!(same.grants, later.grants);
+    assert_eq!(store.user(&user.name).await.unwrap(), Some(same.clone()));
+    for other in [
+        someone("https://a.example", "2", Role::Viewer),
+        someone("https://b.example", "1", Role::Viewer),
+    ] {
+        let other = store.user_of_identity(&other).await.unwrap();
+        assert!(other.id != user.id && other.name != user.name);
+    }
+    assert!(store.begin_session(&session(&same, 7, 0)).await.unwrap());
+    assert_eq!(who(store, 7, 1).await, Some(user.name.clone()));
+    // who is kept out gets nothing new
+    assert!(
+        store
+            .update_user(&user.name, &keep_out(true))
+            .await
+            .unwrap()
+    );
+    let kept_out = store.user_of_identity(&first).await.unwrap();
+    assert!(kept_out.disabled && kept_out.grants == later.grants);
+    assert!(
+        !store
+            .begin_session(&session(&kept_out, 8, 0))
+            .await
+            .unwrap()
+    );
 }

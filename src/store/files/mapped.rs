@@ -3,12 +3,25 @@
 #![allow(unsafe_code)]
 
 use std::{
+    fs::File,
     io::{self, Write},
     path::Path,
 };
 
 use bytes::Bytes;
 use memmap2::Mmap;
+
+/// The content of a file that nobody changes, mapped into memory: it is read when it is looked at, and takes no memory of
+/// its own.
+///
+/// # Errors
+/// The system does not map files there.
+pub(super) fn view(file: &File) -> io::Result<Bytes> {
+    // SAFETY: what is mapped must not change. The file is an upload that has ended: it is in a directory that is closed to
+    // others, under a name that only its owner knows, and nothing of ours writes to it any more, or cuts it.
+    let map = unsafe { Mmap::map(file) }?;
+    Ok(Bytes::from_owner(map))
+}
 
 /// A copy of `bytes` in a file in `dir` that has no name, mapped into memory. Pages that are not read for long make
 /// room for others, and are read from the disk again.

@@ -31,11 +31,13 @@ fn record(content: &Content) -> PackageRecord {
             version: Version::new("V1").unwrap(),
             sha256: content.sha256.clone(),
             crc: content.crc,
-            pcp: PcpOffer {
+            size_bytes: content.size_bytes,
+            md5: None,
+            pcp: Some(PcpOffer {
                 version: pcp::Version::new("V1").unwrap(),
                 check_code: content.crc,
                 segmentation: Segmentation::choose(content.size_bytes, None, false).unwrap(),
-            },
+            }),
             created_at: UtcMillis(0),
             papers: Papers::default(),
         },
@@ -135,8 +137,8 @@ async fn frames_are_those_of_the_content_and_leave_no_name_behind() {
     let content: Vec<u8> = (0..900u32).map(|i| (i % 251) as u8).collect();
     let sealed = sealed(&files, &[&content]).await;
     let package = record(&sealed.publish(&files).await.unwrap());
-    let frames = files.frames(&package).await.unwrap();
-    let segmentation = package.package.pcp.segmentation;
+    let frames = files.frames(&package).await.unwrap().unwrap();
+    let segmentation = package.package.pcp.as_ref().unwrap().segmentation;
     let built = SegmentFrames::build(&content, segmentation).unwrap();
     assert_eq!(frames.as_bytes(), built.as_bytes());
     assert_eq!(frames.get(1), built.get(1));

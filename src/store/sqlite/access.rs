@@ -131,7 +131,7 @@ impl Access for SqliteStore {
                  WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL \
                      AND (expires_at IS NULL OR expires_at > ?2)) \
              OR EXISTS (SELECT 1 FROM users, json_each(users.grants) j \
-                 WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL)",
+                 WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL AND users.disabled = 0)",
         )
         .bind(Role::Approver.name())
         .bind(now.0)

@@ -3,14 +3,14 @@
 //! All of it works on files and not on a [`SqliteStore`](super::SqliteStore): the server that has the database open is another
 //! process. A reader never keeps a writer waiting (sqlite.org/wal.html).
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions,
 };
 
-use super::{BUSY_TIMEOUT, OpenError, filter_sql, open_error};
-use crate::package::natural_cmp;
+use super::{BUSY_TIMEOUT, OpenError, filter_sql, open_error, products};
+use crate::{config::ProductConfig, package::natural_cmp, store::StoreError};
 
 /// Problems that a check names at most.
 const MAX_PROBLEMS: u32 = 20;
@@ -205,6 +205,35 @@ impl DatabaseFile {
             problems.extend(dangling);
         }
         Ok(problems)
+    }
+
+    /// The settings of all products; `None` where those of a settings file were not taken in yet.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub async fn products(&mut self) -> Result<Option<BTreeMap<String, ProductConfig>>, OpenError> {
+        let failed = |source| open_error(&self.path, source);
+        let has_products: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'products')",
+        )
+        .fetch_one(&mut self.connection)
+        .await
+        .map_err(failed)?;
+        if !has_products
+            || !products::were_imported(&mut self.connection)
+                .await
+                .map_err(failed)?
+        {
+            return Ok(None);
+        }
+        let stored = products::all_settings(&mut self.connection).await;
+        let parsed = products::parsed(stored.map_err(failed)?);
+        parsed
+            .map(Some)
+            .map_err(|error: StoreError| OpenError::Open {
+                path: self.path.clone(),
+                source: Box::new(error),
+            })
     }
 
     /// How many webhooks' secrets are stored as they are, because there was no credential key.

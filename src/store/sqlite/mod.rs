@@ -45,6 +45,7 @@ mod results;
 mod rhythm;
 mod rows;
 mod sealing;
+mod second_factors;
 mod series;
 mod soaks;
 mod task_changes;

@@ -232,6 +232,35 @@ impl Catalog for SqliteStore {
         self.read_task_packages(task).await
     }
 
+    async fn packages_without_md5(
+        &self,
+        after: PackageId,
+        limit: u32,
+    ) -> Result<Vec<PackageRecord>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM packages INDEXED BY packages_without_md5 \
+             WHERE md5 IS NULL AND deleted_at IS NULL AND id > ? ORDER BY id LIMIT ?",
+        )
+        .bind(after.0)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .doing("looking for packages without an MD5")?;
+        rows.iter().map(papers::record).collect()
+    }
+
+    async fn set_md5(&self, id: PackageId, md5: &str) -> Result<(), StoreError> {
+        let doing = "writing the MD5 of a package";
+        let mut tx = self.write(doing).await?;
+        sqlx::query("UPDATE packages SET md5 = ? WHERE id = ? AND md5 IS NULL")
+            .bind(md5)
+            .bind(id.0)
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+        tx.commit().await.doing(doing)
+    }
+
     async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError> {
         let doing = "looking for packages of a file";
         let mut reader = self.readers.acquire().await.doing(doing)?;
@@ -315,6 +344,9 @@ async fn earlier(
     conn: &mut SqliteConnection,
     new: &NewPackage,
 ) -> Result<Option<EarlierPackage>, StoreError> {
+    let Some(pcp) = &new.pcp else {
+        return Ok(None); // devices tell content by its digest
+    };
     let doing = "looking for the package that a check code stands for";
     let row = sqlx::query(
         "SELECT sha256, segment_size, pad_last FROM package_identities \
@@ -322,7 +354,7 @@ async fn earlier(
     )
     .bind(&new.product)
     .bind(new.version.as_str())
-    .bind(new.pcp.check_code)
+    .bind(pcp.check_code)
     .fetch_optional(conn)
     .await
     .doing(doing)?;
@@ -332,9 +364,9 @@ async fn earlier(
     let pad_last = row.value("pad_last")?;
     Ok(if sha256 != new.sha256 {
         Some(EarlierPackage::OtherContent)
-    } else if segment_size != new.pcp.segmentation.segment_size() {
+    } else if segment_size != pcp.segmentation.segment_size() {
         Some(EarlierPackage::SegmentSize(segment_size))
-    } else if pad_last != new.pcp.segmentation.pad_last() {
+    } else if pad_last != pcp.segmentation.pad_last() {
         Some(EarlierPackage::Padding(pad_last))
     } else {
         None
@@ -342,30 +374,35 @@ async fn earlier(
 }
 
 async fn insert(conn: &mut SqliteConnection, new: &NewPackage) -> Result<PackageId, sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO package_identities (product, version, check_code, sha256, segment_size, pad_last) \
-         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    )
-    .bind(&new.product)
-    .bind(new.version.as_str())
-    .bind(new.pcp.check_code)
-    .bind(&new.sha256)
-    .bind(new.pcp.segmentation.segment_size())
-    .bind(new.pcp.segmentation.pad_last())
-    .execute(&mut *conn)
-    .await?;
+    if let Some(pcp) = &new.pcp {
+        sqlx::query(
+            "INSERT INTO package_identities (product, version, check_code, sha256, segment_size, pad_last) \
+             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(&new.product)
+        .bind(new.version.as_str())
+        .bind(pcp.check_code)
+        .bind(&new.sha256)
+        .bind(pcp.segmentation.segment_size())
+        .bind(pcp.segmentation.pad_last())
+        .execute(&mut *conn)
+        .await?;
+    }
+    let cut = new.pcp.as_ref().map(|pcp| &pcp.segmentation);
     sqlx::query_scalar(
-        "INSERT INTO packages (product, version, sha256, size_bytes, segment_size, pad_last, crc, \
-             check_code, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO packages (product, version, sha256, md5, size_bytes, segment_size, pad_last, crc, \
+             check_code, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.product)
     .bind(new.version.as_str())
     .bind(&new.sha256)
-    .bind(i64::try_from(new.pcp.segmentation.size_bytes()).unwrap_or(i64::MAX))
-    .bind(new.pcp.segmentation.segment_size())
-    .bind(new.pcp.segmentation.pad_last())
+    .bind(new.md5.as_deref())
+    .bind(i64::try_from(new.size_bytes).unwrap_or(i64::MAX))
+    // 0: it is not served over PCP
+    .bind(cut.map_or(0, |cut| cut.segment_size()))
+    .bind(cut.is_some_and(|cut| cut.pad_last()))
     .bind(new.crc)
-    .bind(new.pcp.check_code)
+    .bind(new.pcp.as_ref().map_or(0, |pcp| pcp.check_code))
     .bind(new.created_at.0)
     .fetch_one(conn)
     .await

@@ -174,13 +174,18 @@ fn sbom(row: &SqliteRow) -> Result<Option<SbomRecord>, StoreError> {
 
 /// A row of `packages`.
 pub(super) fn record(row: &SqliteRow) -> Result<PackageRecord, StoreError> {
-    let segmentation = Segmentation::exact(
-        row.int("size_bytes")?,
-        row.int("segment_size")?,
-        row.value("pad_last")?,
-    )
-    .map_err(|error| rows::unreadable("packages.segment_size", error))?;
     let version = row.version("version")?;
+    let size_bytes = row.int("size_bytes")?;
+    let pcp = match row.int("segment_size")? {
+        0 => None,
+        segment_size => Some(PcpOffer {
+            version: pcp::Version::new(version.as_str())
+                .map_err(|error| rows::unreadable("packages.version", error))?,
+            check_code: row.int("check_code")?,
+            segmentation: Segmentation::exact(size_bytes, segment_size, row.value("pad_last")?)
+                .map_err(|error| rows::unreadable("packages.segment_size", error))?,
+        }),
+    };
     Ok(PackageRecord {
         id: PackageId(row.int("id")?),
         package: NewPackage {
@@ -188,12 +193,9 @@ pub(super) fn record(row: &SqliteRow) -> Result<PackageRecord, StoreError> {
             version,
             sha256: row.value("sha256")?,
             crc: row.int("crc")?,
-            pcp: PcpOffer {
-                version: pcp::Version::new(version.as_str())
-                    .map_err(|error| rows::unreadable("packages.version", error))?,
-                check_code: row.int("check_code")?,
-                segmentation,
-            },
+            size_bytes,
+            md5: row.value("md5")?,
+            pcp,
             created_at: row.time("created_at")?,
             papers: read(row)?,
         },

@@ -1,67 +1,189 @@
-//! What is ruled of products, and their keys.
+//! Products: their settings, what is ruled of them, and their keys.
+//!
+//! A product goes by its key ([`crate::tenant`]). The statements of this file are all that know how it is found.
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
+    bulk::json_list,
     rows::{self, Columns as _},
+    tenancy,
     watched::Table,
 };
 use crate::{
     clock::UtcMillis,
+    config::{MOST_PRODUCTS, ProductConfig},
     signing::{KeyId, PublicKey},
     store::{
-        AddKeyError, MAX_PRODUCT_KEYS, ProductKey, ProductRecord, Products, RemovedKey, Signatures,
-        StoreError, UpdateProductError,
+        AddKeyError, MAX_PRODUCT_KEYS, Page, ProductKey, ProductRecord, ProductUpdate, ProductUses,
+        Products, RemovedKey, Signatures, StoreError, UpdateProductError,
     },
+    tenant::{self, TenantId},
 };
+
+const READING: &str = "reading a product";
+
+/// Says that the products of a settings file were taken in.
+const IMPORTED: &str = "products_imported";
+/// The revision of every product that nobody has created: what was removed had none beyond.
+const REVISION: &str = "products_revision";
+
+const CREATING: &str = "creating a product";
+const CHANGING: &str = "changing a product";
+const REMOVING: &str = "removing a product";
 
 #[async_trait]
 impl Products for SqliteStore {
-    async fn product(&self, product: &str) -> Result<ProductRecord, StoreError> {
-        let doing = "reading a product";
+    async fn import_products(
+        &self,
+        products: &BTreeMap<String, ProductConfig>,
+    ) -> Result<bool, StoreError> {
+        let doing = "taking products in";
+        let mut tx = self.write(doing).await?;
+        if kept(&mut tx, IMPORTED).await.doing(doing)?.is_some() {
+            return Ok(false);
+        }
+        for (name, settings) in products {
+            let before = read(&mut tx, name).await?;
+            if !before.created || before.settings != *settings {
+                let after = ProductRecord {
+                    settings: *settings,
+                    ..before
+                };
+                put(&mut tx, name, &after).await.doing(doing)?;
+            }
+        }
+        let done = rows::set_meta(&mut tx, IMPORTED, b"yes").await;
+        done.doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(true)
+    }
+
+    async fn product_settings(&self) -> Result<BTreeMap<String, ProductConfig>, StoreError> {
+        let doing = "reading the settings of products";
         let mut reader = self.readers.acquire().await.doing(doing)?;
+        let found = all_settings(&mut reader).await.doing(doing)?;
+        parsed(found)
+    }
+
+    async fn product(&self, product: &str) -> Result<ProductRecord, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(READING)?;
         read(&mut reader, product).await
+    }
+
+    async fn products(
+        &self,
+        tenants: Option<&[TenantId]>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<(String, ProductRecord)>, StoreError> {
+        let found = sqlx::query(
+            "SELECT p.tenant, p.name, p.settings, p.signatures, p.revision, \
+                 (SELECT COUNT(*) FROM product_keys k \
+                     WHERE k.product = IIF(p.tenant = 'default', p.name, p.tenant || '/' || p.name)) AS keys \
+             FROM products p WHERE (p.tenant, p.name) > (?1, ?2) \
+                 AND (?4 IS NULL OR p.tenant IN (SELECT j.value FROM json_each(?4) j)) \
+             ORDER BY p.tenant, p.name LIMIT ?3",
+        )
+        .bind(after.map_or("", tenant::owner))
+        .bind(after.map_or("", tenant::product_name))
+        .bind(rows::one_more(limit))
+        .bind(tenants.map(json_list))
+        .fetch_all(&self.readers)
+        .await
+        .doing("listing products")?;
+        rows::page(&found, limit, |row| {
+            let (tenant, name): (String, String) = (row.value("tenant")?, row.value("name")?);
+            Ok((key_of(&tenant, &name)?, record(row, row.int("keys")?)?))
+        })
+    }
+
+    async fn product_uses(&self, product: &str) -> Result<ProductUses, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(READING)?;
+        uses(&mut reader, product).await
+    }
+
+    async fn create_product(
+        &self,
+        product: &str,
+        new: &ProductUpdate,
+    ) -> Result<ProductRecord, UpdateProductError> {
+        let mut tx = self.write(CREATING).await?;
+        let before = read(&mut tx, product).await?;
+        if before.created {
+            return Err(UpdateProductError::Exists(product.to_owned()));
+        }
+        check_room(&mut tx).await?;
+        tenancy::check_named(&mut tx, tenant::owner(product)).await?;
+        let after = put(&mut tx, product, &updated(new, &before)).await;
+        let after = after.doing(CREATING)?;
+        tx.made(Table::Products, product);
+        tx.commit().await.doing(CREATING)?;
+        Ok(after)
     }
 
     async fn update_product(
         &self,
         product: &str,
-        signatures: Signatures,
+        update: &ProductUpdate,
         revision: Option<u32>,
     ) -> Result<ProductRecord, UpdateProductError> {
-        let doing = "changing a product";
-        let mut tx = self.write(doing).await?;
-        tx.watch(Table::Products, product).await.doing(doing)?;
+        let mut tx = self.write(CHANGING).await?;
+        tx.watch(Table::Products, product).await.doing(CHANGING)?;
         let before = read(&mut tx, product).await?;
-        if revision.is_some_and(|seen| seen != before.revision) {
-            return Err(UpdateProductError::Changed {
-                product: product.to_owned(),
-                revision: before.revision,
-            });
-        }
-        if signatures == before.signatures {
+        check_seen(product, &before, revision)?;
+        let after = updated(update, &before);
+        if after == before {
             return Ok(before);
         }
-        let after = ProductRecord {
-            signatures,
-            revision: before.revision.saturating_add(1),
-            ..before
-        };
-        tx.watch(Table::Products, product).await.doing(doing)?;
-        sqlx::query(
-            "INSERT INTO product_rules (product, signatures, revision) VALUES (?, ?, ?) \
-             ON CONFLICT (product) DO UPDATE SET signatures = excluded.signatures, revision = excluded.revision",
-        )
-        .bind(product)
-        .bind(after.signatures.name())
-        .bind(after.revision)
-        .execute(&mut *tx)
-        .await
-        .doing(doing)?;
-        tx.commit().await.doing(doing)?;
+        if !before.created {
+            check_room(&mut tx).await?;
+            tenancy::check_named(&mut tx, tenant::owner(product)).await?;
+        }
+        let after = put(&mut tx, product, &after).await.doing(CHANGING)?;
+        tx.commit().await.doing(CHANGING)?;
         Ok(after)
+    }
+
+    async fn remove_product(
+        &self,
+        product: &str,
+        revision: Option<u32>,
+    ) -> Result<(), UpdateProductError> {
+        let mut tx = self.write(REMOVING).await?;
+        let before = read(&mut tx, product).await?;
+        if !before.created {
+            return Err(UpdateProductError::NotFound(product.to_owned()));
+        }
+        check_seen(product, &before, revision)?;
+        let uses = uses(&mut tx, product).await?;
+        if uses.any() {
+            let product = product.to_owned();
+            return Err(UpdateProductError::InUse { product, uses });
+        }
+        tx.watch(Table::Products, product).await.doing(REMOVING)?;
+        sqlx::query("DELETE FROM products WHERE tenant = ? AND name = ?")
+            .bind(tenant::owner(product))
+            .bind(tenant::product_name(product))
+            .execute(&mut *tx)
+            .await
+            .doing(REMOVING)?;
+        let keys = sqlx::query("DELETE FROM product_keys WHERE product = ?")
+            .bind(product)
+            .execute(&mut *tx)
+            .await
+            .doing(REMOVING)?;
+        tx.count("keys", keys.rows_affected());
+        let next = before.revision.saturating_add(1);
+        if next > unused_revision(&mut tx).await? {
+            let set = rows::set_meta(&mut tx, REVISION, next.to_string().as_bytes()).await;
+            set.doing(REMOVING)?;
+        }
+        Ok(tx.commit().await.doing(REMOVING)?)
     }
 
     async fn product_keys(&self, product: &str) -> Result<Vec<ProductKey>, StoreError> {
@@ -150,35 +272,187 @@ impl Products for SqliteStore {
     }
 }
 
-/// The rules of a product, and how many keys it has.
+/// The rules and settings of a product, and how many keys it has.
 pub(super) async fn read(
     conn: &mut SqliteConnection,
     product: &str,
 ) -> Result<ProductRecord, StoreError> {
-    let doing = "reading a product";
-    let row = sqlx::query("SELECT signatures, revision FROM product_rules WHERE product = ?")
-        .bind(product)
-        .fetch_optional(&mut *conn)
-        .await
-        .doing(doing)?;
+    let row = sqlx::query(
+        "SELECT settings, signatures, revision FROM products WHERE tenant = ? AND name = ?",
+    )
+    .bind(tenant::owner(product))
+    .bind(tenant::product_name(product))
+    .fetch_optional(&mut *conn)
+    .await
+    .doing(READING)?;
     let keys: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM product_keys WHERE product = ?")
         .bind(product)
-        .fetch_one(conn)
+        .fetch_one(&mut *conn)
         .await
-        .doing(doing)?;
-    let Some(row) = row else {
-        return Ok(ProductRecord {
+        .doing(READING)?;
+    match row {
+        Some(row) => record(&row, keys),
+        None => Ok(ProductRecord {
+            created: false,
+            settings: ProductConfig::default(),
             signatures: Signatures::default(),
             keys,
-            revision: 1,
-        });
-    };
-    let signatures: String = row.value("signatures")?;
+            revision: unused_revision(conn).await?,
+        }),
+    }
+}
+
+/// The key of a tenant's product.
+fn key_of(tenant: &str, name: &str) -> Result<String, StoreError> {
+    let tenant: TenantId = tenant
+        .parse()
+        .map_err(|error| rows::unreadable("products.tenant", error))?;
+    Ok(tenant.product_key(name))
+}
+
+fn record(row: &SqliteRow, keys: u32) -> Result<ProductRecord, StoreError> {
+    let (settings, signatures): (String, String) =
+        (row.value("settings")?, row.value("signatures")?);
     Ok(ProductRecord {
+        created: true,
+        settings: parse(&settings)?,
         signatures: Signatures::named(&signatures)
-            .ok_or_else(|| rows::unreadable("product_rules.signatures", &signatures))?,
+            .ok_or_else(|| rows::unreadable("products.signatures", &signatures))?,
         keys,
         revision: row.int("revision")?,
+    })
+}
+
+/// The settings of all products, as they are stored.
+pub(super) async fn all_settings(
+    conn: &mut SqliteConnection,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT IIF(tenant = 'default', name, tenant || '/' || name), settings FROM products ORDER BY tenant, name",
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Whether the products of a settings file were taken in.
+pub(super) async fn were_imported(conn: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    Ok(kept(conn, IMPORTED).await?.is_some())
+}
+
+/// The settings of products, from how they are stored.
+pub(super) fn parsed(
+    stored: Vec<(String, String)>,
+) -> Result<BTreeMap<String, ProductConfig>, StoreError> {
+    let stored = stored.into_iter();
+    stored
+        .map(|(name, settings)| Ok((name, parse(&settings)?)))
+        .collect()
+}
+
+fn parse(settings: &str) -> Result<ProductConfig, StoreError> {
+    serde_json::from_str(settings).map_err(|error| rows::unreadable("products.settings", error))
+}
+
+async fn kept(conn: &mut SqliteConnection, key: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar("SELECT value FROM meta WHERE key = ?")
+        .bind(key)
+        .fetch_optional(conn)
+        .await
+}
+
+/// The revision of products that nobody has created.
+async fn unused_revision(conn: &mut SqliteConnection) -> Result<u32, StoreError> {
+    let Some(value) = kept(conn, REVISION).await.doing(READING)? else {
+        return Ok(1);
+    };
+    let value = String::from_utf8_lossy(&value);
+    value
+        .parse()
+        .map_err(|_| rows::unreadable(REVISION, &value))
+}
+
+fn updated(update: &ProductUpdate, before: &ProductRecord) -> ProductRecord {
+    ProductRecord {
+        settings: update.settings.apply(&before.settings),
+        signatures: update.signatures.unwrap_or(before.signatures),
+        ..*before
+    }
+}
+
+/// Stores a product as it is from now on, with its next revision.
+async fn put(
+    conn: &mut SqliteConnection,
+    product: &str,
+    record: &ProductRecord,
+) -> Result<ProductRecord, sqlx::Error> {
+    let after = ProductRecord {
+        created: true,
+        revision: record.revision.saturating_add(1),
+        ..*record
+    };
+    sqlx::query(
+        "INSERT INTO products (tenant, name, settings, signatures, revision) VALUES (?, ?, ?, ?, ?) \
+         ON CONFLICT (tenant, name) DO UPDATE SET settings = excluded.settings, signatures = excluded.signatures, \
+             revision = excluded.revision",
+    )
+    .bind(tenant::owner(product))
+    .bind(tenant::product_name(product))
+    .bind(rows::json(&after.settings))
+    .bind(after.signatures.name())
+    .bind(after.revision)
+    .execute(conn)
+    .await?;
+    Ok(after)
+}
+
+fn check_seen(
+    product: &str,
+    record: &ProductRecord,
+    seen: Option<u32>,
+) -> Result<(), UpdateProductError> {
+    if seen.is_none_or(|seen| seen == record.revision) {
+        return Ok(());
+    }
+    Err(UpdateProductError::Changed {
+        product: product.to_owned(),
+        revision: record.revision,
+    })
+}
+
+/// Fails where there are as many products as may be.
+async fn check_room(conn: &mut SqliteConnection) -> Result<(), UpdateProductError> {
+    let products: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM products")
+        .fetch_one(conn)
+        .await
+        .doing(CREATING)?;
+    if usize::try_from(products).is_ok_and(|products| products < MOST_PRODUCTS) {
+        Ok(())
+    } else {
+        Err(UpdateProductError::TooMany)
+    }
+}
+
+/// What names a product. A task has packages of one product, which are not deleted while it has not ended.
+async fn uses(conn: &mut SqliteConnection, product: &str) -> Result<ProductUses, StoreError> {
+    const DEVICES: &str = "SELECT COUNT(*) FROM devices INDEXED BY devices_by_product WHERE product = ? AND removed = 0";
+    const PACKAGES: &str = "SELECT COUNT(*) FROM packages INDEXED BY packages_of_product WHERE product = ? AND deleted_at IS NULL";
+    const TASKS: &str = "SELECT COUNT(*) FROM packages p INDEXED BY packages_of_product \
+         CROSS JOIN tasks t INDEXED BY tasks_by_package ON t.package_id = p.id \
+         WHERE p.product = ? AND p.deleted_at IS NULL AND t.state IN ('scheduled', 'running', 'stopping')";
+    let mut counts = [0; 3];
+    for (count, statement) in counts.iter_mut().zip([DEVICES, PACKAGES, TASKS]) {
+        let found: i64 = sqlx::query_scalar(statement)
+            .bind(product)
+            .fetch_one(&mut *conn)
+            .await
+            .doing("looking for what names a product")?;
+        *count = found.unsigned_abs();
+    }
+    let [devices, packages, tasks] = counts;
+    Ok(ProductUses {
+        devices,
+        packages,
+        tasks,
     })
 }
 

@@ -20,6 +20,7 @@ use super::{
     watched::Table,
 };
 use crate::{
+    access::ANYBODY,
     clock::UtcMillis,
     ledger::{Cancellation, Happened, Line, TaskId, TaskState, UpgradeId},
     store::{
@@ -30,6 +31,8 @@ use crate::{
 
 pub(super) const CHANGING: &str = "changing a task";
 const MOVING: &str = "moving tasks on";
+/// Callers that have changed a task and are named.
+const MAX_CHANGERS: usize = 100;
 
 impl SqliteStore {
     pub(super) async fn make_move(&self, step: &Move, now: UtcMillis) -> Result<(), StoreError> {
@@ -192,7 +195,11 @@ impl SqliteStore {
                     }
                 })?);
             }
-            TaskChange::Rules { rules, revision } => {
+            TaskChange::Rules {
+                rules,
+                revision,
+                by,
+            } => {
                 if revision.is_some_and(|seen| seen != task.revision) {
                     return Err(ChangeTaskError::Changed {
                         id,
@@ -204,8 +211,12 @@ impl SqliteStore {
                     return Err(ChangeTaskError::CannotJoin(id));
                 }
                 set_rules(&mut tx, id, rules).await?;
+                let other = rules.differ_in_more_than_share(&task.rules);
+                if let Some(by) = by.as_deref().filter(|_| other) {
+                    note_changer(&mut tx, &task, by).await?;
+                }
                 let approved = task.approval.as_ref().is_some_and(|it| it.approved);
-                if approved && rules.approval && rules.differ_in_more_than_share(&task.rules) {
+                if approved && rules.approval && other {
                     ask_again(&mut tx, id, now).await?;
                 }
                 if rules.budget != task.rules.budget {
@@ -399,6 +410,33 @@ async fn set_rules(
     sqlx::query("UPDATE tasks SET rules = ?, expired = 0, revision = revision + 1 WHERE id = ?")
         .bind(rows::json(rules))
         .bind(task.0)
+        .execute(conn)
+        .await
+        .map(|_| ())
+        .doing(CHANGING)
+}
+
+/// Keeps in mind who has changed a task: whoever has does not approve it.
+async fn note_changer(
+    conn: &mut SqliteConnection,
+    task: &TaskRecord,
+    by: &str,
+) -> Result<(), StoreError> {
+    let known = |known: &String| known == by || known == ANYBODY;
+    if task.changed_by.iter().any(known) {
+        return Ok(());
+    }
+    let mut changed_by = task.changed_by.clone();
+    // beyond that it is everybody, and nobody approves it
+    let by = if changed_by.len() < MAX_CHANGERS {
+        by
+    } else {
+        ANYBODY
+    };
+    changed_by.push(by.to_owned());
+    sqlx::query("UPDATE tasks SET changed_by = ? WHERE id = ?")
+        .bind(rows::json(&changed_by))
+        .bind(task.id.0)
         .execute(conn)
         .await
         .map(|_| ())

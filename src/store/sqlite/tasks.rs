@@ -87,6 +87,7 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
             by: row.value("created_by")?,
             scope: narrowing::filter(row, "scope")?,
         },
+        changed_by: rows::from_json(row, "changed_by")?.unwrap_or_default(),
         traffic: Traffic::default(),
         put_off: (0, None),
         created_at: row.time("created_at")?,

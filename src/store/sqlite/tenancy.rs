@@ -20,7 +20,11 @@ const READING: &str = "reading a tenant";
 const CHANGING: &str = "changing a tenant";
 
 /// What may belong to a tenant, and whether anything of it does.
-const BELONGINGS: [(&str, &str); 8] = [
+const BELONGINGS: [(&str, &str); 9] = [
+    (
+        "products",
+        "SELECT EXISTS (SELECT 1 FROM products WHERE tenant = ?)",
+    ),
     (
         "devices",
         "SELECT EXISTS (SELECT 1 FROM devices WHERE tenant = ?)",

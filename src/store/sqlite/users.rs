@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns as _},
+    second_factors,
     watched::Table,
 };
 use crate::{
-    access::Grant,
     clock::UtcMillis,
     store::{
-        AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, Page, StoreError, UserId,
-        UserRecord, Users,
+        AddUserError, Identity, IdentityUser, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, Page,
+        StoreError, UserChange, UserId, UserRecord, Users,
     },
 };
 
@@ -30,21 +31,10 @@ const FORGOTTEN_AT_ONCE: u32 = 100;
 impl Users for SqliteStore {
     async fn add_user(&self, new: &NewUser) -> Result<UserRecord, AddUserError> {
         let mut tx = self.write(ADDING).await?;
-        let taken: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE name = ?)")
-            .bind(&new.name)
-            .fetch_one(&mut *tx)
-            .await
-            .doing(ADDING)?;
-        if taken {
+        if is_taken(&mut tx, &new.name).await? {
             return Err(AddUserError::NameTaken(new.name.clone()));
         }
-        let users: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM users")
-            .fetch_one(&mut *tx)
-            .await
-            .doing(ADDING)?;
-        if users >= MAX_USERS {
-            return Err(AddUserError::TooMany);
-        }
+        room(&mut tx).await?;
         let row = sqlx::query(
             "INSERT INTO users (name, password, grants, created_by, created_at) VALUES (?, ?, ?, ?, ?) RETURNING *",
         )
@@ -58,6 +48,52 @@ impl Users for SqliteStore {
         .doing(ADDING)?;
         let user = record(&row)?;
         tx.made(Table::Users, &new.name);
+        tx.commit().await.doing(ADDING)?;
+        Ok(user)
+    }
+
+    async fn user_of_identity(&self, new: &IdentityUser) -> Result<UserRecord, AddUserError> {
+        let mut tx = self.write(ADDING).await?;
+        let known = sqlx::query("SELECT * FROM users WHERE issuer = ? AND subject = ?")
+            .bind(&new.identity.issuer)
+            .bind(&new.identity.subject)
+            .fetch_optional(&mut *tx)
+            .await
+            .doing(ADDING)?;
+        if let Some(row) = known {
+            let known = record(&row)?;
+            if known.disabled || known.grants == new.grants {
+                return Ok(known);
+            }
+            tx.watch(Table::Users, &known.name).await.doing(CHANGING)?;
+            sqlx::query("UPDATE users SET grants = ? WHERE id = ?")
+                .bind(rows::json(&new.grants))
+                .bind(known.id.0)
+                .execute(&mut *tx)
+                .await
+                .doing(CHANGING)?;
+            tx.commit().await.doing(CHANGING)?;
+            return Ok(UserRecord {
+                grants: new.grants.clone(),
+                ..known
+            });
+        }
+        let name = free_name(&mut tx, new).await?;
+        room(&mut tx).await?;
+        let row = sqlx::query(
+            "INSERT INTO users (name, password, grants, created_by, created_at, issuer, subject) \
+             VALUES (?, '', ?, 'identity-provider', ?, ?, ?) RETURNING *",
+        )
+        .bind(&name)
+        .bind(rows::json(&new.grants))
+        .bind(new.at.0)
+        .bind(&new.identity.issuer)
+        .bind(&new.identity.subject)
+        .fetch_one(&mut *tx)
+        .await
+        .doing(ADDING)?;
+        let user = record(&row)?;
+        tx.made(Table::Users, &name);
         tx.commit().await.doing(ADDING)?;
         Ok(user)
     }
@@ -85,26 +121,28 @@ impl Users for SqliteStore {
         rows::page(&found, limit, record)
     }
 
-    async fn set_grants(
-        &self,
-        name: &str,
-        grants: &[Grant],
-        password: Option<&str>,
-    ) -> Result<bool, StoreError> {
+    async fn update_user(&self, name: &str, change: &UserChange) -> Result<bool, StoreError> {
         let mut tx = self.write(CHANGING).await?;
         tx.watch(Table::Users, name).await.doing(CHANGING)?;
-        let user: Option<i64> =
-            sqlx::query_scalar("UPDATE users SET grants = ? WHERE name = ? RETURNING id")
-                .bind(rows::json(&grants))
-                .bind(name)
-                .fetch_optional(&mut *tx)
-                .await
-                .doing(CHANGING)?;
-        if user.is_none() {
+        let user: Option<i64> = sqlx::query_scalar(
+            "UPDATE users SET grants = COALESCE(?, grants), disabled = COALESCE(?, disabled), \
+                 second_factor_required = COALESCE(?, second_factor_required) WHERE name = ? RETURNING id",
+        )
+        .bind(change.grants.as_ref().map(rows::json))
+        .bind(change.disabled)
+        .bind(change.second_factor_required)
+        .bind(name)
+        .fetch_optional(&mut *tx)
+        .await
+        .doing(CHANGING)?;
+        let Some(user) = user.map(UserId) else {
             return Ok(false);
-        }
-        if let Some(password) = password {
+        };
+        if let Some(password) = &change.password {
             write_password(&mut tx, name, None, password).await?;
+        }
+        if change.disabled == Some(true) {
+            end_sessions(&mut tx, user).await?;
         }
         tx.commit().await.doing(CHANGING)?;
         Ok(true)
@@ -143,14 +181,23 @@ impl Users for SqliteStore {
 
     async fn begin_session(&self, new: &NewSession) -> Result<bool, StoreError> {
         let mut tx = self.write(BEGINNING).await?;
-        let known = sqlx::query("UPDATE users SET last_login_at = ? WHERE id = ? AND password = ?")
-            .bind(new.created_at.0)
-            .bind(new.user.0)
-            .bind(&new.password)
-            .execute(&mut *tx)
-            .await
-            .doing(BEGINNING)?;
+        let known = sqlx::query(
+            "UPDATE users SET last_login_at = ? \
+             WHERE id = ? AND password = ? AND disabled = 0 AND (totp_sealed IS NOT NULL) = ?",
+        )
+        .bind(new.created_at.0)
+        .bind(new.user.0)
+        .bind(&new.password)
+        .bind(new.second_factor.is_some())
+        .execute(&mut *tx)
+        .await
+        .doing(BEGINNING)?;
         if known.rows_affected() == 0 {
+            return Ok(false);
+        }
+        if let Some(proof) = &new.second_factor
+            && !second_factors::spend(&mut tx, new.user, proof).await?
+        {
             return Ok(false);
         }
         sqlx::query(
@@ -229,6 +276,43 @@ impl Users for SqliteStore {
     }
 }
 
+async fn is_taken(conn: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE name = ?)")
+        .bind(name)
+        .fetch_one(conn)
+        .await
+        .doing(ADDING)
+}
+
+/// Whether another user may be added.
+async fn room(conn: &mut SqliteConnection) -> Result<(), AddUserError> {
+    let users: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM users")
+        .fetch_one(conn)
+        .await
+        .doing(ADDING)?;
+    if users >= MAX_USERS {
+        return Err(AddUserError::TooMany);
+    }
+    Ok(())
+}
+
+/// The name that is suggested, or where another user has it, the same with digits that follow from who it is.
+async fn free_name(
+    conn: &mut SqliteConnection,
+    new: &IdentityUser,
+) -> Result<String, AddUserError> {
+    if !is_taken(conn, &new.name).await? {
+        return Ok(new.name.clone());
+    }
+    let Identity { issuer, subject } = &new.identity;
+    let digest = Sha256::digest(format!("{issuer} {subject}"));
+    let name = format!("{}-{}", new.name, hex::encode(&digest[..4]));
+    if is_taken(conn, &name).await? {
+        return Err(AddUserError::NameTaken(name));
+    }
+    Ok(name)
+}
+
 /// Sets the hash of a user's password, if it was `from` or whatever it was, and ends the user's sessions. Returns whether it is set.
 async fn write_password(
     conn: &mut SqliteConnection,
@@ -246,12 +330,17 @@ async fn write_password(
     .await
     .doing(CHANGING)?;
     let Some(user) = user else { return Ok(false) };
+    end_sessions(conn, UserId(user)).await?;
+    Ok(true)
+}
+
+async fn end_sessions(conn: &mut SqliteConnection, user: UserId) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM sessions WHERE user_id = ?")
-        .bind(user)
+        .bind(user.0)
         .execute(conn)
         .await
-        .doing(CHANGING)?;
-    Ok(true)
+        .map(drop)
+        .doing(CHANGING)
 }
 
 fn record(row: &SqliteRow) -> Result<UserRecord, StoreError> {
@@ -259,9 +348,17 @@ fn record(row: &SqliteRow) -> Result<UserRecord, StoreError> {
         id: UserId(row.int("id")?),
         name: row.value("name")?,
         password: row.value("password")?,
+        identity: match (row.value("issuer")?, row.value("subject")?) {
+            (Some(issuer), Some(subject)) => Some(Identity { issuer, subject }),
+            _ => None,
+        },
         grants: rows::from_json(row, "grants")?.unwrap_or_default(),
         created_by: row.value("created_by")?,
         created_at: row.time("created_at")?,
         last_login_at: row.maybe_time("last_login_at")?,
+        totp: row.value("totp_sealed")?,
+        totp_pending: row.value("totp_pending")?,
+        second_factor_required: row.value("second_factor_required")?,
+        disabled: row.value("disabled")?,
     })
 }

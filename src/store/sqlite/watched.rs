@@ -70,8 +70,8 @@ const TABLES: [(Table, &str, &str); 14] = [
     (
         Table::Products,
         "products",
-        "SELECT signatures, IIF(instr(product, '/') = 0, 'default', substr(product, 1, instr(product, '/') - 1)) AS tenant \
-         FROM product_rules WHERE product = ?",
+        "SELECT settings, signatures, tenant FROM products WHERE tenant = IIF(instr(?1, '/') = 0, 'default', substr(?1, 1, instr(?1, '/') - 1)) \
+         AND name = substr(?1, instr(?1, '/') + 1)",
     ),
     (
         Table::Tasks,
@@ -103,11 +103,12 @@ const TABLES: [(Table, &str, &str); 14] = [
 ];
 
 /// Columns that are the server's own, and no matter of whoever changes something.
-const INTERNAL: [&str; 14] = [
+const INTERNAL: [&str; 15] = [
     // whose matter it is says the row of the log
     TENANT,
     "product_name",
     "revision",
+    "changed_by",
     "hidden",
     "removed",
     "joining",
@@ -117,6 +118,7 @@ const INTERNAL: [&str; 14] = [
     "resumed_with",
     "last_used_at",
     "last_login_at",
+    "totp_step",
     "failing_since",
     "reg_location",
 ];

@@ -216,7 +216,7 @@ fn a_second_connect_is_a_fault() {
     let mut server = Server::new(Limits::default());
     let conn = server.connected(&Client::iotda(1));
     assert_eq!(server.say(conn, &Client::iotda(1).connect()), Reading::Over);
-    assert_eq!(server.take_sent(conn), []);
+    assert_eq!(server.take_sent(conn), [0_u8; 0]);
     assert_eq!(server.ending(), Some(Ending::Protocol));
     server.later(secs(5));
     let client = Client::iotda(1).v5();

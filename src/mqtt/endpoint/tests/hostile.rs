@@ -144,7 +144,7 @@ fn in_3_1_1_the_connection_is_closed_without_a_word() {
         let mut server = Server::new(Limits::default());
         let conn = server.connected(&Client::iotda(1));
         assert_eq!(server.say(conn, &bytes), Reading::Over, "{case}");
-        assert_eq!(server.take_sent(conn), [], "{case}");
+        assert_eq!(server.take_sent(conn), [0_u8; 0], "{case}");
         assert_eq!(server.ending(), Some(Ending::Protocol), "{case}");
     }
     // a client of 3.1.1 may retain, though nothing is, and may write lengths as it likes
@@ -165,7 +165,7 @@ fn a_client_that_takes_no_answers_is_closed() {
     let conn = server.connected(&client);
     let topics = "$oc/devices/d1/#";
     let _ = server.say(conn, &subscribe(5, 1, &[(topics, 0), (topics, 0)]));
-    assert_eq!(server.take_sent(conn), []);
+    assert_eq!(server.take_sent(conn), [0_u8; 0]);
     assert!(server.is_closed(conn));
 }
 

@@ -33,7 +33,7 @@ fn messages_reach_the_engine_and_are_acknowledged_when_it_says_so() {
     );
     assert_eq!(server.say(conn, &publish(4, UP, 1, 5, b"one")), Reading::On);
     assert_eq!(server.say(conn, &publish(4, UP, 2, 6, b"two")), Reading::On);
-    assert_eq!(server.take_sent(conn), []);
+    assert_eq!(server.take_sent(conn), [0_u8; 0]);
     let events = server.take_events();
     let acks: Vec<Option<Ack>> = (events.iter())
         .map(|event| match event {
@@ -241,7 +241,7 @@ fn what_cannot_be_sent_is_said() {
     let most = 100 - (2 + DOWN.len() + 2 + 1 + 2);
     let large = send(&mut server, D1, Downlink::Events, vec![b'x'; most + 1]);
     assert_eq!(large, Err(PublishError::TooLarge));
-    assert_eq!(server.take_sent(conn), []);
+    assert_eq!(server.take_sent(conn), [0_u8; 0]);
     let first = send(&mut server, D1, Downlink::Events, vec![b'x'; most]);
     assert_eq!(server.take_sent(conn).len(), 100);
     let second = send(&mut server, D1, Downlink::Events, vec![]);

@@ -1,13 +1,17 @@
 //! Databases of before, brought to this program's form.
 
+use std::collections::BTreeMap;
+
 use sqlx::{SqliteConnection, migrate::Migrator};
 
 use super::*;
 use crate::{
+    config::ProductConfig,
     ledger::{Change, Failure, Outcome, UpgradeId},
     package::{PcpOffer, Segmentation, Version},
     store::{
-        EarlierPackage, InsertPackageError, NewPackage, Papers, Subject, conformance::next_batch,
+        DatabaseFile, EarlierPackage, InsertPackageError, NewPackage, Papers, Products as _,
+        Signatures, Subject, conformance::next_batch,
     },
     wording,
 };
@@ -55,11 +59,13 @@ async fn packages_of_before_keep_their_check_codes() {
         version: Version::new("V2").unwrap(),
         sha256: hex::encode([content; 32]),
         crc: 1,
-        pcp: PcpOffer {
+        size_bytes: size,
+        md5: None,
+        pcp: Some(PcpOffer {
             version: pcp::Version::new("V2").unwrap(),
             check_code,
             segmentation: Segmentation::exact(size, segment_size, pad_last).unwrap(),
-        },
+        }),
         created_at: UtcMillis(1),
         papers: Papers::default(),
     };
@@ -272,4 +278,64 @@ async fn what_was_under_way_at_30_goes_on_and_what_had_ended_stays() {
         .unwrap();
     assert_eq!(file.problems(Depth::Whole).await.unwrap(), [""; 0]);
     assert_eq!(file.step().await.unwrap(), newest_known_step());
+}
+
+#[tokio::test]
+async fn rules_of_products_of_before_are_those_of_products() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut conn = left_at(37, dir.path()).await;
+    let rules = "INSERT INTO product_rules (product, signatures, revision) VALUES ('meter', 'required', 7), ('valve', 'optional', 3)";
+    sqlx::query(rules).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    let rules = async |name| {
+        let product = store.product(name).await.unwrap();
+        assert_eq!(product.settings, ProductConfig::default());
+        (product.created, product.signatures, product.revision)
+    };
+    assert_eq!(rules("meter").await, (true, Signatures::Required, 7));
+    assert_eq!(rules("valve").await, (true, Signatures::Optional, 3));
+    assert_eq!(rules("other").await, (false, Signatures::Optional, 1));
+    // what a settings file says of them comes to that, once
+    let meter = ProductConfig {
+        pmin_zero: true,
+        ..ProductConfig::default()
+    };
+    let file = BTreeMap::from([("meter".to_owned(), meter)]);
+    assert!(store.import_products(&file).await.unwrap());
+    let known = store.product("meter").await.unwrap();
+    assert_eq!(
+        (known.settings, known.signatures, known.revision),
+        (meter, Signatures::Required, 8)
+    );
+    store.close().await;
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    assert!(!store.import_products(&BTreeMap::new()).await.unwrap());
+    assert_eq!(store.product("meter").await.unwrap(), known);
+    // a copy of the database has them, and knows that they were taken in
+    let copy = dir.path().join("copy.db");
+    let mut file = DatabaseFile::open(&dir.path().join(FILE_NAME))
+        .await
+        .unwrap();
+    file.copy_to(&copy).await.unwrap();
+    let mut copied = DatabaseFile::open_unused(&copy).await.unwrap();
+    let products = copied.products().await.unwrap().unwrap();
+    assert_eq!(products, store.product_settings().await.unwrap());
+    assert_eq!((products.len(), products["meter"]), (2, meter));
+}
+
+#[tokio::test]
+async fn a_database_of_before_has_taken_no_products_in() {
+    let dir = tempfile::tempdir().unwrap();
+    left_at(37, dir.path()).await.close().await.unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let products = async || {
+        let mut file = DatabaseFile::open(&path).await.unwrap();
+        file.products().await.unwrap()
+    };
+    assert_eq!(products().await, None);
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    assert_eq!(products().await, None, "no server was started yet");
+    store.import_products(&BTreeMap::new()).await.unwrap();
+    assert_eq!(products().await, Some(BTreeMap::new()));
 }

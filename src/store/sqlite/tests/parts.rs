@@ -31,11 +31,13 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
         version: Version::new("V2").unwrap(),
         sha256: "00".repeat(32),
         crc: 1,
-        pcp: PcpOffer {
+        size_bytes: 1_200,
+        md5: None,
+        pcp: Some(PcpOffer {
             version: pcp::Version::new("V2").unwrap(),
             check_code: 1,
             segmentation: Segmentation::choose(1_200, None, false).unwrap(),
-        },
+        }),
         created_at: T0,
         papers: Papers::default(),
     };
@@ -375,6 +377,7 @@ async fn a_budget_that_lets_more_than_a_part_go_on_leaves_one_row() {
     let change = TaskChange::Rules {
         rules: Box::new(rules),
         revision: None,
+        by: None,
     };
     (acting.scope(store.change_task(task.id, &change, T0)).await).unwrap();
     let left = count(&store, "SELECT COUNT(*) FROM upgrades WHERE over_budget").await;

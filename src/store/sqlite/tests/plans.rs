@@ -13,8 +13,9 @@ use crate::{
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
-const SMALL: [&str; 18] = [
+const SMALL: [&str; 19] = [
     "tenants",
+    "products",
     "users",
     "api_tokens",
     "audit_checkpoints",

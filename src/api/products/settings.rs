@@ -1,0 +1,225 @@
+//! The settings of a product, as the API shows and takes them.
+#![expect(
+    clippy::option_option,
+    reason = "what is left out stays, what is null is as for all products"
+)]
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::Value;
+use utoipa::{
+    ToSchema,
+    openapi::{Object, Type},
+};
+
+use crate::{
+    api::extract::{Fields, nullable, nullable_whole},
+    config::{Appointments, ProductChange, ProductConfig, RsrpUnit, SinrUnit},
+    package::CheckCodeKind,
+};
+
+const CHECK_CODES: [&str; 2] = ["crc", "zero"];
+const RSRP_UNITS: [&str; 3] = ["dbm", "index", "tenths"];
+const SINR_UNITS: [&str; 2] = ["db", "tenths"];
+const APPOINTMENTS: [&str; 2] = ["never", "lifetime"];
+
+fn words(words: impl IntoIterator<Item = &'static str>) -> Object {
+    Object::builder()
+        .schema_type(Type::String)
+        .enum_values(Some(words))
+        .build()
+}
+
+fn check_codes() -> Object {
+    words(CHECK_CODES)
+}
+
+fn rsrp_units() -> Object {
+    words(RSRP_UNITS)
+}
+
+fn sinr_units() -> Object {
+    words(SINR_UNITS)
+}
+
+fn appointments() -> Object {
+    words(APPOINTMENTS)
+}
+
+/// What is peculiar to a product's devices (docs/products.md). What is `null` is as for all products.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct ProductSettingsBody {
+    /// How the versionCheckCode of packages that are uploaded is made: `crc`: PCP's check code of the package; `zero`: always 0.
+    #[schema(schema_with = check_codes)]
+    check_code: CheckCodeKind,
+    /// Whether the last segment of packages that are uploaded is filled up with 0xFF.
+    pad_last_segment: bool,
+    /// What its devices tell as RSRP (/4/0/2).
+    #[schema(schema_with = rsrp_units)]
+    rsrp_unit: RsrpUnit,
+    /// What its devices tell as SINR (/4/0/11).
+    #[schema(schema_with = sinr_units)]
+    sinr_unit: SinrUnit,
+    /// How long a device listens after its last message, seconds, until its devices show otherwise.
+    #[schema(required)]
+    awake_window_s: Option<u64>,
+    /// CoAP's `ACK_TIMEOUT` (RFC 7252 §4.8), milliseconds.
+    #[schema(required)]
+    ack_timeout_ms: Option<u64>,
+    /// CoAP's `MAX_RETRANSMIT`.
+    #[schema(required)]
+    max_retransmit: Option<u32>,
+    /// Whether pmin = 0 is written to /19/0/0 before it is observed.
+    pmin_zero: bool,
+    /// How its devices that sleep are made to come when there is a slot for them.
+    #[schema(schema_with = appointments)]
+    appointments: Appointments,
+    /// Whether the limit of a crowded cell follows how crowded it is, for its devices.
+    #[schema(required)]
+    adaptive: Option<bool>,
+}
+
+impl From<ProductConfig> for ProductSettingsBody {
+    fn from(settings: ProductConfig) -> Self {
+        let ProductConfig {
+            check_code,
+            pad_last_segment,
+            rsrp_unit,
+            sinr_unit,
+            awake_window_s,
+            ack_timeout_ms,
+            max_retransmit,
+            pmin_zero,
+            appointments,
+            adaptive,
+        } = settings;
+        Self {
+            check_code,
+            pad_last_segment,
+            rsrp_unit,
+            sinr_unit,
+            awake_window_s,
+            ack_timeout_ms,
+            max_retransmit,
+            pmin_zero,
+            appointments,
+            adaptive,
+        }
+    }
+}
+
+/// Settings of a product to be changed, or to be set where it is created. What is not given stays as it is, or is as usual.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::api) struct UpdateProductSettings {
+    /// How the versionCheckCode of packages that are uploaded is made.
+    #[serde(deserialize_with = "given")]
+    #[schema(schema_with = check_codes)]
+    check_code: Option<CheckCodeKind>,
+    /// Whether the last segment of packages that are uploaded is filled up with 0xFF.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = bool)]
+    pad_last_segment: Option<bool>,
+    /// What its devices tell as RSRP (/4/0/2).
+    #[serde(deserialize_with = "given")]
+    #[schema(schema_with = rsrp_units)]
+    rsrp_unit: Option<RsrpUnit>,
+    /// What its devices tell as SINR (/4/0/11).
+    #[serde(deserialize_with = "given")]
+    #[schema(schema_with = sinr_units)]
+    sinr_unit: Option<SinrUnit>,
+    /// How long a device listens after its last message, seconds; `null`: as for all products.
+    #[serde(deserialize_with = "nullable_whole")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 86_400)]
+    awake_window_s: Option<Option<u64>>,
+    /// CoAP's `ACK_TIMEOUT` (RFC 7252 §4.8), milliseconds; `null`: as for all products.
+    #[serde(deserialize_with = "nullable_whole")]
+    #[schema(value_type = Option<u64>, minimum = 10, maximum = 600_000)]
+    ack_timeout_ms: Option<Option<u64>>,
+    /// CoAP's `MAX_RETRANSMIT`; `null`: as for all products.
+    #[serde(deserialize_with = "nullable_whole")]
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 10)]
+    max_retransmit: Option<Option<u32>>,
+    /// Whether pmin = 0 is written to /19/0/0 before it is observed.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = bool)]
+    pmin_zero: Option<bool>,
+    /// How its devices that sleep are made to come when there is a slot for them.
+    #[serde(deserialize_with = "given")]
+    #[schema(schema_with = appointments)]
+    appointments: Option<Appointments>,
+    /// Whether the limit of a crowded cell follows how crowded it is, for its devices; `null`: as for all products.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<bool>)]
+    adaptive: Option<Option<bool>>,
+}
+
+/// A field that may be left out and is never `null`. What is no word at all is told as a wrong word is.
+fn given<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    serde_json::from_value(value)
+        .map(Some)
+        .map_err(D::Error::custom)
+}
+
+impl UpdateProductSettings {
+    /// The change, of which all is told that cannot be worked with.
+    pub(super) fn checked(self, fields: &mut Fields) -> ProductChange {
+        let Self {
+            check_code,
+            pad_last_segment,
+            rsrp_unit,
+            sinr_unit,
+            awake_window_s,
+            ack_timeout_ms,
+            max_retransmit,
+            pmin_zero,
+            appointments,
+            adaptive,
+        } = self;
+        let change = ProductChange {
+            check_code,
+            pad_last_segment,
+            rsrp_unit,
+            sinr_unit,
+            awake_window_s,
+            ack_timeout_ms,
+            max_retransmit,
+            pmin_zero,
+            appointments,
+            adaptive,
+        };
+        // each setting is what it may be, whatever the others are
+        for problem in change.apply(&ProductConfig::default()).problems() {
+            let field = format!("settings.{}", problem.setting);
+            fields.check(&field, false, problem.problem);
+        }
+        change
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_described_as_they_are_read() {
+        fn read<T: for<'de> Deserialize<'de>>(words: &[&str]) {
+            for word in words {
+                serde_json::from_value::<T>((*word).into()).unwrap();
+            }
+            // what is not possible is told with all that is
+            let error = serde_json::from_value::<T>("?".into()).err().unwrap();
+            let told = error.to_string();
+            assert_eq!(told.matches('`').count(), 2 * words.len() + 2, "{told}");
+        }
+        read::<CheckCodeKind>(&CHECK_CODES);
+        read::<RsrpUnit>(&RSRP_UNITS);
+        read::<SinrUnit>(&SINR_UNITS);
+        read::<Appointments>(&APPOINTMENTS);
+    }
+}
