@@ -103,7 +103,7 @@ const TABLES: [(Table, &str, &str); 14] = [
 ];
 
 /// Columns that are the server's own, and no matter of whoever changes something.
-const INTERNAL: [&str; 15] = [
+const INTERNAL: [&str; 16] = [
     // whose matter it is says the row of the log
     TENANT,
     "product_name",
