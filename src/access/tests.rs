@@ -258,8 +258,11 @@ proptest! {
                 match (before, &after) {
                     (_, Scope::Whole) => {}
                     (Scope::Within(few), Scope::Within(many)) => {
-                        prop_assert!(few.iter().all(|part| many.iter().any(|wider| part == wider
-                            || wider.filter.is_none() && wider.tenant == part.tenant)));
+                        let is_in = |part: &Part, wider: &Part| {
+                            (wider.filter.is_none() || wider.filter == part.filter)
+                                && (wider.tenant.is_none() || wider.tenant == part.tenant)
+                        };
+                        prop_assert!(few.iter().all(|part| many.iter().any(|wider| is_in(part, wider))));
                     }
                     (Scope::Whole, Scope::Within(_)) => prop_assert!(false, "narrowed"),
                 }
