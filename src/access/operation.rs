@@ -86,6 +86,7 @@ pub const OPERATIONS: &[Operation] = {
         whole("get_cell_series", Read),
         scoped("get_device", Read),
         scoped("get_device_series", Read),
+        scoped("get_exclusion", Read),
         whole("get_forecast", Read),
         whole("get_group", Read),
         scoped("get_me", Own),

@@ -19,7 +19,6 @@ fn change(revision: i64, endpoint: &str, removed: bool) -> DeviceChange {
         secure: false,
         protocol: crate::ledger::Protocol::Lwm2m,
         psk: None,
-        protocol: Protocol::Lwm2m,
         mqtt: None,
         removed,
     }
