@@ -48,12 +48,11 @@ use crate::{
     ledger::{Deadline, DeviceIds},
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
-        AuditTrail, Exchange, Forecasts, MqttOut, PackageCache, Rollout, RolloutSetup,
+        AuditTrail, Exchange, Forecasts, Machine, MqttOut, PackageCache, Rollout, RolloutSetup,
         SecuredSetup, Shards, ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy,
         restore_rules, restore_shares,
     },
     session::Gate,
-    shard::Machine,
     signal::Signals,
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,

@@ -7,4 +7,5 @@ pub mod coap_datagram;
 pub mod download_head;
 pub mod engine;
 pub mod lwm2m_content;
+pub mod mqtt_endpoint;
 pub mod pcp_frame;

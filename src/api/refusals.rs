@@ -8,7 +8,7 @@ use crate::{
         AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
         ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
         EndExclusionError, FileError, GroupError, InsertPackageError, StopTaskError, StoreError,
-        UpdateDeviceError, UpdatePackageError, UpdateProductError, UploadError,
+        TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError, UploadError,
     },
     task::RuleError,
 };
@@ -41,6 +41,25 @@ impl From<StoreError> for Problem {
                 )
             }
             StoreError::Refused { .. } | StoreError::Unreadable { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<TenantError> for Problem {
+    fn from(error: TenantError) -> Self {
+        match error {
+            TenantError::Taken(_) => {
+                Self::conflict("name-taken", "The name is taken", error).about("id")
+            }
+            TenantError::TooMany => {
+                Self::conflict("too-many-tenants", "There are too many tenants", error)
+            }
+            TenantError::NotFound(_) => Self::not_found(error),
+            TenantError::Changed { .. } => Self::changed_meanwhile(error),
+            TenantError::Default(_) | TenantError::InUse { .. } => {
+                Self::conflict("tenant-in-use", "The tenant is not empty", error)
+            }
+            TenantError::Store(error) => error.into(),
         }
     }
 }
@@ -171,6 +190,9 @@ impl From<UpdateDeviceError> for Problem {
                 Self::conflict("upgrade-running", title, error)
             }
             UpdateDeviceError::Changed { .. } => Self::changed_meanwhile(error),
+            UpdateDeviceError::Busy(_) => {
+                Self::conflict("upgrade-running", "An upgrade has not ended", error).about("tenant")
+            }
             UpdateDeviceError::Attributes(error) => Self::field("tags", error),
             UpdateDeviceError::Store(error) => error.into(),
         }

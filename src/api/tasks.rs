@@ -5,6 +5,7 @@ pub(super) mod changes;
 pub(super) mod copy;
 mod packages;
 mod rules;
+mod summary;
 mod targets;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -21,6 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 use budget::BudgetBody;
 use packages::{SaidOfPackages, TaskPackage};
 use rules::{ConfirmationName, PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
+use summary::TaskSummary;
 use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
 
 use super::{
@@ -37,13 +39,12 @@ use crate::{
     filter::Filter,
     ledger::{PackageId, Reasons, RetryPolicy, TaskId, TaskState},
     store::{
-        Approval, CreateTaskError, Exclude, GroupId, NewTask, Origin, Overlaps, Selection,
-        TaskRecord, UpgradeState,
+        Approval, Exclude, GroupId, NewTask, Origin, Overlaps, Selection, TaskRecord, UpgradeState,
     },
     task::{
         HoldReason, PackageRules, Share, Stand, TaskRules, Windows, WindowsForm, check_reasons,
     },
-    wording,
+    tenant, wording,
 };
 
 const MAX_NAME: usize = 200;
@@ -72,6 +73,9 @@ pub(super) struct TaskBody {
     steps: bool,
     /// A device may be given a version that is below the one that it runs.
     allow_downgrade: bool,
+    /// Whose it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The package's product.
     product: String,
     /// The package's version; of several that of the first.
@@ -155,6 +159,8 @@ pub(super) struct TaskBody {
     /// How many of them are in each state.
     #[schema(example = json!({"pending": 3, "downloading": 10, "succeeded": 187}))]
     counts: BTreeMap<&'static str, u64>,
+    /// The same in six words.
+    summary: TaskSummary,
 }
 
 /// A task that was created.
@@ -276,9 +282,11 @@ struct RetryBody {
 impl TaskBody {
     #[expect(clippy::too_many_lines, reason = "one field after the other")]
     pub(super) fn new(task: TaskRecord, now: UtcMillis) -> Self {
+        let count = |state| task.counts.get(&state).copied().unwrap_or(0);
         let counts = UpgradeState::all()
-            .map(|state| (state.name(), task.counts.get(&state).copied().unwrap_or(0)))
+            .map(|state| (state.name(), count(state)))
             .collect();
+        let summary = TaskSummary::of(count);
         let rules = &task.rules;
         let share = Share::of(rules);
         let results = (task.phase, &*task.results);
@@ -293,6 +301,7 @@ impl TaskBody {
             exclude: task.narrowed.map(Into::into),
             left_out: task.left_out,
             counts,
+            summary,
             id: task.id.0,
             state: match (task.state, &stand) {
                 (_, Stand::Held(hold)) if hold.why == HoldReason::Approval => {
@@ -338,7 +347,8 @@ impl TaskBody {
             steps: task.packages.steps,
             allow_downgrade: task.packages.allow_downgrade,
             skipped: task.skipped,
-            product: task.product,
+            tenant: tenant::told(&task.product),
+            product: tenant::product_name(&task.product).to_owned(),
             version: task.version.to_string(),
             retry: (task.retry.attempts > 0).then(|| RetryBody {
                 attempts: task.retry.attempts,
@@ -472,9 +482,8 @@ pub(super) async fn create(
     scope: Scope,
     extract::Json(body): extract::Json<CreateTask>,
 ) -> Result<Response, Problem> {
-    let mut new = to_new_task(&state, body).await?;
+    let mut new = to_new_task(&state, &scope, body).await?;
     new.origin.by = caller.who();
-    scoped::cut(&state, &scope, &mut new).await?;
     created(&state, &scope, &new).await
 }
 
@@ -489,8 +498,8 @@ async fn created(state: &ApiState, scope: &Scope, new: &NewTask) -> Result<Respo
     // The task is there, whatever comes of this: an error would have it created once more.
     let overlaps = match scope {
         // other tasks may be others' tasks
-        Scope::Within(_) => None,
-        Scope::Whole => (state.store.overlaps(task.id, MAX_OVERLAPS).await)
+        scope if !sees_all_of(scope, &task) => None,
+        _ => (state.store.overlaps(task.id, MAX_OVERLAPS).await)
             .inspect_err(|error| tracing::warn!(%error, "overlaps of a task are not known"))
             .map(OverlapsBody::from)
             .ok(),
@@ -502,9 +511,15 @@ async fn created(state: &ApiState, scope: &Scope, new: &NewTask) -> Result<Respo
     Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
-/// The task that is to be created, or forecast, as far as that can be told without its devices.
+/// Whether a caller sees everything of the tenant of a task.
+fn sees_all_of(scope: &Scope, task: &TaskRecord) -> bool {
+    scope.has_all_of(tenant::owner(&task.product))
+}
+
+/// The task that is to be created, or forecast, as far as that can be told without its devices, and cut to what is there for its maker.
 pub(super) async fn to_new_task(
     state: &ApiState,
+    scope: &Scope,
     mut body: CreateTask,
 ) -> Result<NewTask, Problem> {
     let webhook = body.webhook.take();
@@ -532,9 +547,7 @@ pub(super) async fn to_new_task(
     let (package, packages) = said_of_packages.rules()?;
     let mut new = to_task(body, package, state.now())?;
     new.packages = packages;
-    if state.store.package(new.package).await?.is_none() {
-        return Err(CreateTaskError::PackageNotFound(new.package).into());
-    }
+    scoped::see_packages(state, scope, (new.package, &new.packages)).await?;
     if let Some(text) = start_at {
         let at = parse_start(&text, new.created_at);
         new.start_at = Some(at.map_err(|detail| Problem::field("start_at", detail))?);
@@ -546,6 +559,7 @@ pub(super) async fn to_new_task(
     if let Some(webhook) = webhook {
         new.webhook = Some(webhook.check(state).await?);
     }
+    scoped::cut(state, scope, &mut new).await?;
     Ok(new)
 }
 

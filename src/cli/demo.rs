@@ -1,9 +1,11 @@
 //! `cellwise demo`: a server on free ports in a temporary directory, and a fleet of simulated devices that
 //! it upgrades over real sockets.
 
+mod authority;
 mod canary;
 mod fleet;
 mod idle;
+mod mqtt;
 mod report;
 mod watch;
 
@@ -25,6 +27,7 @@ use crate::{
     server::{Purpose, Server},
     telemetry,
 };
+use authority::Certificate;
 use canary::Canary;
 use report::Report;
 use watch::{Until, Watch};
@@ -32,7 +35,8 @@ use watch::{Until, Watch};
 /// Shows an upgrade from end to end: starts a server and simulated devices of mixed coverage in several
 /// cells, uploads a package, runs a task, and says how every device ended. Exit code 0 only if each ended as
 /// it should and no cell went over its limit.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct DemoArgs {
     /// Simulated devices.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -43,6 +47,13 @@ pub struct DemoArgs {
     /// The devices encrypt: CoAP over DTLS, each with a key of its own, and the plain port is closed.
     #[arg(long)]
     pub dtls: bool,
+    /// The devices speak MQTT over TLS and download over HTTPS: those of Huawei IoTDA, built on three kits, and of both releases
+    /// of `ThingsPanel`.
+    #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases"])]
+    pub mqtt: bool,
+    /// All of them in one task: a third of the devices speaks `CoAP`, a third `CoAP` over DTLS, a third MQTT.
+    #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases", "mqtt"])]
+    pub mixed: bool,
     /// The devices sleep: they are awake for 5 s every 40 s, in three cells where one, two and three may upgrade at once.
     /// Measures how much of the slots' time is idle while a device is awake that could have it.
     #[arg(long)]
@@ -100,10 +111,19 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
             "--phases needs at least {least} devices (--devices)"
         ));
     }
+    if args.mixed && args.devices < 3 {
+        return Err("--mixed needs at least 3 devices (--devices)".to_owned());
+    }
     let own = Permissions::from_mode(0o700);
     let dir = tempfile::Builder::new().permissions(own).tempdir();
     let dir = dir.map_err(|e| format!("no temporary directory: {e}"))?;
-    let config = settings(dir.path(), args);
+    let mut config = settings(dir.path(), args);
+    let secured = args.mqtt || args.mixed;
+    let certificate = secured.then(|| authority::make(dir.path()));
+    let certificate = certificate.transpose()?;
+    if let Some(certificate) = &certificate {
+        mqtt::set(&mut config, certificate);
+    }
     telemetry::start_log(&config.log).map_err(|e| e.to_string())?;
     let server = Server::start(config, Purpose::Demo)
         .await
@@ -114,7 +134,7 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
         ..ApiArgs::default()
     });
     let client = Arc::new(client.map_err(|e| e.to_string())?);
-    let shown = show(args, &server, &client).await;
+    let shown = show(args, &server, &client, certificate.as_ref()).await;
     // It has a runtime of its own, which may not end in this one.
     tokio::task::spawn_blocking(move || drop(client))
         .await
@@ -125,15 +145,36 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
 
 /// Has the server upgrade simulated devices.
 #[expect(clippy::too_many_lines, reason = "one step after the other")]
-async fn show(args: &DemoArgs, server: &Server, client: &Arc<Client>) -> Result<Report, String> {
-    let mut specs = fleet::specs(args)?;
-    let plan = fleet::Plan::of(&specs);
+async fn show(
+    args: &DemoArgs,
+    server: &Server,
+    client: &Arc<Client>,
+    certificate: Option<&Certificate>,
+) -> Result<Report, String> {
+    let (of_coap, of_mqtt) = shares(args);
+    let mut specs = match of_coap {
+        0 => Vec::new(),
+        devices => fleet::specs(&DemoArgs {
+            devices,
+            ..args.clone()
+        })?,
+    };
+    let others = match of_mqtt {
+        0 => Vec::new(),
+        devices => mqtt::specs(args, devices)?,
+    };
+    let mut plan = fleet::Plan::of(&specs);
+    for spec in &others {
+        let succeeds = mqtt::succeeds(spec);
+        plan.succeeds.insert(spec.device.clone(), succeeds);
+    }
     let canary = args.phases.then(|| Canary::choose(&specs));
     let entry = |spec: &DeviceSpec| {
         let site = canary.as_ref().and_then(|it| it.place(&spec.endpoint));
         fleet::entry(spec, site)
     };
-    let inventory: Vec<_> = specs.iter().map(entry).collect();
+    let inventory = specs.iter().map(entry);
+    let inventory: Vec<_> = inventory.chain(others.iter().map(mqtt::entry)).collect();
     let content = fleet::content(args.package_kib as usize * 1024, args.seed);
     let prepared = client.clone();
     let phases = canary.as_ref().map(|_| Canary::phases());
@@ -143,14 +184,31 @@ async fn show(args: &DemoArgs, server: &Server, client: &Arc<Client>) -> Result<
     let address = address.ok_or("the server hears no devices")?;
     let weak = canary.as_ref().map(|canary| canary.take_weak(&mut specs));
     let weak = weak.transpose()?;
-    let devices = switched_on(specs, address).await?;
+    let plain: Vec<_> = if args.mixed {
+        specs.extract_if(.., |spec| spec.psk.is_none()).collect()
+    } else {
+        Vec::new()
+    };
+    let mut devices = Vec::new();
+    for (specs, address) in [
+        (specs, address),
+        (plain, server.coap_addr.unwrap_or(address)),
+    ] {
+        if !specs.is_empty() {
+            devices.push(switched_on(specs, address).await?);
+        }
+    }
+    let over_mqtt = match certificate {
+        Some(certificate) => Some(mqtt::switched_on(others, server, certificate)?),
+        None => None,
+    };
     let watch = Watch::begin(Duration::from_secs(args.timeout_s));
-    let (mut pause, mut others) = (None, None);
+    let (mut pause, mut mended) = (None, None);
     if let (Some(canary), Some(weak)) = (&canary, weak) {
         let weak = switched_on(weak, address).await?;
         let of = (task, &plan);
-        let (paused, mended) = canary.play(client, of, watch, weak, address).await?;
-        (pause, others) = (Some(paused), Some(mended));
+        let (paused, again) = canary.play(client, of, watch, weak, address).await?;
+        (pause, mended) = (Some(paused), Some(again));
     }
     let watched = {
         let plan = plan.clone();
@@ -160,18 +218,20 @@ async fn show(args: &DemoArgs, server: &Server, client: &Arc<Client>) -> Result<
             ended.map_err(|e| e.to_string())
         })
     };
-    let (watched, idle) = if args.sleeping {
-        let mut idle = idle::Idle::default();
-        let watched = idle
-            .look_until(watched, &devices, client, task, &plan)
-            .await;
-        (watched, Some(idle.share()))
-    } else {
-        (watched.await, None)
+    let (watched, idle) = match devices.first() {
+        Some(fleet) if args.sleeping => {
+            let mut idle = idle::Idle::default();
+            let watched = idle.look_until(watched, fleet, client, task, &plan).await;
+            (watched, Some(idle.share()))
+        }
+        _ => (watched.await, None),
     };
-    devices.stop().await;
-    if let Some(others) = others {
-        others.stop().await;
+    for fleet in devices.into_iter().chain(mended) {
+        fleet.stop().await;
+    }
+    let mut downloaded_bytes = None;
+    if let Some(fleet) = over_mqtt {
+        downloaded_bytes = Some(fleet.stop().await.stats.bytes_downloaded);
     }
     let metrics = server.metrics();
     let segments_served = metrics
@@ -187,7 +247,19 @@ async fn show(args: &DemoArgs, server: &Server, client: &Arc<Client>) -> Result<
     if let Some(pause) = &mut pause {
         pause.ended(&ended.record);
     }
-    Ok(Report::new(&plan, ended, segments_served, idle, pause))
+    let served = (segments_served, downloaded_bytes);
+    Ok(Report::new(&plan, ended, served, idle, pause))
+}
+
+/// How many devices speak `CoAP`, and how many MQTT.
+const fn shares(args: &DemoArgs) -> (u32, u32) {
+    if args.mqtt {
+        (0, args.devices)
+    } else if args.mixed {
+        (args.devices - args.devices / 3, args.devices / 3)
+    } else {
+        (args.devices, 0)
+    }
 }
 
 async fn switched_on(specs: Vec<DeviceSpec>, server: SocketAddr) -> Result<Fleet, String> {
@@ -233,7 +305,7 @@ fn settings(dir: &std::path::Path, args: &DemoArgs) -> Config {
     config.coap.listen = ([127, 0, 0, 1], 0).into();
     config.admin.listen = ([127, 0, 0, 1], 0).into();
     config.coap.enabled = !args.dtls;
-    config.dtls.enabled = args.dtls;
+    config.dtls.enabled = args.dtls || args.mixed;
     config.dtls.listen = ([127, 0, 0, 1], 0).into();
     config.dtls.repeat_flight_ms = 1_000;
     config.coap.ack_timeout_ms = 2_000;

@@ -231,6 +231,11 @@ pub enum UpdateDeviceError {
         /// What it has now.
         revision: i64,
     },
+    /// It cannot be given to another tenant.
+    #[error(
+        "device {0:?} has an upgrade that waits or runs, and stays with its tenant until that has ended; wait for it, or cancel it"
+    )]
+    Busy(String),
     /// Its attributes are not possible beside those that it has.
     #[error(transparent)]
     Attributes(#[from] AttributeError),

@@ -53,6 +53,11 @@ fn lwm2m_content() {
 }
 
 #[test]
+fn mqtt_endpoint() {
+    replay("mqtt_endpoint", fuzz::mqtt_endpoint::run);
+}
+
+#[test]
 fn engine() {
     replay("engine", fuzz::engine::run);
 }
@@ -71,6 +76,7 @@ fn every_program_has_its_corpus_and_every_corpus_its_program() {
         "download_head",
         "engine",
         "lwm2m_content",
+        "mqtt_endpoint",
         "pcp_frame",
     ];
     assert_eq!(names("fuzz_targets"), replayed);

@@ -15,6 +15,22 @@ fn so_does_the_demo_over_dtls() {
 }
 
 #[test]
+fn so_does_the_demo_over_mqtt() {
+    let report = a_demo_ends_as_it_should(&["--mqtt"]);
+    // some of them are made to fail, and some download more than once
+    let bytes = report["downloaded_bytes"].as_u64().unwrap();
+    assert!(bytes > 30 * 20 * 1024, "{report}");
+    assert_eq!(report["segments_served"], 0);
+}
+
+#[test]
+fn so_does_one_task_for_devices_of_all_protocols() {
+    let report = a_demo_ends_as_it_should(&["--mixed"]);
+    assert!(report["downloaded_bytes"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["segments_served"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
 fn devices_that_sleep_leave_no_slot_idle() {
     let mut demo = cellwise();
     demo.args("demo --sleeping --devices 30 --package-kib 20 --format json".split(' '));

@@ -39,7 +39,7 @@ pub(super) const SLEEPING: [(CoverageClass, u32, u32); 3] = [
     (CoverageClass::Poor, 1003, 1),
 ];
 /// Fleets of fewer devices have no faults.
-const FAULTS_FROM: u32 = 20;
+pub(super) const FAULTS_FROM: u32 = 20;
 
 /// The devices: of each twenty, ten have good coverage (cells 1001 to 1003), five medium (1004, 1005), three
 /// cannot measure theirs (1006), one is in a cell of poor coverage (1007), and one in a cell (1008) that is
@@ -81,7 +81,7 @@ pub(super) fn specs(args: &DemoArgs) -> Result<Vec<DeviceSpec>, String> {
         // A device without object 4 stays one, in whatever cell.
         spec.coverage = class.coverage(Some(cell));
         spec.coverage.format = format;
-        if args.dtls {
+        if args.dtls || (args.mixed && index % 2 == 1) {
             spec.psk = Some(psk(&spec.endpoint, seed)?);
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct Report {
     expected_failures: usize,
     wall: Duration,
     segments_served: u64,
+    /// What devices have downloaded over HTTPS, where there are such devices.
+    downloaded_bytes: Option<u64>,
     cells: Vec<(Cell, u64)>,
     /// Failures by what the operator is told of them.
     reasons: BTreeMap<String, usize>,
@@ -35,7 +37,7 @@ impl Report {
     pub(super) fn new(
         plan: &Plan,
         ended: Seen,
-        segments_served: u64,
+        (segments_served, downloaded_bytes): (u64, Option<u64>),
         idle: Option<f64>,
         mut pause: Option<Pause>,
     ) -> Self {
@@ -96,6 +98,7 @@ impl Report {
             expected_failures: plan.expected_failures(),
             wall: ended.wall,
             segments_served,
+            downloaded_bytes,
             cells,
             reasons,
             surprises,
@@ -128,6 +131,7 @@ impl Report {
             expected_failures: self.expected_failures,
             wall_seconds: self.wall.as_secs_f64(),
             segments_served: self.segments_served,
+            downloaded_bytes: self.downloaded_bytes,
             idle_slot_share: self.idle,
             pause: self.pause.as_ref(),
             cells: cells.collect(),
@@ -143,6 +147,8 @@ struct Line<'r> {
     expected_failures: usize,
     wall_seconds: f64,
     segments_served: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    downloaded_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_slot_share: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,7 +166,9 @@ struct CellLine {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cell  devices  most at once  limit")?;
+        if !self.cells.is_empty() {
+            writeln!(f, "cell  devices  most at once  limit")?;
+        }
         for (cell, devices) in &self.cells {
             writeln!(
                 f,
@@ -178,6 +186,9 @@ impl fmt::Display for Report {
             self.segments_served,
             self.wall.as_secs_f64()
         )?;
+        if let Some(bytes) = self.downloaded_bytes {
+            writeln!(f, "{} KiB were downloaded over HTTPS", bytes / 1_024)?;
+        }
         if let Some(idle) = self.idle {
             writeln!(
                 f,

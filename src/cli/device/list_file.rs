@@ -19,7 +19,9 @@ use crate::{
 };
 
 /// Columns that are no attributes.
-const OWN: [&str; 4] = ["endpoint", "product", "identity", "key"];
+const OWN: [&str; 8] = [
+    "endpoint", "product", "identity", "key", "style", "secret", "token", "password",
+];
 
 /// Longer than a list of a million devices with their keys.
 const MAX_BYTES: u64 = 512 * 1024 * 1024;
@@ -33,6 +35,8 @@ pub(in crate::cli) struct Entry {
     product: Option<String>,
     /// Identity and key.
     psk: Option<(String, String)>,
+    /// What it shows over MQTT, as the API takes it.
+    mqtt: Option<Value>,
     /// Attributes and tags.
     attributes: Vec<(Arc<AttributeColumn>, String)>,
 }
@@ -45,6 +49,9 @@ impl Entry {
         others.add_to(&mut device);
         if let Some((identity, key)) = &self.psk {
             device["psk"] = json!({"identity": identity, "key": key});
+        }
+        if let Some(mqtt) = &self.mqtt {
+            device["mqtt"].clone_from(mqtt);
         }
         for (column, value) in &self.attributes {
             match &**column {
@@ -143,8 +150,32 @@ fn plain(number: usize, line: &str) -> Result<Entry, String> {
         endpoint: endpoint.to_owned(),
         product: None,
         psk,
+        mqtt: None,
         attributes: Vec::new(),
     })
+}
+
+/// What a device shows over MQTT. A style alone stands for a certificate.
+fn mqtt(
+    style: Option<String>,
+    shown: [(&'static str, Option<String>); 3],
+) -> Result<Option<Value>, String> {
+    let Some(style) = style else {
+        return match shown.iter().find(|(_, value)| value.is_some()) {
+            Some((name, _)) => Err(format!("it has {name}, and no style")),
+            None => Ok(None),
+        };
+    };
+    let mut mqtt = json!({"style": style.to_lowercase()});
+    for (name, value) in shown {
+        if let Some(value) = value {
+            mqtt[name] = json!(value);
+        }
+    }
+    if mqtt["secret"].is_null() && mqtt["token"].is_null() {
+        mqtt["certificate"] = json!(true);
+    }
+    Ok(Some(mqtt))
 }
 
 /// Which column is what.
@@ -155,6 +186,10 @@ struct Header {
     product: Option<usize>,
     identity: Option<usize>,
     key: Option<usize>,
+    style: Option<usize>,
+    secret: Option<usize>,
+    token: Option<usize>,
+    password: Option<usize>,
     attributes: Vec<(usize, Arc<AttributeColumn>)>,
 }
 
@@ -206,6 +241,10 @@ impl Header {
             product: place("product"),
             identity,
             key,
+            style: place("style"),
+            secret: place("secret"),
+            token: place("token"),
+            password: place("password"),
             attributes,
         }))
     }
@@ -229,6 +268,13 @@ impl Header {
             (None, None) => None,
             _ => return Err("it has one of identity and key; they go together".to_owned()),
         };
+        let style = take(self.style);
+        let shown = [
+            ("secret", take(self.secret)),
+            ("token", take(self.token)),
+            ("password", take(self.password)),
+        ];
+        let mqtt = mqtt(style, shown)?;
         let attributes = (self.attributes.iter())
             .filter_map(|(index, column)| Some((Arc::clone(column), take(Some(*index))?)));
         let attributes = attributes.collect();
@@ -237,6 +283,7 @@ impl Header {
             endpoint: take(Some(self.endpoint)).unwrap_or_default(),
             product: take(self.product),
             psk,
+            mqtt,
             attributes,
         })
     }
@@ -327,8 +374,27 @@ mod tests {
             endpoint: endpoint.to_owned(),
             product: product.map(ToOwned::to_owned),
             psk: psk.map(|[identity, key]| (identity.to_owned(), key.to_owned())),
+            mqtt: None,
             attributes: Vec::new(),
         }
+    }
+
+    #[test]
+    fn columns_say_what_devices_show_over_mqtt() {
+        let text = "endpoint,style,secret,token,password\na,iotda,s3cret,,\nb,ThingsPanel,,t0ken,w0rd\n\
+             c,iotda,,,\nd,,,,\n";
+        let told: Vec<Value> = (parse(text).unwrap().iter())
+            .map(|entry| entry.to_json("p", &Described::default())["mqtt"].clone())
+            .collect();
+        let expected = [
+            json!({"style": "iotda", "secret": "s3cret"}),
+            json!({"style": "thingspanel", "token": "t0ken", "password": "w0rd"}),
+            json!({"style": "iotda", "certificate": true}),
+            Value::Null,
+        ];
+        assert_eq!(told, expected);
+        let error = parse("endpoint,secret\na,s3cret\n").unwrap_err();
+        assert_eq!(error, "line 2 of the list: it has secret, and no style");
     }
 
     #[test]

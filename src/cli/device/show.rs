@@ -35,6 +35,7 @@ struct DeviceView {
     product: String,
     secure: bool,
     psk_identity: Option<String>,
+    mqtt: Option<MqttView>,
     registration: Option<RegistrationView>,
     last_heard_at: Option<String>,
     last_heard_is_stored: bool,
@@ -58,6 +59,12 @@ struct MonthView {
     ends_at: String,
     bytes: u64,
     airtime_estimated_seconds: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct MqttView {
+    style: String,
+    credential: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,6 +173,12 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
     }
     if let Some(reason) = device.exclusion_reason {
         line("excluded", format!("from upgrades: {reason}"))?;
+    }
+    if let Some(MqttView { style, credential }) = device.mqtt {
+        line(
+            "speaks",
+            format!("MQTT as of {style}, and shows a {credential}"),
+        )?;
     }
     match (device.psk_identity, device.secure) {
         (Some(identity), true) => line("key", format!("of {identity:?}, heard only encrypted"))?,

@@ -60,7 +60,10 @@ pub(super) fn run(args: &UnknownArgs, out: &mut dyn Write) -> Result<ExitCode, C
     output::table(out, headings, &rows)?;
     let remedies: Vec<String> = view.items.iter().filter_map(remedy).collect();
     if !remedies.is_empty() {
-        writeln!(out, "\nTo let them in (KEY is a key in hexadecimal):")?;
+        writeln!(
+            out,
+            "\nTo let them in (KEY is a key in hexadecimal, SECRET a device secret):"
+        )?;
         for remedy in remedies {
             writeln!(out, "  {remedy}")?;
         }
@@ -82,6 +85,12 @@ fn remedy(stranger: &StrangerView) -> Option<String> {
         "unknown_identity" | "wrong_key" => {
             let line = quoted(&format!("{name},{name},KEY"));
             Some(format!("echo {line} | cellwise device add --file -"))
+        }
+        "unknown_mqtt_device" => {
+            let line = quoted(&format!("{name},iotda,SECRET"));
+            Some(format!(
+                "(echo endpoint,style,secret; echo {line}) | cellwise device add --file -"
+            ))
         }
         _ => None,
     }
@@ -137,6 +146,13 @@ mod tests {
             ),
             ("a\\x1b", "unknown_endpoint", None),
             ("a b", "unknown_identity", None),
+            (
+                "m1",
+                "unknown_mqtt_device",
+                Some(
+                    "(echo endpoint,style,secret; echo m1,iotda,SECRET) | cellwise device add --file -",
+                ),
+            ),
             ("urn:imei:1", "impostor", None),
         ] {
             let remedy = remedy(&stranger(name, reason));

@@ -38,7 +38,7 @@ async fn who_was_refused_is_listed_with_what_lets_it_in() {
         rows[5..],
         [
             "",
-            "To let them in (KEY is a key in hexadecimal):",
+            "To let them in (KEY is a key in hexadecimal, SECRET a device secret):",
             "  cellwise device add unknown",
             "  echo id-1,id-1,KEY | cellwise device add --file -",
             "  cellwise device add urn:imei:1",

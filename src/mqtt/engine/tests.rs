@@ -557,6 +557,23 @@ fn a_package_that_is_not_served_over_http_fails_before_anything_is_offered() {
 }
 
 #[test]
+fn an_offer_that_could_not_be_sent_leaves_again() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    world.published();
+    world.engine.unsent(world.now, id());
+    world.after(Duration::from_secs(11));
+    assert_eq!(kinds(&world.published()), ["firmware_upgrade"]);
+    // one that is gone is offered it when it is there again
+    world.disconnect();
+    world.engine.unsent(world.now, id());
+    world.after(Duration::from_mins(1));
+    assert!(world.published().is_empty());
+}
+
+#[test]
 fn stopping_and_removing_end_what_was_offered() {
     let mut world = World::of(Protocol::Iotda);
     world.start();
@@ -613,7 +630,7 @@ fn a_device_of_release_0_5_is_pushed_to_when_it_has_told_its_version() {
     assert!(world.published().is_empty());
     let inform =
         |version: &str| json!({"id": "1", "params": {"version": version, "module": "default"}});
-    world.says(Uplink::Inform(Release::V05), &inform("v1"));
+    world.says(Uplink::Inform(Release::V05), &inform("V1"));
     let token = world.granted().token;
     let push = &world.published()[0];
     assert_eq!(push["code"], 200);

@@ -175,7 +175,7 @@ fn what_is_about_something_else_is_counted_alone() {
 
 #[test]
 fn what_is_no_envelope_is_an_error() {
-    for payload in ["", "[]", "7", "{\"services\":7}", "{\"services\":[7]}", "{"] {
+    for payload in ["", "7", "{\"services\":7}", "{\"services\":[7]}", "{"] {
         assert!(read("dev-1", payload.as_bytes()).is_err(), "{payload}");
     }
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_ENVELOPE));

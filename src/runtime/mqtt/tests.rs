@@ -240,7 +240,8 @@ fn large_messages_go_through_in_both_directions() {
         .len();
     }
     let taken = read(&mut device, sent);
-    assert_eq!(taken.iter().filter(|byte| **byte == b'y').count(), 240_000);
+    let payloads: usize = taken.split(|byte| *byte != b'y').map(<[u8]>::len).sum();
+    assert_eq!(payloads, 240_000);
 }
 
 #[test]
@@ -456,7 +457,7 @@ fn over_tls_a_token_or_a_certificate_shows_who_it_is() {
         .publish(id, Downlink::Events, payload, Qos::AtMostOnce);
     let topic = string("$oc/devices/d7/sys/events/down");
     let taken = read(&mut device, 4 + topic.len() + 60_000);
-    assert!(taken.ends_with(&[b'y'; 60_000]));
+    assert!(taken.ends_with(&vec![b'y'; 60_000]));
     // another's certificate, and none
     for other in [Some(certificates.issue("d8")), None] {
         let mut other = certificates.connect(address, other);
@@ -524,4 +525,86 @@ fn figures_tell_who_is_connected() {
         assert!(clock.now().instant.since(started) < deadline, "{text}");
         std::thread::yield_now();
     }
+}
+
+/// A client of Debian's `mosquitto-clients`, which shares no code with us.
+fn mosquitto(
+    world: &World,
+    program: &str,
+    version: &str,
+    arguments: &[&str],
+) -> std::process::Child {
+    std::process::Command::new(program)
+        .args(["-h", "127.0.0.1", "-p", &world.tcp.port().to_string()])
+        .args(["-V", version, "-q", "1"])
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("mosquitto-clients is installed")
+}
+
+#[test]
+fn mosquittos_clients_are_served_and_held_to_the_rules() {
+    let world = world(Limits::default(), None);
+    let directory = tempfile::tempdir().unwrap();
+    let huge = directory.path().join("huge");
+    std::fs::write(&huge, vec![b'x'; 300 << 10]).unwrap();
+    for (number, version) in ["mqttv311", "mqttv5"].into_iter().enumerate() {
+        let token = format!("token-{number}");
+        let own = ["-u", &token, "-t", "ota/devices/progress"];
+        let said = [&own[..], &["-m", "hello"]].concat();
+        let mut client = mosquitto(&world, "mosquitto_pub", version, &said);
+        assert!(matches!(world.event(), Event::Connected { .. }));
+        let Event::Message {
+            payload,
+            ack: Some(ack),
+            ..
+        } = world.event()
+        else {
+            panic!("no message");
+        };
+        assert_eq!(&*payload, b"hello");
+        world.server.acknowledge(ack);
+        assert!(client.wait().unwrap().success(), "{version}");
+        assert!(matches!(
+            world.event(),
+            Event::Disconnected {
+                why: Ending::Goodbye,
+                ..
+            }
+        ));
+        // a token that nobody has
+        let strange = ["-u", "nobody", "-t", "a", "-m", "x"];
+        let mut client = mosquitto(&world, "mosquitto_pub", version, &strange);
+        assert!(!client.wait().unwrap().success(), "{version}");
+    }
+    for (number, version) in (5..).zip(["mqttv311", "mqttv5"]) {
+        let token = format!("token-{number}");
+        // everybody's messages
+        let mut client = mosquitto(&world, "mosquitto_sub", version, &["-u", &token, "-t", "#"]);
+        assert!(matches!(world.event(), Event::Connected { .. }));
+        let mut told = String::new();
+        client
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut told)
+            .unwrap();
+        client.wait().unwrap();
+        assert!(told.contains("denied"), "{version}: {told}");
+        assert!(matches!(world.event(), Event::Disconnected { .. }));
+    }
+    // larger than a packet may be
+    let path = huge.to_str().unwrap();
+    let large = ["-u", "token-9", "-t", "ota/devices/progress", "-f", path];
+    let mut client = mosquitto(&world, "mosquitto_pub", "mqttv311", &large);
+    assert!(matches!(world.event(), Event::Connected { .. }));
+    let why = match world.event() {
+        Event::Disconnected { why, .. } => why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why, Ending::Protocol);
+    client.kill().unwrap();
+    client.wait().unwrap();
 }

@@ -159,7 +159,7 @@ impl Thread {
             }
             for conn in std::mem::take(&mut self.ready) {
                 if self.wire(conn).is_some() {
-                    self.read(now, conn, false);
+                    self.read(now, conn, true);
                 }
             }
             if self.accepting {

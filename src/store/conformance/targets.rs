@@ -15,6 +15,7 @@ use crate::{
         TaskChange, TaskRecord, UpgradeState,
     },
     task::{Membership, Move, TaskRules},
+    tenant::TenantId,
 };
 
 fn filter(text: &str) -> Filter {
@@ -27,6 +28,7 @@ fn names(endpoints: &[&str]) -> Vec<String> {
 
 async fn group(store: &impl Store, name: &str, members: NewMembers) -> GroupId {
     let new = NewGroup {
+        tenant: TenantId::default(),
         name: name.to_owned(),
         members,
         created_at: t(0),

@@ -26,6 +26,7 @@ use crate::{
         EndExclusionError, Excluded, Exclusion, Inventory, NewDevice, Page, StoreError, StoredMqtt,
         StoredPsk, UpdateDeviceError,
     },
+    tenant,
 };
 
 /// Devices that came by themselves have revision 0.
@@ -156,6 +157,9 @@ impl Inventory for SqliteStore {
         }
         if let Some(mqtt) = &update.mqtt {
             check_mqtt(&mut tx, endpoint, mqtt.as_ref()).await?;
+        }
+        if let Some(product) = &update.product {
+            check_owner(&mut tx, endpoint, product).await?;
         }
         let revision = rows::revision(&mut tx).await? + 1;
         let changed = sqlx::query(
@@ -400,6 +404,36 @@ impl Inventory for SqliteStore {
     ) -> Result<Page<Exclusion>, StoreError> {
         self.list_exclusions(after, limit).await
     }
+}
+
+/// Refuses to give a device to another tenant while an upgrade of it has not ended: its task is the tenant's of before.
+async fn check_owner(
+    conn: &mut SqliteConnection,
+    endpoint: &str,
+    product: &str,
+) -> Result<(), UpdateDeviceError> {
+    let doing = "changing a device";
+    let before: Option<String> =
+        sqlx::query_scalar("SELECT tenant FROM devices WHERE endpoint = ? AND removed = 0")
+            .bind(endpoint)
+            .fetch_optional(&mut *conn)
+            .await
+            .doing(doing)?;
+    if before.is_none_or(|before| before == tenant::owner(product)) {
+        return Ok(());
+    }
+    let busy: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM upgrades WHERE endpoint = ?1 AND phase = 0) \
+             OR EXISTS (SELECT 1 FROM upgrades WHERE endpoint = ?1 AND phase = 1)",
+    )
+    .bind(endpoint)
+    .fetch_one(conn)
+    .await
+    .doing(doing)?;
+    if busy {
+        return Err(UpdateDeviceError::Busy(endpoint.to_owned()));
+    }
+    Ok(())
 }
 
 /// Refuses a change of a device, if it is there, that has another revision than was seen.

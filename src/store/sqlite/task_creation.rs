@@ -652,8 +652,9 @@ async fn insert_hidden(
     let task = sqlx::query_scalar(
         "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, group_id, \
              retry_reasons, rules, hold, exclude_filter, exclude_group, may_join, selected_by, packages, \
-             created_by, scope) \
-         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+             created_by, scope, tenant) \
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+             COALESCE((SELECT p.tenant FROM packages p WHERE p.id = ?), 'default')) RETURNING id",
     )
     .bind(&new.name)
     .bind(new.package.0)
@@ -680,6 +681,7 @@ async fn insert_hidden(
     .bind((!new.packages.is_empty()).then(|| rows::json(&new.packages)))
     .bind(&new.origin.by)
     .bind(new.origin.scope.as_ref().map(Filter::to_string))
+    .bind(new.package.0)
     .fetch_one(&mut *conn)
     .await
     .map(TaskId)?;

@@ -67,7 +67,7 @@ impl Provider {
             }
         }
         let head = json!({"alg": self.algorithm, "kid": self.kid, "typ": "JWT"});
-        let signed = format!(
+        let content = format!(
             "{}.{}",
             base64(head.to_string()),
             base64(claims.to_string())
@@ -75,16 +75,16 @@ impl Provider {
         let signature = match self.algorithm {
             "RS256" => {
                 let mut signer = Signer::new(MessageDigest::sha256(), &self.key).unwrap();
-                signer.sign_oneshot_to_vec(signed.as_bytes()).unwrap()
+                signer.sign_oneshot_to_vec(content.as_bytes()).unwrap()
             }
             "HS256" => {
                 let key = PKey::hmac(b"the secret of the client").unwrap();
                 let mut signer = Signer::new(MessageDigest::sha256(), &key).unwrap();
-                signer.sign_oneshot_to_vec(signed.as_bytes()).unwrap()
+                signer.sign_oneshot_to_vec(content.as_bytes()).unwrap()
             }
             _ => Vec::new(),
         };
-        format!("{signed}.{}", base64(signature))
+        format!("{content}.{}", base64(signature))
     }
 
     pub(super) fn keys(&self) -> Value {

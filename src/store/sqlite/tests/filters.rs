@@ -14,9 +14,11 @@ use crate::{
     },
     ledger::WakeUps,
     store::{
-        DeviceDetail, DeviceFilter, GroupId, Groups as _, NewGroup, NewMembers,
+        DeviceDetail, DeviceFilter, GroupId, Groups as _, NewGroup, NewMembers, NewTenant,
+        Tenancy as _,
         sqlite::{rhythm, walk::Walk},
     },
+    tenant::TenantId,
 };
 
 async fn insert(store: &SqliteStore, device: &Device) {
@@ -105,6 +107,14 @@ async fn step_by_step(store: &SqliteStore, filter: DeviceFilter, rows: u32) -> (
 #[tokio::test]
 async fn the_database_lets_through_whom_the_filter_does() {
     let (store, _dir) = open().await;
+    for tenant in ["a", "ab"] {
+        let new = NewTenant {
+            id: tenant.parse().unwrap(),
+            name: tenant.to_owned(),
+            created_at: T0,
+        };
+        store.add_tenant(&new).await.unwrap();
+    }
     let mut runner = TestRunner::deterministic();
     let mut devices = vec(random::device(), 60)
         .new_tree(&mut runner)
@@ -117,6 +127,7 @@ async fn the_database_lets_through_whom_the_filter_does() {
     devices.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
     let members = devices.iter().step_by(2).map(|it| it.endpoint.clone());
     let group = NewGroup {
+        tenant: TenantId::default(),
         name: "half".to_owned(),
         members: NewMembers::Listed(members.collect()),
         created_at: T0,
@@ -188,6 +199,18 @@ async fn a_search_goes_along_an_index_and_sorts_few() {
         (
             "product==a;registered==true",
             "devices_by_product_registered (product=? AND registered=? AND endpoint>? AND endpoint<?)",
+        ),
+        (
+            "tenant==a;version!=b",
+            "devices_by_tenant (tenant=? AND endpoint>? AND endpoint<?)",
+        ),
+        (
+            "tenant==a;registered==true",
+            "devices_by_tenant (tenant=? AND endpoint>? AND endpoint<?)",
+        ),
+        (
+            "tenant==a;product==b",
+            "devices_by_product (product=? AND endpoint>? AND endpoint<?)",
         ),
         (
             "registered==false;cell==1",

@@ -1,0 +1,308 @@
+//! The MQTT server against Mosquitto, both in processes of their own, under the same clients:
+//! `cargo bench --bench mqtt`. Needs Debian's `mosquitto`.
+//!
+//! * `qos1_vs_mosquitto`: publications with QoS 1 per second of the server's CPU time, each acknowledged before the next on
+//!   its connection; as a ratio, as the next.
+//! * `connects_vs_mosquitto`: connections per second of the server's CPU time: TCP, CONNECT, CONNACK, DISCONNECT.
+//! * `bytes_per_connection`: resident memory of this server for each idle connection without TLS.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a benchmark says so by ending
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use cellwise::{
+    clock::SystemClock,
+    ledger::{DeviceIds, Protocol},
+    mqtt::endpoint::Limits,
+    runtime::{MqttIdentities, MqttServer, MqttSetup, SealedMqtt, listen},
+    store::{MqttCredential, StoredMqtt},
+    strangers::Strangers,
+    telemetry::Metrics,
+    vault::Vault,
+};
+use mio::{Events, Interest, Poll, Token};
+
+/// Connections that publish.
+const PUBLISHERS: usize = 100;
+const PUBLICATIONS: usize = 300_000;
+const CONNECTS: usize = 20_000;
+/// Connections that do nothing.
+const IDLE: usize = 10_000;
+/// Runs of each, in turn, of which the median counts.
+const RUNS: usize = 3;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some("serve") {
+        return serve();
+    }
+    let mut ratios = [Vec::new(), Vec::new()];
+    let mut bytes = Vec::new();
+    for run in 0..RUNS {
+        let ours = Server::ours();
+        let mosquitto = Server::mosquitto();
+        let of = |what: fn(&Server) -> f64| {
+            let (own, other) = (what(&ours), what(&mosquitto));
+            println!("run {run}: {own:.0} against {other:.0} per CPU second");
+            own / other
+        };
+        ratios[0].push(of(publications));
+        ratios[1].push(of(connects));
+        bytes.push(idle(&Server::ours()));
+        println!(
+            "run {run}: {:.0} bytes for each idle connection",
+            bytes[run]
+        );
+    }
+    let [qos1, connects] = ratios.map(median);
+    let bytes = median(bytes);
+    println!(
+        "{{\"qos1_vs_mosquitto\":{qos1:.2},\"connects_vs_mosquitto\":{connects:.2},\"bytes_per_connection\":{bytes:.0}}}"
+    );
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// This program's server, until standard input ends. Tells its port.
+fn serve() {
+    let vault = Vault::new([7; 32]);
+    let identities = Arc::new(MqttIdentities::new(
+        Some(vault.clone()),
+        DeviceIds::new([1; 32]),
+    ));
+    for number in 0..IDLE.max(CONNECTS) {
+        let name = format!("n{number}");
+        let token = SealedMqtt::Token {
+            token: format!("token-{number}"),
+            password: None,
+        };
+        let plain = serde_json::to_vec(&token).unwrap();
+        let sealed = vault.seal(&StoredMqtt::purpose(&name), &plain).unwrap();
+        let stored = StoredMqtt {
+            protocol: Protocol::ThingsPanel,
+            credential: MqttCredential::Token,
+            token_hash: None,
+            sealed: Some(sealed),
+        };
+        identities.set(&name, Some(&stored));
+    }
+    let tcp = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let clock = SystemClock::start();
+    // bounds that one machine's clients do not meet
+    let limits = Limits {
+        connections_per_address: 1_000_000,
+        unknown_connections: 100_000,
+        connects_per_second: 1_000_000,
+        connects_per_address_per_second: 1_000_000,
+        take_over_after: Duration::ZERO,
+        ..Limits::default()
+    };
+    let server = MqttServer::start(MqttSetup {
+        tcp: Some(tcp),
+        tls: None,
+        limits,
+        backlog_bytes: 64 << 10,
+        seed: 7,
+        identities,
+        sink: None,
+        clock,
+        strangers: Arc::new(Strangers::new(clock)),
+        metrics: Arc::new(Metrics::new().unwrap()),
+    });
+    println!("{port}");
+    let _ = std::io::stdin().read_to_end(&mut Vec::new()); // until it ends
+    drop(server);
+}
+
+/// A server in a process of its own.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    _files: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // it may have ended
+        let _ = self.process.wait();
+    }
+}
+
+impl Server {
+    fn ours() -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .arg("serve")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = process.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        Self::at(
+            process,
+            line.trim().parse().unwrap(),
+            tempfile::tempdir().unwrap(),
+        )
+    }
+
+    fn mosquitto() -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let files = tempfile::tempdir().unwrap();
+        let config = files.path().join("mosquitto.conf");
+        let text = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\nmax_queued_messages 0\n"
+        );
+        fs::write(&config, text).unwrap();
+        let process = Command::new("mosquitto")
+            .arg("-c")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto is installed: apt-get install mosquitto");
+        Self::at(process, port, files)
+    }
+
+    fn at(process: Child, port: u16, files: tempfile::TempDir) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        while TcpStream::connect(address).is_err() {
+            std::thread::yield_now();
+        }
+        Self {
+            process,
+            address,
+            _files: files,
+        }
+    }
+
+    fn proc(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.process.id())).unwrap()
+    }
+
+    /// CPU time, seconds.
+    fn cpu(&self) -> f64 {
+        // nanoseconds on a CPU, of each thread
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let spent = threads.map(|thread| {
+            let path = thread.unwrap().path().join("schedstat");
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let first = text.split(' ').next().and_then(|it| it.parse::<f64>().ok());
+            first.unwrap_or(0.0)
+        });
+        spent.sum::<f64>() / 1e9
+    }
+
+    /// Resident memory, bytes.
+    fn memory(&self) -> f64 {
+        let status = self.proc("status");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib * 1024.0
+    }
+}
+
+fn string(text: &str) -> Vec<u8> {
+    let len = u16::try_from(text.len()).unwrap();
+    [&len.to_be_bytes(), text.as_bytes()].concat()
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(body.len()).unwrap();
+    assert!(len < 0x80);
+    [&[first, len], body].concat()
+}
+
+fn hello(number: usize) -> Vec<u8> {
+    let mut body = b"\0\x04MQTT\x04\x82\x0e\x10".to_vec();
+    body.extend(string(&format!("client-{number}")));
+    body.extend(string(&format!("token-{number}")));
+    packet(0x10, &body)
+}
+
+fn greeted(server: &Server, number: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.write_all(&hello(number)).unwrap();
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack).unwrap();
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    stream
+}
+
+/// Publications per CPU second.
+fn publications(server: &Server) -> f64 {
+    let mut body = string("ota/devices/progress");
+    body.extend([0, 1]);
+    body.extend(br#"{"step":"42","desc":"downloading","module":"MCU"}"#);
+    let publication = packet(0x32, &body);
+    let mut poll = Poll::new().unwrap();
+    let mut streams: Vec<mio::net::TcpStream> = (0..PUBLISHERS)
+        .map(|number| {
+            let stream = greeted(server, number);
+            stream.set_nonblocking(true).unwrap();
+            mio::net::TcpStream::from_std(stream)
+        })
+        .collect();
+    for (number, stream) in streams.iter_mut().enumerate() {
+        (poll.registry())
+            .register(stream, Token(number), Interest::READABLE)
+            .unwrap();
+    }
+    let before = server.cpu();
+    for stream in &mut streams {
+        stream.write_all(&publication).unwrap();
+    }
+    let mut acknowledged = 0;
+    let mut events = Events::with_capacity(PUBLISHERS);
+    while acknowledged < PUBLICATIONS {
+        poll.poll(&mut events, None).unwrap();
+        for event in &events {
+            let stream = &mut streams[event.token().0];
+            let mut puback = [0; 64];
+            if let Ok(read) = stream.read(&mut puback) {
+                assert_eq!(puback[..read], [0x40, 2, 0, 1]);
+                acknowledged += 1;
+                stream.write_all(&publication).unwrap();
+            }
+        }
+    }
+    let spent = server.cpu() - before;
+    f64::from(u32::try_from(acknowledged).unwrap()) / spent
+}
+
+/// Connections per CPU second.
+fn connects(server: &Server) -> f64 {
+    let before = server.cpu();
+    for number in 0..CONNECTS {
+        let mut stream = greeted(server, number);
+        stream.write_all(&[0xe0, 0]).unwrap();
+        let _ = stream.read(&mut [0]); // until the server has closed it
+    }
+    let spent = server.cpu() - before;
+    f64::from(u32::try_from(CONNECTS).unwrap()) / spent
+}
+
+/// Bytes for each idle connection.
+fn idle(server: &Server) -> f64 {
+    let before = server.memory();
+    let streams: Vec<TcpStream> = (0..IDLE).map(|number| greeted(server, number)).collect();
+    let bytes = server.memory() - before;
+    drop(streams);
+    bytes / f64::from(u32::try_from(IDLE).unwrap())
+}
