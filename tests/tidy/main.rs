@@ -446,6 +446,7 @@ fn every_file_is_part_of_a_program() {
             "benches",
             &[
                 "benches/data_plane/main.rs",
+                "benches/download/main.rs",
                 "benches/dtls/main.rs",
                 "benches/fleet/main.rs",
                 "benches/flood/main.rs",
