@@ -583,7 +583,7 @@ pub struct OidcGrant {
     pub role: String,
     /// For those devices only that this lets through; all when not given.
     pub filter: Option<String>,
-    /// Whose devices; the default tenant's when not given.
+    /// On this tenant, or on all of them: `*`. When not given, on all, and with a filter on `default`.
     pub tenant: Option<String>,
 }
 

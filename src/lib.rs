@@ -34,6 +34,7 @@ pub mod store;
 pub mod strangers;
 pub mod task;
 pub mod telemetry;
+pub mod tenant;
 pub mod tls;
 pub mod upgrade;
 pub mod vault;

@@ -102,6 +102,7 @@ pub(crate) fn stage_change(upgrade: UpgradeId, stage: Stage) -> Change {
 /// One that is told everything.
 pub(crate) async fn webhook(store: &SqliteStore) -> WebhookId {
     let new = NewWebhook {
+        tenant: None,
         task: None,
         url: "https://hooks.example.com/".to_owned(),
         secret: vec![1; 32],

@@ -87,7 +87,10 @@ pub(crate) async fn measure(fleet: &Fleet, store: &SqliteStore, figures: &mut Fi
         add(&format!("list_cells_{limit}"), &times_of.await, figures);
         let times_of = times(SAMPLES, async |_| {
             store.tasks(None, limit).await.unwrap();
-            store.packages(Some(PackageId(2)), limit).await.unwrap();
+            store
+                .packages(None, Some(PackageId(2)), limit)
+                .await
+                .unwrap();
         });
         add(
             &format!("list_tasks_and_packages_{limit}"),
@@ -170,7 +173,7 @@ pub(crate) async fn measure_events(
         }
     }
     let times_of = times(SAMPLES, async |_| {
-        store.webhooks(None, 100).await.unwrap();
+        store.webhooks(None, None, 100).await.unwrap();
     });
     add("list_webhooks", &times_of.await, figures);
 }

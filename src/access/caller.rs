@@ -1,4 +1,6 @@
-use super::{Grant, Operation, Permission, Reach, Role, Scope};
+use crate::tenant::TenantId;
+
+use super::{Grant, Operation, Part, Permission, Reach, Role, Scope};
 
 /// What [`Caller::who`] says of the token in the file.
 pub const ADMIN_TOKEN: &str = "admin-token";
@@ -41,7 +43,7 @@ pub enum Refusal {
     Unlisted,
     /// No grant has a role that permits it.
     Role(Permission),
-    /// The roles would do, but their grants are narrowed to some devices, and the operation concerns the whole.
+    /// The roles would do, but their grants are for a tenant, or narrowed to some devices, and the operation concerns more.
     Narrowed,
 }
 
@@ -90,22 +92,25 @@ impl Caller {
         }
     }
 
-    /// To which devices it may do what needs `permission`; `None`: to none.
+    /// The tenant on which it is granted whatever it is granted; `None`: there are several, or it is granted something on all.
+    pub fn tenant(&self) -> Option<&TenantId> {
+        let mut tenants = self.grants.iter().map(|grant| grant.tenant.one());
+        let first = tenants.next()??;
+        tenants.all(|tenant| tenant == Some(first)).then_some(first)
+    }
+
+    /// Within what it may do what needs `permission`; `None`: within nothing.
     pub fn scope(&self, permission: Permission) -> Option<Scope> {
         let permitting = |grant: &&Grant| grant.role.permits(permission);
         let grants: Vec<&Grant> = self.grants.iter().filter(permitting).collect();
         if grants.is_empty() {
             return None;
         }
-        let mut filters = Vec::new();
-        for grant in grants {
-            match &grant.filter {
-                None => return Some(Scope::Whole),
-                Some(filter) if filters.contains(filter) => {}
-                Some(filter) => filters.push(filter.clone()),
-            }
-        }
-        Some(Scope::Within(filters))
+        let parts = grants.into_iter().map(|grant| Part {
+            tenant: grant.tenant.one().cloned(),
+            filter: grant.filter.clone(),
+        });
+        Some(Scope::of(parts.collect()))
     }
 
     /// Within what an operation is carried out for it.
@@ -116,10 +121,12 @@ impl Caller {
         let operation = operation.ok_or(Refusal::Unlisted)?;
         let scope = self.scope(operation.needs);
         let scope = scope.ok_or(Refusal::Role(operation.needs))?;
-        if operation.reach == Reach::Whole && scope != Scope::Whole {
-            return Err(Refusal::Narrowed);
+        match operation.reach {
+            Reach::Scoped => Ok(scope),
+            Reach::Tenant => scope.whole_tenants().ok_or(Refusal::Narrowed),
+            Reach::Whole if scope == Scope::Whole => Ok(scope),
+            Reach::Whole => Err(Refusal::Narrowed),
         }
-        Ok(scope)
     }
 
     /// Whether it may answer for a task that `maker` has made, and that `changers` have changed since: nobody answers for a task of its

@@ -2,7 +2,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Role;
-use crate::filter::Filter;
+use crate::{
+    filter::Filter,
+    tenant::{NoTenantId, TenantId},
+};
 
 /// Grants of one caller.
 pub const MAX_GRANTS: usize = 10;
@@ -16,21 +19,64 @@ const MAX_CHARACTERS: usize = 2_000;
 pub struct Grant {
     /// What for.
     pub role: Role,
-    /// Whose devices.
+    /// Whose devices, packages, tasks and the like.
     #[serde(default)]
-    pub tenant: Tenant,
+    pub tenant: Tenants,
     /// Only those that this lets through; `None`: all.
     #[serde(default)]
     pub filter: Option<Filter>,
 }
 
-/// To whom devices, tasks and the like belong. There is one so far, and nobody has to know of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tenant {
-    /// The only one.
+/// Whose things a grant is for. It is kept as the tenant's name, or `*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Tenants {
+    /// Everybody's.
     #[default]
-    Default,
+    All,
+    /// Those of this tenant.
+    One(TenantId),
+}
+
+/// Stands for all tenants.
+const ALL: &str = "*";
+
+impl Tenants {
+    /// Those that a grant with this filter is on where nobody has named one: all, and of some devices those of the tenant `default`.
+    pub fn usual(filter: Option<&Filter>) -> Self {
+        match filter {
+            None => Self::All,
+            Some(_) => Self::One(TenantId::default()),
+        }
+    }
+
+    /// The tenant, where it is one.
+    pub const fn one(&self) -> Option<&TenantId> {
+        match self {
+            Self::All => None,
+            Self::One(tenant) => Some(tenant),
+        }
+    }
+}
+
+impl TryFrom<String> for Tenants {
+    type Error = NoTenantId;
+
+    fn try_from(text: String) -> Result<Self, NoTenantId> {
+        if text == ALL {
+            return Ok(Self::All);
+        }
+        text.parse().map(Self::One)
+    }
+}
+
+impl From<Tenants> for String {
+    fn from(tenants: Tenants) -> Self {
+        match tenants {
+            Tenants::All => ALL.to_owned(),
+            Tenants::One(tenant) => tenant.into(),
+        }
+    }
 }
 
 /// Why grants are none.
@@ -55,11 +101,11 @@ pub enum GrantError {
 }
 
 impl Grant {
-    /// A role for all devices.
+    /// A role for everything.
     pub const fn of(role: Role) -> Self {
         Self {
             role,
-            tenant: Tenant::Default,
+            tenant: Tenants::All,
             filter: None,
         }
     }

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::filter::Filter;
+use crate::{filter::Filter, tenant::TenantId};
 
 fn filter(text: &str) -> Filter {
     Filter::parse(text).unwrap()
@@ -13,6 +13,13 @@ fn narrowed(role: Role, text: &str) -> Grant {
     Grant {
         filter: Some(filter(text)),
         ..Grant::of(role)
+    }
+}
+
+fn on(tenant: &str, grant: Grant) -> Grant {
+    Grant {
+        tenant: Tenants::One(tenant.parse().unwrap()),
+        ..grant
     }
 }
 
@@ -107,6 +114,62 @@ fn several_grants_are_one_scope() {
 }
 
 #[test]
+fn a_grant_on_a_tenant_is_for_what_is_the_tenant_s() {
+    let acme = with(&[on("acme", Grant::of(Role::Administrator))]);
+    assert_eq!(acme.tenant().unwrap().as_str(), "acme");
+    let admitted = |caller: &Caller, name| caller.admit(Operation::named(name));
+    let scope = Scope::Within(vec![Part::of("acme".parse().unwrap())]);
+    assert_eq!(admitted(&acme, "add_user"), Ok(scope.clone()));
+    assert_eq!(admitted(&acme, "list_devices"), Ok(scope.clone()));
+    assert_eq!(admitted(&acme, "list_cells"), Err(Refusal::Narrowed));
+    assert_eq!(admitted(&acme, "add_tenant"), Err(Refusal::Narrowed));
+    assert_eq!(scope.filter().unwrap().to_string(), "tenant==acme");
+    assert_eq!(scope.home().unwrap().as_str(), "acme");
+    assert!(scope.has_all_of("acme") && !scope.has("default"));
+    // some devices of one, and all of another
+    let both = with(&[
+        on("acme", narrowed(Role::Operator, "site==north")),
+        on("zeta", Grant::of(Role::Operator)),
+    ]);
+    assert_eq!(both.tenant(), None);
+    let scope = admitted(&both, "create_task").unwrap();
+    let text = "tenant==acme;site==north,tenant==zeta";
+    assert_eq!(scope.filter().unwrap().to_string(), text);
+    assert!(scope.has("acme") && !scope.has_all_of("acme") && scope.has_all_of("zeta"));
+    assert_eq!(scope.home(), None);
+    let zeta = admitted(&both, "upload_package").unwrap();
+    assert_eq!(zeta.home().unwrap().as_str(), "zeta");
+    let acme = scope.of_tenant(&"acme".parse().unwrap()).unwrap();
+    assert_eq!(
+        acme.filter().unwrap().to_string(),
+        "tenant==acme;site==north"
+    );
+    assert_eq!(scope.of_tenant(&"none".parse().unwrap()), None);
+    // whoever has everything may ask for one
+    let one = Scope::Whole.of_tenant(&"zeta".parse().unwrap()).unwrap();
+    assert_eq!(one.filter().unwrap().to_string(), "tenant==zeta");
+    // a filter on all tenants stays a filter
+    let north = with(&[narrowed(Role::Operator, "site==north")]);
+    let north = admitted(&north, "create_task").unwrap();
+    assert_eq!(
+        (north.tenants(), north.home()),
+        (None, Some(TenantId::default()))
+    );
+    let of_zeta = north.of_tenant(&"zeta".parse().unwrap()).unwrap();
+    assert_eq!(
+        of_zeta.filter().unwrap().to_string(),
+        "tenant==zeta;site==north"
+    );
+    // the default tenant comes first where several are possible
+    let with_default = with(&[
+        on("acme", Grant::of(Role::Operator)),
+        on("default", Grant::of(Role::Operator)),
+    ]);
+    let scope = admitted(&with_default, "add_device").unwrap();
+    assert_eq!(scope.home(), Some(TenantId::default()));
+}
+
+#[test]
 fn grants_are_checked() {
     let ok = |grants: &[Grant]| check_grants(grants);
     assert_eq!(ok(&[]), Err((None, GrantError::Count)));
@@ -158,9 +221,9 @@ fn nobody_answers_for_a_task_of_its_own() {
 fn grants_are_stored_as_this() {
     let grants = [
         narrowed(Role::Viewer, "site==north"),
-        Grant::of(Role::Approver),
+        on("acme", Grant::of(Role::Approver)),
     ];
-    let text = r#"[{"role":"viewer","tenant":"default","filter":"site==north"},{"role":"approver","tenant":"default","filter":null}]"#;
+    let text = r#"[{"role":"viewer","tenant":"*","filter":"site==north"},{"role":"approver","tenant":"acme","filter":null}]"#;
     assert_eq!(serde_json::to_string(&grants).unwrap(), text);
     let read: Vec<Grant> = serde_json::from_str(text).unwrap();
     assert_eq!(read, grants);
@@ -172,10 +235,16 @@ fn grants_are_stored_as_this() {
 proptest! {
     /// One more grant never takes anything away, and gives nothing but what it is for.
     #[test]
-    fn a_grant_widens(roles in prop::collection::vec((0..5_usize, 0..3_usize), 0..5), more in (0..5_usize, 0..3_usize)) {
-        let grant = |(role, site): (usize, usize)| match site {
-            0 => Grant::of(Role::ALL[role]),
-            site => narrowed(Role::ALL[role], &format!("site==s{site}")),
+    fn a_grant_widens(roles in prop::collection::vec((0..5_usize, 0..3_usize, 0..3_usize), 0..5), more in (0..5_usize, 0..3_usize, 0..3_usize)) {
+        let grant = |(role, site, tenant): (usize, usize, usize)| Grant {
+            tenant: match tenant {
+                0 => Tenants::All,
+                tenant => Tenants::One(format!("t{tenant}").parse().unwrap()),
+            },
+            ..match site {
+                0 => Grant::of(Role::ALL[role]),
+                site => narrowed(Role::ALL[role], &format!("site==s{site}")),
+            }
         };
         let fewer: Vec<Grant> = roles.into_iter().map(grant).collect();
         let more = grant(more);
@@ -189,7 +258,11 @@ proptest! {
                 match (before, &after) {
                     (_, Scope::Whole) => {}
                     (Scope::Within(few), Scope::Within(many)) => {
-                        prop_assert!(few.iter().all(|filter| many.contains(filter)));
+                        let is_in = |part: &Part, wider: &Part| {
+                            (wider.filter.is_none() || wider.filter == part.filter)
+                                && (wider.tenant.is_none() || wider.tenant == part.tenant)
+                        };
+                        prop_assert!(few.iter().all(|part| many.iter().any(|wider| is_in(part, wider))));
                     }
                     (Scope::Whole, Scope::Within(_)) => prop_assert!(false, "narrowed"),
                 }

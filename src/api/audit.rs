@@ -23,9 +23,10 @@ use super::{
     source::{Source, bucket},
 };
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     audit::{Entry, EntryResult, MAX_REASON, MAX_REQUEST},
     store::{Acting, Store, StoreError},
+    tenant::TenantId,
 };
 
 /// Why something is done.
@@ -63,6 +64,10 @@ pub(super) async fn changes(
     let status = response.status();
     let caller = response.extensions_mut().remove::<Caller>();
     let who = caller.as_ref().map(Caller::who);
+    entry.tenant = caller
+        .as_ref()
+        .and_then(|it| it.tenant())
+        .map(TenantId::to_string);
     if may_change(&method) && status != StatusCode::UNAUTHORIZED {
         let created = response.headers().get(header::LOCATION);
         let created = created.and_then(|location| location.to_str().ok());
@@ -192,8 +197,15 @@ pub(super) async fn acting(
         let response = next.run(request).await;
         return Ok(let_in(&door, entry, response).await);
     };
+    let scope = request.extensions().get::<Scope>();
+    let tenants = scope.and_then(Scope::tenants);
+    let tenant = match tenants.as_deref() {
+        Some([only]) => Some(only.to_string()),
+        _ => None, // what is written says it
+    };
     let entry = Entry {
         who,
+        tenant,
         why: reason(request.headers())?,
         ..entry(&door, path.as_str(), &request)
     };

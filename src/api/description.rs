@@ -19,6 +19,7 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
     // Something is to be changed.
     api["components"]["schemas"]["UpdateDevice"]["anyOf"] = json!([
         {"required": ["product"], "properties": {"product": {"type": "string"}}},
+        {"required": ["tenant"], "properties": {"tenant": {"type": "string"}}},
         {"required": ["secure"], "properties": {"secure": {"type": "boolean"}}},
         {"required": ["psk"]},
         {"required": ["model"]},
@@ -125,7 +126,7 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 16] = [
+const CURSORS: [(&str, &str, &str); 17] = [
     ("/v1/audit", "audit", NUMBER),
     ("/v1/packages", "packages", NUMBER),
     ("/v1/evidence", "evidence", PRODUCT_AND_TEXT),
@@ -138,6 +139,7 @@ const CURSORS: [(&str, &str, &str); 16] = [
     ("/v1/tasks/{id}/upgrades", "upgrades", NUMBER),
     ("/v1/upgrades", "newest-upgrades", NUMBER),
     ("/v1/cells", "cells", CELL),
+    ("/v1/tenants", "tenants", TENANT),
     ("/v1/tokens", "tokens", NUMBER),
     ("/v1/users", "users", NUMBER),
     ("/v1/webhooks", "webhooks", NUMBER),
@@ -148,10 +150,12 @@ const CURSORS: [(&str, &str, &str); 16] = [
 const NUMBER: &str = "3[1-9](3[0-9]){0,17}";
 const CELL: &str = "3[1-9](3[0-9]){0,8}";
 
-/// The name of a product.
-const PRODUCT: &str = "(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]){1,64}";
-/// The name of a product, a space, and an endpoint name.
-const PRODUCT_AND_TEXT: &str = "(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]){1,64}20(2[14-9a-e]|3[0-9abd]|4[0-9a-f]|5[0-9a]|5f|6[1-9a-f]|7[0-9a]|7e)+";
+/// The id of a tenant.
+const TENANT: &str = "(2d|3[0-9]|6[1-9a-f]|7[0-9a]){1,32}";
+/// The key of a product.
+const PRODUCT: &str = "(2[def]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]){1,97}";
+/// The key of a product, a space, and an endpoint name.
+const PRODUCT_AND_TEXT: &str = "(2[def]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]){1,97}20(2[14-9a-e]|3[0-9abd]|4[0-9a-f]|5[0-9a]|5f|6[1-9a-f]|7[0-9a]|7e)+";
 
 /// A cursor is of one list, and no other text is one.
 fn describe_cursors(api: &mut Value) {

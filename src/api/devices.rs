@@ -33,17 +33,18 @@ use psk::{PskBody, PskUpdate};
 use super::{
     ApiState, etag,
     extract::{self, Fields, ListBody, Paging, Path, Query},
-    groups,
     heard::LastHeard,
     problem::Problem,
     scoped,
+    traffic::MonthUsageBody,
 };
 use crate::{
     access::Scope,
     config::check_product_name,
     filter::Filter,
     ledger::{Appointment, CoverageReading, CoverageSource, QueueMode, Registration, WakeUps},
-    store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId, UpdateDeviceError},
+    store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId, StoreError, UpdateDeviceError},
+    tenant::{self, TenantId},
 };
 
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
@@ -67,6 +68,9 @@ pub(super) struct DeviceBody {
     endpoint: String,
     /// Another number after each change that an operator makes: the `ETag` of `GET /v1/devices/{endpoint}`.
     revision: i64,
+    /// Whose it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The product it belongs to.
     product: String,
     /// What it speaks: `lwm2m`, `iotda` or `thingspanel`. The latter two over MQTT.
@@ -122,6 +126,9 @@ pub(super) struct DeviceBody {
     /// Its tags.
     #[schema(schema_with = tags)]
     tags: BTreeMap<String, String>,
+    /// What its upgrades have cost on the air this month, in all tasks; `null` in lists.
+    #[schema(required)]
+    month: Option<MonthUsageBody>,
     /// Why it is not to be upgraded, while it is excluded (`/v1/exclusions`); `null` when it is not.
     #[schema(required)]
     exclusion_reason: Option<String>,
@@ -245,10 +252,15 @@ fn coverage_source() -> Object {
 }
 
 impl DeviceBody {
-    /// Asks when it was heard last.
-    async fn of(state: &ApiState, detail: DeviceDetail) -> Self {
+    /// Asks when it was heard last, and what it has spent this month.
+    async fn of(state: &ApiState, detail: DeviceDetail) -> Result<Self, StoreError> {
         let heard = LastHeard::of(state, &detail).await;
-        Self::new(detail, heard)
+        let endpoint = &detail.device.endpoint;
+        let month = state.store.month_usage(endpoint, state.now()).await?;
+        Ok(Self {
+            month: month.map(MonthUsageBody::from),
+            ..Self::new(detail, heard)
+        })
     }
 
     fn new(detail: DeviceDetail, heard: LastHeard) -> Self {
@@ -256,7 +268,8 @@ impl DeviceBody {
         Self {
             endpoint: device.endpoint,
             revision: detail.revision,
-            product: device.product,
+            tenant: tenant::told(&device.product),
+            product: tenant::product_name(&device.product).to_owned(),
             protocol: device.protocol.name(),
             mqtt: MqttShownBody::of(device.protocol, detail.mqtt_credential),
             secure: device.secure,
@@ -276,6 +289,7 @@ impl DeviceBody {
             site: detail.attributes.site,
             time_zone: detail.attributes.time_zone,
             tags: detail.attributes.tags,
+            month: None,
             exclusion_reason: detail.excluded,
             created_at: detail.created_at.to_string(),
         }
@@ -345,6 +359,12 @@ pub(super) struct ListParams {
     cursor: Option<String>,
 }
 
+/// The key of a product that is asked for.
+pub(super) fn key_of(scope: &Scope, product: Option<String>) -> Result<Option<String>, Problem> {
+    let key = product.map(|product| scoped::product_key(scope, &product));
+    key.transpose()
+}
+
 /// Reads a filter. An error says at which character it ceases to be one.
 pub(super) fn parse_filter(text: &str) -> Result<Filter, Problem> {
     Filter::parse(text).map_err(|error| Problem::field("filter", error))
@@ -356,9 +376,9 @@ pub(super) async fn known_group(
     scope: &Scope,
     group: Option<i64>,
 ) -> Result<Option<GroupId>, Problem> {
-    let group = scoped::group(scope, group)?.map(GroupId);
+    let group = group.map(GroupId);
     if let Some(group) = group {
-        groups::known(state, group).await?;
+        scoped::group(state, scope, group).await?;
     }
     Ok(group)
 }
@@ -382,7 +402,7 @@ pub(super) async fn list(
 ) -> Result<Json<ListBody<DeviceBody>>, Problem> {
     let paging = Paging::new(params.limit, params.cursor);
     let filter = DeviceFilter {
-        product: params.product,
+        product: key_of(&scope, params.product)?,
         registered: params.registered,
         prefix: params.q,
         filter: scope.narrow(params.filter.as_deref().map(parse_filter).transpose()?),
@@ -423,7 +443,7 @@ async fn shown(state: &ApiState, endpoint: &str) -> Result<Response, Problem> {
     let device = state.store.device(endpoint).await?;
     let device = device.ok_or_else(|| no_device(endpoint))?;
     let revision = device.revision;
-    Ok(etag::tagged(revision, DeviceBody::of(state, device).await))
+    Ok(etag::tagged(revision, DeviceBody::of(state, device).await?))
 }
 
 /// What to change about a device. What is not given stays as it is.
@@ -431,6 +451,13 @@ async fn shown(state: &ApiState, endpoint: &str) -> Result<Response, Problem> {
 #[serde(deny_unknown_fields)]
 #[expect(clippy::option_option, reason = "these are three cases")]
 pub(super) struct UpdateDevice {
+    /// Whose it is from now on; it leaves the groups that it is in, and its exclusion ends. For callers that are granted everything.
+    #[schema(
+        min_length = 1,
+        max_length = 32,
+        pattern = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
+    )]
+    tenant: Option<String>,
     /// The product it belongs to from now on.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$")]
     product: Option<String>,
@@ -484,7 +511,8 @@ pub(super) struct UpdateDevice {
         (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem),
         (status = 404, description = "There is no such device", body = Problem),
         (status = 409, description = "Another device has the identity or the token, dtls.credential_key is not set, or an upgrade \
-            runs that goes by what the device speaks", body = Problem),
+            runs that goes by what the device speaks; the device cannot be given to another tenant while an upgrade of it waits or \
+            runs", body = Problem),
         (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn update(
@@ -499,21 +527,32 @@ pub(super) async fn update(
         return Err(no_device(&endpoint)); // there can be none
     }
     check_seen(&state, &scope, &endpoint).await?;
+    let product = product(&state, &scope, &endpoint, &body).await?;
     let update = DeviceUpdate {
         seen,
+        product,
         ..to_update(body, &endpoint, &state)?
     };
     let updated = state.store.update_device(&endpoint, &update).await;
-    updated.map_err(|error| match error {
-        // whose it is does not concern whoever sees some devices only
-        UpdateDeviceError::IdentityTaken { .. } if scope != Scope::Whole => {
-            Problem::identity_taken("the identity is taken; each device needs one of its own")
-        }
-        UpdateDeviceError::TokenTaken(_) if scope != Scope::Whole => {
-            Problem::identity_taken("the token is taken; each device needs one of its own")
-        }
-        error => error.into(),
-    })?;
+    let holder = match &updated {
+        Err(
+            UpdateDeviceError::IdentityTaken { endpoint, .. }
+            | UpdateDeviceError::TokenTaken(endpoint),
+        ) => Some(endpoint),
+        _ => None,
+    };
+    if let Some(holder) = holder
+        && !scoped::sees(&state, &scope, holder).await?
+    {
+        // whose it is does not concern whoever does not see it
+        return Err(Problem::identity_taken(match &updated {
+            Err(UpdateDeviceError::IdentityTaken { identity, .. }) => {
+                told::identity_taken(identity, "")
+            }
+            _ => told::token_taken(""),
+        }));
+    }
+    updated?;
     state.signals.members.changed();
     state.signals.devices_written(ENGINE_KNOWS_WITHIN).await;
     let identity = update.psk.iter().flatten().map(|psk| &*psk.identity);
@@ -534,6 +573,37 @@ fn no_device(endpoint: &str) -> Problem {
     Problem::not_found(format!("there is no device {endpoint:?}"))
 }
 
+/// The key of the product of a device that is to have another one, or another tenant.
+async fn product(
+    state: &ApiState,
+    scope: &Scope,
+    endpoint: &str,
+    body: &UpdateDevice,
+) -> Result<Option<String>, Problem> {
+    if body.product.is_none() && body.tenant.is_none() {
+        return Ok(None);
+    }
+    let device = state.store.device(endpoint).await?;
+    let before = device.ok_or_else(|| no_device(endpoint))?.device.product;
+    let mut owner = tenant::owner(&before);
+    if let Some(to) = &body.tenant {
+        if *scope != Scope::Whole && to != owner {
+            let detail = "only callers that are granted everything give devices to another tenant";
+            return Err(Problem::field("tenant", detail));
+        }
+        owner = to;
+    }
+    let no_tenant = || Problem::field("tenant", format!("there is no tenant {owner:?}"));
+    let owner: TenantId = owner.parse().map_err(|_| no_tenant())?;
+    if body.tenant.is_some() && state.store.tenant(&owner).await?.is_none() {
+        return Err(no_tenant());
+    }
+    let name = body.product.as_deref();
+    Ok(Some(owner.product_key(
+        name.unwrap_or_else(|| tenant::product_name(&before)),
+    )))
+}
+
 fn to_update(
     body: UpdateDevice,
     endpoint: &str,
@@ -552,10 +622,11 @@ fn to_update(
         "product",
         described
             || body.product.is_some()
+            || body.tenant.is_some()
             || body.secure.is_some()
             || !matches!(body.psk, PskUpdate::Keep)
             || !matches!(body.mqtt, MqttUpdate::Keep),
-        "give product, secure, psk, mqtt, model, hardware, site, time_zone or tags",
+        "give product, tenant, secure, psk, mqtt, model, hardware, site, time_zone or tags",
     );
     let attributes = given.check(&mut fields, "");
     let psk = match &body.psk {
@@ -579,7 +650,7 @@ fn to_update(
     fields.finish()?;
     let keyed = matches!(psk, Some(Some(_)));
     Ok(DeviceUpdate {
-        product: body.product,
+        product: None,
         secure: body.secure.or(keyed.then_some(true)),
         psk,
         mqtt,

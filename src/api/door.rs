@@ -2,7 +2,7 @@
 //!
 //! A request names its caller by a token, or by the cookie of a session. Its route has an entry in the table of operations
 //! ([`crate::access::OPERATIONS`]), which says what the caller needs. A route without an entry is closed to everybody. Handlers take
-//! the [`Caller`], and the [`Scope`](crate::access::Scope) of the devices that are there for it.
+//! the [`Caller`], and the [`Scope`] of the devices that are there for it.
 
 use std::{
     collections::HashMap,
@@ -22,6 +22,7 @@ use super::{
     ApiState,
     admitted::Credential,
     audit::lines,
+    extract::{self, TenantIsNamed},
     middleware::{RateLimit, too_many},
     problem::Problem,
     second_factor::has_to_enrol,
@@ -30,9 +31,10 @@ use super::{
     token::TokenHash,
 };
 use crate::{
-    access::{Caller, Operation, Permission, Refusal},
+    access::{Caller, Operation, Permission, Reach, Refusal, Scope},
     clock::UtcMillis,
     store::{MAX_TOKENS, StoreError, TokenId, TokenRecord},
+    tenant::TenantId,
 };
 
 /// What every token of the API begins with, so that whoever looks for secrets where none should be finds it.
@@ -119,6 +121,31 @@ impl Door {
         Ok(Some((caller, credential)))
     }
 
+    /// The scope of a request that may name a tenant: what of it is the tenant's.
+    async fn narrowed(
+        &self,
+        operation: Option<&'static Operation>,
+        scope: Scope,
+        request: &mut Request,
+    ) -> Result<Scope, Problem> {
+        let mut named = extract::tenants_named(request.uri());
+        let (Some(name), true) = (named.next(), operation.is_some_and(takes_a_tenant)) else {
+            return Ok(scope);
+        };
+        if named.next().is_some() {
+            return Err(Problem::field("tenant", "name one tenant"));
+        }
+        let no_tenant = || Problem::not_found(format!("there is no tenant {name:?}"));
+        let tenant: TenantId = name.parse().map_err(|_| no_tenant())?;
+        let narrowed = scope.of_tenant(&tenant).ok_or_else(no_tenant)?;
+        if self.state.store.tenant(&tenant).await?.is_none() {
+            return Err(no_tenant());
+        }
+        drop(named);
+        request.extensions_mut().insert(TenantIsNamed);
+        Ok(narrowed)
+    }
+
     /// The answer to a token that is none.
     fn reject(&self, request: &Request) -> Response {
         lines::token_rejected(request);
@@ -188,6 +215,12 @@ fn operations(item: &PathItem) -> HashMap<Method, Option<&'static Operation>> {
     named.collect()
 }
 
+/// Whether an operation is carried out for one tenant where its query names it (`?tenant=acme`).
+pub(super) fn takes_a_tenant(operation: &Operation) -> bool {
+    operation.reach != Reach::Whole
+        && !matches!(operation.needs, Permission::Open | Permission::Own)
+}
+
 /// Lets in whoever has a token or a session, for what the grants permit.
 pub(super) async fn admit(
     State(door): State<Arc<Door>>,
@@ -237,7 +270,14 @@ pub(super) async fn admit(
     // where there is no operation the router says which methods there are
     if let Some(operation) = operation {
         match caller.admit(operation) {
-            Ok(scope) => request.extensions_mut().insert(scope),
+            Ok(scope) => match door.narrowed(operation, scope, &mut request).await {
+                Ok(scope) => request.extensions_mut().insert(scope),
+                Err(problem) => {
+                    let mut response = problem.into_response();
+                    response.extensions_mut().insert(caller);
+                    return response;
+                }
+            },
             Err(refusal) => {
                 lines::not_permitted(&caller, &request);
                 let mut response = forbidden(&caller, refusal).into_response();
@@ -302,7 +342,7 @@ fn forbidden(caller: &Caller, refusal: Refusal) -> Problem {
             format!("this needs {}, which {who} does not have", needed.roles())
         }
         Refusal::Narrowed => {
-            format!("this concerns more than the devices that {who} is granted")
+            format!("this concerns more than {who} is granted")
         }
         Refusal::Unlisted => "this is permitted to nobody".to_owned(),
     };

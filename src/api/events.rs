@@ -34,6 +34,7 @@ use crate::{
     ledger::TaskId,
     notify::Payload,
     store::{Event, Subject},
+    tenant,
 };
 
 /// Streams at the same time.
@@ -290,7 +291,11 @@ impl Feed {
         let seen = Seen::of(&self.state, &self.scope, endpoints).await.ok()?;
         let mut kept = VecDeque::new();
         for event in events {
+            let owner = tenant::owner(&event.product);
             let keep = match endpoint(&event) {
+                _ if !self.scope.has(owner) => false,
+                // the device may be gone
+                _ if self.scope.has_all_of(owner) => true,
                 Some(endpoint) => seen.has(endpoint),
                 None => (self.state.store.task(event.task).await.ok()?)
                     .is_some_and(|task| scoped::has_task(&self.scope, &task)),

@@ -24,10 +24,11 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     package::{CveId, Version},
     signing::SigningKey,
     store::{MendedProduct, Reach, Standing, UpgradeState, Why},
+    tenant,
 };
 use walk::Walk;
 
@@ -100,6 +101,9 @@ impl From<StandingName> for Standing {
 /// A product with packages that mend the vulnerability.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(super) struct MendedProductBody {
+    /// Whose it is; not there where it is the tenant `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The product.
     product: String,
     /// The versions that mend it, the lowest first.
@@ -110,7 +114,8 @@ impl From<&MendedProduct> for MendedProductBody {
     fn from(product: &MendedProduct) -> Self {
         let versions = product.mending.versions().iter();
         Self {
-            product: product.product.clone(),
+            tenant: tenant::told(&product.product),
+            product: tenant::product_name(&product.product).to_owned(),
             mended_by: versions.map(Version::to_string).collect(),
         }
     }
@@ -171,6 +176,9 @@ fn names(names: Vec<&'static str>) -> utoipa::openapi::Object {
 pub(super) struct DeviceEvidence {
     /// The endpoint name.
     endpoint: String,
+    /// Whose it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// Its product.
     product: String,
     /// What it told last that it runs.
@@ -200,7 +208,8 @@ impl DeviceEvidence {
         let (standing, why) = reach.judge(&product.mending);
         Self {
             endpoint: reach.endpoint,
-            product: product.product.clone(),
+            tenant: tenant::told(&product.product),
+            product: tenant::product_name(&product.product).to_owned(),
             version: reach.version.map(|version| version.to_string()),
             standing: match standing {
                 Standing::Mended => StandingName::Mended,
@@ -322,9 +331,14 @@ pub(super) struct EvidenceCountBody {
 
 /// The vulnerability, and the products that have packages which mend it. One that no package mends is not there: an empty list would
 /// be taken for nobody being affected.
-async fn concerned(state: &ApiState, cve: &str) -> Result<(CveId, Vec<MendedProduct>), Problem> {
+async fn concerned(
+    state: &ApiState,
+    scope: &Scope,
+    cve: &str,
+) -> Result<(CveId, Vec<MendedProduct>), Problem> {
     let cve = CveId::new(cve).map_err(|error| Problem::field("cve", error))?;
-    let products = state.store.mended_products(&cve).await?;
+    let mut products = state.store.mended_products(&cve).await?;
+    products.retain(|product| scope.has_all_of(tenant::owner(&product.product)));
     if products.is_empty() {
         return Err(Problem::not_found(format!(
             "no package says that it mends {cve}: whom it concerns is not known; name it in cves_mended of a package"
@@ -347,13 +361,14 @@ async fn concerned(state: &ApiState, cve: &str) -> Result<(CveId, Vec<MendedProd
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(params): Query<EvidenceParams>,
 ) -> Result<Json<EvidenceBody>, Problem> {
     let paging = Paging::new(params.limit, params.cursor);
     let limit = usize::try_from(paging.limit()?).unwrap_or(usize::MAX);
     let after = paging.after::<String>("evidence")?;
     let at = state.now();
-    let (cve, products) = concerned(&state, &params.cve).await?;
+    let (cve, products) = concerned(&state, &scope, &params.cve).await?;
     let mut walk = Walk::new(products);
     if let Some(after) = &after {
         walk.go_behind(after)?;
@@ -411,10 +426,11 @@ pub(super) async fn list(
 pub(super) async fn count(
     State(state): State<ApiState>,
     caller: Caller,
+    scope: Scope,
     Query(params): Query<CountEvidenceParams>,
 ) -> Result<Json<EvidenceCountBody>, Problem> {
     let at = state.now();
-    let (cve, products) = concerned(&state, &params.cve).await?;
+    let (cve, products) = concerned(&state, &scope, &params.cve).await?;
     let _place = state.evidence.place(&caller.who())?;
     let mut walk = Walk::new(products);
     let mut counts = EvidenceCounts::default();

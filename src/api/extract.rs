@@ -3,7 +3,7 @@
 use axum::{
     body::to_bytes,
     extract::{FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{HeaderMap, StatusCode, Uri, header, request::Parts},
 };
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -166,6 +166,27 @@ fn malformed(error: &serde_json::Error) -> Problem {
     )
 }
 
+/// The parameter of the tenant for which an operation is carried out.
+const TENANT: &str = "tenant=";
+
+/// The door has narrowed a request to the tenant that its query names: to its handler it is no parameter.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TenantIsNamed;
+
+/// The tenants that a query names.
+pub(super) fn tenants_named(uri: &Uri) -> impl Iterator<Item = &str> {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    pairs.filter_map(|pair| pair.strip_prefix(TENANT))
+}
+
+/// The address without the tenant that it names.
+fn without_tenant(uri: &Uri) -> Uri {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let others: Vec<&str> = pairs.filter(|pair| !pair.starts_with(TENANT)).collect();
+    let query = format!("/?{}", others.join("&"));
+    query.parse().unwrap_or_default() // it is a part of one
+}
+
 /// Query parameters. Unknown and repeated ones are refused.
 pub(super) struct Query<T>(pub(super) T);
 
@@ -173,7 +194,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        axum::extract::Query::try_from_uri(&parts.uri)
+        let stripped =
+            (parts.extensions.get::<TenantIsNamed>()).map(|_| without_tenant(&parts.uri));
+        axum::extract::Query::try_from_uri(stripped.as_ref().unwrap_or(&parts.uri))
             .map(|axum::extract::Query(query)| Self(query))
             .map_err(|rejection| {
                 // axum's own beginning says no more than our title

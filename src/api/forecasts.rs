@@ -13,10 +13,11 @@ use super::{
     ApiState,
     extract::{self, Path},
     problem::Problem,
+    scoped,
     tasks::{self, CreateTask},
 };
 use crate::{
-    ledger::TaskId,
+    access::Scope,
     runtime::{ForecastError, ForecastId, ForecastJob, ForecastState},
 };
 use body::ForecastBody;
@@ -40,9 +41,10 @@ const ASK_AGAIN: HeaderValue = HeaderValue::from_static("30");
     ))]
 pub(super) async fn add(
     State(state): State<ApiState>,
+    scope: Scope,
     extract::Json(body): extract::Json<CreateTask>,
 ) -> Result<Response, Problem> {
-    let new = tasks::to_new_task(&state, body).await?;
+    let new = tasks::to_new_task(&state, &scope, body).await?;
     match state.forecasts.of_new(new).await {
         Ok(job) => Ok(shown(&job)),
         Err(error) => refused(error),
@@ -58,10 +60,10 @@ pub(super) async fn add(
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<ForecastBody>, Problem> {
-    let job = state.forecasts.look(ForecastId(id));
-    let job = job.ok_or_else(|| no_forecast(id))?;
+    let job = known(&state, &scope, id).await?;
     Ok(Json(ForecastBody::from(&job)))
 }
 
@@ -74,8 +76,10 @@ pub(super) async fn get(
     ))]
 pub(super) async fn cancel(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<StatusCode, Problem> {
+    known(&state, &scope, id).await?;
     if state.forecasts.cancel(ForecastId(id)) {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -98,10 +102,10 @@ pub(super) async fn cancel(
     ))]
 pub(super) async fn get_of_task(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
-    let task = state.store.task(TaskId(id)).await?;
-    let task = task.ok_or_else(|| Problem::not_found(format!("there is no task {id}")))?;
+    let task = scoped::task(&state, &scope, id).await?;
     if !task.state.may_begin() {
         return Err(Problem::conflict(
             "task-ended",
@@ -116,6 +120,21 @@ pub(super) async fn get_of_task(
         Ok(job) => Ok(shown(&job)),
         Err(error) => refused(error),
     }
+}
+
+/// A forecast that is there: of a task of the caller's tenants.
+async fn known(state: &ApiState, scope: &Scope, id: i64) -> Result<ForecastJob, Problem> {
+    let job = state.forecasts.look(ForecastId(id));
+    let job = job.ok_or_else(|| no_forecast(id))?;
+    if *scope == Scope::Whole {
+        return Ok(job);
+    }
+    let there = match (job.task, job.package) {
+        (Some(task), _) => scoped::task(state, scope, task.0).await.is_ok(),
+        (None, Some(package)) => scoped::package(state, scope, package.0).await.is_ok(),
+        (None, None) => false,
+    };
+    there.then_some(job).ok_or_else(|| no_forecast(id))
 }
 
 fn no_forecast(id: i64) -> Problem {

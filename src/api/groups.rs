@@ -15,8 +15,10 @@ use super::{
     ApiState, etag,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
+    scoped,
 };
 use crate::{
+    access::Scope,
     filter::Filter,
     store::{
         DeviceFilter, GroupId, GroupRecord, GroupUpdate, Members, NewGroup, NewMembers, StoreError,
@@ -32,6 +34,9 @@ const MAX_DEVICES: usize = 10_000;
 pub(super) struct GroupBody {
     /// Its number.
     id: i64,
+    /// Whose it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// Its name.
     name: String,
     /// Counts its changes, from 1: the `ETag` of `GET /v1/groups/{id}`.
@@ -55,6 +60,7 @@ impl From<GroupRecord> for GroupBody {
         };
         Self {
             id: group.id.0,
+            tenant: (!group.tenant.is_default()).then(|| group.tenant.to_string()),
             name: group.name,
             revision: group.revision,
             filter,
@@ -71,7 +77,7 @@ impl GroupBody {
             Members::Listed(count) => *count,
             Members::Matching(filter) => {
                 let filter = DeviceFilter {
-                    filter: Some(filter.clone()),
+                    filter: Some(Filter::of_tenant(&group.tenant).and(filter.clone())),
                     now: state.now(),
                     ..DeviceFilter::default()
                 };
@@ -100,7 +106,7 @@ impl GroupBody {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AddGroup {
-    /// A name that no other group has, 1 to 200 characters.
+    /// A name that no other group of the tenant has, 1 to 200 characters.
     #[schema(
         min_length = 1,
         max_length = 200,
@@ -183,6 +189,7 @@ fn check_filter(fields: &mut Fields, filter: Option<&String>) -> Option<Filter> 
     ))]
 pub(super) async fn add(
     State(state): State<ApiState>,
+    scope: Scope,
     extract::Json(body): extract::Json<AddGroup>,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::default();
@@ -193,6 +200,7 @@ pub(super) async fn add(
     let devices = check_devices(&mut fields, "devices", body.devices);
     fields.finish()?;
     let new = NewGroup {
+        tenant: scoped::home(&scope)?,
         name: body.name,
         members: filter.map_or(NewMembers::Listed(devices), NewMembers::Matching),
         created_at: state.now(),
@@ -212,10 +220,14 @@ pub(super) async fn add(
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<GroupBody>>, Problem> {
     let before = paging.after::<i64>("groups")?.map(GroupId);
-    let page = state.store.groups(before, paging.limit()?).await?;
+    let tenants = scope.tenants();
+    let page = (state.store)
+        .groups(tenants.as_deref(), before, paging.limit()?)
+        .await?;
     let body = ListBody::new(page, "groups", |group| group.id.0, GroupBody::from);
     Ok(Json(body))
 }
@@ -232,20 +244,15 @@ pub(super) async fn list(
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
-    let group = known(&state, GroupId(id)).await?;
+    let group = scoped::group(&state, &scope, GroupId(id)).await?;
     let revision = group.revision;
     Ok(etag::tagged(
         revision,
         GroupBody::counted(&state, group).await?,
     ))
-}
-
-/// The group, if there is one of that number.
-pub(super) async fn known(state: &ApiState, id: GroupId) -> Result<GroupRecord, Problem> {
-    let group = state.store.group(id).await?;
-    group.ok_or_else(|| Problem::not_found(format!("there is no group {}", id.0)))
 }
 
 /// Change a group's name, its filter, or the devices in its list.
@@ -265,6 +272,7 @@ pub(super) async fn known(state: &ApiState, id: GroupId) -> Result<GroupRecord, 
     ))]
 pub(super) async fn update(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateGroup>,
@@ -288,6 +296,7 @@ pub(super) async fn update(
         seen: etag::if_match(&headers)?,
     };
     fields.finish()?;
+    scoped::group(&state, &scope, GroupId(id)).await?;
     let group = state.store.update_group(GroupId(id), &update).await?;
     state.signals.members.changed();
     state.signals.written();
@@ -308,10 +317,12 @@ pub(super) async fn update(
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let seen = etag::if_match(&headers)?;
+    scoped::group(&state, &scope, GroupId(id)).await?;
     state.store.remove_group(GroupId(id), seen).await?;
     Ok(StatusCode::NO_CONTENT)
 }

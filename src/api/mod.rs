@@ -35,6 +35,7 @@ mod serve;
 mod sessions;
 mod source;
 mod tasks;
+mod tenants;
 mod token;
 mod tokens;
 mod traces;
@@ -197,7 +198,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(devices::count::count))
         .routes(routes!(devices::get, devices::update, devices::remove))
         .routes(routes!(exclusions::add, exclusions::list))
-        .routes(routes!(exclusions::end))
+        .routes(routes!(exclusions::get, exclusions::end))
         .routes(routes!(groups::add, groups::list))
         .routes(routes!(groups::get, groups::update, groups::remove))
         .routes(routes!(tasks::create, tasks::list))
@@ -238,6 +239,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::replay_failed))
         .routes(routes!(webhooks::replay_delivery))
+        .routes(routes!(tenants::add, tenants::list))
+        .routes(routes!(tenants::get, tenants::update, tenants::delete))
         .routes(routes!(tokens::add, tokens::list))
         .routes(routes!(tokens::get, tokens::revoke))
         .routes(routes!(tokens::me, sessions::update_me))

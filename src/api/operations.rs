@@ -17,11 +17,12 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{ApiState, once, problem::Problem, sessions};
+use super::{ApiState, door::takes_a_tenant, once, problem::Problem, sessions};
 use crate::{
     access::{self, Permission, Secrecy},
     audit::MAX_REASON,
     notify::{TaskEvent, UpgradeEvent},
+    tenant,
 };
 
 /// The parts of the API's description that belong to no single route.
@@ -45,6 +46,7 @@ use crate::{
         (name = "forecasts", description = "When tasks will be through"),
         (name = "upgrades", description = "One device's upgrade within a task"),
         (name = "cells", description = "Who upgrades and who waits in a cell"),
+        (name = "tenants", description = "To whom things belong"),
         (name = "access", description = "Who is let in, and what for"),
         (name = "audit", description = "Who has changed what"),
         (name = "events", description = "Outcomes, told to applications: a stream, and webhooks"),
@@ -66,7 +68,7 @@ const EVERYWHERE: [(&str, &str); 5] = [
     ("401", "The token is missing or wrong"),
     (
         "403",
-        "The caller has no role that permits this, or not for all devices, or its session's request has no X-CSRF-Token",
+        "The caller has no role that permits this, or not for all devices or tenants, or its session's request has no X-CSRF-Token",
     ),
     (
         "429",
@@ -91,7 +93,8 @@ const BODY: [(&str, &str); 4] = [
 ];
 
 /// What may be wrong with the path, by its parameter.
-const PATH: [(&str, &str); 3] = [
+const PATH: [(&str, &str); 4] = [
+    ("tenant", "The path is not UTF-8"),
     ("name", "The path is not UTF-8"),
     ("id", "The number is not a number"),
     ("endpoint", "The path is not UTF-8"),
@@ -156,6 +159,7 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
             &mut path.delete,
         ];
         for operation in operations.into_iter().flatten() {
+            take_tenant(operation);
             tell_limits(operation);
         }
     }
@@ -222,6 +226,39 @@ fn take_key(operation: &mut Operation) {
         operation,
         "422",
         "Another request was sent with this Idempotency-Key",
+    );
+}
+
+/// What is not a matter of everybody may be asked for one tenant.
+fn take_tenant(operation: &mut Operation) {
+    let name = operation.operation_id.as_deref().unwrap_or_default();
+    let mut parameters = operation.parameters.iter().flatten();
+    let in_path = parameters.any(|it| matches!(it, RefOr::T(it) if it.name == "tenant"));
+    if in_path || !access::Operation::named(name).is_some_and(takes_a_tenant) {
+        return;
+    }
+    let tenant = Object::builder()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(tenant::MAX_CHARACTERS))
+        .pattern(Some("^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"))
+        .examples(["acme"]);
+    let tenant = ParameterBuilder::new()
+        .name("tenant")
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(
+            "For this tenant alone, as for somebody who is granted nothing of others; where it is made for nobody else, what is \
+             made belongs to `default` (docs/tenants.md)",
+        ))
+        .schema(Some(tenant));
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(tenant.build().into());
+    add_response(operation, "404", "There is no such tenant");
+    add_response(
+        operation,
+        "422",
+        "The tenant is not valid, or has to be named",
     );
 }
 

@@ -21,14 +21,17 @@ use super::{
     ApiState,
     extract::{Fields, ListBody, Paging, Path, Query, expect_media_type, unreadable},
     problem::Problem,
+    scoped,
 };
 use crate::{
+    access::Scope,
     config::check_product_name,
     ledger::PackageId,
     package::{PcpOffer, Segmentation, SegmentationError, Version},
     store::{
         InsertedPackage, NewPackage, PackageRecord, Papers, ProductKey, SealedUpload, UploadError,
     },
+    tenant,
 };
 use papers::PapersBody;
 
@@ -37,6 +40,9 @@ use papers::PapersBody;
 pub(super) struct PackageBody {
     /// Its number.
     id: i64,
+    /// Whose it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The product whose devices it is for.
     product: String,
     /// The version that they run afterwards.
@@ -91,7 +97,8 @@ impl From<PackageRecord> for PackageBody {
         };
         Self {
             id: record.id.0,
-            product: package.product,
+            tenant: tenant::told(&package.product),
+            product: tenant::product_name(&package.product).to_owned(),
             version: package.version.to_string(),
             size_bytes: package.size_bytes,
             served_by,
@@ -252,12 +259,14 @@ fn no_package(error: SegmentationError) -> Problem {
     ))]
 pub(super) async fn upload(
     State(state): State<ApiState>,
-    Query(params): Query<UploadParams>,
+    scope: Scope,
+    Query(mut params): Query<UploadParams>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     expect_media_type(&headers, "application/octet-stream")?;
     let checked = check(&params, state.config.get().download.is_on())?;
+    params.product = scoped::product_key(&scope, &params.product)?;
     let keys = vouching::keys(&state, &params.product, params.signature.is_some()).await?;
     let max_bytes = state.config.get().admin.max_package_bytes;
     let announced_bytes = headers
@@ -415,10 +424,14 @@ async fn add(
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<PackageBody>>, Problem> {
     let before = paging.after::<i64>("packages")?.map(PackageId);
-    let page = state.store.packages(before, paging.limit()?).await?;
+    let tenants = scope.tenants();
+    let page = (state.store)
+        .packages(tenants.as_deref(), before, paging.limit()?)
+        .await?;
     let body = ListBody::new(page, "packages", |package| package.id.0, PackageBody::from);
     Ok(Json(body))
 }
@@ -432,13 +445,10 @@ pub(super) async fn list(
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
-    let package = state.store.package(PackageId(id)).await?;
-    package
-        .filter(|package| package.deleted_at.is_none())
-        .map(papers::shown)
-        .ok_or_else(|| Problem::not_found(format!("there is no package {id}")))
+    papers::find(&state, &scope, id).await.map(papers::shown)
 }
 
 /// Delete a package.
@@ -453,8 +463,10 @@ pub(super) async fn get(
     ))]
 pub(super) async fn delete(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<StatusCode, Problem> {
+    scoped::package(&state, &scope, id).await?;
     let _kept = state.files.lock().await;
     let deleted = state
         .store

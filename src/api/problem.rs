@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 70] = [
+const KINDS: [&str; 72] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -120,6 +120,7 @@ const KINDS: [&str; 70] = [
     "task-finished",
     "task-held",
     "task-running",
+    "tenant-in-use",
     "too-large",
     "too-many-exports",
     "too-many-forecasts",
@@ -130,6 +131,7 @@ const KINDS: [&str; 70] = [
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",
+    "too-many-tenants",
     "too-many-tokens",
     "too-many-users",
     "too-many-webhooks",

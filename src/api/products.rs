@@ -17,12 +17,14 @@ use super::{
     etag::tagged,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
+    scoped,
 };
 use crate::{
     access::Scope,
     config::check_product_name,
     signing::{Algorithm, KeyId, PublicKey},
     store::{DeviceFilter, ProductKey, ProductRecord, Signatures},
+    tenant,
 };
 use settings::{ProductSettingsBody, UpdateProductSettings};
 
@@ -59,6 +61,9 @@ impl From<Signatures> for SignaturesName {
 /// A product.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ProductBody {
+    /// Whose it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// Its name.
     product: String,
     /// Whether somebody has created it. Any name is a product all the same, with the usual settings.
@@ -80,9 +85,10 @@ pub(super) struct ProductBody {
 }
 
 impl ProductBody {
-    fn new(product: String, record: &ProductRecord) -> Self {
+    fn new(key: &str, record: &ProductRecord) -> Self {
         Self {
-            product,
+            tenant: tenant::told(key),
+            product: tenant::product_name(key).to_owned(),
             created: record.created,
             signatures: record.signatures.into(),
             settings: record.settings.into(),
@@ -164,8 +170,10 @@ pub(super) struct RemovedKeyBody {
     packages: u64,
 }
 
-fn check_name(product: &str) -> Result<(), Problem> {
-    check_product_name(product).map_err(|error| Problem::field("product", error))
+/// The key of the product that a caller calls so.
+fn key_of(scope: &Scope, product: &str) -> Result<String, Problem> {
+    check_product_name(product).map_err(|error| Problem::field("product", error))?;
+    scoped::product_key(scope, product)
 }
 
 /// List the products that somebody has created, by their names.
@@ -175,12 +183,14 @@ fn check_name(product: &str) -> Result<(), Problem> {
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<ProductBody>>, Problem> {
     let after = paging.after::<String>("products")?;
-    let page = state.store.products(after.as_deref(), paging.limit()?);
-    let name = |(name, _): &(String, ProductRecord)| name.clone();
-    let body = |(name, record)| ProductBody::new(name, &record);
+    let tenants = scope.tenants();
+    let page = (state.store).products(tenants.as_deref(), after.as_deref(), paging.limit()?);
+    let name = |(key, _): &(String, ProductRecord)| key.clone();
+    let body = |(key, record): (String, ProductRecord)| ProductBody::new(&key, &record);
     Ok(Json(ListBody::new(page.await?, "products", name, body)))
 }
 
@@ -199,14 +209,14 @@ pub(super) async fn get(
     scope: Scope,
     Path(product): Path<String>,
 ) -> Result<Response, Problem> {
-    check_name(&product)?;
-    let record = state.store.product(&product).await?;
-    let uses = state.store.product_uses(&product).await?;
+    let product_key = key_of(&scope, &product)?;
+    let record = state.store.product(&product_key).await?;
+    let uses = state.store.product_uses(&product_key).await?;
     let devices = match scope.filter() {
         None => uses.devices,
         Some(filter) => {
             let filter = DeviceFilter {
-                product: Some(product.clone()),
+                product: Some(product_key.clone()),
                 filter: Some(filter),
                 now: state.now(),
                 ..DeviceFilter::default()
@@ -217,7 +227,7 @@ pub(super) async fn get(
     let body = ProductBody {
         devices: Some(devices),
         packages: Some(uses.packages),
-        ..ProductBody::new(product, &record)
+        ..ProductBody::new(&product_key, &record)
     };
     Ok(tagged(record.revision.into(), body))
 }
@@ -231,10 +241,11 @@ pub(super) async fn get(
     ))]
 pub(super) async fn keys(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(product): Path<String>,
 ) -> Result<Json<ProductKeysBody>, Problem> {
-    check_name(&product)?;
-    let keys = state.store.product_keys(&product).await?;
+    let product_key = key_of(&scope, &product)?;
+    let keys = state.store.product_keys(&product_key).await?;
     let items = keys.into_iter().map(ProductKeyBody::from).collect();
     Ok(Json(ProductKeysBody { items }))
 }
@@ -254,10 +265,11 @@ pub(super) async fn keys(
     ))]
 pub(super) async fn add_key(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(product): Path<String>,
     extract::Json(body): extract::Json<AddProductKey>,
 ) -> Result<Response, Problem> {
-    check_name(&product)?;
+    let product_key = key_of(&scope, &product)?;
     let mut fields = Fields::default();
     let key = fields.take("pem", PublicKey::from_pem(&body.pem));
     fields.check(
@@ -272,7 +284,7 @@ pub(super) async fn add_key(
         name: body.name,
         created_at: state.now(),
     };
-    let (key, created) = state.store.add_product_key(&product, &new).await?;
+    let (key, created) = state.store.add_product_key(&product_key, &new).await?;
     let status = if created {
         StatusCode::CREATED
     } else {
@@ -295,13 +307,14 @@ pub(super) async fn add_key(
     ))]
 pub(super) async fn remove_key(
     State(state): State<ApiState>,
+    scope: Scope,
     Path((product, key)): Path<(String, String)>,
 ) -> Result<Json<RemovedKeyBody>, Problem> {
-    check_name(&product)?;
+    let product_key = key_of(&scope, &product)?;
     let unknown = || Problem::not_found(format!("product {product} has no key {key:?}"));
     let id = KeyId::new(&key).ok_or_else(unknown)?;
     let removed = (state.store)
-        .remove_product_key(&product, &id, state.now())
+        .remove_product_key(&product_key, &id, state.now())
         .await?
         .ok_or_else(unknown)?;
     Ok(Json(RemovedKeyBody {

@@ -7,8 +7,8 @@ use crate::{
     store::{
         AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
         ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-        FileError, GroupError, InsertPackageError, StopTaskError, StoreError, UpdateDeviceError,
-        UpdatePackageError, UpdateProductError, UploadError,
+        EndExclusionError, FileError, GroupError, InsertPackageError, StopTaskError, StoreError,
+        TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError, UploadError,
     },
     task::RuleError,
 };
@@ -41,6 +41,25 @@ impl From<StoreError> for Problem {
                 )
             }
             StoreError::Refused { .. } | StoreError::Unreadable { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<TenantError> for Problem {
+    fn from(error: TenantError) -> Self {
+        match error {
+            TenantError::Taken(_) => {
+                Self::conflict("name-taken", "The name is taken", error).about("id")
+            }
+            TenantError::TooMany => {
+                Self::conflict("too-many-tenants", "There are too many tenants", error)
+            }
+            TenantError::NotFound(_) => Self::not_found(error),
+            TenantError::Changed { .. } => Self::changed_meanwhile(error),
+            TenantError::Default(_) | TenantError::InUse { .. } => {
+                Self::conflict("tenant-in-use", "The tenant is not empty", error)
+            }
+            TenantError::Store(error) => error.into(),
         }
     }
 }
@@ -171,6 +190,9 @@ impl From<UpdateDeviceError> for Problem {
                 Self::conflict("upgrade-running", title, error)
             }
             UpdateDeviceError::Changed { .. } => Self::changed_meanwhile(error),
+            UpdateDeviceError::Busy(_) => {
+                Self::conflict("upgrade-running", "An upgrade has not ended", error).about("tenant")
+            }
             UpdateDeviceError::Attributes(error) => Self::field("tags", error),
             UpdateDeviceError::Store(error) => error.into(),
         }
@@ -249,6 +271,15 @@ impl From<ChangeTaskError> for Problem {
             ChangeTaskError::Changed { .. } => Self::changed_meanwhile(error),
             ChangeTaskError::Stop(error) => error.into(),
             ChangeTaskError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EndExclusionError> for Problem {
+    fn from(error: EndExclusionError) -> Self {
+        match error {
+            EndExclusionError::Changed { .. } => Self::changed_meanwhile(error),
+            EndExclusionError::Store(error) => error.into(),
         }
     }
 }

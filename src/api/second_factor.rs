@@ -28,10 +28,10 @@ use super::{
     problem::Problem,
     sessions::{no_session, random},
     source::Source,
-    users::no_user,
+    users,
 };
 use crate::{
-    access::{Caller, CallerKind, Grant},
+    access::{Caller, CallerKind, Grant, Scope},
     config::AdminConfig,
     store::UserRecord,
     vault::Vault,
@@ -324,14 +324,13 @@ pub(super) async fn remove(
     ))]
 pub(super) async fn remove_of_user(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
+    users::known(&state, &scope, &name).await?;
     if state.store.remove_second_factor(&name, None).await? {
         state.signals.news.tell();
         return Ok(StatusCode::NO_CONTENT);
-    }
-    if state.store.user(&name).await?.is_none() {
-        return Err(no_user(&name));
     }
     let detail = format!("the user {name:?} has no second factor");
     Err(Problem::not_found(detail))

@@ -39,13 +39,12 @@ use crate::{
     filter::Filter,
     ledger::{PackageId, Reasons, RetryPolicy, TaskId, TaskState},
     store::{
-        Approval, CreateTaskError, Exclude, GroupId, NewTask, Origin, Overlaps, Selection,
-        TaskRecord, UpgradeState,
+        Approval, Exclude, GroupId, NewTask, Origin, Overlaps, Selection, TaskRecord, UpgradeState,
     },
     task::{
         HoldReason, PackageRules, Share, Stand, TaskRules, Windows, WindowsForm, check_reasons,
     },
-    wording,
+    tenant, wording,
 };
 
 const MAX_NAME: usize = 200;
@@ -74,6 +73,9 @@ pub(super) struct TaskBody {
     steps: bool,
     /// A device may be given a version that is below the one that it runs.
     allow_downgrade: bool,
+    /// Whose it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The package's product.
     product: String,
     /// The package's version; of several that of the first.
@@ -345,7 +347,8 @@ impl TaskBody {
             steps: task.packages.steps,
             allow_downgrade: task.packages.allow_downgrade,
             skipped: task.skipped,
-            product: task.product,
+            tenant: tenant::told(&task.product),
+            product: tenant::product_name(&task.product).to_owned(),
             version: task.version.to_string(),
             retry: (task.retry.attempts > 0).then(|| RetryBody {
                 attempts: task.retry.attempts,
@@ -479,9 +482,8 @@ pub(super) async fn create(
     scope: Scope,
     extract::Json(body): extract::Json<CreateTask>,
 ) -> Result<Response, Problem> {
-    let mut new = to_new_task(&state, body).await?;
+    let mut new = to_new_task(&state, &scope, body).await?;
     new.origin.by = caller.who();
-    scoped::cut(&state, &scope, &mut new).await?;
     created(&state, &scope, &new).await
 }
 
@@ -496,8 +498,8 @@ async fn created(state: &ApiState, scope: &Scope, new: &NewTask) -> Result<Respo
     // The task is there, whatever comes of this: an error would have it created once more.
     let overlaps = match scope {
         // other tasks may be others' tasks
-        Scope::Within(_) => None,
-        Scope::Whole => (state.store.overlaps(task.id, MAX_OVERLAPS).await)
+        scope if !sees_all_of(scope, &task) => None,
+        _ => (state.store.overlaps(task.id, MAX_OVERLAPS).await)
             .inspect_err(|error| tracing::warn!(%error, "overlaps of a task are not known"))
             .map(OverlapsBody::from)
             .ok(),
@@ -509,9 +511,15 @@ async fn created(state: &ApiState, scope: &Scope, new: &NewTask) -> Result<Respo
     Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
-/// The task that is to be created, or forecast, as far as that can be told without its devices.
+/// Whether a caller sees everything of the tenant of a task.
+fn sees_all_of(scope: &Scope, task: &TaskRecord) -> bool {
+    scope.has_all_of(tenant::owner(&task.product))
+}
+
+/// The task that is to be created, or forecast, as far as that can be told without its devices, and cut to what is there for its maker.
 pub(super) async fn to_new_task(
     state: &ApiState,
+    scope: &Scope,
     mut body: CreateTask,
 ) -> Result<NewTask, Problem> {
     let webhook = body.webhook.take();
@@ -539,9 +547,7 @@ pub(super) async fn to_new_task(
     let (package, packages) = said_of_packages.rules()?;
     let mut new = to_task(body, package, state.now())?;
     new.packages = packages;
-    if state.store.package(new.package).await?.is_none() {
-        return Err(CreateTaskError::PackageNotFound(new.package).into());
-    }
+    scoped::see_packages(state, scope, (new.package, &new.packages)).await?;
     if let Some(text) = start_at {
         let at = parse_start(&text, new.created_at);
         new.start_at = Some(at.map_err(|detail| Problem::field("start_at", detail))?);
@@ -553,6 +559,7 @@ pub(super) async fn to_new_task(
     if let Some(webhook) = webhook {
         new.webhook = Some(webhook.check(state).await?);
     }
+    scoped::cut(state, scope, &mut new).await?;
     Ok(new)
 }
 

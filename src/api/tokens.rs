@@ -22,10 +22,10 @@ use super::{
     token::TokenHash,
 };
 use crate::{
-    access::{Caller, CallerKind, Grant, MAX_GRANTS, Role, Tenant, check_grants},
+    access::{Caller, CallerKind, Grant, MAX_GRANTS, Role, Scope, Tenants, check_grants},
     clock::UtcMillis,
     filter::Filter,
-    store::{NewToken, TokenId, TokenRecord},
+    store::{NewToken, Page, StoreError, TokenId, TokenRecord},
 };
 
 const MAX_NAME: usize = 64;
@@ -40,6 +40,14 @@ pub(super) struct GrantBody {
     /// and reads who did what; `auditor` reads who did what. Each of them reads.
     #[schema(schema_with = role)]
     role: Role,
+    /// On this tenant, or on all of them: `*`. When not given, on all, and with a filter on `default`; a caller that has one tenant
+    /// gives grants on that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(
+        pattern = r"^(\*|[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?)$",
+        example = "acme"
+    )]
+    tenant: Option<String>,
     /// For those devices only that this lets through: RSQL, up to 4,096 characters (docs/fleet-and-filters.md). Others are not there
     /// for the caller. `null`: all. For `viewer`, `operator` and `approver`.
     #[serde(default)]
@@ -63,6 +71,8 @@ impl From<&Grant> for GrantBody {
     fn from(grant: &Grant) -> Self {
         Self {
             role: grant.role,
+            tenant: (grant.tenant != Tenants::usual(grant.filter.as_ref()))
+                .then(|| grant.tenant.clone().into()),
             filter: grant.filter.as_ref().map(Filter::to_string),
         }
     }
@@ -139,10 +149,15 @@ pub(super) struct AddToken {
 
 impl AddToken {
     /// The name, the grants, and when it ends.
-    fn check(self, now: UtcMillis) -> Result<(String, Vec<Grant>, Option<UtcMillis>), Problem> {
+    async fn check(
+        self,
+        state: &ApiState,
+        scope: &Scope,
+    ) -> Result<(String, Vec<Grant>, Option<UtcMillis>), Problem> {
+        let now = state.now();
         let mut fields = Fields::default();
         check_name(&mut fields, &self.name);
-        let grants = read_grants(&self.grants, &mut fields);
+        let grants = read_grants((state, scope), &self.grants, &mut fields).await?;
         let expires_at = match &self.expires_at {
             Some(text) => fields.take("expires_at", end(text, now)),
             None => None,
@@ -166,8 +181,53 @@ pub(super) fn check_name(fields: &mut Fields, name: &str) {
     );
 }
 
+/// The tenants that a grant is on. Nobody grants what it is not granted itself.
+async fn tenants_of(
+    (state, scope): (&ApiState, &Scope),
+    named: Option<&str>,
+    filter: Option<&Filter>,
+) -> Result<Result<Tenants, String>, StoreError> {
+    let tenants = match named.map(|named| Tenants::try_from(named.to_owned())) {
+        Some(Ok(tenants)) => tenants,
+        Some(Err(error)) => return Ok(Err(format!("{error}; * stands for all"))),
+        None if *scope == Scope::Whole => return Ok(Ok(Tenants::usual(filter))),
+        None => match scope.tenants().as_deref() {
+            Some([only]) => Tenants::One(only.clone()),
+            _ => return Ok(Err("name the tenant that the grant is on".to_owned())),
+        },
+    };
+    let known = match &tenants {
+        Tenants::All if *scope != Scope::Whole => {
+            let detail = "the caller is not granted all tenants, and cannot grant them";
+            return Ok(Err(detail.to_owned()));
+        }
+        Tenants::All => true,
+        Tenants::One(tenant) => {
+            scope.has_all_of(tenant.as_str()) && state.store.tenant(tenant).await?.is_some()
+        }
+    };
+    Ok(if known {
+        Ok(tenants)
+    } else {
+        Err(format!(
+            "there is no tenant {:?}",
+            named.unwrap_or_default()
+        ))
+    })
+}
+
+/// Whether somebody with these grants is there for a caller: nothing is granted on a tenant that the caller does not have.
+pub(super) fn manages(scope: &Scope, grants: &[Grant]) -> bool {
+    let has = |grant: &Grant| (grant.tenant.one()).is_some_and(|it| scope.has_all_of(it.as_str()));
+    *scope == Scope::Whole || grants.iter().all(has)
+}
+
 /// What is granted; what is wrong goes to `fields`.
-pub(super) fn read_grants(given: &[GrantBody], fields: &mut Fields) -> Vec<Grant> {
+pub(super) async fn read_grants(
+    granter: (&ApiState, &Scope),
+    given: &[GrantBody],
+    fields: &mut Fields,
+) -> Result<Vec<Grant>, StoreError> {
     let mut grants = Vec::new();
     for (at, grant) in given.iter().enumerate().take(MAX_GRANTS + 1) {
         let filter = match grant.filter.as_deref().map(Filter::parse) {
@@ -176,9 +236,12 @@ pub(super) fn read_grants(given: &[GrantBody], fields: &mut Fields) -> Vec<Grant
                 .map(Some),
             None => Some(None),
         };
-        grants.extend(filter.map(|filter| Grant {
+        let named = grant.tenant.as_deref();
+        let tenant = tenants_of(granter, named, filter.as_ref().and_then(Option::as_ref)).await?;
+        let tenant = fields.take(&format!("grants[{at}].tenant"), tenant);
+        grants.extend(filter.zip(tenant).map(|(filter, tenant)| Grant {
             role: grant.role,
-            tenant: Tenant::Default,
+            tenant,
             filter,
         }));
     }
@@ -188,7 +251,46 @@ pub(super) fn read_grants(given: &[GrantBody], fields: &mut Fields) -> Vec<Grant
         let field = at.map_or("grants".to_owned(), |at| format!("grants[{at}].filter"));
         fields.check(&field, false, error);
     }
-    grants
+    Ok(grants)
+}
+
+/// Those of a list who are there for a caller: what is not there leaves no gap in a page.
+pub(super) struct Gathered<R> {
+    found: Vec<R>,
+    limit: usize,
+    /// The number of the last that was looked at.
+    pub(super) after: Option<i64>,
+}
+
+impl<R> Gathered<R> {
+    /// None yet of a page that begins behind a number.
+    pub(super) fn behind(after: Option<i64>, limit: u32) -> Self {
+        Self {
+            found: Vec::new(),
+            limit: limit as usize,
+            after,
+        }
+    }
+
+    /// Takes those that are there. Returns whether more have to be read.
+    pub(super) fn take(
+        &mut self,
+        page: Page<R>,
+        number: impl Fn(&R) -> i64,
+        is_there: impl Fn(&R) -> bool,
+    ) -> bool {
+        self.after = page.items.last().map(number);
+        self.found.extend(page.items.into_iter().filter(is_there));
+        page.more && self.found.len() <= self.limit
+    }
+
+    /// The page, and behind which number the next begins.
+    pub(super) fn page(mut self, number: impl Fn(&R) -> i64) -> (Vec<R>, Option<i64>) {
+        let more = self.found.len() > self.limit;
+        self.found.truncate(self.limit);
+        let next = self.found.last().filter(|_| more).map(number);
+        (self.found, next)
+    }
 }
 
 fn end(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
@@ -222,11 +324,12 @@ fn generate() -> Result<String, Problem> {
     ))]
 pub(super) async fn add(
     State(state): State<ApiState>,
+    scope: Scope,
     caller: Caller,
     extract::Json(body): extract::Json<AddToken>,
 ) -> Result<Response, Problem> {
     let now = state.now();
-    let (name, grants, expires_at) = body.check(now)?;
+    let (name, grants, expires_at) = body.check(&state, &scope).await?;
     let token = generate()?;
     let new = NewToken {
         name,
@@ -252,18 +355,24 @@ pub(super) async fn add(
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<TokenBody>>, Problem> {
-    let after = paging.after::<i64>("tokens")?.map(TokenId);
-    let page = state.store.tokens(after, paging.limit()?).await?;
+    let limit = paging.limit()?;
+    let number = |token: &TokenRecord| token.id.0;
+    let there = |token: &TokenRecord| manages(&scope, &token.grants);
+    let mut gathered = Gathered::behind(paging.after("tokens")?, limit);
+    loop {
+        let after = gathered.after.map(TokenId);
+        let page = state.store.tokens(after, limit).await?;
+        if !gathered.take(page, number, there) {
+            break;
+        }
+    }
+    let (tokens, next) = gathered.page(number);
     let now = state.now();
-    let body = |token| TokenBody::new(token, now);
-    Ok(Json(ListBody::new(
-        page,
-        "tokens",
-        |token| token.id.0,
-        body,
-    )))
+    let items = tokens.into_iter().map(|token| TokenBody::new(token, now));
+    Ok(Json(ListBody::after(items, "tokens", next)))
 }
 
 /// A token.
@@ -275,11 +384,17 @@ pub(super) async fn list(
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<TokenBody>, Problem> {
-    let token = state.store.token(TokenId(id)).await?;
-    let token = token.ok_or_else(|| no_token(id))?;
+    let token = known(&state, &scope, id).await?;
     Ok(Json(TokenBody::new(token, state.now())))
+}
+
+async fn known(state: &ApiState, scope: &Scope, id: i64) -> Result<TokenRecord, Problem> {
+    let token = state.store.token(TokenId(id)).await?;
+    let token = token.filter(|token| manages(scope, &token.grants));
+    token.ok_or_else(|| no_token(id))
 }
 
 fn no_token(id: i64) -> Problem {
@@ -297,8 +412,10 @@ fn no_token(id: i64) -> Problem {
     ))]
 pub(super) async fn revoke(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<StatusCode, Problem> {
+    known(&state, &scope, id).await?;
     if state.store.revoke_token(TokenId(id)).await? {
         state.signals.news.tell();
         Ok(StatusCode::NO_CONTENT)

@@ -16,7 +16,7 @@ use super::{
     extract::{self, ListBody, Paging, Path, Query},
     heard::LastHeard,
     problem::Problem,
-    scoped::{self, Seen},
+    scoped::{self, SeenUpgrades},
     traffic::{OverBudgetBody, TrafficBody},
     waiting::{self, CellNow},
 };
@@ -438,9 +438,9 @@ pub(super) async fn list(
     if page.items.is_empty() && state.store.task(TaskId(id)).await?.is_none() {
         return Err(Problem::not_found(format!("there is no task {id}")));
     }
-    let endpoints = page.items.iter().map(|upgrade| &*upgrade.endpoint);
-    let seen = Seen::of(&state, &scope, endpoints).await?;
-    let keep = |upgrade: &UpgradeRecord| seen.has(&upgrade.endpoint);
+    let named = page.items.iter().map(|it| (it.task, &*it.endpoint));
+    let seen = SeenUpgrades::of(&state, &scope, named).await?;
+    let keep = |upgrade: &UpgradeRecord| seen.has(upgrade.task, &upgrade.endpoint);
     let body = ListBody::of_seen(page, "upgrades", |u| u.id.0, keep, UpgradeBody::from);
     Ok(Json(body))
 }
@@ -476,17 +476,19 @@ pub(super) async fn list_of_device(
         let detail = format!("there is no device {endpoint:?}, and no upgrade of one");
         Problem::not_found(detail)
     };
-    if !scoped::sees(&state, &scope, &endpoint).await? {
-        return Err(missing());
-    }
     let page = (state.store)
         .device_upgrades(&endpoint, before, paging.limit()?)
         .await?;
-    if page.items.is_empty() && state.store.device(&endpoint).await?.is_none() {
+    let tasks = page.items.iter().map(|it| it.upgrade.task);
+    let seen = SeenUpgrades::of(&state, &scope, tasks.map(|task| (task, &*endpoint))).await?;
+    let key = |of_device: &DeviceUpgrade| of_device.upgrade.id.0;
+    let keep = |it: &DeviceUpgrade| seen.has(it.upgrade.task, &endpoint);
+    let device = state.store.device(&endpoint).await?;
+    let there = device.is_some() && scoped::sees(&state, &scope, &endpoint).await?;
+    if !there && !page.items.iter().any(keep) {
         return Err(missing());
     }
-    let key = |of_device: &DeviceUpgrade| of_device.upgrade.id.0;
-    let body = ListBody::new(page, "device-upgrades", key, DeviceUpgradeBody::from);
+    let body = ListBody::of_seen(page, "device-upgrades", key, keep, DeviceUpgradeBody::from);
     Ok(Json(body))
 }
 
@@ -520,10 +522,10 @@ pub(super) async fn list_newest(
     let page = (state.store)
         .newest_upgrades(params.cell_id, before, paging.limit()?)
         .await?;
-    let endpoints = page.items.iter().map(|it| &*it.upgrade.endpoint);
-    let seen = Seen::of(&state, &scope, endpoints).await?;
+    let named = (page.items.iter()).map(|it| (it.upgrade.task, &*it.upgrade.endpoint));
+    let seen = SeenUpgrades::of(&state, &scope, named).await?;
     let key = |upgrade: &DeviceUpgrade| upgrade.upgrade.id.0;
-    let keep = |upgrade: &DeviceUpgrade| seen.has(&upgrade.upgrade.endpoint);
+    let keep = |it: &DeviceUpgrade| seen.has(it.upgrade.task, &it.upgrade.endpoint);
     let body = ListBody::of_seen(page, "newest-upgrades", key, keep, DeviceUpgradeBody::from);
     Ok(Json(body))
 }

@@ -14,10 +14,10 @@ use super::{
     extract::{self, Fields, ListBody, Paging, Path, Query},
     passwords,
     problem::Problem,
-    tokens::{self, GrantBody},
+    tokens::{self, Gathered, GrantBody},
 };
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     store::{NewUser, UserChange, UserId, UserRecord},
 };
 
@@ -128,13 +128,14 @@ pub(super) struct UpdateUser {
     ))]
 pub(super) async fn add(
     State(state): State<ApiState>,
+    scope: Scope,
     caller: Caller,
     extract::Json(body): extract::Json<AddUser>,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::default();
     tokens::check_name(&mut fields, &body.name);
     fields.take("password", passwords::check(&body.password, &body.name));
-    let grants = tokens::read_grants(&body.grants, &mut fields);
+    let grants = tokens::read_grants((&state, &scope), &body.grants, &mut fields).await?;
     fields.finish()?;
     let new = NewUser {
         password: state.passwords.hash(body.password).await?,
@@ -156,12 +157,23 @@ pub(super) async fn add(
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<UserBody>>, Problem> {
-    let after = paging.after::<i64>("users")?.map(UserId);
-    let page = state.store.users(after, paging.limit()?).await?;
-    let body = ListBody::new(page, "users", |user| user.id.0, UserBody::from);
-    Ok(Json(body))
+    let limit = paging.limit()?;
+    let number = |user: &UserRecord| user.id.0;
+    let there = |user: &UserRecord| tokens::manages(&scope, &user.grants);
+    let mut gathered = Gathered::behind(paging.after("users")?, limit);
+    loop {
+        let after = gathered.after.map(UserId);
+        let page = state.store.users(after, limit).await?;
+        if !gathered.take(page, number, there) {
+            break;
+        }
+    }
+    let (users, next) = gathered.page(number);
+    let items = users.into_iter().map(UserBody::from);
+    Ok(Json(ListBody::after(items, "users", next)))
 }
 
 /// A user.
@@ -173,10 +185,21 @@ pub(super) async fn list(
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(name): Path<String>,
 ) -> Result<Json<UserBody>, Problem> {
-    let user = state.store.user(&name).await?;
-    Ok(Json(user.ok_or_else(|| no_user(&name))?.into()))
+    Ok(Json(known(&state, &scope, &name).await?.into()))
+}
+
+/// A user that is there.
+pub(super) async fn known(
+    state: &ApiState,
+    scope: &Scope,
+    name: &str,
+) -> Result<UserRecord, Problem> {
+    let user = state.store.user(name).await?;
+    let user = user.filter(|user| tokens::manages(scope, &user.grants));
+    user.ok_or_else(|| no_user(name))
 }
 
 /// Change what a user is granted, the password, or whether the user is let in.
@@ -191,6 +214,7 @@ pub(super) async fn get(
     ))]
 pub(super) async fn update(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(name): Path<String>,
     extract::Json(body): extract::Json<UpdateUser>,
 ) -> Result<Json<UserBody>, Problem> {
@@ -201,13 +225,15 @@ pub(super) async fn update(
         || body.disabled.is_some();
     let what = "give grants, a password, second_factor_required or disabled";
     fields.check("grants", some, what);
-    let grants = (body.grants.as_ref()).map(|grants| tokens::read_grants(grants, &mut fields));
+    let grants = match &body.grants {
+        Some(grants) => Some(tokens::read_grants((&state, &scope), grants, &mut fields).await?),
+        None => None,
+    };
     if let Some(password) = &body.password {
         fields.take("password", passwords::check(password, &name));
     }
     fields.finish()?;
-    let user = state.store.user(&name).await?;
-    let user = user.ok_or_else(|| no_user(&name))?;
+    let user = known(&state, &scope, &name).await?;
     if user.identity.is_some() {
         let mut fields = Fields::default();
         let what = "the identity provider says with each log-in what the user is granted: change the user's groups there, or oidc.grants";
@@ -231,7 +257,7 @@ pub(super) async fn update(
     };
     state.store.update_user(&name, &change).await?;
     state.signals.news.tell();
-    get(State(state), Path(name)).await
+    get(State(state), scope, Path(name)).await
 }
 
 /// Remove a user.
@@ -245,8 +271,10 @@ pub(super) async fn update(
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
+    known(&state, &scope, &name).await?;
     if state.store.remove_user(&name).await? {
         state.signals.news.tell();
         Ok(StatusCode::NO_CONTENT)

@@ -21,8 +21,10 @@ use super::{
     ApiState, etag,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
+    scoped,
 };
 use crate::{
+    access::Scope,
     ledger::TaskId,
     notify::{Secret, Target},
     store::{DeliveryId, DeliveryRecord, DeliveryState, NewWebhook, WebhookId, WebhookRecord},
@@ -40,6 +42,9 @@ const MAX_REPLAY: u32 = 10_000;
 pub(super) struct WebhookBody {
     /// Its number.
     id: i64,
+    /// The tenant whose outcomes it is told; not there where it is the tenant `default`, or everybody's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The task whose outcomes it is told; `null` means every task.
     #[schema(required)]
     task_id: Option<i64>,
@@ -58,6 +63,7 @@ impl From<WebhookRecord> for WebhookBody {
     fn from(webhook: WebhookRecord) -> Self {
         Self {
             id: webhook.id.0,
+            tenant: (webhook.tenant.filter(|tenant| !tenant.is_default())).map(String::from),
             task_id: webhook.task.map(|task| task.0),
             url: webhook.url,
             created_at: webhook.created_at.to_string(),
@@ -163,6 +169,7 @@ async fn check(
         return Err(Problem::field("url", "it is missing"));
     };
     let new = NewWebhook {
+        tenant: None,
         task,
         url: target.to_string(),
         secret: secret.as_bytes().to_vec(),
@@ -205,10 +212,19 @@ async fn leads_outside(state: &ApiState, url: &str) -> Result<Target, String> {
     ))]
 pub(super) async fn add(
     State(state): State<ApiState>,
+    scope: Scope,
     extract::Json(body): extract::Json<AddWebhook>,
 ) -> Result<Response, Problem> {
     let task = body.task_id.map(TaskId);
+    if let Some(task) = task {
+        scoped::see_task(&state, &scope, task.0).await?;
+    }
+    let tenant = match &scope {
+        Scope::Whole => None, // it is told everything
+        scope => Some(scoped::home(scope)?),
+    };
     let (new, secret) = check(&state, "", &body.url, body.secret, task).await?;
+    let new = NewWebhook { tenant, ..new };
     let webhook = state.store.add_webhook(&new).await?;
     let location = format!("/v1/webhooks/{}", webhook.id.0);
     let body = Json(AddedWebhook {
@@ -226,10 +242,14 @@ pub(super) async fn add(
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<WebhookBody>>, Problem> {
     let after = paging.after::<i64>("webhooks")?.map(WebhookId);
-    let page = state.store.webhooks(after, paging.limit()?).await?;
+    let tenants = scope.tenants();
+    let page = (state.store)
+        .webhooks(tenants.as_deref(), after, paging.limit()?)
+        .await?;
     let body = ListBody::new(page, "webhooks", |webhook| webhook.id.0, WebhookBody::from);
     Ok(Json(body))
 }
@@ -243,9 +263,10 @@ pub(super) async fn list(
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
-    let webhook = WebhookBody::from(known(&state, id).await?);
+    let webhook = WebhookBody::from(known(&state, &scope, id).await?);
     Ok(etag::tagged(REVISION, webhook))
 }
 
@@ -253,9 +274,14 @@ fn no_webhook(id: i64) -> Problem {
     Problem::not_found(format!("there is no webhook {id}"))
 }
 
-async fn known(state: &ApiState, id: i64) -> Result<WebhookRecord, Problem> {
+/// A webhook that is there: one that is told the outcomes of a tenant, for whoever sees all of these.
+async fn known(state: &ApiState, scope: &Scope, id: i64) -> Result<WebhookRecord, Problem> {
     let webhook = state.store.webhook(WebhookId(id)).await?;
-    webhook.ok_or_else(|| no_webhook(id))
+    let there = |webhook: &WebhookRecord| match &webhook.tenant {
+        Some(tenant) => scope.has_all_of(tenant.as_str()),
+        None => *scope == Scope::Whole,
+    };
+    webhook.filter(there).ok_or_else(|| no_webhook(id))
 }
 
 /// Remove a webhook, and what it was still to be told.
@@ -269,13 +295,13 @@ async fn known(state: &ApiState, id: i64) -> Result<WebhookRecord, Problem> {
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let seen: Option<i64> = etag::if_match(&headers)?;
-    if seen.is_some_and(|seen| seen != REVISION)
-        && state.store.webhook(WebhookId(id)).await?.is_some()
-    {
+    known(&state, &scope, id).await?;
+    if seen.is_some_and(|seen| seen != REVISION) {
         let detail = format!("webhook {id} has revision {REVISION}: a webhook never changes");
         return Err(Problem::changed_meanwhile(detail));
     }
@@ -365,13 +391,14 @@ pub(super) struct DeliveryFilter {
     ))]
 pub(super) async fn deliveries(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     Query(filter): Query<DeliveryFilter>,
 ) -> Result<Json<ListBody<DeliveryBody>>, Problem> {
     let paging = Paging::new(filter.limit, filter.cursor);
     let before = paging.after::<i64>("deliveries")?.map(DeliveryId);
     let limit = paging.limit()?;
-    let webhook = known(&state, id).await?.id;
+    let webhook = known(&state, &scope, id).await?.id;
     let wanted = filter.state.map(|state| match state {
         DeliveryStateName::Pending => DeliveryState::Pending,
         DeliveryStateName::Delivered => DeliveryState::Delivered,
@@ -402,9 +429,10 @@ pub(super) struct Replayed {
     ))]
 pub(super) async fn replay_failed(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<Replayed>, Problem> {
-    let webhook = known(&state, id).await?.id;
+    let webhook = known(&state, &scope, id).await?.id;
     let replayed = (state.store)
         .replay(webhook, None, state.now(), MAX_REPLAY)
         .await?;
@@ -426,9 +454,10 @@ pub(super) async fn replay_failed(
     ))]
 pub(super) async fn replay_delivery(
     State(state): State<ApiState>,
+    scope: Scope,
     Path((id, delivery)): Path<(i64, i64)>,
 ) -> Result<Json<Replayed>, Problem> {
-    let webhook = known(&state, id).await?.id;
+    let webhook = known(&state, &scope, id).await?.id;
     let replayed = (state.store)
         .replay(webhook, Some(DeliveryId(delivery)), state.now(), 1)
         .await?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::canonical;
-use crate::clock::UtcMillis;
+use crate::{clock::UtcMillis, tenant::DEFAULT};
 
 /// Longest reason that a caller may give, characters.
 pub const MAX_REASON: usize = 500;
@@ -23,6 +23,9 @@ pub struct Entry {
     pub at: UtcMillis,
     /// Who: `admin-token`, `token:7:nightly-import`, `system`; `nobody` was not let in.
     pub who: String,
+    /// Whose matter it is, where it is a tenant's. The tenant `default` is not written down: nobody has to know of it.
+    #[serde(default, skip_serializing_if = "is_not_told")]
+    pub tenant: Option<String>,
     /// The address that it was asked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
@@ -60,6 +63,10 @@ pub struct Entry {
     /// When for the last time, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_at: Option<String>,
+}
+
+fn is_not_told(tenant: &Option<String>) -> bool {
+    tenant.as_deref().is_none_or(|tenant| tenant == DEFAULT)
 }
 
 /// What came of it.

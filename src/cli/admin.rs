@@ -17,6 +17,7 @@ use super::{
         TaskCommand,
         create::{self, CreateArgs},
     },
+    tenant::TenantCommand,
     token::{self, TokenCommand},
     upgrade::UpgradeCommand,
     user::UserCommand,
@@ -58,6 +59,9 @@ pub enum AdminCommand {
     /// Have outcomes posted to applications, and see what became of that.
     #[command(subcommand)]
     Webhook(WebhookCommand),
+    /// Add tenants, to whom devices, packages, tasks and the like belong.
+    #[command(subcommand)]
+    Tenant(TenantCommand),
     /// Add tokens for people and programs, with what they may do, and revoke them.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -89,6 +93,7 @@ impl AdminCommand {
             Self::Cell(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
+            Self::Tenant(command) => command.run(out),
             Self::Token(command) => command.run(out),
             Self::User(command) => command.run(out),
             Self::Whoami(args) => token::whoami(&args, out),

@@ -59,6 +59,9 @@ pub struct ApiArgs {
     /// The authorities, in PEM, of which the server may have its certificate; those that the system trusts when not given.
     #[arg(long, env = "CELLWISE_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+    /// The tenant for which it is done, where there are several.
+    #[arg(long, env = "CELLWISE_TENANT", value_name = "TENANT")]
+    pub tenant: Option<String>,
     /// The server's settings file; `cellwise.toml` in this directory is read when there is one.
     #[arg(long, env = "CELLWISE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -157,6 +160,7 @@ pub struct Client {
     api: String,
     /// By what it is let in: a token, or a session with what changes something besides.
     credential: Vec<(HeaderName, HeaderValue)>,
+    tenant: Option<String>,
 }
 
 /// A text as one segment of a path (RFC 3986 §2.1).
@@ -212,6 +216,7 @@ impl Client {
             server: Server::new(&place.api, args.ca_file.as_deref())?,
             api: place.api,
             credential: vec![(AUTHORIZATION, authorization)],
+            tenant: args.tenant.clone(),
         })
     }
 
@@ -222,6 +227,7 @@ impl Client {
             server: Server::new(&place.api, args.ca_file.as_deref())?,
             api: place.api,
             credential: Vec::new(),
+            tenant: args.tenant.clone(),
         };
         let body = json!({"name": name, "password": password}).to_string();
         let (kind, body) = (Some("application/json"), Outgoing::text(body));
@@ -429,9 +435,14 @@ impl Client {
         body: Outgoing,
         tag: Option<String>,
     ) -> Result<Answer, CommandError> {
+        let path = match &self.tenant {
+            Some(tenant) if path.contains('?') => format!("{path}&tenant={}", segment(tenant)),
+            Some(tenant) => format!("{path}?tenant={}", segment(tenant)),
+            None => path.to_owned(),
+        };
         let mut request = Request::builder()
             .method(method)
-            .uri(self.server.path(path));
+            .uri(self.server.path(&path));
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }

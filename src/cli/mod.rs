@@ -23,6 +23,7 @@ pub mod serve;
 mod similar;
 pub mod simulate;
 mod task;
+mod tenant;
 mod token;
 mod traffic;
 mod upgrade;

@@ -26,9 +26,9 @@ pub enum TokenCommand {
 pub struct AddArgs {
     /// A name to recognise it by, which no other token has.
     name: String,
-    /// What it is granted, as often as needed: viewer, operator, approver, administrator or auditor; for some devices with a filter
-    /// behind a colon, as in operator:site==north*.
-    #[arg(long = "grant", value_name = "ROLE[:FILTER]", required = true)]
+    /// What it is granted, as often as needed: viewer, operator, approver, administrator or auditor; on a tenant with its
+    /// name behind an @, as in viewer@acme; for some devices with a filter behind a colon, as in operator:site==north*.
+    #[arg(long = "grant", value_name = "ROLE[@TENANT][:FILTER]", required = true)]
     grants: Vec<String>,
     /// When it ends, RFC 3339; when it is revoked, when not given.
     #[arg(long, value_name = "TIME")]
@@ -49,6 +49,7 @@ pub struct NumberArgs {
 #[derive(Debug, Deserialize)]
 pub(super) struct GrantView {
     role: String,
+    tenant: Option<String>,
     filter: Option<String>,
 }
 
@@ -97,19 +98,29 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Of each a role, and behind the first colon a filter.
+/// Of each a role, behind an @ a tenant, and behind the first colon a filter.
 pub(super) fn to_grants(texts: &[String]) -> Vec<Value> {
-    let grant = |text: &String| match text.split_once(':') {
-        Some((role, filter)) => json!({"role": role, "filter": filter}),
-        None => json!({"role": text}),
+    let grant = |text: &String| {
+        let (role, filter) = match text.split_once(':') {
+            Some((role, filter)) => (role, Some(filter)),
+            None => (text.as_str(), None),
+        };
+        match role.split_once('@') {
+            Some((role, tenant)) => json!({"role": role, "tenant": tenant, "filter": filter}),
+            None => json!({"role": role, "filter": filter}),
+        }
     };
     texts.iter().map(grant).collect()
 }
 
 pub(super) fn granted(grants: &[GrantView]) -> String {
-    let grants = grants.iter().map(|grant| match &grant.filter {
-        Some(filter) => format!("{}:{filter}", grant.role),
-        None => grant.role.clone(),
+    let grants = grants.iter().map(|grant| {
+        let part = |sign: &str, text: &Option<String>| {
+            text.as_ref()
+                .map_or(String::new(), |text| format!("{sign}{text}"))
+        };
+        let (tenant, filter) = (part("@", &grant.tenant), part(":", &grant.filter));
+        format!("{}{tenant}{filter}", grant.role)
     });
     grants.collect::<Vec<_>>().join(" ")
 }

@@ -47,9 +47,9 @@ pub enum UserCommand {
 pub struct AddArgs {
     /// The name, which no other user has.
     name: String,
-    /// What the user is granted, as often as needed: viewer, operator, approver, administrator or auditor; for some devices with a
-    /// filter behind a colon, as in operator:site==north*.
-    #[arg(long = "grant", value_name = "ROLE[:FILTER]", required = true)]
+    /// What the user is granted, as often as needed: viewer, operator, approver, administrator or auditor; on a tenant with its
+    /// name behind an @, as in viewer@acme; for some devices with a filter behind a colon, as in operator:site==north*.
+    #[arg(long = "grant", value_name = "ROLE[@TENANT][:FILTER]", required = true)]
     grants: Vec<String>,
     #[command(flatten)]
     password: PasswordArgs,
@@ -71,7 +71,7 @@ pub struct GrantArgs {
     /// The name.
     name: String,
     /// As for `cellwise user add`.
-    #[arg(long = "grant", value_name = "ROLE[:FILTER]", required = true)]
+    #[arg(long = "grant", value_name = "ROLE[@TENANT][:FILTER]", required = true)]
     grants: Vec<String>,
     #[command(flatten)]
     api: ApiArgs,

@@ -152,6 +152,7 @@ impl Display for TextField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Endpoint => "endpoint",
+            Self::Tenant => "tenant",
             Self::Product => "product",
             Self::Model => "model",
             Self::Hardware => "hardware",

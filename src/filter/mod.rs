@@ -28,7 +28,7 @@ pub use tree::{
 };
 pub use unheard::Unheard;
 
-use crate::clock::UtcMillis;
+use crate::{clock::UtcMillis, tenant::TenantId};
 
 /// Characters in the longest filter.
 pub const MAX_CHARACTERS: usize = 4_096;
@@ -96,6 +96,26 @@ impl Filter {
 }
 
 impl Filter {
+    /// What lets through whoever belongs to a tenant.
+    pub fn of_tenant(tenant: &TenantId) -> Self {
+        Self::exactly(TextField::Tenant, tenant.as_str())
+    }
+
+    /// What lets through whoever has a product of this name, whosesoever it is.
+    pub fn of_product(name: &str) -> Self {
+        Self::exactly(TextField::Product, name)
+    }
+
+    fn exactly(field: TextField, value: &str) -> Self {
+        let value = Test::Equal(Pattern::new(vec![value.to_owned()]));
+        Self {
+            root: Node::One(Comparison {
+                negated: false,
+                claim: Claim::Text(field, value),
+            }),
+        }
+    }
+
     /// What lets through whom one of these lets through; `None` where there is none.
     pub fn any(filters: Vec<Self>) -> Option<Self> {
         let roots: Vec<Node> = filters.into_iter().map(|filter| filter.root).collect();

@@ -14,7 +14,7 @@ pub(super) const ESCAPED_BARE: fn(char) -> bool =
 pub(super) const ESCAPED_QUOTED: fn(char) -> bool = |c| "'\\*".contains(c);
 
 const FIELDS: &str = "endpoint, product, model, hardware, site, time_zone, tag.KEY, version, cell, rsrp, sinr, \
-     lwm2m_version, binding, protocol, queue_mode, registered, secure, last_heard, created, wake_every";
+     lwm2m_version, binding, protocol, queue_mode, registered, secure, last_heard, created, wake_every, tenant";
 
 pub(super) fn parse(text: &str) -> Result<Node, FilterError> {
     let text: Vec<char> = text.chars().take(MAX_CHARACTERS + 1).collect();
@@ -196,6 +196,7 @@ impl Parser<'_> {
         }
         Ok(match name.as_str() {
             "endpoint" => Field::Text(TextField::Endpoint),
+            "tenant" => Field::Text(TextField::Tenant),
             "product" => Field::Text(TextField::Product),
             "model" => Field::Text(TextField::Model),
             "hardware" => Field::Text(TextField::Hardware),

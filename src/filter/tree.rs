@@ -67,7 +67,9 @@ pub enum Order {
 pub enum TextField {
     /// The endpoint name.
     Endpoint,
-    /// The product.
+    /// Whose it is.
+    Tenant,
+    /// The product, as its tenant calls it.
     Product,
     /// The model.
     Model,

@@ -6,7 +6,7 @@ use utoipa::{
 
 use crate::{
     store::{Event, Subject},
-    wording,
+    tenant, wording,
 };
 
 /// Marks one database among others, so that an event's ID is used nowhere else.
@@ -76,6 +76,9 @@ pub(super) struct UpgradeEventData {
     task_id: i64,
     /// The task's name.
     task_name: String,
+    /// Whose task it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The package's product.
     product: String,
     /// The package's version.
@@ -109,6 +112,9 @@ pub(super) struct TaskEventData {
     task_id: i64,
     /// The task's name.
     task_name: String,
+    /// Whose task it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The package's product.
     product: String,
     /// The package's version.
@@ -158,7 +164,9 @@ impl Payload {
         let (id, kind) = (instance.event_id(event.id), event.kind.clone());
         let timestamp = event.at.to_string();
         let (task_id, task_name) = (event.task.0, event.task_name.clone());
-        let (product, version) = (event.product.clone(), event.version.to_string());
+        let tenant = tenant::told(&event.product);
+        let product = tenant::product_name(&event.product).to_owned();
+        let version = event.version.to_string();
         let state = state.to_owned();
         match &event.subject {
             Subject::Upgrade {
@@ -176,6 +184,7 @@ impl Payload {
                 data: UpgradeEventData {
                     task_id,
                     task_name,
+                    tenant,
                     product,
                     version,
                     state,
@@ -201,6 +210,7 @@ impl Payload {
                 data: TaskEventData {
                     task_id,
                     task_name,
+                    tenant,
                     product,
                     version,
                     state,

@@ -218,6 +218,7 @@ impl House {
     async fn webhook(&self, url: &str) -> (WebhookId, Secret) {
         let secret = Secret::generate().unwrap();
         let new = NewWebhook {
+            tenant: None,
             task: None,
             url: url.to_owned(),
             secret: secret.as_bytes().to_vec(),

@@ -20,7 +20,7 @@ use crate::{
     clock::{SystemClock, UtcMillis},
     config::Settings,
     forecast::{Forecast, Given, forecast},
-    ledger::TaskId,
+    ledger::{PackageId, TaskId},
     store::{CreateTaskError, NewTask, Store, StoreError},
 };
 use gather::Gather;
@@ -56,6 +56,8 @@ pub struct ForecastJob {
     pub id: ForecastId,
     /// The task, if there is one.
     pub task: Option<TaskId>,
+    /// The first package of one that is not created.
+    pub package: Option<PackageId>,
     /// When it was asked for.
     pub asked_at: UtcMillis,
     /// How far it is.
@@ -250,6 +252,10 @@ impl Forecasts {
                 task: match wanted {
                     Wanted::New(_) => None,
                     Wanted::Task(task) => Some(task),
+                },
+                package: match &wanted {
+                    Wanted::New(new) => Some(new.package),
+                    Wanted::Task(_) => None,
                 },
                 asked_at: now,
                 state: ForecastState::Queued,

@@ -50,6 +50,9 @@ pub use supervisor::Supervisor;
 
 use std::time::Duration;
 
+/// What a shard drives, for whoever starts shards.
+pub use crate::shard::Machine;
+
 use crate::clock::Instant;
 
 /// How long until `due`; `None` waits for long.

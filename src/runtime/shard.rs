@@ -298,12 +298,15 @@ impl Shard {
                 self.core.hear_of(now, event);
                 self.drain();
             }
-            // a device that is not there is told when it has connected
             Message::Mqtt(MqttNews::Unsent {
                 device,
                 downlink,
                 error,
-            }) => tracing::debug!(%device, ?downlink, %error, "a message was not sent"),
+            }) => {
+                tracing::debug!(%device, ?downlink, %error, "a message was not sent");
+                self.core.unsent(now, device);
+                self.drain();
+            }
             Message::Served(served) => {
                 self.core.served(now, &served);
                 self.drain();

@@ -132,6 +132,13 @@ impl<D: Done> Core<D> {
         }
     }
 
+    /// A message to a device over MQTT could not be sent. The next [`drain`](Self::drain) does what follows.
+    pub fn unsent(&mut self, now: Now, device: DeviceId) {
+        if let Machine::Mqtt(engine) = &mut self.machine {
+            engine.unsent(now, device);
+        }
+    }
+
     /// So much of a package was served to a device over HTTP. The next [`drain`](Self::drain) does what follows.
     pub fn served(&mut self, now: Now, served: &Served) {
         if let Machine::Mqtt(engine) = &mut self.machine {

@@ -1,4 +1,8 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
@@ -8,10 +12,11 @@ use super::{
     SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
 };
 use crate::{
+    access::Part,
     clock::UtcMillis,
-    filter::Filter,
     ledger::{TaskId, UpgradeId, Usage},
-    task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
+    task::{Due, MonthUsage, Move, PutOff, Source, Spent, TaskHead, TaskRules},
+    tenant::TenantId,
 };
 
 /// What is to be done: tasks, and what of them may begin or has to end.
@@ -46,13 +51,20 @@ pub trait Agenda: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError>;
 
-    /// The same of those that were made within one of these filters ([`super::Origin`]).
+    /// The same of those that are a tenant's, or were made within a filter ([`super::Origin`]), or both, as one of these says.
     async fn tasks_within(
         &self,
-        scopes: &[Filter],
+        parts: &[Part],
         before: Option<TaskId>,
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError>;
+
+    /// Those of these tasks that belong to one of these tenants.
+    async fn tasks_of(
+        &self,
+        tenants: &[TenantId],
+        tasks: &[TaskId],
+    ) -> Result<HashSet<TaskId>, StoreError>;
 
     /// Stops a task: none of its upgrades begins any more, those that wait are cancelled before this returns, running
     /// ones appear in [`Self::upgrades_to_stop`]; `soft`: only those that hold no slot, the others go on to their end. Stopping it
@@ -165,6 +177,13 @@ pub trait Agenda: Send + Sync + 'static {
         endpoint: &str,
         now: UtcMillis,
     ) -> Result<Option<Spent>, StoreError>;
+
+    /// What a device has spent in the month that it has at `now`, in all tasks. `None` where there is no such device.
+    async fn month_usage(
+        &self,
+        endpoint: &str,
+        now: UtcMillis,
+    ) -> Result<Option<MonthUsage>, StoreError>;
 
     /// Looks at up to `limit` upgrades that have succeeded in a phase with a soak, and about which there is something to do at `now`:
     /// ends the soaks of devices that were waited for as long as `wait` after it, and tells which devices are to be asked for

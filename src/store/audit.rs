@@ -16,6 +16,7 @@ use super::{Page, StoreError};
 use crate::{
     audit::{Checkpoint, Entry, EntryResult, Hash, Row},
     clock::UtcMillis,
+    tenant::TenantId,
 };
 
 tokio::task_local! {
@@ -41,6 +42,15 @@ pub(super) struct Act {
     /// Rows that were written.
     pub(super) rows: u32,
     pub(super) watched: Vec<Watched>,
+}
+
+impl Act {
+    /// Says whose matter it is, as far as nobody has said that.
+    pub(super) fn belongs_to(&mut self, tenant: Option<String>) {
+        if self.entry.tenant.is_none() {
+            self.entry.tenant = tenant;
+        }
+    }
 }
 
 /// A row of a table, as it was before.
@@ -126,6 +136,8 @@ impl Acting {
 /// Which rows of the audit log are listed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuditFilter {
+    /// A matter of one of these tenants; `None`: of anybody.
+    pub tenants: Option<Vec<TenantId>>,
     /// Of this caller.
     pub who: Option<String>,
     /// Of this operation.

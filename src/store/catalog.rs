@@ -9,6 +9,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{PackageId, TaskId},
     package::Version,
+    tenant::TenantId,
 };
 
 /// The packages.
@@ -29,9 +30,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// A package, deleted ones included: a running upgrade stays on the package it began with.
     async fn package(&self, id: PackageId) -> Result<Option<PackageRecord>, StoreError>;
 
-    /// Packages that are not deleted, newest first, with numbers below `before`.
+    /// Packages of these tenants, or of all, that are not deleted, newest first, with numbers below `before`.
     async fn packages(
         &self,
+        tenants: Option<&[TenantId]>,
         before: Option<PackageId>,
         limit: u32,
     ) -> Result<Page<PackageRecord>, StoreError>;

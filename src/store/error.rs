@@ -231,9 +231,32 @@ pub enum UpdateDeviceError {
         /// What it has now.
         revision: i64,
     },
+    /// It cannot be given to another tenant.
+    #[error(
+        "device {0:?} has an upgrade that waits or runs, and stays with its tenant until that has ended; wait for it, or cancel it"
+    )]
+    Busy(String),
     /// Its attributes are not possible beside those that it has.
     #[error(transparent)]
     Attributes(#[from] AttributeError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why an exclusion was not ended.
+#[derive(Debug, Error)]
+pub enum EndExclusionError {
+    /// Somebody has changed it since it was seen.
+    #[error(
+        "the exclusion of device {endpoint:?} was changed meanwhile: it has revision {revision}; look at it again"
+    )]
+    Changed {
+        /// The device.
+        endpoint: String,
+        /// What it has now.
+        revision: i64,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

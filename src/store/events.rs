@@ -9,6 +9,7 @@ use crate::{
     ledger::{TaskId, Told, UpgradeId},
     package::Version,
     task::Hold,
+    tenant::TenantId,
     vault::Vault,
 };
 
@@ -77,6 +78,8 @@ pub enum Subject {
 /// A webhook to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewWebhook {
+    /// The tenant whose outcomes it is told; `None` means everybody's, or those of the task.
+    pub tenant: Option<TenantId>,
     /// The task whose outcomes it is told; `None` means every task.
     pub task: Option<TaskId>,
     /// Where events are posted.
@@ -94,6 +97,8 @@ pub struct NewWebhook {
 pub struct WebhookRecord {
     /// Its number.
     pub id: WebhookId,
+    /// Whose it is; `None`: the carrier's.
+    pub tenant: Option<TenantId>,
     /// The task whose outcomes it is told; `None` means every task.
     pub task: Option<TaskId>,
     /// Where events are posted.
@@ -241,7 +246,8 @@ pub enum AddWebhookError {
 
 /// Webhooks that a server knows at most.
 pub const MAX_WEBHOOKS: u32 = 10_000;
-/// Of these, those for all tasks, and those for any one task: an outcome is written with a delivery to each.
+/// Of these, those for all tasks, those for all tasks of any one tenant, and those for any one task: an outcome is written with a
+/// delivery to each.
 pub const MAX_WEBHOOKS_ALIKE: u32 = 50;
 
 /// The durable side of telling applications.
@@ -268,9 +274,10 @@ pub trait Events: Send + Sync + 'static {
     /// task that has ended makes room, if none of its deliveries is pending or failed.
     async fn add_webhook(&self, new: &NewWebhook) -> Result<WebhookRecord, AddWebhookError>;
 
-    /// Webhooks with numbers above `after`, oldest first.
+    /// Webhooks of these tenants, or all, with numbers above `after`, oldest first.
     async fn webhooks(
         &self,
+        tenants: Option<&[TenantId]>,
         after: Option<WebhookId>,
         limit: u32,
     ) -> Result<Page<WebhookRecord>, StoreError>;

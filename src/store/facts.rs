@@ -7,6 +7,7 @@ use crate::{
     clock::UtcMillis,
     filter::{Facts, FlagField, NumberField, TextField, TimeField},
     ledger::QueueMode,
+    tenant,
 };
 
 impl Facts for DeviceDetail {
@@ -14,7 +15,8 @@ impl Facts for DeviceDetail {
         let registration = self.device.registration.as_ref();
         let text = match field {
             TextField::Endpoint => Some(self.device.endpoint.as_str()),
-            TextField::Product => Some(self.device.product.as_str()),
+            TextField::Tenant => Some(tenant::owner(&self.device.product)),
+            TextField::Product => Some(tenant::product_name(&self.device.product)),
             TextField::Model => self.attributes.model.as_deref(),
             TextField::Hardware => self.attributes.hardware.as_deref(),
             TextField::Site => self.attributes.site.as_deref(),

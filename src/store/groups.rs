@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use super::{Page, StoreError};
-use crate::{clock::UtcMillis, filter::Filter, ledger::TaskId};
+use crate::{clock::UtcMillis, filter::Filter, ledger::TaskId, tenant::TenantId};
 
-/// Groups that there may be.
+/// Groups that a tenant may have.
 pub const MAX_GROUPS: u32 = 1_000;
 
 /// Number of a group.
@@ -16,7 +16,9 @@ pub struct GroupId(pub i64);
 /// A group to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewGroup {
-    /// Its name, which no other has.
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name, which no other of the tenant has.
     pub name: String,
     /// Who belongs to it.
     pub members: NewMembers,
@@ -36,6 +38,8 @@ pub enum NewMembers {
 /// A group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupRecord {
+    /// Whose it is: it has devices of no other tenant.
+    pub tenant: TenantId,
     /// Its number.
     pub id: GroupId,
     /// Its name.
@@ -140,9 +144,10 @@ pub trait Groups: Send + Sync + 'static {
     /// A group.
     async fn group(&self, id: GroupId) -> Result<Option<GroupRecord>, StoreError>;
 
-    /// Groups with numbers below `before`, newest first.
+    /// Groups of these tenants, or of all, with numbers below `before`, newest first.
     async fn groups(
         &self,
+        tenants: Option<&[TenantId]>,
         before: Option<GroupId>,
         limit: u32,
     ) -> Result<Page<GroupRecord>, StoreError>;

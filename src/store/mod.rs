@@ -5,7 +5,7 @@
 //! groups of them ([`Groups`]), rules of cells ([`Cells`]) and tasks ([`Agenda`], which also tells the reconciler what may begin and
 //! what has to be stopped). What became of it is read as upgrades with their timelines ([`Journal`]), drawn as series ([`Series`]),
 //! told as events ([`Events`]), and looked at for a vulnerability ([`Reaches`]). What requests were answered is kept for those that
-//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`], [`SecondFactors`]), and who has changed what ([`AuditLog`]). What a change means
+//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`], [`SecondFactors`]), to whom things belong ([`Tenancy`]), and who has changed what ([`AuditLog`]). What a change means
 //! stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
@@ -38,6 +38,7 @@ mod second_factors;
 mod series;
 mod sqlite;
 mod targets;
+mod tenancy;
 mod users;
 
 pub use access::{Access, AddTokenError, MAX_TOKENS, NewToken, TokenId, TokenRecord};
@@ -48,8 +49,8 @@ pub use catalog::Catalog;
 pub use cells::Cells;
 pub use error::{
     CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError,
-    DeleteTaskError, EarlierPackage, InsertPackageError, OpenError, StopTaskError, StoreError,
-    UpdateCellsError, UpdateDeviceError,
+    DeleteTaskError, EarlierPackage, EndExclusionError, InsertPackageError, OpenError,
+    StopTaskError, StoreError, UpdateCellsError, UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
@@ -90,6 +91,7 @@ pub use second_factors::{Proof, SecondFactors};
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
+pub use tenancy::{MAX_TENANTS, NewTenant, Tenancy, TenantError, TenantRecord};
 pub use users::{
     AddUserError, Identity, IdentityUser, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserChange,
     UserId, UserRecord, Users,
@@ -120,6 +122,7 @@ pub trait Store:
     + AuditLog
     + Users
     + SecondFactors
+    + Tenancy
 {
 }
 
@@ -140,5 +143,6 @@ impl<T> Store for T where
         + AuditLog
         + Users
         + SecondFactors
+        + Tenancy
 {
 }

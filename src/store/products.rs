@@ -8,6 +8,7 @@ use crate::{
     clock::UtcMillis,
     config::{MOST_PRODUCTS, ProductChange, ProductConfig},
     signing::{KeyId, PublicKey},
+    tenant::TenantId,
 };
 
 /// Keys that a product may have.
@@ -197,9 +198,10 @@ pub trait Products: Send + Sync + 'static {
     /// The rules and settings of a product. One that nobody has created has the usual ones.
     async fn product(&self, product: &str) -> Result<ProductRecord, StoreError>;
 
-    /// Products that somebody has created, by their names, after this one.
+    /// Products of these tenants, or of all, that somebody has created, by tenants and names, after the one with this key.
     async fn products(
         &self,
+        tenants: Option<&[TenantId]>,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<(String, ProductRecord)>, StoreError>;

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 34] = [
+const ROOMS: [(&str, &[&str]); 35] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -25,10 +25,11 @@ const ROOMS: [(&str, &[&str]); 34] = [
     ("signal", &[]),
     ("tls", &["clock", "config"]),
     ("package", &["clock"]),
-    ("filter", &["clock", "package::natural_cmp"]),
-    ("audit", &["clock"]),
+    ("tenant", &[]),
+    ("filter", &["clock", "package::natural_cmp", "tenant"]),
+    ("audit", &["clock", "tenant"]),
     // whom a grant is for
-    ("access", &["filter"]),
+    ("access", &["filter", "tenant"]),
     ("coap", &["clock", "config"]),
     ("lwm2m", &["clock", "config"]),
     (
@@ -94,6 +95,8 @@ const ROOMS: [(&str, &[&str]); 34] = [
             "filter",
             // what tokens are granted, and who has made a task
             "access",
+            // to whom things belong
+            "tenant",
             // who has changed what
             "audit",
             // where a registration was made from
@@ -137,6 +140,7 @@ const ROOMS: [(&str, &[&str]); 34] = [
             "forecast",
             "store",
             "mqtt",
+            "grants",
             "dtls",
             "shard",
             "ledger",
@@ -166,7 +170,8 @@ const ROOMS: [(&str, &[&str]); 34] = [
     (
         "notify",
         &[
-            "signal", "clock", "config", "vault", "task", "store", "runtime", "ledger", "wording",
+            "signal", "clock", "config", "vault", "tenant", "task", "store", "runtime", "ledger",
+            "wording",
         ],
     ),
     // serves packages to devices
@@ -199,6 +204,7 @@ const ROOMS: [(&str, &[&str]); 34] = [
             "package",
             "filter",
             "access",
+            "tenant",
             // what devices may be called
             "lwm2m::check_endpoint",
             "forecast",
@@ -264,8 +270,8 @@ const ROOMS: [(&str, &[&str]); 34] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 16] = [
-    "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
+const PURE: [&str; 17] = [
+    "package", "tenant", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
     "upgrade", "session", "engine", "mqtt", "forecast", "shard", "grants",
 ];
 
@@ -440,6 +446,7 @@ fn every_file_is_part_of_a_program() {
             "benches",
             &[
                 "benches/data_plane/main.rs",
+                "benches/download/main.rs",
                 "benches/dtls/main.rs",
                 "benches/fleet/main.rs",
                 "benches/flood/main.rs",

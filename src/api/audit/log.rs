@@ -18,7 +18,7 @@ use utoipa::{
 };
 
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     api::{
         ApiState,
         exports::{PATIENCE, paced},
@@ -52,6 +52,9 @@ pub(in crate::api) struct AuditRowBody {
     /// Who: `admin-token`, `token:7:nightly-import`; `system`; `nobody` was not let in; `several` are many that were refused.
     #[schema(example = "token:7:nightly-import")]
     who: String,
+    /// Whose matter it is; not there where it is the carrier's, or that of the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The address that it was asked from.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
@@ -195,6 +198,7 @@ impl ListParams {
             known.ok_or_else(|| Problem::field("result", format!("{name:?} is no result")))
         });
         let filter = AuditFilter {
+            tenants: None,
             who: self.who,
             operation: self.operation,
             target: self.target,
@@ -232,9 +236,11 @@ fn body(row: &Row) -> Result<AuditRowBody, Problem> {
     ))]
 pub(in crate::api) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(params): Query<ListParams>,
 ) -> Result<Json<ListBody<AuditRowBody>>, Problem> {
-    let (filter, paging) = params.filter()?;
+    let (mut filter, paging) = params.filter()?;
+    filter.tenants = scope.tenants();
     let before = paging.after::<i64>("audit")?;
     let before = before.map(|before| before.max(0).unsigned_abs());
     let page = state.store.audit(&filter, before, paging.limit()?).await?;

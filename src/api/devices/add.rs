@@ -20,15 +20,18 @@ use super::{
     told,
 };
 use crate::{
+    access::Scope,
     api::{
         ApiState,
         extract::{self, Fields},
         packages::default_product,
         problem::{FieldError, Problem},
+        scoped,
     },
     config::check_product_name,
     lwm2m::check_endpoint,
     store::{AddedDevice, NewDevice},
+    tenant::TenantId,
 };
 
 /// Devices of one request.
@@ -215,15 +218,18 @@ struct AddedBody {
     ))]
 pub(in crate::api) async fn add(
     State(state): State<ApiState>,
+    scope: Scope,
     request: Request,
 ) -> Result<Response, Problem> {
+    let tenant = scoped::home(&scope)?;
     if csv::is_list(request.headers()) {
-        let added = csv::receive(&state, request.into_body()).await?;
+        let added = csv::receive(&state, (&scope, &tenant), request.into_body()).await?;
         return Ok(Json(AddAnswer::List(added)).into_response());
     }
     let extract::Json(body) = extract::Json::<AddDevices>::from_request(request, &state).await?;
-    let (devices, single) = to_devices(body, &state)?;
-    let added = state.store.add_devices(&devices, state.now()).await?;
+    let (devices, single) = to_devices(body, &tenant, &state)?;
+    let mut added = state.store.add_devices(&devices, state.now()).await?;
+    told::hide_others(&state, &scope, &mut added).await?;
     state.signals.members.changed();
     state
         .signals
@@ -262,7 +268,7 @@ pub(in crate::api) async fn add(
     let Some(detail) = state.store.device(&device.endpoint).await? else {
         return Err(Problem::not_found("the device was removed meanwhile"));
     };
-    let device = DeviceBody::of(&state, detail).await;
+    let device = DeviceBody::of(&state, detail).await?;
     let body = Json(AddAnswer::One(Box::new(device)));
     Ok((status, [(header::LOCATION, location)], body).into_response())
 }
@@ -277,7 +283,11 @@ enum AddAnswer {
 }
 
 /// Checks every name; also tells whether one device was given by itself.
-fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, bool), Problem> {
+fn to_devices(
+    body: AddDevices,
+    tenant: &TenantId,
+    state: &ApiState,
+) -> Result<(Vec<NewDevice>, bool), Problem> {
     let mut devices = body.devices.iter().flatten();
     let secret = |mqtt: &Option<MqttBody>| mqtt.as_ref().is_some_and(MqttBody::has_secret);
     if body.psk.is_some()
@@ -294,7 +304,11 @@ fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, boo
         } else {
             format!("devices[{i}].")
         };
-        checked(device, &prefix, &mut fields, state)
+        let device = checked(device, &prefix, &mut fields, state);
+        NewDevice {
+            product: tenant.product_key(&device.product),
+            ..device
+        }
     });
     let devices = devices.collect();
     fields.finish()?;

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{known_group, parse_filter};
+use super::{key_of, known_group, parse_filter};
 use crate::{
     access::Scope,
     api::{ApiState, Problem, extract::Query},
@@ -58,7 +58,7 @@ pub(in crate::api) async fn count(
     Query(params): Query<CountParams>,
 ) -> Result<Json<CountBody>, Problem> {
     let filter = DeviceFilter {
-        product: params.product,
+        product: key_of(&scope, params.product)?,
         registered: params.registered,
         prefix: params.q,
         filter: scope.narrow(params.filter.as_deref().map(parse_filter).transpose()?),

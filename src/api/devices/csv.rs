@@ -13,12 +13,14 @@ use utoipa::ToSchema;
 
 use super::{psk, told};
 use crate::{
+    access::Scope,
     api::{
         ApiState,
         extract::{too_large, unreadable},
         problem::Problem,
     },
     store::{Acting, AddedDevice, NewDevice},
+    tenant::TenantId,
 };
 use columns::{Columns, Refused};
 use rows::{MAX_FIELDS, MAX_ROW_BYTES, Row, Rows};
@@ -82,10 +84,16 @@ pub(super) fn is_list(headers: &HeaderMap) -> bool {
 }
 
 /// Takes a list, and adds its devices.
-pub(super) async fn receive(state: &ApiState, body: Body) -> Result<UploadedBody, Problem> {
+pub(super) async fn receive(
+    state: &ApiState,
+    (scope, tenant): (&Scope, &TenantId),
+    body: Body,
+) -> Result<UploadedBody, Problem> {
     Acting::in_parts();
     let mut list = List {
         state,
+        scope,
+        tenant,
         columns: None,
         batch: Vec::new(),
         batch_bytes: 0,
@@ -106,6 +114,9 @@ pub(super) async fn receive(state: &ApiState, body: Body) -> Result<UploadedBody
 /// A list on its way into the store.
 struct List<'s> {
     state: &'s ApiState,
+    scope: &'s Scope,
+    /// Whose the devices are.
+    tenant: &'s TenantId,
     columns: Option<Columns>,
     /// Devices that are not stored yet, and their lines.
     batch: Vec<NewDevice>,
@@ -175,7 +186,8 @@ impl List<'_> {
             return Ok(());
         }
         match columns.device(rows.fields(row), self.state) {
-            Ok(device) => {
+            Ok(mut device) => {
+                device.product = self.tenant.product_key(&device.product);
                 self.batch_bytes += rows.fields(row).map(<[u8]>::len).sum::<usize>();
                 self.batch.push(device);
                 self.lines.push(row.line);
@@ -210,7 +222,8 @@ impl List<'_> {
             return Ok(());
         }
         let now = self.state.now();
-        let answers = self.state.store.add_devices(&devices, now).await?;
+        let mut answers = self.state.store.add_devices(&devices, now).await?;
+        told::hide_others(self.state, self.scope, &mut answers).await?;
         self.state.strangers.forget(told::names(&devices));
         for ((device, line), added) in devices.iter().zip(lines).zip(answers) {
             match &added {

@@ -23,7 +23,7 @@ use super::{
     walk::{self, Walk},
 };
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     api::{ApiState, exports::PATIENCE, extract::Query, problem::Problem},
     signing::SigningKey,
     store::free_bytes,
@@ -85,6 +85,7 @@ pub(in crate::api) struct EvidenceArchive(Vec<u8>);
 pub(in crate::api) async fn export(
     State(state): State<ApiState>,
     caller: Caller,
+    scope: Scope,
     Query(params): Query<ExportParams>,
 ) -> Result<Response, Problem> {
     let Some(key) = state.evidence.key.clone() else {
@@ -95,7 +96,7 @@ pub(in crate::api) async fn export(
         ));
     };
     let at = state.now();
-    let (cve, products) = concerned(&state, &params.cve).await?;
+    let (cve, products) = concerned(&state, &scope, &params.cve).await?;
     // it is held until all is sent, the other one until all is looked at
     let who = caller.who();
     let sending = state.evidence.place_to_send(&who)?;
@@ -308,7 +309,10 @@ fn row(device: &DeviceEvidence) -> [String; 18] {
     let latest = device.latest.as_ref();
     [
         device.endpoint.clone(),
-        device.product.clone(),
+        match &device.tenant {
+            Some(tenant) => format!("{tenant}/{}", device.product),
+            None => device.product.clone(),
+        },
         text(&device.version),
         standing.to_owned(),
         device.why.to_owned(),

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::provider::{Asked, Provider, Setup, SetupError};
 use crate::{
-    access::{Grant, Role, Tenant, check_grants},
+    access::{Grant, Role, Tenants, check_grants},
     api::problem::Problem,
     clock::UtcMillis,
     config::Config,
@@ -99,7 +99,7 @@ impl Oidc {
             let filter = grant.filter.as_deref().map(Filter::parse).transpose();
             let filter = filter.map_err(|problem| error(setting("filter"), problem.to_string()))?;
             let tenant = match &grant.tenant {
-                None => Tenant::default(),
+                None => Tenants::usual(filter.as_ref()),
                 Some(name) => serde_json::from_value(name.as_str().into())
                     .map_err(|_| unknown("tenant", name))?,
             };

@@ -13,11 +13,13 @@ use utoipa::ToSchema;
 
 use super::PackageBody;
 use crate::{
+    access::Scope,
     api::{
         ApiState,
         etag::{if_match, tagged},
         extract::{self, Fields, Path, body_problem, expect_media_type, nullable},
         problem::Problem,
+        scoped,
     },
     ledger::PackageId,
     package::{CveId, SbomKind},
@@ -253,21 +255,29 @@ async fn change(
     ))]
 pub(in crate::api) async fn update(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<UpdatePackage>,
 ) -> Result<Response, Problem> {
     let seen = if_match(&headers)?;
+    scoped::package(&state, &scope, id).await?;
     let papers = parse(body)?;
     let _kept = state.files.lock().await;
     change(&state, id, &papers, seen).await.map(shown)
 }
 
-async fn find(state: &ApiState, id: i64) -> Result<PackageRecord, Problem> {
-    let package = state.store.package(PackageId(id)).await?;
-    package
-        .filter(|package| package.deleted_at.is_none())
-        .ok_or_else(|| Problem::not_found(format!("there is no package {id}")))
+/// A package that is there, and not deleted.
+pub(super) async fn find(
+    state: &ApiState,
+    scope: &Scope,
+    id: i64,
+) -> Result<PackageRecord, Problem> {
+    let package = scoped::package(state, scope, id).await?;
+    if package.deleted_at.is_some() {
+        return Err(Problem::not_found(format!("there is no package {id}")));
+    }
+    Ok(package)
 }
 
 /// Whether the caller has seen the bill of materials that there is, as `If-Match` says: by the `ETag` of the document, or by that of the
@@ -313,9 +323,10 @@ fn check_seen(headers: &HeaderMap, record: &PackageRecord) -> Result<(), Problem
     ))]
 pub(in crate::api) async fn get_sbom(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
-    let package = find(&state, id).await?.package;
+    let package = find(&state, &scope, id).await?.package;
     let sbom = (package.papers.sbom)
         .ok_or_else(|| Problem::not_found(format!("package {id} has no bill of materials")))?;
     let document = (state.files)
@@ -350,6 +361,7 @@ pub(in crate::api) async fn get_sbom(
     ))]
 pub(in crate::api) async fn set_sbom(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
     body: Body,
@@ -360,7 +372,7 @@ pub(in crate::api) async fn set_sbom(
     {
         expect_media_type(&headers, SBOM_TYPES[0])?;
     }
-    check_seen(&headers, &find(&state, id).await?)?; // before the document is read
+    check_seen(&headers, &find(&state, &scope, id).await?)?; // before the document is read
     let document = to_bytes(body, MAX_SBOM_BYTES)
         .await
         .map_err(|error| body_problem(&error, "a bill of materials", MAX_SBOM_BYTES))?;
@@ -374,7 +386,7 @@ pub(in crate::api) async fn set_sbom(
     drop(document);
     let sealed = upload.seal().await?;
     let _kept = state.files.lock().await;
-    let found = find(&state, id).await?;
+    let found = find(&state, &scope, id).await?;
     check_seen(&headers, &found)?;
     let content = sealed.publish(&state.files).await?;
     let sbom = SbomRecord {
@@ -405,11 +417,12 @@ pub(in crate::api) async fn set_sbom(
     ))]
 pub(in crate::api) async fn remove_sbom(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let _kept = state.files.lock().await;
-    let found = find(&state, id).await?;
+    let found = find(&state, &scope, id).await?;
     check_seen(&headers, &found)?;
     if found.package.papers.sbom.is_none() {
         return Err(Problem::not_found(format!(

@@ -11,6 +11,7 @@ use crate::{
     api::{ApiState, problem::Problem},
     signing::MAX_SIGNATURE_BYTES,
     store::{PackageSignature, ProductKey, SealedUpload, Signatures},
+    tenant,
 };
 
 /// Padding may be left out.
@@ -37,12 +38,13 @@ pub(super) async fn keys(
     product: &str,
     signed: bool,
 ) -> Result<Vec<ProductKey>, Problem> {
+    let name = tenant::product_name(product);
     if !signed {
         let rules = state.store.product(product).await?;
         return match rules.signatures {
             Signatures::Optional => Ok(Vec::new()),
             Signatures::Required => Err(Problem::unsigned(format!(
-                "product {product} takes signed packages only; upload it with a signature over the file by one of the product's \
+                "product {name} takes signed packages only; upload it with a signature over the file by one of the product's \
                  {} keys",
                 rules.keys
             ))),
@@ -51,7 +53,7 @@ pub(super) async fn keys(
     let keys = state.store.product_keys(product).await?;
     if keys.is_empty() {
         let detail = format!(
-            "product {product} has no key by which a signature could be verified; add one (POST /v1/products/{product}/keys)"
+            "product {name} has no key by which a signature could be verified; add one (POST /v1/products/{name}/keys)"
         );
         return Err(Problem::field("signature", detail));
     }
@@ -66,6 +68,7 @@ pub(super) async fn verified(
     bytes: Vec<u8>,
     sealed: &SealedUpload,
 ) -> Result<PackageSignature, Problem> {
+    let name = tenant::product_name(product);
     let content = sealed.map().await?;
     let tried = keys.len();
     let (key, bytes) = spawn_blocking(move || {
@@ -82,7 +85,7 @@ pub(super) async fn verified(
             "bad-signature",
             "The signature is not one of the product's keys over this file",
             format!(
-                "none of the {tried} keys of product {product} verifies the signature over the {size} bytes that came (SHA-256 {sha256}); \
+                "none of the {tried} keys of product {name} verifies the signature over the {size} bytes that came (SHA-256 {sha256}); \
                  sign exactly the file that is uploaded (docs/evidence.md)"
             ),
         )

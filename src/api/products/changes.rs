@@ -9,8 +9,9 @@ use axum::{
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{ProductBody, SignaturesName, UpdateProductSettings, check_name};
+use super::{ProductBody, SignaturesName, UpdateProductSettings, key_of};
 use crate::{
+    access::Scope,
     api::{
         ApiState, etag,
         extract::{self, Fields, Path},
@@ -146,6 +147,7 @@ pub(in crate::api) struct UpdateProduct {
     ))]
 pub(in crate::api) async fn create(
     State(state): State<ApiState>,
+    scope: Scope,
     extract::Json(body): extract::Json<CreateProduct>,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::default();
@@ -156,10 +158,11 @@ pub(in crate::api) async fn create(
         signatures: body.signatures.map(Into::into),
     };
     fields.finish()?;
-    let record = changed(state, &product, Change::Create(new)).await?;
+    let key = key_of(&scope, &product)?;
+    let record = changed(state, &key, Change::Create(new)).await?;
     let location = format!("/v1/products/{product}");
     let tag = etag::tag(record.revision.into());
-    let body = Json(ProductBody::new(product, &record));
+    let body = Json(ProductBody::new(&key, &record));
     let headers = [(header::LOCATION, location), tag];
     Ok((StatusCode::CREATED, headers, body).into_response())
 }
@@ -181,11 +184,12 @@ pub(in crate::api) async fn create(
     ))]
 pub(in crate::api) async fn update(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(product): Path<String>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateProduct>,
 ) -> Result<Response, Problem> {
-    check_name(&product)?;
+    let key = key_of(&scope, &product)?;
     let mut fields = Fields::default();
     let given = body.signatures.is_some() || body.settings.is_some();
     fields.check("settings", given, "give settings or signatures");
@@ -196,8 +200,8 @@ pub(in crate::api) async fn update(
     };
     fields.finish()?;
     let seen = etag::if_match(&headers)?;
-    let record = changed(state, &product, Change::Update(update, seen)).await?;
-    let body = ProductBody::new(product, &record);
+    let record = changed(state, &key, Change::Update(update, seen)).await?;
+    let body = ProductBody::new(&key, &record);
     Ok(etag::tagged(record.revision.into(), body))
 }
 
@@ -217,11 +221,12 @@ pub(in crate::api) async fn update(
     ))]
 pub(in crate::api) async fn remove(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(product): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    check_name(&product)?;
+    let key = key_of(&scope, &product)?;
     let seen = etag::if_match(&headers)?;
-    to_its_end(state, product, Change::Remove(seen)).await?;
+    to_its_end(state, key, Change::Remove(seen)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::{CreatedTask, check_name, created, parse_start, rules};
 use crate::{
-    access::{Caller, Scope},
+    access::{Caller, Part, Scope},
     api::{
         ApiState,
         extract::{self, Fields, Path},
@@ -119,7 +119,10 @@ async fn selection(state: &ApiState, task: &TaskRecord) -> Result<Selection, Sto
     }
     // they may belong to others by now
     if let Some(within) = &task.origin.scope {
-        let within = Scope::Within(vec![within.clone()]);
+        let within = Scope::Within(vec![Part {
+            tenant: None,
+            filter: Some(within.clone()),
+        }]);
         let seen = Seen::of(state, &within, devices.iter().map(String::as_str)).await?;
         devices.retain(|endpoint| seen.has(endpoint));
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{Answer, Api, TOKEN};
-use crate::access::{Caller, Grant, OPERATIONS, Operation, Role};
+use crate::access::{Caller, Grant, OPERATIONS, Operation, Role, Tenants};
 
 impl Api {
     /// Adds a token with these grants. Gives its number and the token.
@@ -101,13 +101,29 @@ async fn each_role_may_do_what_the_table_says_and_nothing_else() {
         let caller = Caller::api_token(id, role.name().to_owned(), vec![Grant::of(role)]);
         callers.push((caller, token));
     }
-    let some = json!([{"role": "operator", "filter": "site==north"}]);
-    let (id, token) = api.token("some", some).await;
-    let grant = Grant {
-        filter: Some("site==north".parse().unwrap()),
-        ..Grant::of(Role::Operator)
-    };
-    callers.push((Caller::api_token(id, "some".to_owned(), vec![grant]), token));
+    api.post("/v1/tenants", &json!({"id": "acme"})).await;
+    let acme = || Tenants::One("acme".parse().unwrap());
+    for role in Role::ALL {
+        let name = format!("{}-of-acme", role.name());
+        let grants = json!([{"role": role.name(), "tenant": "acme"}]);
+        let (id, token) = api.token(&name, grants).await;
+        let grant = Grant {
+            tenant: acme(),
+            ..Grant::of(role)
+        };
+        callers.push((Caller::api_token(id, name, vec![grant]), token));
+    }
+    for tenant in ["acme", "default"] {
+        let some = json!([{"role": "operator", "filter": "site==north", "tenant": tenant}]);
+        let name = format!("some-of-{tenant}");
+        let (id, token) = api.token(&name, some).await;
+        let grant = Grant {
+            filter: Some("site==north".parse().unwrap()),
+            tenant: Tenants::One(tenant.parse().unwrap()),
+            ..Grant::of(Role::Operator)
+        };
+        callers.push((Caller::api_token(id, name, vec![grant]), token));
+    }
     let (mut permitted, mut refused) = (0, 0);
     for (caller, token) in &callers {
         for (method, path, name) in routes(&api) {
@@ -115,7 +131,8 @@ async fn each_role_may_do_what_the_table_says_and_nothing_else() {
                 .replace("{id}", "987654")
                 .replace("{delivery}", "1")
                 .replace("{endpoint}", "a")
-                .replace("{name}", "nobody");
+                .replace("{name}", "nobody")
+                .replace("{tenant}", "nobody");
             let request = client
                 .request(
                     method.as_str().parse().unwrap(),
@@ -140,7 +157,7 @@ async fn each_role_may_do_what_the_table_says_and_nothing_else() {
             }
         }
     }
-    assert!(permitted > 200 && refused > 100, "{permitted} {refused}");
+    assert!(permitted > 500 && refused > 300, "{permitted} {refused}");
 }
 
 #[tokio::test]

@@ -162,6 +162,27 @@ fn steps() -> Vec<Step> {
         ),
         (
             "POST",
+            "/v1/tenants",
+            json!({"id": "acme"}),
+            "add_tenant",
+            "tenants/acme",
+        ),
+        (
+            "PATCH",
+            "/v1/tenants/acme",
+            json!({"name": "Acme"}),
+            "update_tenant",
+            "tenants/acme",
+        ),
+        (
+            "DELETE",
+            "/v1/tenants/acme",
+            none.clone(),
+            "delete_tenant",
+            "tenants/acme",
+        ),
+        (
+            "POST",
             "/v1/users",
             json!({"name": "anna", "password": "correct horse battery", "grants": [{"role": "viewer"}]}),
             "add_user",

@@ -30,6 +30,7 @@ mod targets;
 mod task_packages;
 mod task_rules;
 mod tasks;
+mod tenants;
 mod users;
 
 use std::{collections::HashMap, path::Path, sync::Arc};

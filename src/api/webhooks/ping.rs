@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::{known, no_webhook};
 use crate::{
+    access::Scope,
     api::{ApiState, extract::Path, problem::Problem},
     notify::{self, Secret},
     store::webhook_secret,
@@ -38,9 +39,10 @@ pub(in crate::api) struct Pinged {
     ))]
 pub(in crate::api) async fn ping(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<Pinged>, Problem> {
-    let webhook = known(&state, id).await?;
+    let webhook = known(&state, &scope, id).await?;
     let secret = state.store.webhook_secret(webhook.id).await?;
     let secret = secret.ok_or_else(|| no_webhook(id))?;
     let secret = match webhook_secret(webhook.id, &secret, state.vault.as_ref()) {

@@ -227,6 +227,7 @@ async fn a_webhook_is_pinged_and_what_it_says_is_told() {
     // where nobody may post to any more
     shell.text("webhook remove 1").await;
     let new = crate::store::NewWebhook {
+        tenant: None,
         task: None,
         url: "http://127.0.0.1:1/".to_owned(),
         secret: vec![7; 32],

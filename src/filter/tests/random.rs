@@ -10,6 +10,7 @@ use crate::{
         Claim, Comparison, Facts, Filter, FlagField, Node, NumberField, Order, Pattern, Test,
         TextField, TimeField, Unit, When,
     },
+    tenant,
 };
 
 pub(crate) const T0: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -47,7 +48,8 @@ impl Facts for Device {
         let registered = self.registration.as_ref();
         let text = match field {
             TextField::Endpoint => Some(self.endpoint.as_str()),
-            TextField::Product => Some(self.product.as_str()),
+            TextField::Tenant => Some(tenant::owner(&self.product)),
+            TextField::Product => Some(tenant::product_name(&self.product)),
             TextField::Model => self.model.as_deref(),
             TextField::Hardware => self.hardware.as_deref(),
             TextField::Site => self.site.as_deref(),
@@ -139,7 +141,9 @@ fn registered() -> impl Strategy<Value = Registered> {
 
 /// Its endpoint is any of the texts that are not empty.
 pub(crate) fn device() -> impl Strategy<Value = Device> {
-    let texts = (text(), text(), vec(option::of(text()), 5));
+    let owner = select(vec!["", "", "a/", "ab/"]);
+    let product = (owner, text()).prop_map(|(owner, name)| format!("{owner}{name}"));
+    let texts = (text(), product, vec(option::of(text()), 5));
     let numbers = (
         option::of(0_u32..3),
         option::of(-2_i32..2),
@@ -213,7 +217,7 @@ fn when() -> impl Strategy<Value = When> + Clone {
 fn text_field() -> impl Strategy<Value = TextField> {
     prop_oneof![
         3 => select(vec![
-            TextField::Endpoint, TextField::Product, TextField::Model, TextField::Hardware, TextField::Site,
+            TextField::Endpoint, TextField::Tenant, TextField::Product, TextField::Model, TextField::Hardware, TextField::Site,
             TextField::TimeZone, TextField::Version, TextField::Lwm2mVersion, TextField::Binding, TextField::Protocol,
         ]),
         1 => key().prop_map(TextField::Tag),

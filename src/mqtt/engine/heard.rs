@@ -23,6 +23,8 @@ use crate::{
 
 /// How long after its connection a device of `ThingsPanel` is told something although it has not subscribed.
 const UNSUBSCRIBED: Duration = Duration::from_secs(5);
+/// How long after an offer that could not be sent it is sent again.
+const UNSENT: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Takes what has happened at the endpoint.
@@ -77,6 +79,25 @@ impl Engine {
                 }
             }
             Event::Refused { .. } => {}
+        }
+    }
+
+    /// A message to the device could not be sent, although it is connected: it does not take what was sent before. What it was offered
+    /// leaves again a little later; it is asked again for its version anyway.
+    pub fn unsent(&mut self, now: Now, id: DeviceId) {
+        self.now = now;
+        let connected = self.is_connected(id);
+        let Some(device) = self.devices.get_mut(&id).filter(|_| connected) else {
+            return; // it is told when it has connected
+        };
+        let Some(session) = &mut device.session else {
+            return;
+        };
+        let transfer = session.negotiation().transfer();
+        if transfer.is_some_and(|transfer| !transfer.is_confirmed()) {
+            session.exchange.owes_offer = true;
+            device.tell_at = Some(now.instant + UNSENT);
+            self.set_alarm(id);
         }
     }
 
@@ -411,7 +432,8 @@ impl Engine {
             );
             self.fire(id, Input::Mqtt(MqttInput::FetchedAll));
         } else {
-            self.fire(id, Input::Mqtt(MqttInput::Fetched));
+            let fetched = MqttInput::Fetched { further: more };
+            self.fire(id, Input::Mqtt(fetched));
         }
         self.set_alarm(id);
     }

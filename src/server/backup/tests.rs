@@ -162,7 +162,7 @@ async fn a_backup_of_a_store_in_use_is_restored() {
     assert!(!data_dir::was_restored(&dir));
     assert_eq!(mode(&dir), 0o700);
     let store = SqliteStore::open(&dir).await.unwrap();
-    let page = store.packages(None, 10).await.unwrap();
+    let page = store.packages(None, None, 10).await.unwrap();
     let versions: Vec<&str> = page
         .items
         .iter()
@@ -188,7 +188,7 @@ async fn packages_that_come_and_go_meanwhile_are_in_the_backup_as_the_database_h
         // between the files and the database
         tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(async {
-                let page = data.store.packages(None, 1).await.unwrap();
+                let page = data.store.packages(None, None, 1).await.unwrap();
                 data.store
                     .delete_package(page.items[0].id, NOW)
                     .await

@@ -2,7 +2,7 @@
 
 use super::{Store, T0, World, new_task, t};
 use crate::{
-    access::{Grant, Role},
+    access::{Grant, Part, Role},
     filter::Filter,
     ledger::TaskId,
     store::{AddTokenError, NewTask, NewToken, Origin, Selection, TokenId, TokenRecord},
@@ -174,8 +174,12 @@ pub(crate) async fn tasks_are_listed_by_the_devices_they_were_made_for(store: &i
         made.push(task.id);
     }
     let list = async |scopes: &[&str], before: Option<TaskId>, limit: u32| {
-        let scopes: Vec<Filter> = scopes.iter().map(|text| filter(text)).collect();
-        let page = store.tasks_within(&scopes, before, limit).await.unwrap();
+        let part = |text: &&str| Part {
+            tenant: None,
+            filter: Some(filter(text)),
+        };
+        let parts: Vec<Part> = scopes.iter().map(part).collect();
+        let page = store.tasks_within(&parts, before, limit).await.unwrap();
         assert!(page.items.iter().all(|task| task.total() == 2));
         let ids: Vec<TaskId> = page.items.iter().map(|task| task.id).collect();
         (ids, page.more)

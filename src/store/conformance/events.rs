@@ -18,6 +18,7 @@ async fn add(store: &impl Store, task: Option<TaskId>) -> WebhookId {
 
 fn new_webhook(task: Option<TaskId>) -> NewWebhook {
     NewWebhook {
+        tenant: None,
         task,
         url: "https://hooks.example.com/x".to_owned(),
         secret: vec![1; 32],
@@ -196,7 +197,7 @@ pub(crate) async fn webhooks_get_what_concerns_them(store: &impl Store) {
     assert_eq!(busy, [(of_all, t(10)), (of_task, t(10))]);
     let unknown = store.add_webhook(&new_webhook(Some(TaskId(999)))).await;
     assert!(matches!(unknown, Err(AddWebhookError::NoTask(TaskId(999)))));
-    let page = store.webhooks(Some(of_all), 2).await.unwrap();
+    let page = store.webhooks(None, Some(of_all), 2).await.unwrap();
     assert!(page.more);
     let listed: Vec<_> = page
         .items
@@ -214,7 +215,7 @@ pub(crate) async fn a_task_brings_its_webhook(store: &impl Store) {
     let mut new = new_task(&package, Selection::All);
     new.webhook = Some(new_webhook(None));
     let task = store.create_task(&new).await.unwrap();
-    let webhooks = store.webhooks(None, 10).await.unwrap().items;
+    let webhooks = store.webhooks(None, None, 10).await.unwrap().items;
     assert_eq!(webhooks.len(), 1);
     assert_eq!(webhooks[0].task, Some(task.id));
     let id = world.ids(task.id).await[0];

@@ -11,6 +11,7 @@ use crate::{
         NewGroup, NewMembers, NewTask, Selection, Store,
     },
     task::Move,
+    tenant::TenantId,
 };
 
 fn names(endpoints: &[&str]) -> Vec<String> {
@@ -27,6 +28,7 @@ async fn add(
     members: NewMembers,
 ) -> Result<GroupRecord, GroupError> {
     let new = NewGroup {
+        tenant: TenantId::default(),
         name: name.to_owned(),
         members,
         created_at: T0,
@@ -78,12 +80,12 @@ pub(crate) async fn a_group_is_a_list_or_a_filter(store: &impl Store) {
         assert_eq!(store.group(group.id).await.unwrap().as_ref(), Some(group));
     }
     assert_eq!(store.group(GroupId(99)).await.unwrap(), None);
-    let page = store.groups(None, 1).await.unwrap();
+    let page = store.groups(None, None, 1).await.unwrap();
     assert_eq!(
         (&page.items[..], page.more),
         (&[matching.clone()][..], true)
     );
-    let page = store.groups(Some(matching.id), 9).await.unwrap();
+    let page = store.groups(None, Some(matching.id), 9).await.unwrap();
     assert_eq!((&page.items[..], page.more), (&[listed.clone()][..], false));
     assert_eq!(members(store, listed.id, None).await, "d0 d2");
     assert_eq!(members(store, matching.id, None).await, "d1 d2");

@@ -179,7 +179,7 @@ pub(crate) async fn a_deleted_package_stays_for_ended_tasks(store: &impl Store) 
     let (_, task) = World::with_task(store, 1, 0).await;
     store.stop_task(task.id, t(1), false).await.unwrap();
     store.delete_package(task.package, t(2)).await.unwrap();
-    assert_eq!(store.packages(None, 9).await.unwrap().items, []);
+    assert_eq!(store.packages(None, None, 9).await.unwrap().items, []);
     let kept = store.package(task.package).await.unwrap().unwrap();
     assert_eq!(kept.deleted_at, Some(t(2)));
     assert!(store.task(task.id).await.unwrap().is_some());
@@ -213,7 +213,7 @@ pub(crate) async fn packages_are_listed_newest_first_in_pages(store: &impl Store
     for version in ["V1", "V2", "V3"] {
         world.package("p", version, 1).await;
     }
-    let first = store.packages(None, 2).await.unwrap();
+    let first = store.packages(None, None, 2).await.unwrap();
     assert!(first.more);
     let versions: Vec<String> = first
         .items
@@ -221,7 +221,10 @@ pub(crate) async fn packages_are_listed_newest_first_in_pages(store: &impl Store
         .map(|p| p.package.version.to_string())
         .collect();
     assert_eq!(versions, ["V3", "V2"]);
-    let rest = store.packages(Some(first.items[1].id), 2).await.unwrap();
+    let rest = store
+        .packages(None, Some(first.items[1].id), 2)
+        .await
+        .unwrap();
     assert_eq!((rest.items.len(), rest.more), (1, false));
 }
 

@@ -23,6 +23,7 @@ pub(crate) mod soaks;
 pub(crate) mod targets;
 pub(crate) mod task_packages;
 pub(crate) mod tasks;
+pub(crate) mod tenancy;
 pub(crate) mod traffic;
 pub(crate) mod users;
 
@@ -322,6 +323,18 @@ macro_rules! whole_suite {
                 other_tasks_with_the_same_devices_and_package_are_told,
                 several_packages_are_planned_for_the_same_devices,
                 upgrades_are_listed_newest_first_of_all_or_of_a_cell,
+            }
+            tenancy {
+                there_is_always_one_tenant,
+                a_tenant_is_added_renamed_and_deleted,
+                a_tenant_with_anything_is_not_deleted,
+                what_has_the_same_name_belongs_to_two,
+                names_are_unique_across_tenants,
+                a_device_is_given_to_another_tenant_when_nothing_runs,
+                groups_have_devices_of_their_tenant,
+                tasks_are_listed_by_their_tenants,
+                webhooks_are_told_what_is_their_tenant_s,
+                rows_of_the_audit_log_are_listed_by_their_tenants,
             }
             traffic {
                 what_upgrades_cost_is_summed_by_upgrade_task_and_cell,

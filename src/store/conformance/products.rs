@@ -486,7 +486,7 @@ pub(crate) async fn products_are_listed_by_their_names(store: &impl Store) {
     store.add_product_key("b", &product_key(1)).await.unwrap();
     store.add_product_key("z", &product_key(2)).await.unwrap();
     let names = async |after, limit| {
-        let page = store.products(after, limit).await.unwrap();
+        let page = store.products(None, after, limit).await.unwrap();
         let names: Vec<(String, u32)> = (page.items.into_iter())
             .map(|(name, record)| (name, record.keys))
             .collect();

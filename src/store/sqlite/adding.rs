@@ -1,6 +1,6 @@
 //! Devices that the operator adds: what is there already, what becomes of each, and what is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::SqliteConnection;
 
@@ -9,12 +9,13 @@ use super::{
     bulk::json_list,
     credentials::{self, holders, set_key, token_holders},
     device_writes::{New, adopt, insert_chunk, products},
-    rows,
+    rows, tenancy,
 };
 use crate::{
     clock::UtcMillis,
     ledger::{Attributes, AttributesChanged, Protocol},
     store::{AddedDevice, NewDevice, StoreError},
+    tenant,
 };
 
 const DOING: &str = "adding devices";
@@ -51,6 +52,10 @@ pub(super) async fn add(
 ) -> Result<Vec<AddedDevice>, StoreError> {
     let mut adding = Adding::read(conn, devices).await?;
     let answers = devices.iter().map(|device| adding.judge(device)).collect();
+    let owners = (adding.new.iter()).map(|new| tenant::owner(&new.device.product));
+    for owner in owners.collect::<BTreeSet<_>>() {
+        tenancy::check_named(conn, owner).await?;
+    }
     let mut revision = rows::revision(conn).await?;
     adopt(conn, devices, &mut revision).await.doing(DOING)?;
     adding.write(conn, &mut revision, now).await.doing(DOING)?;
@@ -215,6 +220,9 @@ impl<'d> Adding<'d> {
         for chunk in self.new.chunks(rows::CHUNK) {
             insert_chunk(conn, chunk, revision, now).await?;
         }
+        if !self.new.is_empty() {
+            end_others_exclusions(conn, &self.new).await?;
+        }
         for device in &self.keyed {
             set_key(conn, device, revision).await?;
         }
@@ -239,4 +247,23 @@ impl<'d> Adding<'d> {
             tags.map(move |(key, value)| (endpoint, key.as_str(), value.as_str()))
         }))
     }
+}
+
+/// What another tenant has said of a device of the same name is no matter of this one.
+async fn end_others_exclusions(
+    conn: &mut SqliteConnection,
+    new: &[New<'_>],
+) -> Result<(), sqlx::Error> {
+    let owned = |new: &New<'_>| {
+        let owner = tenant::owner(&new.device.product).to_owned();
+        (new.device.endpoint.clone(), owner)
+    };
+    sqlx::query(
+        "DELETE FROM exclusions WHERE endpoint IN (SELECT e.endpoint FROM json_each(?) j \
+             CROSS JOIN exclusions e ON e.endpoint = j.value ->> 0 WHERE e.tenant <> j.value ->> 1)",
+    )
+    .bind(json_list(new.iter().map(owned)))
+    .execute(conn)
+    .await
+    .map(drop)
 }

@@ -1,8 +1,7 @@
 //! What is to be done: tasks, and what of them may begin or has to end.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -21,12 +20,12 @@ use super::{
     task_changes::CHANGING,
     task_creation::CREATING,
     task_writes::{DELETING, STOPPING, StoppedBy, purge_part, state, stop_part},
-    tasks, traffic,
+    tasks, tenancy, traffic,
     watched::Table,
 };
 use crate::{
+    access::Part,
     clock::UtcMillis,
-    filter::Filter,
     ledger::{Cancellation, StopReason, TaskId, UpgradeId, Usage},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
@@ -34,7 +33,8 @@ use crate::{
         RunningUpgrade, SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
         UpgradeState, UpgradeToStop,
     },
-    task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
+    task::{Due, MonthUsage, Move, PutOff, Source, Spent, TaskHead, TaskRules},
+    tenant::TenantId,
 };
 
 const OVERLAPS: &str = "looking for overlaps of a task";
@@ -152,33 +152,56 @@ impl Agenda for SqliteStore {
 
     async fn tasks_within(
         &self,
-        scopes: &[Filter],
+        parts: &[Part],
         before: Option<TaskId>,
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError> {
+        const OF_TENANT: &str = "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
+             WHERE t.tenant = ? AND t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?";
+        const WITHIN: &str = "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
+             WHERE t.scope = ? AND t.id < ? AND t.hidden = 0 AND t.tenant = COALESCE(?4, t.tenant) \
+             ORDER BY t.id DESC LIMIT ?3";
         let doing = "listing tasks";
         let mut conn = self.readers.acquire().await.doing(doing)?;
         let mut found = Vec::new();
-        for scope in scopes {
-            let rows = sqlx::query(
-                "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
-                 WHERE t.scope = ? AND t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?",
-            )
-            .bind(scope.to_string())
-            .bind(before.map_or(i64::MAX, |id| id.0))
-            .bind(rows::one_more(limit))
-            .fetch_all(&mut *conn)
-            .await
-            .doing(doing)?;
+        for part in parts {
+            let tenant = part.tenant.as_ref().map(TenantId::as_str);
+            let query = match (&part.filter, tenant) {
+                (None, Some(tenant)) => sqlx::query(OF_TENANT).bind(tenant.to_owned()),
+                (None, None) => return self.tasks(before, limit).await,
+                (Some(filter), _) => sqlx::query(WITHIN).bind(filter.to_string()),
+            };
+            let mut query = query
+                .bind(before.map_or(i64::MAX, |id| id.0))
+                .bind(rows::one_more(limit));
+            if part.filter.is_some() {
+                query = query.bind(tenant);
+            }
+            let rows = query.fetch_all(&mut *conn).await.doing(doing)?;
             for row in &rows {
                 found.push(tasks::record(row)?);
             }
         }
-        found.sort_by_key(|task| Reverse(task.id.0));
-        let more = found.len() > limit as usize;
-        found.truncate(limit as usize);
-        tasks::add_counts(&mut conn, &mut found).await?;
-        Ok(Page { items: found, more })
+        let mut page = tenancy::newest(found, |task: &TaskRecord| task.id.0, limit);
+        tasks::add_counts(&mut conn, &mut page.items).await?;
+        Ok(page)
+    }
+
+    async fn tasks_of(
+        &self,
+        tenants: &[TenantId],
+        tasks: &[TaskId],
+    ) -> Result<HashSet<TaskId>, StoreError> {
+        let found: Vec<i64> = sqlx::query_scalar(
+            "SELECT t.id FROM json_each(?) j CROSS JOIN tasks t ON t.id = j.value \
+             WHERE t.tenant IN (SELECT v.value FROM json_each(?) v)",
+        )
+        .bind(json_list(tasks.iter().map(|task| task.0)))
+        .bind(json_list(tenants))
+        .fetch_all(&self.readers)
+        .await
+        .doing("looking at the tenants of tasks")?;
+        Ok(found.into_iter().map(TaskId).collect())
     }
 
     async fn stop_task(
@@ -388,6 +411,15 @@ impl Agenda for SqliteStore {
         let mut reader = self.readers.acquire().await.doing(traffic::SPENT)?;
         let mut spent = traffic::spent(&mut reader, task, [endpoint], now).await?;
         Ok(spent.remove(endpoint))
+    }
+
+    async fn month_usage(
+        &self,
+        endpoint: &str,
+        now: UtcMillis,
+    ) -> Result<Option<MonthUsage>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(traffic::SPENT)?;
+        traffic::in_month(&mut reader, endpoint, now).await
     }
 
     async fn soaks_due(

@@ -6,6 +6,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns as _},
+    tenancy,
     watched::{self, Table},
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
         Page, StoreError,
         audit::{Act, Acting, AuditFilter, AuditHead, AuditLog},
     },
+    tenant::TenantId,
 };
 
 const ADDING: &str = "adding to the audit log";
@@ -32,7 +34,7 @@ async fn append(conn: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::
     let at = entry.at.max(UtcMillis(last_at));
     let row = audit::link(entry, (number.unsigned_abs(), Hash(hash)), at);
     sqlx::query(
-        "INSERT INTO audit (number, row, hash, at, who, operation, target, result) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO audit (number, row, hash, at, who, operation, target, result, tenant) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(row.number.cast_signed())
     .bind(&row.text)
@@ -42,6 +44,7 @@ async fn append(conn: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::
     .bind(&entry.operation)
     .bind(&entry.target)
     .bind(entry.result.name())
+    .bind(&entry.tenant)
     .execute(&mut *conn)
     .await?;
     sqlx::query("UPDATE audit_head SET number = ?, hash = ?, at = ? WHERE id = 1")
@@ -95,10 +98,11 @@ async fn look(conn: &mut SqliteConnection, act: &mut Act) -> Result<(), sqlx::Er
     name_target(act);
     // of several the counts tell
     if let [watched] = &mut act.watched[..] {
-        let after = Table::of(watched.table).read(conn, &watched.key).await?;
+        let (after, tenant) = Table::of(watched.table).read(conn, &watched.key).await?;
         let (before, after) = watched::difference(watched.before.take(), after);
         act.entry.before = before.map(audit::cut);
         act.entry.after = after.map(audit::cut);
+        act.belongs_to(tenant);
     }
     act.watched.clear();
     Ok(())
@@ -181,12 +185,19 @@ impl AuditLog for SqliteStore {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Page<Row>, StoreError> {
-        let found = list(filter, before, limit)
-            .build()
-            .fetch_all(&self.readers)
-            .await
-            .doing(READING)?;
-        rows::page(&found, limit, record)
+        let Some(tenants) = &filter.tenants else {
+            let mut found = list(filter, None, before, limit);
+            let found = found.build().fetch_all(&self.readers).await;
+            return rows::page(&found.doing(READING)?, limit, record);
+        };
+        let mut rows = Vec::new();
+        for tenant in tenants {
+            let mut found = list(filter, Some(tenant), before, limit);
+            let found = found.build().fetch_all(&self.readers).await;
+            let found = found.doing(READING)?;
+            rows.extend(found.iter().map(record).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(tenancy::newest(rows, |row: &Row| signed(row.number), limit))
     }
 
     async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<Row>, StoreError> {
@@ -297,11 +308,17 @@ async fn tell_of_pruning(conn: &mut SqliteConnection, told: &Entry) -> Result<()
 }
 
 /// The statement that lists rows: along the index that is likely to pass over the fewest.
-pub(super) fn list(filter: &AuditFilter, before: Option<u64>, limit: u32) -> QueryBuilder<Sqlite> {
+pub(super) fn list(
+    filter: &AuditFilter,
+    tenant: Option<&TenantId>,
+    before: Option<u64>,
+    limit: u32,
+) -> QueryBuilder<Sqlite> {
     let index = match filter {
         filter if filter.target.as_deref().is_some_and(|it| it.contains('/')) => {
             "FROM audit INDEXED BY audit_by_target"
         }
+        _ if tenant.is_some() => "FROM audit INDEXED BY audit_by_tenant",
         AuditFilter { who: Some(_), .. } => "FROM audit INDEXED BY audit_by_who",
         AuditFilter {
             operation: Some(_), ..
@@ -315,6 +332,7 @@ pub(super) fn list(filter: &AuditFilter, before: Option<u64>, limit: u32) -> Que
     query.push(index).push(" WHERE number < ");
     query.push_bind(before.map_or(i64::MAX, signed));
     let words = [
+        ("tenant", tenant.map(ToString::to_string)),
         ("who", filter.who.clone()),
         ("operation", filter.operation.clone()),
         (

@@ -11,7 +11,7 @@ use super::{
     credentials::{self, check_mqtt, holders, set_mqtt, set_psk},
     device_rows::{self, DetailRow},
     device_writes::end_waiting_upgrades,
-    narrowing,
+    exclusions, narrowing,
     packed::Packed,
     rows::{self, Columns as _},
     soaks::{self, PassedOver},
@@ -22,10 +22,11 @@ use crate::{
     clock::UtcMillis,
     filter::Filter,
     store::{
-        AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, Excluded,
-        Exclusion, Inventory, NewDevice, Page, StoreError, StoredMqtt, StoredPsk,
-        UpdateDeviceError,
+        AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate,
+        EndExclusionError, Excluded, Exclusion, Inventory, NewDevice, Page, StoreError, StoredMqtt,
+        StoredPsk, UpdateDeviceError,
     },
+    tenant,
 };
 
 /// Devices that came by themselves have revision 0.
@@ -156,6 +157,9 @@ impl Inventory for SqliteStore {
         }
         if let Some(mqtt) = &update.mqtt {
             check_mqtt(&mut tx, endpoint, mqtt.as_ref()).await?;
+        }
+        if let Some(product) = &update.product {
+            check_owner(&mut tx, endpoint, product).await?;
         }
         let revision = rows::revision(&mut tx).await? + 1;
         let changed = sqlx::query(
@@ -380,8 +384,17 @@ impl Inventory for SqliteStore {
         self.add_exclusions(endpoints, reason, now).await
     }
 
-    async fn end_exclusion(&self, endpoint: &str) -> Result<bool, StoreError> {
-        self.remove_exclusion(endpoint).await
+    async fn exclusion(&self, endpoint: &str) -> Result<Option<Exclusion>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(exclusions::READING)?;
+        exclusions::read(&mut reader, endpoint).await
+    }
+
+    async fn end_exclusion(
+        &self,
+        endpoint: &str,
+        seen: Option<i64>,
+    ) -> Result<bool, EndExclusionError> {
+        self.remove_exclusion(endpoint, seen).await
     }
 
     async fn exclusions(
@@ -391,6 +404,36 @@ impl Inventory for SqliteStore {
     ) -> Result<Page<Exclusion>, StoreError> {
         self.list_exclusions(after, limit).await
     }
+}
+
+/// Refuses to give a device to another tenant while an upgrade of it has not ended: its task is the tenant's of before.
+async fn check_owner(
+    conn: &mut SqliteConnection,
+    endpoint: &str,
+    product: &str,
+) -> Result<(), UpdateDeviceError> {
+    let doing = "changing a device";
+    let before: Option<String> =
+        sqlx::query_scalar("SELECT tenant FROM devices WHERE endpoint = ? AND removed = 0")
+            .bind(endpoint)
+            .fetch_optional(&mut *conn)
+            .await
+            .doing(doing)?;
+    if before.is_none_or(|before| before == tenant::owner(product)) {
+        return Ok(());
+    }
+    let busy: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM upgrades WHERE endpoint = ?1 AND phase = 0) \
+             OR EXISTS (SELECT 1 FROM upgrades WHERE endpoint = ?1 AND phase = 1)",
+    )
+    .bind(endpoint)
+    .fetch_one(conn)
+    .await
+    .doing(doing)?;
+    if busy {
+        return Err(UpdateDeviceError::Busy(endpoint.to_owned()));
+    }
+    Ok(())
 }
 
 /// Refuses a change of a device, if it is there, that has another revision than was seen.

@@ -9,6 +9,7 @@ use super::{
     event_rows::{self, DeliveryRow, DueRow, EventRow},
     packed::Packed,
     rows::{self, Columns},
+    tenancy,
     watched::Table,
 };
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
         Page, StoreError, WebhookId, WebhookRecord, kept::keep_secret,
     },
     task::Hold,
+    tenant::TenantId,
     vault::Vault,
 };
 
@@ -110,7 +112,7 @@ impl Announcements {
         sqlx::query(
             "INSERT INTO deliveries (webhook_id, event_id, state, next_at) \
              SELECT w.id, e.id, 'pending', e.at FROM json_each(?1) j CROSS JOIN events e ON e.id = j.value \
-                 JOIN webhooks w ON w.task_id IS NULL \
+                 JOIN webhooks w ON w.task_id IS NULL AND (w.tenant IS NULL OR w.tenant = e.tenant) \
              UNION ALL \
              SELECT w.id, e.id, 'pending', e.at FROM json_each(?1) j CROSS JOIN events e ON e.id = j.value \
                  JOIN webhooks w ON w.task_id = e.task_id",
@@ -129,10 +131,21 @@ pub(super) async fn insert_webhook(
 ) -> Result<WebhookId, AddWebhookError> {
     let doing = "adding a webhook";
     let task = new.task.map(|task| task.0);
+    let mut tenant = new.tenant.as_ref().map(ToString::to_string);
+    if let Some(task) = task {
+        tenant = sqlx::query_scalar("SELECT tenant FROM tasks WHERE id = ?")
+            .bind(task)
+            .fetch_optional(&mut *conn)
+            .await
+            .doing(doing)?;
+    } else if let Some(tenant) = &new.tenant {
+        tenancy::check(conn, tenant).await?;
+    }
     let (count, alike): (u32, u32) = sqlx::query_as(
-        "SELECT (SELECT COUNT(*) FROM webhooks), (SELECT COUNT(*) FROM webhooks WHERE task_id IS ?)",
+        "SELECT (SELECT COUNT(*) FROM webhooks), (SELECT COUNT(*) FROM webhooks WHERE task_id IS ? AND tenant IS ?)",
     )
     .bind(task)
+    .bind(&tenant)
     .fetch_one(&mut *conn)
     .await
     .doing(doing)?;
@@ -144,8 +157,9 @@ pub(super) async fn insert_webhook(
     }
     // it is sealed for its number, which is not known before
     let id = sqlx::query_scalar(
-        "INSERT INTO webhooks (task_id, url, secret, created_at) VALUES (?, ?, x'', ?) RETURNING id",
+        "INSERT INTO webhooks (tenant, task_id, url, secret, created_at) VALUES (?, ?, ?, x'', ?) RETURNING id",
     )
+    .bind(tenant)
     .bind(task)
     .bind(&new.url)
     .bind(new.created_at.0)
@@ -180,8 +194,8 @@ async fn make_room(conn: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     Ok(removed.rows_affected() > 0)
 }
 
-const WEBHOOKS: &str = "SELECT id, task_id, url, created_at, pending, failed FROM webhooks \
-     WHERE id > ? ORDER BY id LIMIT ?";
+const WEBHOOKS: &str = "SELECT id, tenant, task_id, url, created_at, pending, failed FROM webhooks \
+     WHERE id > ?1 AND (?3 IS NULL OR tenant IN (SELECT j.value FROM json_each(?3) j)) ORDER BY id LIMIT ?2";
 
 #[async_trait]
 impl Events for SqliteStore {
@@ -235,10 +249,16 @@ impl Events for SqliteStore {
             }
         }
         let id = insert_webhook(&mut tx, new).await?;
+        let tenant: Option<String> = sqlx::query_scalar("SELECT tenant FROM webhooks WHERE id = ?")
+            .bind(id.0)
+            .fetch_one(&mut *tx)
+            .await
+            .doing(doing)?;
         tx.made(Table::Webhooks, id.0);
         tx.commit().await.doing(doing)?;
         Ok(WebhookRecord {
             id,
+            tenant: tenant.and_then(|tenant| tenant.parse().ok()),
             task: new.task,
             url: new.url.clone(),
             created_at: new.created_at,
@@ -249,12 +269,14 @@ impl Events for SqliteStore {
 
     async fn webhooks(
         &self,
+        tenants: Option<&[TenantId]>,
         after: Option<WebhookId>,
         limit: u32,
     ) -> Result<Page<WebhookRecord>, StoreError> {
         let rows = sqlx::query(WEBHOOKS)
             .bind(after.map_or(0, |id| id.0))
             .bind(rows::one_more(limit))
+            .bind(tenants.map(json_list))
             .fetch_all(&self.readers)
             .await
             .doing("listing webhooks")?;
@@ -263,7 +285,7 @@ impl Events for SqliteStore {
 
     async fn webhook(&self, id: WebhookId) -> Result<Option<WebhookRecord>, StoreError> {
         let after = WebhookId(id.0.saturating_sub(1));
-        let found = self.webhooks(Some(after), 1).await?.items.pop();
+        let found = self.webhooks(None, Some(after), 1).await?.items.pop();
         Ok(found.filter(|webhook| webhook.id == id))
     }
 
@@ -518,6 +540,7 @@ impl Events for SqliteStore {
 fn webhook(row: &SqliteRow) -> Result<WebhookRecord, StoreError> {
     Ok(WebhookRecord {
         id: WebhookId(row.int("id")?),
+        tenant: tenancy::maybe_id(row, "tenant")?,
         task: row.maybe_int("task_id")?.map(TaskId),
         url: row.value("url")?,
         created_at: row.time("created_at")?,

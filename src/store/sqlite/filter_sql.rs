@@ -145,7 +145,8 @@ fn glob(pattern: &Pattern) -> String {
 fn text_column(field: &TextField) -> &'static str {
     match field {
         TextField::Endpoint => "d.endpoint",
-        TextField::Product => "d.product",
+        TextField::Tenant => "d.tenant",
+        TextField::Product => "d.product_name",
         TextField::Model => "d.model",
         TextField::Hardware => "d.hardware",
         TextField::Site => "d.site",

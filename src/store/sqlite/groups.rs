@@ -9,6 +9,7 @@ use super::{
     Doing, PART, SqliteStore,
     bulk::json_list,
     rows::{self, Columns as _},
+    tenancy,
     watched::Table,
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
         GroupError, GroupId, GroupRecord, GroupUpdate, Groups, MAX_GROUPS, Members, NewGroup,
         NewMembers, Page, StoreError,
     },
+    tenant::TenantId,
 };
 
 const READING: &str = "reading a group";
@@ -34,12 +36,15 @@ impl Groups for SqliteStore {
     async fn add_group(&self, new: &NewGroup) -> Result<GroupRecord, GroupError> {
         let doing = "adding a group";
         let mut tx = self.write(doing).await?;
-        check_name(&mut tx, &new.name, None).await?;
-        let groups: u32 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM device_groups WHERE removed = 0")
-                .fetch_one(&mut *tx)
-                .await
-                .doing(doing)?;
+        tenancy::check(&mut tx, &new.tenant).await?;
+        check_name(&mut tx, &new.tenant, &new.name, None).await?;
+        let groups: u32 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM device_groups WHERE tenant = ? AND removed = 0",
+        )
+        .bind(new.tenant.as_str())
+        .fetch_one(&mut *tx)
+        .await
+        .doing(doing)?;
         if groups >= MAX_GROUPS {
             return Err(GroupError::TooMany);
         }
@@ -48,8 +53,9 @@ impl Groups for SqliteStore {
             NewMembers::Listed(_) => None,
         };
         let id = sqlx::query_scalar(
-            "INSERT INTO device_groups (name, filter, created_at) VALUES (?, ?, ?) RETURNING id",
+            "INSERT INTO device_groups (tenant, name, filter, created_at) VALUES (?, ?, ?, ?) RETURNING id",
         )
+        .bind(new.tenant.as_str())
         .bind(&new.name)
         .bind(filter)
         .bind(new.created_at.0)
@@ -58,7 +64,7 @@ impl Groups for SqliteStore {
         .map(GroupId)
         .doing(doing)?;
         if let NewMembers::Listed(endpoints) = &new.members {
-            add_members(&mut tx, id, endpoints).await?;
+            add_members(&mut tx, id, &new.tenant, endpoints).await?;
         }
         let group = read(&mut tx, id).await?.ok_or(GroupError::NotFound(id))?;
         tx.made(Table::Groups, id.0);
@@ -73,9 +79,27 @@ impl Groups for SqliteStore {
 
     async fn groups(
         &self,
+        tenants: Option<&[TenantId]>,
         before: Option<GroupId>,
         limit: u32,
     ) -> Result<Page<GroupRecord>, StoreError> {
+        let doing = "listing groups";
+        if let Some(tenants) = tenants {
+            let mut found = Vec::new();
+            for tenant in tenants {
+                let rows = sqlx::query(
+                    "SELECT * FROM device_groups WHERE tenant = ? AND removed = 0 AND id < ? ORDER BY id DESC LIMIT ?",
+                )
+                .bind(tenant.as_str())
+                .bind(before.map_or(i64::MAX, |before| before.0))
+                .bind(rows::one_more(limit))
+                .fetch_all(&self.readers)
+                .await
+                .doing(doing)?;
+                found.extend(rows.iter().map(record).collect::<Result<Vec<_>, _>>()?);
+            }
+            return Ok(tenancy::newest(found, |group| group.id.0, limit));
+        }
         let found = sqlx::query(
             "SELECT * FROM device_groups WHERE removed = 0 AND id < ? ORDER BY id DESC LIMIT ?",
         )
@@ -83,7 +107,7 @@ impl Groups for SqliteStore {
         .bind(rows::one_more(limit))
         .fetch_all(&self.readers)
         .await
-        .doing("listing groups")?;
+        .doing(doing)?;
         rows::page(&found, limit, record)
     }
 
@@ -103,7 +127,7 @@ impl Groups for SqliteStore {
             _ => {}
         }
         if let Some(name) = &update.name {
-            check_name(&mut tx, name, Some(id)).await?;
+            check_name(&mut tx, &group.tenant, name, Some(id)).await?;
         }
         sqlx::query(
             "UPDATE device_groups SET name = COALESCE(?, name), filter = COALESCE(?, filter), revision = revision + 1 WHERE id = ?",
@@ -116,7 +140,7 @@ impl Groups for SqliteStore {
         .doing(CHANGING)?;
         tx.count("members_to_add", update.add.len() as u64);
         tx.count("members_to_remove", update.remove.len() as u64);
-        add_members(&mut tx, id, &update.add).await?;
+        add_members(&mut tx, id, &group.tenant, &update.add).await?;
         sqlx::query(
             "DELETE FROM group_members WHERE group_id = ? AND endpoint IN (SELECT j.value FROM json_each(?) j)",
         )
@@ -211,6 +235,7 @@ fn record(row: &SqliteRow) -> Result<GroupRecord, StoreError> {
     let filter: Option<String> = row.value("filter")?;
     Ok(GroupRecord {
         id: GroupId(row.int("id")?),
+        tenant: tenancy::id(row, "tenant")?,
         name: row.value("name")?,
         members: match filter {
             None => Members::Listed(row.int("members")?),
@@ -235,18 +260,21 @@ fn check_seen(group: &GroupRecord, seen: Option<i64>) -> Result<(), GroupError> 
     })
 }
 
-/// Refuses a name that another group has than `own`.
+/// Refuses a name that another group of the tenant has than `own`.
 async fn check_name(
     conn: &mut SqliteConnection,
+    tenant: &TenantId,
     name: &str,
     own: Option<GroupId>,
 ) -> Result<(), GroupError> {
-    let holder: Option<i64> =
-        sqlx::query_scalar("SELECT id FROM device_groups WHERE name = ? AND removed = 0")
-            .bind(name)
-            .fetch_optional(conn)
-            .await
-            .doing(CHANGING)?;
+    let holder: Option<i64> = sqlx::query_scalar(
+        "SELECT id FROM device_groups WHERE tenant = ? AND name = ? AND removed = 0",
+    )
+    .bind(tenant.as_str())
+    .bind(name)
+    .fetch_optional(conn)
+    .await
+    .doing(CHANGING)?;
     match holder.map(GroupId).filter(|holder| Some(*holder) != own) {
         Some(group) => Err(GroupError::NameTaken {
             name: name.to_owned(),
@@ -256,18 +284,20 @@ async fn check_name(
     }
 }
 
-/// Refuses devices that are not known.
+/// Refuses devices that the tenant does not have.
 async fn add_members(
     conn: &mut SqliteConnection,
     id: GroupId,
+    tenant: &TenantId,
     endpoints: &[String],
 ) -> Result<(), GroupError> {
     let endpoints = json_list(endpoints);
     let mut unknown: Vec<String> = sqlx::query_scalar(
         "SELECT j.value FROM json_each(?) j WHERE NOT EXISTS ( \
-             SELECT 1 FROM devices d WHERE d.endpoint = j.value AND d.removed = 0)",
+             SELECT 1 FROM devices d WHERE d.endpoint = j.value AND d.removed = 0 AND d.tenant = ?)",
     )
     .bind(&endpoints)
+    .bind(tenant.as_str())
     .fetch_all(&mut *conn)
     .await
     .doing(CHANGING)?;

@@ -54,6 +54,7 @@ mod task_devices;
 mod task_packages;
 mod task_writes;
 mod tasks;
+mod tenancy;
 mod traffic;
 mod turns;
 mod upgrade_rows;

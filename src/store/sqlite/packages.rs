@@ -4,6 +4,7 @@ use sqlx::SqliteConnection;
 use super::{
     Doing, SqliteStore, papers, products,
     rows::{self, Columns},
+    tenancy,
     watched::Table,
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
         InsertedPackage, NewPackage, PackageRecord, Page, PapersChange, Signatures, StoreError,
         TaskPackages, UpdatePackageError, UpdatedPackage,
     },
+    tenant::TenantId,
 };
 
 #[async_trait]
@@ -88,9 +90,29 @@ impl Catalog for SqliteStore {
 
     async fn packages(
         &self,
+        tenants: Option<&[TenantId]>,
         before: Option<PackageId>,
         limit: u32,
     ) -> Result<Page<PackageRecord>, StoreError> {
+        let doing = "listing packages";
+        if let Some(tenants) = tenants {
+            let mut found = Vec::new();
+            for tenant in tenants {
+                let rows = sqlx::query(
+                    "SELECT * FROM packages INDEXED BY packages_of_tenant \
+                     WHERE tenant = ? AND id < ? AND deleted_at IS NULL ORDER BY id DESC LIMIT ?",
+                )
+                .bind(tenant.as_str())
+                .bind(before.map_or(i64::MAX, |id| id.0))
+                .bind(rows::one_more(limit))
+                .fetch_all(&self.readers)
+                .await
+                .doing(doing)?;
+                let records = rows.iter().map(papers::record);
+                found.extend(records.collect::<Result<Vec<_>, _>>()?);
+            }
+            return Ok(tenancy::newest(found, |package| package.id.0, limit));
+        }
         let rows = sqlx::query(
             "SELECT * FROM packages WHERE id < ? AND deleted_at IS NULL ORDER BY id DESC LIMIT ?",
         )
@@ -98,7 +120,7 @@ impl Catalog for SqliteStore {
         .bind(rows::one_more(limit))
         .fetch_all(&self.readers)
         .await
-        .doing("listing packages")?;
+        .doing(doing)?;
         rows::page(&rows, limit, papers::record)
     }
 

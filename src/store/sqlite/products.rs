@@ -1,6 +1,6 @@
 //! Products: their settings, what is ruled of them, and their keys.
 //!
-//! The statements of this file are all that know how a product is found.
+//! A product goes by its key ([`crate::tenant`]). The statements of this file are all that know how it is found.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,9 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
+    bulk::json_list,
     rows::{self, Columns as _},
+    tenancy,
     watched::Table,
 };
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
         AddKeyError, MAX_PRODUCT_KEYS, Page, ProductKey, ProductRecord, ProductUpdate, ProductUses,
         Products, RemovedKey, Signatures, StoreError, UpdateProductError,
     },
+    tenant::{self, TenantId},
 };
 
 const READING: &str = "reading a product";
@@ -74,21 +77,28 @@ impl Products for SqliteStore {
 
     async fn products(
         &self,
+        tenants: Option<&[TenantId]>,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<(String, ProductRecord)>, StoreError> {
         let found = sqlx::query(
-            "SELECT p.name, p.settings, p.signatures, p.revision, \
-                 (SELECT COUNT(*) FROM product_keys k WHERE k.product = p.name) AS keys \
-             FROM products p WHERE p.tenant = 'default' AND p.name > ? ORDER BY p.name LIMIT ?",
+            "SELECT p.tenant, p.name, p.settings, p.signatures, p.revision, \
+                 (SELECT COUNT(*) FROM product_keys k \
+                     WHERE k.product = IIF(p.tenant = 'default', p.name, p.tenant || '/' || p.name)) AS keys \
+             FROM products p WHERE (p.tenant, p.name) > (?1, ?2) \
+                 AND (?4 IS NULL OR p.tenant IN (SELECT j.value FROM json_each(?4) j)) \
+             ORDER BY p.tenant, p.name LIMIT ?3",
         )
-        .bind(after.unwrap_or_default())
+        .bind(after.map_or("", tenant::owner))
+        .bind(after.map_or("", tenant::product_name))
         .bind(rows::one_more(limit))
+        .bind(tenants.map(json_list))
         .fetch_all(&self.readers)
         .await
         .doing("listing products")?;
         rows::page(&found, limit, |row| {
-            Ok((row.value("name")?, record(row, row.int("keys")?)?))
+            let (tenant, name): (String, String) = (row.value("tenant")?, row.value("name")?);
+            Ok((key_of(&tenant, &name)?, record(row, row.int("keys")?)?))
         })
     }
 
@@ -108,6 +118,7 @@ impl Products for SqliteStore {
             return Err(UpdateProductError::Exists(product.to_owned()));
         }
         check_room(&mut tx).await?;
+        tenancy::check_named(&mut tx, tenant::owner(product)).await?;
         let after = put(&mut tx, product, &updated(new, &before)).await;
         let after = after.doing(CREATING)?;
         tx.made(Table::Products, product);
@@ -131,6 +142,7 @@ impl Products for SqliteStore {
         }
         if !before.created {
             check_room(&mut tx).await?;
+            tenancy::check_named(&mut tx, tenant::owner(product)).await?;
         }
         let after = put(&mut tx, product, &after).await.doing(CHANGING)?;
         tx.commit().await.doing(CHANGING)?;
@@ -154,8 +166,9 @@ impl Products for SqliteStore {
             return Err(UpdateProductError::InUse { product, uses });
         }
         tx.watch(Table::Products, product).await.doing(REMOVING)?;
-        sqlx::query("DELETE FROM products WHERE tenant = 'default' AND name = ?")
-            .bind(product)
+        sqlx::query("DELETE FROM products WHERE tenant = ? AND name = ?")
+            .bind(tenant::owner(product))
+            .bind(tenant::product_name(product))
             .execute(&mut *tx)
             .await
             .doing(REMOVING)?;
@@ -265,9 +278,10 @@ pub(super) async fn read(
     product: &str,
 ) -> Result<ProductRecord, StoreError> {
     let row = sqlx::query(
-        "SELECT settings, signatures, revision FROM products WHERE tenant = 'default' AND name = ?",
+        "SELECT settings, signatures, revision FROM products WHERE tenant = ? AND name = ?",
     )
-    .bind(product)
+    .bind(tenant::owner(product))
+    .bind(tenant::product_name(product))
     .fetch_optional(&mut *conn)
     .await
     .doing(READING)?;
@@ -288,6 +302,14 @@ pub(super) async fn read(
     }
 }
 
+/// The key of a tenant's product.
+fn key_of(tenant: &str, name: &str) -> Result<String, StoreError> {
+    let tenant: TenantId = tenant
+        .parse()
+        .map_err(|error| rows::unreadable("products.tenant", error))?;
+    Ok(tenant.product_key(name))
+}
+
 fn record(row: &SqliteRow, keys: u32) -> Result<ProductRecord, StoreError> {
     let (settings, signatures): (String, String) =
         (row.value("settings")?, row.value("signatures")?);
@@ -305,9 +327,11 @@ fn record(row: &SqliteRow, keys: u32) -> Result<ProductRecord, StoreError> {
 pub(super) async fn all_settings(
     conn: &mut SqliteConnection,
 ) -> Result<Vec<(String, String)>, sqlx::Error> {
-    sqlx::query_as("SELECT name, settings FROM products WHERE tenant = 'default' ORDER BY name")
-        .fetch_all(conn)
-        .await
+    sqlx::query_as(
+        "SELECT IIF(tenant = 'default', name, tenant || '/' || name), settings FROM products ORDER BY tenant, name",
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// Whether the products of a settings file were taken in.
@@ -367,11 +391,12 @@ async fn put(
         ..*record
     };
     sqlx::query(
-        "INSERT INTO products (name, settings, signatures, revision) VALUES (?, ?, ?, ?) \
+        "INSERT INTO products (tenant, name, settings, signatures, revision) VALUES (?, ?, ?, ?, ?) \
          ON CONFLICT (tenant, name) DO UPDATE SET settings = excluded.settings, signatures = excluded.signatures, \
              revision = excluded.revision",
     )
-    .bind(product)
+    .bind(tenant::owner(product))
+    .bind(tenant::product_name(product))
     .bind(rows::json(&after.settings))
     .bind(after.signatures.name())
     .bind(after.revision)

@@ -185,6 +185,7 @@ async fn a_webhook_whose_task_has_ended_makes_room_in_a_full_table() {
         sqlx::query(statement).execute(&store.writer).await.unwrap();
     }
     let new = NewWebhook {
+        tenant: None,
         task: None,
         url: String::new(),
         secret: Vec::new(),

@@ -3,11 +3,16 @@
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{Doing, filter_sql, groups, rows};
+use super::{
+    Doing, filter_sql, groups,
+    packed::{BEGIN, END, Packed},
+    rows,
+};
 use crate::{
     filter::{Claim, Comparison, Filter, Node, Pattern, Test, TextField},
     ledger::TaskId,
     store::{DeviceFilter, GroupId, Members, StoreError},
+    tenant::TenantId,
 };
 
 const DOING: &str = "looking for devices";
@@ -32,6 +37,7 @@ enum Path {
     ProductRegistered(String, bool),
     Model(String),
     Site(String),
+    Tenant(String),
     /// The members of a list.
     Group(GroupId),
     /// Few devices have this tag: they are sorted.
@@ -73,15 +79,18 @@ impl Walk {
             && let Members::Matching(members) = found.members
         {
             list = None;
+            // a filter goes no further than its tenant does
+            let members = Filter::of_tenant(&found.tenant).and(members);
             filter.filter = Some(match filter.filter {
                 Some(filter) => filter.and(members),
                 None => members,
             });
         }
+        let product = product(conn, &filter).await?;
         let path = match (list, rare_tag(conn, &filter).await?) {
             (Some(group), _) => Path::Group(group),
             (None, Some((key, value))) => Path::Tag(key, value),
-            (None, None) => path(&filter),
+            (None, None) => path(&filter, product),
         };
         let mut prefix = filter.prefix.clone().unwrap_or_default();
         // The longest of those that fit: others are no less true for it.
@@ -143,10 +152,8 @@ impl Walk {
         limit: u32,
     ) -> Result<(Found, bool), StoreError> {
         let mut query = self.find_statement(after, end.as_deref(), limit);
-        let mut endpoints: Vec<String> = (query.build_query_scalar().persistent(false))
-            .fetch_all(conn)
-            .await
-            .doing(DOING)?;
+        let packed = Packed::fetch(query.build().persistent(false), conn, DOING).await?;
+        let mut endpoints: Vec<String> = packed.texts().map(str::to_owned).collect();
         let more = endpoints.len() > usize::try_from(limit).unwrap_or(usize::MAX);
         if more {
             endpoints.pop();
@@ -188,7 +195,8 @@ impl Walk {
     }
 
     pub(super) fn end_statement(&self, after: Option<&str>, rows: u32) -> QueryBuilder<Sqlite> {
-        let mut query = self.select_name();
+        let mut query = QueryBuilder::new("SELECT ");
+        query.push(self.name());
         self.push_from(&mut query);
         self.push_bounds(&mut query, after, None);
         query
@@ -205,7 +213,8 @@ impl Walk {
         end: Option<&str>,
         limit: u32,
     ) -> QueryBuilder<Sqlite> {
-        let mut query = self.select_name();
+        let mut query = QueryBuilder::new(BEGIN);
+        query.push("SELECT ").push(self.name()).push(" AS line");
         self.push_from(&mut query);
         self.push_bounds(&mut query, after, end);
         self.push_conditions(&mut query);
@@ -213,7 +222,8 @@ impl Walk {
             .push(" ORDER BY ")
             .push(self.name())
             .push(" LIMIT ")
-            .push_bind(rows::one_more(limit));
+            .push_bind(rows::one_more(limit))
+            .push(END);
         query
     }
 
@@ -223,12 +233,6 @@ impl Walk {
             Path::Group(_) => "m.endpoint",
             _ => "d.endpoint",
         }
-    }
-
-    fn select_name(&self) -> QueryBuilder<Sqlite> {
-        let mut query = QueryBuilder::new("SELECT ");
-        query.push(self.name());
-        query
     }
 
     /// Names the index: the database knows less of what fits.
@@ -252,6 +256,9 @@ impl Walk {
             Path::Site(site) => query
                 .push(" FROM devices d INDEXED BY devices_by_site WHERE d.site = ")
                 .push_bind(site.clone()),
+            Path::Tenant(tenant) => query
+                .push(" FROM devices d INDEXED BY devices_by_tenant WHERE d.tenant = ")
+                .push_bind(tenant.clone()),
             Path::Group(group) => query
                 .push(
                     " FROM group_members m CROSS JOIN devices d ON d.endpoint = m.endpoint WHERE m.group_id = ",
@@ -314,8 +321,38 @@ impl Walk {
     }
 }
 
+/// The key of the product that all devices have which the filter lets through; `None`: they may have several, or it is not known.
+async fn product(
+    conn: &mut SqliteConnection,
+    filter: &DeviceFilter,
+) -> Result<Option<String>, StoreError> {
+    if filter.product.is_some() {
+        return Ok(filter.product.clone());
+    }
+    let Some(name) = exact(filter, &TextField::Product) else {
+        return Ok(None);
+    };
+    if let Some(tenant) = exact(filter, &TextField::Tenant) {
+        let tenant = tenant.parse::<TenantId>().ok();
+        return Ok(tenant.map(|tenant| tenant.product_key(name)));
+    }
+    let keys: Vec<String> = sqlx::query_scalar(
+        "SELECT p.key FROM (SELECT IIF(id = 'default', ?1, id || '/' || ?1) AS key FROM tenants) p \
+         WHERE EXISTS (SELECT 1 FROM devices d INDEXED BY devices_by_product WHERE d.product = p.key AND d.removed = 0) LIMIT 2",
+    )
+    .bind(name)
+    .fetch_all(conn)
+    .await
+    .doing(DOING)?;
+    Ok(match keys.as_slice() {
+        [] => Some(name.to_owned()),
+        [only] => Some(only.clone()),
+        _ => None,
+    })
+}
+
 /// The path along an index that ends with the endpoint name.
-fn path(filter: &DeviceFilter) -> Path {
+fn path(filter: &DeviceFilter, product: Option<String>) -> Path {
     let equal = |field| exact(filter, &field).map(str::to_owned);
     if let Some(site) = equal(TextField::Site) {
         return Path::Site(site);
@@ -323,13 +360,14 @@ fn path(filter: &DeviceFilter) -> Path {
     if let Some(model) = equal(TextField::Model) {
         return Path::Model(model);
     }
-    let product = filter.product.clone().or_else(|| equal(TextField::Product));
+    let tenant = equal(TextField::Tenant);
     let registered = filter.registered.or_else(|| registered(filter));
-    match (product, registered) {
-        (Some(product), Some(registered)) => Path::ProductRegistered(product, registered),
-        (Some(product), None) => Path::Product(product),
-        (None, Some(registered)) => Path::Registered(registered),
-        (None, None) => Path::Names,
+    match (product, tenant, registered) {
+        (Some(product), _, Some(registered)) => Path::ProductRegistered(product, registered),
+        (Some(product), _, None) => Path::Product(product),
+        (None, Some(tenant), _) => Path::Tenant(tenant),
+        (None, None, Some(registered)) => Path::Registered(registered),
+        (None, None, None) => Path::Names,
     }
 }
 

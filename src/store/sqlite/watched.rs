@@ -19,6 +19,7 @@ pub(super) enum Table {
     ProductKeys,
     Products,
     Tasks,
+    Tenants,
     Tokens,
     Upgrades,
     Users,
@@ -26,7 +27,7 @@ pub(super) enum Table {
 }
 
 /// How it is called in the log, and how a row is found.
-const TABLES: [(Table, &str, &str); 13] = [
+const TABLES: [(Table, &str, &str); 14] = [
     (
         Table::Cells,
         "cells",
@@ -35,7 +36,8 @@ const TABLES: [(Table, &str, &str); 13] = [
     (
         Table::Deliveries,
         "deliveries",
-        "SELECT webhook_id, event_id, state, round FROM deliveries WHERE id = CAST(? AS INTEGER)",
+        "SELECT webhook_id, event_id, state, round, (SELECT w.tenant FROM webhooks w WHERE w.id = webhook_id) AS tenant \
+         FROM deliveries WHERE id = CAST(? AS INTEGER)",
     ),
     (
         Table::Devices,
@@ -59,21 +61,27 @@ const TABLES: [(Table, &str, &str); 13] = [
         "SELECT * FROM packages WHERE id = CAST(? AS INTEGER) AND deleted_at IS NULL",
     ),
     (
-        // of a product, and its own, with a stroke between
+        // of a product, and its own of 32 digits, with a stroke between
         Table::ProductKeys,
         "product-keys",
-        "SELECT id, name, created_at FROM product_keys WHERE product = substr(?1, 1, instr(?1, '/') - 1) \
-         AND id = substr(?1, instr(?1, '/') + 1)",
+        "SELECT id, name, created_at, IIF(instr(product, '/') = 0, 'default', substr(product, 1, instr(product, '/') - 1)) AS tenant \
+         FROM product_keys WHERE product = substr(?1, 1, length(?1) - 33) AND id = substr(?1, -32)",
     ),
     (
         Table::Products,
         "products",
-        "SELECT settings, signatures FROM products WHERE tenant = 'default' AND name = ?",
+        "SELECT settings, signatures, tenant FROM products WHERE tenant = IIF(instr(?1, '/') = 0, 'default', substr(?1, 1, instr(?1, '/') - 1)) \
+         AND name = substr(?1, instr(?1, '/') + 1)",
     ),
     (
         Table::Tasks,
         "tasks",
         "SELECT * FROM tasks WHERE id = CAST(? AS INTEGER) AND hidden = 0",
+    ),
+    (
+        Table::Tenants,
+        "tenants",
+        "SELECT id, name FROM tenants WHERE id = ? AND deleted_at IS NULL",
     ),
     (
         Table::Tokens,
@@ -83,19 +91,22 @@ const TABLES: [(Table, &str, &str); 13] = [
     (
         Table::Upgrades,
         "upgrades",
-        "SELECT task_id, endpoint, state, attempt, not_before, outcome_reason, ended_at, unconfirmed FROM upgrades \
-         WHERE id = CAST(? AS INTEGER)",
+        "SELECT task_id, endpoint, state, attempt, not_before, outcome_reason, ended_at, unconfirmed, \
+             (SELECT t.tenant FROM tasks t WHERE t.id = task_id) AS tenant FROM upgrades WHERE id = CAST(? AS INTEGER)",
     ),
     (Table::Users, "users", "SELECT * FROM users WHERE name = ?"),
     (
         Table::Webhooks,
         "webhooks",
-        "SELECT id, task_id, url, secret, created_at FROM webhooks WHERE id = CAST(? AS INTEGER)",
+        "SELECT id, task_id, url, secret, created_at, tenant FROM webhooks WHERE id = CAST(? AS INTEGER)",
     ),
 ];
 
 /// Columns that are the server's own, and no matter of whoever changes something.
-const INTERNAL: [&str; 14] = [
+const INTERNAL: [&str; 16] = [
+    // whose matter it is says the row of the log
+    TENANT,
+    "product_name",
     "revision",
     "changed_by",
     "hidden",
@@ -111,6 +122,8 @@ const INTERNAL: [&str; 14] = [
     "failing_since",
     "reg_location",
 ];
+/// The column of whose it is.
+const TENANT: &str = "tenant";
 /// What columns of secrets have in their names.
 const SECRET: [&str; 7] = [
     "secret", "passw", "hash", "sealed", "totp", "csrf", "recovery",
@@ -134,18 +147,24 @@ impl Table {
         TABLES[self.number()].1
     }
 
-    /// A row as it is now. Of what is secret there is a digest, for [`difference`].
+    /// A row as it is now, and whose it is. Of what is secret there is a digest, for [`difference`].
     pub(super) async fn read(
         self,
         conn: &mut SqliteConnection,
         key: &str,
-    ) -> Result<Option<Map<String, Value>>, sqlx::Error> {
+    ) -> Result<(Fields, Option<String>), sqlx::Error> {
         let statement = TABLES[self.number()].2;
         let row = sqlx::query(statement)
             .bind(key)
             .fetch_optional(conn)
             .await?;
-        row.as_ref().map(fields).transpose()
+        let tenant = match &row {
+            Some(row) if row.columns().iter().any(|column| column.name() == TENANT) => {
+                row.try_get(TENANT)?
+            }
+            _ => None,
+        };
+        Ok((row.as_ref().map(fields).transpose()?, tenant))
     }
 }
 

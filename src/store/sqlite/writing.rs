@@ -43,7 +43,8 @@ impl Writing {
         let (table, key) = (table.number(), key.to_string());
         let known = |watched: &Watched| watched.table == table && watched.key == key;
         if !act.watched.iter().any(known) {
-            let before = Table::of(table).read(&mut self.tx, &key).await?;
+            let (before, tenant) = Table::of(table).read(&mut self.tx, &key).await?;
+            act.belongs_to(tenant);
             act.watched.push(Watched { table, key, before });
         }
         Ok(())

@@ -257,7 +257,7 @@ async fn what_was_under_way_at_30_goes_on_and_what_had_ended_stays() {
     let events = store.events(0, None, 100).await.unwrap();
     assert_eq!(events.len(), 9);
     assert!(events.iter().all(|event| event.version.as_str() == "V2.0"));
-    let package = store.packages(None, 10).await.unwrap().items;
+    let package = store.packages(None, None, 10).await.unwrap().items;
     assert_eq!(package.len(), 1);
     let ended = running[0].order.upgrade;
     let outcome = Outcome::Failed(Failure::DownloadTimedOut(Some(3)));

@@ -8,11 +8,13 @@ use crate::{
     audit::EntryResult,
     store::{AuditFilter, DeviceFilter},
     task::TaskRules,
+    tenant::TenantId,
 };
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
-const SMALL: [&str; 18] = [
+const SMALL: [&str; 19] = [
+    "tenants",
     "products",
     "users",
     "api_tokens",
@@ -152,8 +154,17 @@ fn lists_of_audit() -> Vec<String> {
         result: (bits & 8 != 0).then_some(EntryResult::Done),
         since: time(bits & 16 != 0),
         until: time(bits & 32 != 0),
+        ..AuditFilter::default()
     });
-    let lists = filters.map(|filter| audit::list(&filter, Some(7), 100).sql().as_str().to_owned());
+    let tenants = [None, Some(TenantId::default())];
+    let lists = filters.flat_map(|filter| {
+        tenants.clone().map(|tenant| {
+            audit::list(&filter, tenant.as_ref(), Some(7), 100)
+                .sql()
+                .as_str()
+                .to_owned()
+        })
+    });
     lists.collect()
 }
 

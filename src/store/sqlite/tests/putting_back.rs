@@ -83,6 +83,7 @@ async fn what_devices_had_done_no_longer_outranks_them_and_no_number_is_given_tw
     }
     assert_eq!(number(&store, "devices").await, before);
     let webhook = NewWebhook {
+        tenant: None,
         task: None,
         url: "https://example.com/".to_owned(),
         secret: vec![1],

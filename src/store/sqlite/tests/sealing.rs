@@ -10,6 +10,7 @@ const SECRET: &[u8] = b"thirty-two bytes that nobody saw";
 
 fn webhook(vault: Option<&Vault>) -> NewWebhook {
     NewWebhook {
+        tenant: None,
         task: None,
         url: "https://hooks.example.com/".to_owned(),
         secret: SECRET.to_vec(),
