@@ -71,6 +71,11 @@ impl Packed {
         })
     }
 
+    /// The rows of a statement whose `line` is a text without line breaks, and no JSON.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.lines()
+    }
+
     fn lines(&self) -> std::str::Lines<'_> {
         self.0.as_deref().unwrap_or_default().lines()
     }

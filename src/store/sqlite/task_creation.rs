@@ -366,7 +366,8 @@ impl Creation<'_> {
                     "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, unconfirmed, free) \
                      SELECT ?1, d.endpoint, 'pending', ?2, ?3, ",
                     unconfirmed!(),
-                    ", NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = d.endpoint AND r.phase = 1) AND NOT ",
+                    ", NOT EXISTS (SELECT 1 FROM upgrades r INDEXED BY upgrades_running_on \
+                         WHERE r.endpoint = d.endpoint AND r.phase = 1) AND NOT ",
                     unconfirmed!(),
                     " ",
                     $devices
@@ -491,18 +492,29 @@ pub(super) async fn insert_dealt(
     (not_before, now): (UtcMillis, UtcMillis),
     dealt: &[(String, u32)],
 ) -> Result<(), sqlx::Error> {
+    /// Of a lot and an endpoint with a blank between. To take a pair apart, the database would parse each of them as JSON, twice.
+    macro_rules! endpoint {
+        () => {
+            "substr(j.value, instr(j.value, ' ') + 1)"
+        };
+    }
+    let dealt = dealt.iter();
     sqlx::query(concat!(
         "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, lot, unconfirmed, free) \
-         SELECT ?1, j.value ->> 0, 'pending', ?2, ?3, j.value ->> 1, ",
+         SELECT ?1, ",
+        endpoint!(),
+        ", 'pending', ?2, ?3, CAST(j.value AS INTEGER), ",
         unconfirmed!(),
-        ", NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = j.value ->> 0 AND r.phase = 1) AND NOT ",
+        ", NOT EXISTS (SELECT 1 FROM upgrades r INDEXED BY upgrades_running_on WHERE r.endpoint = ",
+        endpoint!(),
+        " AND r.phase = 1) AND NOT ",
         unconfirmed!(),
         " FROM json_each(?4) j",
     ))
     .bind(task.0)
     .bind(not_before.0)
     .bind(now.0)
-    .bind(json_list(dealt))
+    .bind(json_list(dealt.map(|(endpoint, lot)| format!("{lot} {endpoint}"))))
     .execute(conn)
     .await
     .map(|_| ())

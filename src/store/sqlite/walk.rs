@@ -3,7 +3,11 @@
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{Doing, filter_sql, groups, rows};
+use super::{
+    Doing, filter_sql, groups,
+    packed::{BEGIN, END, Packed},
+    rows,
+};
 use crate::{
     filter::{Claim, Comparison, Filter, Node, Pattern, Test, TextField},
     ledger::TaskId,
@@ -148,10 +152,8 @@ impl Walk {
         limit: u32,
     ) -> Result<(Found, bool), StoreError> {
         let mut query = self.find_statement(after, end.as_deref(), limit);
-        let mut endpoints: Vec<String> = (query.build_query_scalar().persistent(false))
-            .fetch_all(conn)
-            .await
-            .doing(DOING)?;
+        let packed = Packed::fetch(query.build().persistent(false), conn, DOING).await?;
+        let mut endpoints: Vec<String> = packed.texts().map(str::to_owned).collect();
         let more = endpoints.len() > usize::try_from(limit).unwrap_or(usize::MAX);
         if more {
             endpoints.pop();
@@ -193,7 +195,8 @@ impl Walk {
     }
 
     pub(super) fn end_statement(&self, after: Option<&str>, rows: u32) -> QueryBuilder<Sqlite> {
-        let mut query = self.select_name();
+        let mut query = QueryBuilder::new("SELECT ");
+        query.push(self.name());
         self.push_from(&mut query);
         self.push_bounds(&mut query, after, None);
         query
@@ -210,7 +213,8 @@ impl Walk {
         end: Option<&str>,
         limit: u32,
     ) -> QueryBuilder<Sqlite> {
-        let mut query = self.select_name();
+        let mut query = QueryBuilder::new(BEGIN);
+        query.push("SELECT ").push(self.name()).push(" AS line");
         self.push_from(&mut query);
         self.push_bounds(&mut query, after, end);
         self.push_conditions(&mut query);
@@ -218,7 +222,8 @@ impl Walk {
             .push(" ORDER BY ")
             .push(self.name())
             .push(" LIMIT ")
-            .push_bind(rows::one_more(limit));
+            .push_bind(rows::one_more(limit))
+            .push(END);
         query
     }
 
@@ -228,12 +233,6 @@ impl Walk {
             Path::Group(_) => "m.endpoint",
             _ => "d.endpoint",
         }
-    }
-
-    fn select_name(&self) -> QueryBuilder<Sqlite> {
-        let mut query = QueryBuilder::new("SELECT ");
-        query.push(self.name());
-        query
     }
 
     /// Names the index: the database knows less of what fits.

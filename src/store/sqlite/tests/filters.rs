@@ -238,7 +238,7 @@ async fn a_search_goes_along_an_index_and_sorts_few() {
             let sql = query.sql().as_str().to_owned();
             let plan = plans::plan(&mut conn, &sql).await.unwrap();
             assert!(
-                plan[0].contains(index) || sql.contains("OFFSET"),
+                plan.iter().any(|line| line.contains(index)) || sql.contains("OFFSET"),
                 "{text}: {plan:?}"
             );
             let offences = offences(&mut conn, &sql).await.unwrap();
@@ -263,10 +263,8 @@ async fn the_members_of_a_list_are_found_in_order() {
     ] {
         let sql = query.sql().as_str().to_owned();
         let plan = plans::plan(&mut conn, &sql).await.unwrap();
-        assert!(
-            plan[0].contains("PRIMARY KEY (group_id=? AND endpoint>?"),
-            "{plan:?}"
-        );
+        let along = "PRIMARY KEY (group_id=? AND endpoint>?";
+        assert!(plan.iter().any(|line| line.contains(along)), "{plan:?}");
         assert_eq!(
             offences(&mut conn, &sql).await.unwrap(),
             Vec::<String>::new()
@@ -306,7 +304,7 @@ async fn a_frequent_tag_is_looked_for_along_the_names() {
         let walk = Walk::of(&mut reader, filter).await.unwrap();
         let sql = walk.find_statement(None, None, 9).sql().as_str().to_owned();
         assert!(
-            sql.starts_with(&format!("SELECT d.endpoint {table}")),
+            sql.contains(&format!("SELECT d.endpoint AS line {table}")),
             "{sql}"
         );
         let found = walk.find(&mut reader, None, 2).await.unwrap();
