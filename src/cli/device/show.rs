@@ -54,17 +54,17 @@ struct DeviceView {
 }
 
 #[derive(Debug, Deserialize)]
+struct MqttView {
+    style: String,
+    credential: String,
+}
+
+#[derive(Debug, Deserialize)]
 struct MonthView {
     begins_at: String,
     ends_at: String,
     bytes: u64,
     airtime_estimated_seconds: f64,
-}
-
-#[derive(Debug, Deserialize)]
-struct MqttView {
-    style: String,
-    credential: String,
 }
 
 #[derive(Debug, Deserialize)]
