@@ -54,7 +54,9 @@ use crate::{
     },
     session::Gate,
     signal::Signals,
-    store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
+    store::{
+        FileError, ImportProductsError, OpenError, PackageFiles, SqliteStore, Store, StoreError,
+    },
     strangers::Strangers,
     telemetry::{self, Metrics, Traces, TracesError},
     tls::{Tls, TlsError, TlsFiles},
@@ -110,6 +112,9 @@ pub enum StartError {
     /// The database cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// More products than may be.
+    #[error(transparent)]
+    Products(#[from] ImportProductsError),
     /// The package files.
     #[error(transparent)]
     Files(#[from] FileError),
