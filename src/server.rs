@@ -248,6 +248,7 @@ impl Server {
         let vault = open_vault(&config, purpose, &*database).await?;
         let signing_key = secure::signing_key(&config.evidence)?;
         let oidc = secure::oidc(&config, kept_secret(&*database, "oidc_key").await?)?;
+        secure::ungrant_others(&config.oidc, &*database, clock.now().utc).await?;
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
