@@ -54,7 +54,9 @@ use crate::{
     },
     session::Gate,
     signal::Signals,
-    store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
+    store::{
+        FileError, ImportProductsError, OpenError, PackageFiles, SqliteStore, Store, StoreError,
+    },
     strangers::Strangers,
     telemetry::{self, Metrics, Traces, TracesError},
     tls::{Tls, TlsError, TlsFiles},
@@ -110,6 +112,9 @@ pub enum StartError {
     /// The database cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// More products than may be.
+    #[error(transparent)]
+    Products(#[from] ImportProductsError),
     /// The package files.
     #[error(transparent)]
     Files(#[from] FileError),
@@ -238,6 +243,7 @@ impl Server {
         let vault = open_vault(&config, purpose, &*database).await?;
         let signing_key = secure::signing_key(&config.evidence)?;
         let oidc = secure::oidc(&config, kept_secret(&*database, "oidc_key").await?)?;
+        secure::ungrant_others(&config.oidc, &*database, clock.now().utc).await?;
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;

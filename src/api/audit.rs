@@ -62,7 +62,7 @@ pub(super) async fn changes(
     let mut entry = entry(&door, path.as_str(), &request);
     let mut response = next.run(request).await;
     let status = response.status();
-    let caller = response.extensions_mut().remove::<Caller>();
+    let caller = response.extensions().get::<Caller>().cloned();
     let who = caller.as_ref().map(Caller::who);
     entry.tenant = caller
         .as_ref()

@@ -105,8 +105,9 @@ pub struct ApiState {
     pub vault: Option<Vault>,
     /// Seals cursors that would name devices.
     pub cursors: Cursors,
-    /// Held by whoever changes products, until that is in effect.
-    pub products: Arc<Mutex<()>>,
+    /// Held by whoever changes products, until that is in effect. Whether somebody reads those that are stored again and again, because the
+    /// database has failed.
+    pub products: Arc<Mutex<bool>>,
     /// Signalled after every write, for the rollout to look at once.
     pub signals: Arc<Signals>,
     /// Marks the database.

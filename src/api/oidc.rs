@@ -8,12 +8,12 @@ mod http;
 pub(super) mod provider;
 mod settings;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Extension,
     extract::State,
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -85,7 +85,7 @@ fn stays_here(path: &str) -> bool {
 /// Begin to log in by the identity provider.
 ///
 /// For browsers: leads to the provider, which leads back to `/v1/session/oidc/callback` within ten minutes. Attempts are rationed: 30 a minute
-/// from one address.
+/// from one address, of which a log-in takes two, one here and one at its end.
 #[utoipa::path(get, path = "/v1/session/oidc", operation_id = "begin_oidc", tag = "access", params(Begin),
     responses(
         (status = 303, description = "To the identity provider",
@@ -112,7 +112,7 @@ pub(super) async fn begin_log_in(
     let now = state.now();
     let text = || random::<32>().map(|random| BASE64_URL_SAFE_NO_PAD.encode(random));
     let (location, asked) = (oidc.provider)
-        .ask((text()?, text()?), now)
+        .ask((text()?, text()?), source.0, now)
         .await
         .map_err(failed)?;
     let under_way = UnderWay {
@@ -181,31 +181,77 @@ pub(super) async fn end_log_in(
         return Ok(too_many("too many attempts to log in", wait_s));
     }
     let now = state.now();
-    let (to, person) = match person(&oidc, &headers, query, now).await {
-        Ok(found) => found,
+    let failed = |user: Option<&str>| lines::log_in_failed(user, source.0);
+    let under_way = match under_way(&oidc, &headers, &query, now) {
+        Ok(under_way) => under_way,
         Err(problem) => {
-            lines::log_in_failed(None, source.0);
+            failed(None);
             return Err(problem);
         }
     };
-    let user = known(&state, &oidc, person, source, now).await?;
-    if user.disabled {
-        lines::log_in_failed(Some(&user.name), source.0);
-        return Err(sessions::disabled(&user.name));
+    // from here on it is answered, whatever comes of it
+    let ended = finish(&state, &oidc, under_way, query, source, now).await;
+    let mut response = match ended {
+        Ok(response) => response,
+        Err(Failure { user, problem }) => {
+            failed(user.as_deref());
+            problem.into_response()
+        }
+    };
+    let gone = header_value(&set_cookie("", Duration::ZERO))?;
+    response.headers_mut().append(header::SET_COOKIE, gone);
+    Ok(response)
+}
+
+/// A log-in that came to nothing.
+struct Failure {
+    /// Whose it was, where that is known.
+    user: Option<String>,
+    problem: Problem,
+}
+
+impl<P: Into<Problem>> From<P> for Failure {
+    fn from(problem: P) -> Self {
+        Self {
+            user: None,
+            problem: problem.into(),
+        }
     }
-    let begun = begin(&state, &user, None).await?;
-    let begun = begun.ok_or_else(|| refused("the user was changed meanwhile; log in again"))?;
+}
+
+/// Lets somebody in who has come back from the provider.
+async fn finish(
+    state: &ApiState,
+    oidc: &Oidc,
+    under_way: UnderWay,
+    query: Answered,
+    source: Source,
+    now: UtcMillis,
+) -> Result<Response, Failure> {
+    let person = person(oidc, &under_way, query, source, now).await?;
+    let user = known(state, oidc, person, source, now).await?;
+    let of_user = |problem: Problem| Failure {
+        user: Some(user.name.clone()),
+        problem,
+    };
+    if user.disabled {
+        return Err(of_user(sessions::disabled(&user.name)));
+    }
+    let begun = begin(state, &user, None).await.map_err(of_user)?;
+    let begun =
+        begun.ok_or_else(|| of_user(refused("the user was changed meanwhile; log in again")))?;
     state.signals.news.tell(); // streams look whether they are permitted still
     lines::logged_in(&begun.caller.who(), source.0);
-    let mut response = (StatusCode::OK, page(&to)).into_response();
-    let headers = response.headers_mut();
-    for cookie in [begun.cookie(), set_cookie("", Duration::ZERO)] {
-        let cookie = cookie.parse();
-        let cookie = cookie.map_err(|error| Problem::internal(&std::io::Error::other(error)))?;
-        headers.append(header::SET_COOKIE, cookie);
-    }
+    let mut response = (StatusCode::OK, page(&under_way.to)).into_response();
+    let cookie = header_value(&begun.cookie())?;
+    response.headers_mut().append(header::SET_COOKIE, cookie);
     response.extensions_mut().insert(begun.caller);
     Ok(response)
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, Problem> {
+    let value = HeaderValue::from_str(text);
+    value.map_err(|error| Problem::internal(&std::io::Error::other(error)))
 }
 
 /// A page that leads on. A redirection would still be one that the provider's site has caused, with which browsers send no cookie
@@ -226,13 +272,13 @@ fn page(to: &str) -> ([(HeaderName, &'static str); 4], String) {
     (headers, page)
 }
 
-/// Where the browser goes, and who has logged in.
-async fn person(
+/// The log-in that the browser has begun and that is answered now.
+fn under_way(
     oidc: &Oidc,
     headers: &HeaderMap,
-    query: Answered,
+    query: &Answered,
     now: UtcMillis,
-) -> Result<(String, Person), Problem> {
+) -> Result<UnderWay, Problem> {
     const UNKNOWN: &str = "this browser has not begun this log-in, or more than ten minutes ago, or it was answered before; begin anew \
         at /v1/session/oidc";
     let short = |text: &Option<String>| text.as_ref().is_none_or(|it| it.len() <= MAX_PARAMETER);
@@ -251,7 +297,17 @@ async fn person(
         return Err(refused(UNKNOWN));
     };
     let under_way = oidc.open(&cookie, named, now);
-    let under_way = under_way.ok_or_else(|| refused(UNKNOWN))?;
+    under_way.ok_or_else(|| refused(UNKNOWN))
+}
+
+/// Who has logged in.
+async fn person(
+    oidc: &Oidc,
+    under_way: &UnderWay,
+    query: Answered,
+    source: Source,
+    now: UtcMillis,
+) -> Result<Person, Problem> {
     if let Some(issuer) = &query.iss
         && issuer != oidc.provider.issuer()
     {
@@ -264,33 +320,18 @@ async fn person(
         return Err(refused(printable.collect::<String>().trim_end()));
     }
     let code = query.code.ok_or_else(|| refused("there is no code"))?;
-    let person = oidc.provider.person(code, &under_way.asked, now).await;
-    Ok((under_way.to, person.map_err(failed)?))
+    let person = (oidc.provider).person(code, &under_way.asked, source.0, now);
+    person.await.map_err(failed)
 }
 
-/// The user that somebody is, with the grants of now.
+/// The user that somebody is, with the grants of now. Who is granted nothing any more loses what was granted before, and the sessions.
 async fn known(
     state: &ApiState,
-    oidc: &Arc<Oidc>,
+    oidc: &Oidc,
     person: Person,
     source: Source,
     now: UtcMillis,
-) -> Result<UserRecord, Problem> {
-    let grants = oidc.grants(&person.groups);
-    if let Err((_, problem)) = check_grants(&grants) {
-        lines::log_in_failed(None, source.0);
-        return Err(no_grants(&person, grants.len(), &problem.to_string()));
-    }
-    let identity = Identity {
-        issuer: oidc.provider.issuer().to_owned(),
-        subject: person.subject,
-    };
-    let new = IdentityUser {
-        name: name(&person.name),
-        identity,
-        grants,
-        at: now,
-    };
+) -> Result<UserRecord, Failure> {
     // who is made a user, or is granted something else, leaves a row
     let acting = Acting::new(Entry {
         at: now,
@@ -299,6 +340,25 @@ async fn known(
         operation: "end_oidc".to_owned(),
         ..Entry::default()
     });
+    let identity = Identity {
+        issuer: oidc.provider.issuer().to_owned(),
+        subject: person.subject.clone(),
+    };
+    let grants = oidc.grants(&person.groups);
+    if let Err((_, problem)) = check_grants(&grants) {
+        let user = acting.scope(state.store.ungrant(&identity)).await?;
+        if user.is_some() {
+            state.signals.news.tell(); // streams look whether they are permitted still
+        }
+        let problem = no_grants(&person, grants.len(), &problem.to_string());
+        return Err(Failure { user, problem });
+    }
+    let new = IdentityUser {
+        name: name(&person.name),
+        identity,
+        grants,
+        at: now,
+    };
     let user = acting.scope(state.store.user_of_identity(&new)).await?;
     Ok(user)
 }

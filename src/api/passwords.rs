@@ -1,11 +1,12 @@
 //! Passwords of users, and how often somebody may try one.
 
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
     net::IpAddr,
     num::NonZeroU32,
-    sync::{Arc, LazyLock},
-    time::Duration,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use argon2::{
@@ -38,9 +39,9 @@ const PER_USER: NonZeroU32 = NonZeroU32::new(10).unwrap();
 const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// Passwords per minute that a user who is logged in may try to change the own one.
 const PER_OWN: NonZeroU32 = NonZeroU32::new(10).unwrap();
-/// Codes of one user that are looked at in a row, from wherever, each after the right password.
-const CODES_IN_A_ROW: NonZeroU32 = NonZeroU32::new(10).unwrap();
-/// After which another one is. Of a million codes three are good at a time: a year of guessing finds one with a chance of one in ten.
+/// Wrong codes of one user that are looked at in a row, from wherever, each after the right password.
+const CODES_IN_A_ROW: u32 = 10;
+/// After which another code is. Of a million codes three are good at a time: a year of guessing finds one with a chance of one in ten.
 const CODE_EVERY: Duration = Duration::from_mins(15);
 /// Users and addresses that are told apart at once.
 const MAX_KEYS: usize = 10_000;
@@ -58,7 +59,7 @@ pub struct Passwords {
     /// By the number of a user who is logged in: strangers that try the name take nothing of it.
     own: Limiter<i64>,
     /// By the number of a user whose password was right.
-    codes: Limiter<i64>,
+    codes: Codes,
     /// Who shares a bucket is not to be found out.
     hasher: RandomState,
 }
@@ -77,12 +78,7 @@ impl Default for Passwords {
             users: RateLimiter::hashmap(Quota::per_minute(PER_USER)),
             addresses: RateLimiter::hashmap(Quota::per_minute(PER_ADDRESS)),
             own: RateLimiter::hashmap(Quota::per_minute(PER_OWN)),
-            codes: RateLimiter::hashmap(
-                // the period is not zero
-                Quota::with_period(CODE_EVERY)
-                    .unwrap_or(Quota::per_hour(CODES_IN_A_ROW))
-                    .allow_burst(CODES_IN_A_ROW),
-            ),
+            codes: Codes::default(),
             hasher: RandomState::new(),
         }
     }
@@ -108,12 +104,15 @@ impl Passwords {
         check_key(&self.own, &user)
     }
 
-    /// Whether another code of a user may be looked at, whose password was right; otherwise the seconds to wait.
+    /// Whether another code of a user may be looked at, whose password was right; otherwise the seconds to wait. It counts as wrong until it
+    /// is told that it was right.
     pub(super) fn ration_code(&self, user: i64) -> Result<(), u64> {
-        if self.codes.len() >= MAX_KEYS {
-            self.codes.retain_recent(); // there are fewer users
-        }
-        check_key(&self.codes, &user)
+        self.codes.take(user, Instant::now())
+    }
+
+    /// The code that was looked at was right: it takes nothing of the ration of its user.
+    pub(super) fn code_was_right(&self, user: i64) {
+        self.codes.give_back(user, Instant::now());
     }
 
     /// Takes one of the allowance of `key`, or of that of a bucket where too many are told apart.
@@ -166,6 +165,43 @@ impl Passwords {
                 "try again in a moment",
             )
         })
+    }
+}
+
+/// How many codes of users were wrong of late: of each when all are forgotten. That moves on by [`CODE_EVERY`] with each.
+#[derive(Debug, Default)]
+struct Codes(Mutex<HashMap<i64, Instant>>);
+
+impl Codes {
+    /// Counts one as wrong, or tells the seconds after which another one is looked at.
+    fn take(&self, user: i64, now: Instant) -> Result<(), u64> {
+        let mut forgotten = self.forgotten();
+        if forgotten.len() >= MAX_KEYS {
+            forgotten.retain(|_, at| *at > now); // there are fewer users
+        }
+        let at = forgotten.get(&user).copied().unwrap_or(now).max(now) + CODE_EVERY;
+        let most = CODE_EVERY * CODES_IN_A_ROW;
+        let too_many = at.duration_since(now).saturating_sub(most);
+        if !too_many.is_zero() {
+            return Err(too_many.as_secs() + 1);
+        }
+        forgotten.insert(user, at);
+        Ok(())
+    }
+
+    fn give_back(&self, user: i64, now: Instant) {
+        let mut forgotten = self.forgotten();
+        if let Some(at) = forgotten.get(&user) {
+            match at.checked_sub(CODE_EVERY).filter(|at| *at > now) {
+                Some(at) => forgotten.insert(user, at),
+                None => forgotten.remove(&user),
+            };
+        }
+    }
+
+    fn forgotten(&self) -> MutexGuard<'_, HashMap<i64, Instant>> {
+        // no change to it can stop half-way
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -242,13 +278,31 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_rationed_by_user() {
-        let passwords = Passwords::default();
-        for _ in 0..10 {
-            assert!(passwords.ration_code(5).is_ok());
+    fn wrong_codes_are_rationed_by_user_and_right_ones_are_not() {
+        let codes = Codes::default();
+        let begin = Instant::now();
+        let after = |minutes: u64| begin + Duration::from_mins(minutes);
+        for _ in 0..30 {
+            assert!(codes.take(5, begin).is_ok());
+            codes.give_back(5, begin);
         }
-        assert!((800..=901).contains(&passwords.ration_code(5).unwrap_err()));
-        assert!(passwords.ration_code(6).is_ok());
+        for _ in 0..10 {
+            assert!(codes.take(5, begin).is_ok());
+        }
+        assert_eq!(codes.take(5, begin), Err(901));
+        assert_eq!(codes.take(5, after(5)), Err(601));
+        assert!(codes.take(6, begin).is_ok());
+        // then one every 15 minutes, and another one for each that was right
+        assert!(codes.take(5, after(15)).is_ok());
+        assert!(codes.take(5, after(29)).is_err());
+        codes.give_back(5, after(29));
+        assert!(codes.take(5, after(29)).is_ok());
+        assert!(codes.take(5, after(29)).is_err());
+        // and all of them after a time without any
+        for _ in 0..10 {
+            assert!(codes.take(5, after(500)).is_ok());
+        }
+        assert!(codes.take(5, after(500)).is_err());
     }
 
     #[test]

@@ -294,9 +294,8 @@ pub(super) async fn remove(
     if user.totp.is_none() {
         return Err(not_there("the user has no second factor"));
     }
-    if is_time_code(body.code.trim())
-        && let Err(wait_s) = state.passwords.ration_code(user.id.0)
-    {
+    let rationed = is_guessable(&body.code);
+    if rationed && let Err(wait_s) = state.passwords.ration_code(user.id.0) {
         return Ok(too_many("too many codes", wait_s));
     }
     let wrong = || Problem::field("code", "it is wrong, or was used before");
@@ -307,6 +306,9 @@ pub(super) async fn remove(
     let removed = (state.store).remove_second_factor(&user.name, Some(&proof));
     if !removed.await? {
         return Err(wrong());
+    }
+    if rationed {
+        state.passwords.code_was_right(user.id.0);
     }
     state.signals.news.tell();
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -134,16 +134,17 @@ pub(super) async fn log_in(
         }
     };
     if user.disabled {
+        lines::log_in_failed(Some(&user.name), source.0);
         return Err(disabled(&user.name));
     }
-    let mut shown = None;
+    let (mut shown, mut rationed) = (None, false);
     if user.totp.is_some() {
         let Some(code) = body.code else {
+            lines::log_in_failed(Some(&user.name), source.0);
             return Err(second_factor::code_needed());
         };
-        if second_factor::is_guessable(&code)
-            && let Err(wait_s) = state.passwords.ration_code(user.id.0)
-        {
+        rationed = second_factor::is_guessable(&code);
+        if rationed && let Err(wait_s) = state.passwords.ration_code(user.id.0) {
             lines::log_in_failed(Some(&user.name), source.0);
             return Ok(too_many("too many codes", wait_s));
         }
@@ -162,6 +163,9 @@ pub(super) async fn log_in(
             None => Ok(wrong()),
         };
     };
+    if rationed {
+        state.passwords.code_was_right(user.id.0);
+    }
     if recovered {
         lines::recovery_code_used(&begun.caller.who(), source.0);
     }

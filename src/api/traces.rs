@@ -1,16 +1,19 @@
 //! Traces of requests, where the settings name a collector ([`crate::telemetry::Traces`]).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::Method,
+    http::{HeaderValue, Method},
     middleware::Next,
     response::Response,
 };
 
 use super::door::Door;
-use crate::telemetry::{Traced, Traces};
+use crate::{
+    access::Caller,
+    telemetry::{Traced, Traces},
+};
 
 /// What spans are made with.
 #[derive(Clone)]
@@ -26,17 +29,49 @@ pub(super) async fn trace(
     request: Request,
     next: Next,
 ) -> Response {
-    let method = request.method();
-    let traceparent = request.headers().get("traceparent");
-    let span = tracing.traces.begin(&Traced {
-        method: known(method),
-        route: path.as_str(),
-        operation: tracing.door.name_of(path.as_str(), method),
-        traceparent: traceparent.and_then(|value| value.to_str().ok()),
-    });
+    let mut span = Span {
+        tracing,
+        method: request.method().clone(),
+        path,
+        traceparent: request.headers().get("traceparent").cloned(),
+        began: SystemTime::now(),
+        status: None,
+    };
     let response = next.run(request).await;
-    span.answered(response.status().as_u16());
+    span.status = Some(response.status().as_u16());
+    // of a stranger it would decide whether what the stranger does is traced
+    if response.extensions().get::<Caller>().is_none() {
+        span.traceparent = None;
+    }
     response
+}
+
+/// A request that is to be told of when it is over, also where nobody waits for its answer any more.
+struct Span {
+    tracing: Tracing,
+    method: Method,
+    path: MatchedPath,
+    traceparent: Option<HeaderValue>,
+    began: SystemTime,
+    /// What was answered.
+    status: Option<u16>,
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        let path = self.path.as_str();
+        let traceparent = self.traceparent.as_ref().filter(|_| self.status.is_some());
+        let span = self.tracing.traces.begin(&Traced {
+            method: known(&self.method),
+            route: path,
+            operation: self.tracing.door.name_of(path, &self.method),
+            traceparent: traceparent.and_then(|value| value.to_str().ok()),
+            began: self.began,
+        });
+        if let Some(status) = self.status {
+            span.answered(status);
+        }
+    }
 }
 
 /// Methods are the caller's words; those that nobody knows have one name (OpenTelemetry's conventions for HTTP).

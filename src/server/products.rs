@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     config::{Config, ProductConfig, not_obeyed},
-    store::{DatabaseFile, FILE_NAME, OpenError, Store, StoreError},
+    store::{DatabaseFile, FILE_NAME, ImportProductsError, OpenError, Store},
 };
 
 /// The settings with the products that are in the database, which takes in those of the settings at the first start. What the settings
 /// say otherwise is told.
-pub(super) async fn with_stored(config: Config, store: &dyn Store) -> Result<Config, StoreError> {
+pub(super) async fn with_stored(
+    config: Config,
+    store: &dyn Store,
+) -> Result<Config, ImportProductsError> {
     let told = config.products.len();
     if store.import_products(&config.products).await? && told > 0 {
         tracing::info!(

@@ -5,11 +5,13 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 use super::{StartError, bind_udp, random};
 use crate::{
     api::{Oidc, OidcFiles},
-    config::{Config, DEMO_CREDENTIAL_KEY, DtlsConfig, EvidenceConfig},
+    audit::Entry,
+    clock::UtcMillis,
+    config::{Config, DEMO_CREDENTIAL_KEY, DtlsConfig, EvidenceConfig, OidcConfig},
     dtls::{Certificates, Dtls, DtlsSetup, Limits, Timing, check_certificates},
     runtime::{Keys, SecuredSetup},
     signing::SigningKey,
-    store::Store,
+    store::{Acting, Store, StoreError},
     vault::{KEY_BYTES, Vault},
 };
 
@@ -128,6 +130,33 @@ pub(super) fn oidc(config: &Config, key: [u8; KEY_BYTES]) -> Result<Option<Oidc>
     Ok(Oidc::of(config, files, key)?)
 }
 
+/// Takes away what identity providers have granted that the settings do not name any more, and ends the sessions: nobody tells of a change
+/// there.
+pub(super) async fn ungrant_others(
+    config: &OidcConfig,
+    store: &dyn Store,
+    now: UtcMillis,
+) -> Result<(), StoreError> {
+    for identity in store.granted_by_others(&config.issuer).await? {
+        let acting = Acting::new(Entry {
+            at: now,
+            who: "system".to_owned(),
+            operation: "ungrant_users".to_owned(),
+            why: Some("the settings do not name the identity provider (oidc.issuer)".to_owned()),
+            ..Entry::default()
+        });
+        if let Some(user) = acting.scope(store.ungrant(&identity)).await? {
+            let issuer = identity.issuer;
+            tracing::warn!(
+                user,
+                issuer,
+                "the user has lost its grants and sessions: the settings do not name its identity provider"
+            );
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn kept_from_others(file: &Path) -> Result<(), StartError> {
     let metadata = fs::metadata(file).map_err(unusable(file))?;
     let mode = metadata.permissions().mode() & 0o777;
@@ -242,3 +271,6 @@ fn unusable(path: &Path) -> impl FnOnce(io::Error) -> StartError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,8 +74,8 @@ pub use papers::{
     PackageSignature, Papers, PapersChange, SbomRecord, UpdatePackageError, UpdatedPackage,
 };
 pub use products::{
-    AddKeyError, MAX_PRODUCT_KEYS, ProductKey, ProductRecord, ProductUpdate, ProductUses, Products,
-    RemovedKey, Signatures, UpdateProductError,
+    AddKeyError, ImportProductsError, MAX_PRODUCT_KEYS, ProductKey, ProductRecord, ProductUpdate,
+    ProductUses, Products, RemovedKey, Signatures, UpdateProductError,
 };
 pub use reach::{LatestUpgrade, MendedProduct, Reach, ReachPage, Reached, Reaches, Standing, Why};
 pub use records::{

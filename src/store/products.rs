@@ -182,6 +182,24 @@ pub enum AddKeyError {
     Store(#[from] StoreError),
 }
 
+/// Why products were not taken in. None was.
+#[derive(Debug, Error)]
+pub enum ImportProductsError {
+    /// With those that are ruled of there would be more than may be.
+    #[error(
+        "with the products of the settings there would be {all} products, and {MOST_PRODUCTS} are the most: some are in the database already, \
+         because of their keys or because their packages have to be signed; take {} of the others out of the settings, and start again",
+        .all - MOST_PRODUCTS
+    )]
+    TooMany {
+        /// How many there would be.
+        all: usize,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Products: their settings, what is ruled of them, and the keys that vouch for their packages.
 #[async_trait]
 pub trait Products: Send + Sync + 'static {
@@ -190,7 +208,7 @@ pub trait Products: Send + Sync + 'static {
     async fn import_products(
         &self,
         products: &BTreeMap<String, ProductConfig>,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<bool, ImportProductsError>;
 
     /// The settings of all products that somebody has created.
     async fn product_settings(&self) -> Result<BTreeMap<String, ProductConfig>, StoreError>;

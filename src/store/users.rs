@@ -86,7 +86,7 @@ pub struct UserRecord {
 pub struct UserChange {
     /// What the user is granted from now on.
     pub grants: Option<Vec<Grant>>,
-    /// The password's hash from now on. The user's sessions end.
+    /// The password's hash from now on. The user's sessions end, and with them a second factor that is still to be confirmed.
     pub password: Option<String>,
     /// Whether a second factor is needed.
     pub second_factor_required: Option<bool>,
@@ -133,6 +133,13 @@ pub trait Users: Send + Sync + 'static {
 
     /// The user that somebody is who has logged in at an identity provider, with what is granted now. One is added where there is none.
     async fn user_of_identity(&self, new: &IdentityUser) -> Result<UserRecord, AddUserError>;
+
+    /// Takes all grants from the user that somebody is at an identity provider, and ends the user's sessions. Returns the user's name;
+    /// `None`: there was nothing to take away.
+    async fn ungrant(&self, identity: &Identity) -> Result<Option<String>, StoreError>;
+
+    /// Those who have grants or sessions by another identity provider than this.
+    async fn granted_by_others(&self, issuer: &str) -> Result<Vec<Identity>, StoreError>;
 
     /// The user of this name.
     async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError>;

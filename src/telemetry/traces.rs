@@ -4,7 +4,11 @@
 //! queue, and gives up on a batch after five seconds. A span has the method, the route, the operation and the status of a request, and
 //! nothing that its caller says: no path, no query, no header, no name.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -98,7 +102,7 @@ impl Traces {
         Ok(Some(Self { provider, tracer }))
     }
 
-    /// A request begins. Where `traceparent` names a trace, its span belongs to that, and is sent only if the caller's is.
+    /// A request has begun. Where `traceparent` names a trace, its span belongs to that, and is sent only if the caller's is.
     pub fn begin(&self, request: &Traced<'_>) -> RequestSpan {
         let parent = TraceContextPropagator::new()
             .extract_with_context(&Context::new(), &Parent(request.traceparent));
@@ -112,6 +116,7 @@ impl Traces {
         }
         let span = (self.tracer.span_builder(name))
             .with_kind(SpanKind::Server)
+            .with_start_time(request.began)
             .with_attributes(attributes);
         RequestSpan(span.start_with_context(&self.tracer, &parent))
     }
@@ -133,8 +138,10 @@ pub struct Traced<'a> {
     pub route: &'a str,
     /// The name of what is carried out.
     pub operation: Option<&'static str>,
-    /// What the caller says of its own trace.
+    /// What the caller says of its own trace, if the caller is believed.
     pub traceparent: Option<&'a str>,
+    /// When it began.
+    pub began: SystemTime,
 }
 
 /// The span of a request, which ends when it is dropped.

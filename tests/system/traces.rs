@@ -97,6 +97,11 @@ fn requests_are_traced_without_what_their_callers_say() {
     assert_eq!(asked.unwrap().status(), 200);
     server.api.add_device("urn:imei:secret-name", "meter");
     assert_eq!(server.api.get("/v1/devices/urn:imei:other-name").0, 404);
+    // a stranger does not say that it is not traced
+    let stranger = ureq::get(server.api.url("/v1/devices"))
+        .header("traceparent", format!("00-{trace}-b7ad6b7169203331-00"))
+        .call();
+    assert!(matches!(stranger, Err(ureq::Error::StatusCode(401))));
     // a stop sends what is left
     assert!(server.terminate(Duration::from_secs(10)).success());
     let (mut spans, mut sent) = (Vec::new(), Vec::new());
@@ -116,7 +121,8 @@ fn requests_are_traced_without_what_their_callers_say() {
         [
             "GET /v1/devices",
             "POST /v1/devices",
-            "GET /v1/devices/{endpoint}"
+            "GET /v1/devices/{endpoint}",
+            "GET /v1/devices"
         ]
     );
     let listed = &spans[0];
@@ -141,7 +147,13 @@ fn requests_are_traced_without_what_their_callers_say() {
         attributes(&spans[2]),
         expected("GET", "/v1/devices/{endpoint}", "get_device", "404")
     );
-    assert!(spans[1].parent_span_id.is_empty() && spans[1].trace_id != listed.trace_id);
+    for own in [&spans[1], &spans[3]] {
+        assert!(own.parent_span_id.is_empty() && own.trace_id != listed.trace_id);
+    }
+    assert_eq!(
+        attributes(&spans[3]),
+        expected("GET", "/v1/devices", "list_devices", "401")
+    );
     let sent = String::from_utf8_lossy(&sent);
     for told in [
         server.api.token(),

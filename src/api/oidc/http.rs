@@ -11,6 +11,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// Longest answer of the provider, bytes.
 const MAX_ANSWER: usize = 512 * 1024;
 
+/// Longest text that is told of what the provider says, bytes.
+const MOST_TOLD: usize = 500;
+
 /// An error with what has caused it.
 pub(super) fn told(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -22,7 +25,14 @@ pub(super) fn told(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    text.truncate(text.floor_char_boundary(500));
+    short(&text)
+}
+
+/// What others say, as it is told on: in one line of 500 bytes at most.
+pub(super) fn short(text: &str) -> String {
+    let printable = text.chars().filter(|c| !c.is_control());
+    let mut text: String = printable.take(MOST_TOLD).collect();
+    text.truncate(text.floor_char_boundary(MOST_TOLD));
     text
 }
 

@@ -4,9 +4,11 @@
 //! fetched anew where a token names a key that is not known, once a minute at most. The server starts without it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     error::Error,
-    sync::{Mutex, PoisonError},
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -28,10 +30,10 @@ use openidconnect::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::{sync::Semaphore, time::timeout};
 
-use super::http::{FetchError, Http, told};
-use crate::clock::UtcMillis;
+use super::http::{FetchError, Http, short, told};
+use crate::{api::source::bucket, clock::UtcMillis};
 
 /// What the provider publishes is fetched anew after this.
 const KEPT: Duration = Duration::from_hours(1);
@@ -41,8 +43,12 @@ const RENEWED_EVERY: Duration = Duration::from_mins(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// Clocks of the provider and of this machine may differ by this.
 const LEEWAY: Duration = Duration::from_mins(1);
-/// People who are looked at, at once.
+/// Requests to the provider at once.
 const AT_ONCE: usize = 16;
+/// Of these, for people of one address: whoever makes codes up does not take the places of all.
+const AT_ONCE_OF_ADDRESS: usize = 2;
+/// How long somebody waits for a place.
+const WAIT: Duration = Duration::from_secs(2);
 /// Groups of somebody that are looked at.
 const MAX_GROUPS: usize = 1_000;
 /// What signs tokens. A secret that is shared with the provider does not: whoever checks it could make them.
@@ -125,7 +131,7 @@ pub(super) enum SetupError {
 }
 
 /// What is asked for, and as whom.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Setup {
     pub(super) issuer: String,
     pub(super) client_id: String,
@@ -135,6 +141,16 @@ pub(super) struct Setup {
     pub(super) redirect_uri: String,
     pub(super) scopes: Vec<String>,
     pub(super) groups_claim: String,
+}
+
+/// Never shows the secret.
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup")
+            .field("issuer", &self.issuer)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The provider.
@@ -148,6 +164,8 @@ pub(in crate::api) struct Provider {
     /// One fetches, and the others wait for it.
     fetching: tokio::sync::Mutex<()>,
     places: Semaphore,
+    /// The places of addresses for which somebody asks, or waits, just now.
+    addresses: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
 }
 
 /// What the provider publishes, as it was fetched last.
@@ -158,7 +176,7 @@ struct Kept {
 }
 
 /// What is remembered of a log-in until its answer comes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::api) struct Asked {
     /// Names the log-in.
     pub(super) state: String,
@@ -166,6 +184,13 @@ pub(in crate::api) struct Asked {
     pub(super) nonce: String,
     /// Binds the code to it (RFC 7636).
     pub(super) verifier: String,
+}
+
+/// Never shows what the log-in is known by.
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asked(not shown)")
+    }
 }
 
 /// Somebody who has logged in at the provider.
@@ -198,6 +223,7 @@ impl Provider {
             kept: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
             places: Semaphore::new(AT_ONCE),
+            addresses: Mutex::default(),
         })
     }
 
@@ -209,10 +235,14 @@ impl Provider {
     pub(in crate::api) async fn ask(
         &self,
         random: (String, String),
+        source: IpAddr,
         now: UtcMillis,
     ) -> Result<(String, Asked), ProviderError> {
-        let _place = self.place()?;
-        let party = self.party(&self.metadata(now).await?);
+        let metadata = match self.known(now, KEPT) {
+            Some(known) => known?,
+            None => self.in_place(source, self.metadata(now)).await?,
+        };
+        let party = self.party(&metadata);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let (state, nonce) = random;
         let request = party.authorize_url(
@@ -238,9 +268,18 @@ impl Provider {
         &self,
         code: String,
         asked: &Asked,
+        source: IpAddr,
         now: UtcMillis,
     ) -> Result<Person, ProviderError> {
-        let _place = self.place()?;
+        self.in_place(source, self.told_of(code, asked, now)).await
+    }
+
+    async fn told_of(
+        &self,
+        code: String,
+        asked: &Asked,
+        now: UtcMillis,
+    ) -> Result<Person, ProviderError> {
         let metadata = self.metadata(now).await?;
         let party = self.party(&metadata);
         let tokens = party
@@ -282,10 +321,39 @@ impl Provider {
         })
     }
 
-    fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ProviderError> {
-        self.places.try_acquire().map_err(|error| match error {
-            TryAcquireError::NoPermits | TryAcquireError::Closed => ProviderError::Busy,
-        })
+    /// Does what the provider is asked for, once there is a place among all and among those of the address.
+    async fn in_place<T>(
+        &self,
+        source: IpAddr,
+        work: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
+        let source = bucket(source);
+        let of_address = {
+            let mut addresses = self.addresses();
+            let new = || Arc::new(Semaphore::new(AT_ONCE_OF_ADDRESS));
+            addresses.entry(source).or_insert_with(new).clone()
+        };
+        let asking = Asking {
+            provider: self,
+            source,
+            of_address,
+        };
+        let places = timeout(WAIT, async {
+            // a semaphore that is never closed has a place for everybody in the end
+            let of_address = asking.of_address.acquire().await.ok()?;
+            Some((of_address, self.places.acquire().await.ok()?))
+        });
+        match places.await {
+            Ok(Some(_places)) => work.await,
+            Ok(None) | Err(_) => Err(ProviderError::Busy),
+        }
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Semaphore>>> {
+        // as of what is kept
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks the token (OpenID Connect Core §3.1.3.7): who has signed it, for whom, for which log-in, and until when.
@@ -438,9 +506,26 @@ impl Provider {
         Some(known.map_or_else(|| Err(error.clone()), |(metadata, _)| Ok(metadata.clone())))
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         // no change to it can stop half-way
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody asks the provider, or waits for a place.
+struct Asking<'p> {
+    provider: &'p Provider,
+    source: IpAddr,
+    of_address: Arc<Semaphore>,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut addresses = self.provider.addresses();
+        // the table has it, and whoever asks; others come by it under the same lock
+        if Arc::strong_count(&self.of_address) <= 2 {
+            addresses.remove(&self.source);
+        }
     }
 }
 
@@ -449,7 +534,7 @@ fn exchange_failed(
 ) -> ProviderError {
     match error {
         RequestTokenError::ServerResponse(answer) => {
-            ProviderError::Refused(format!("it does not take the code: {answer}"))
+            ProviderError::Refused(short(&format!("it does not take the code: {answer}")))
         }
         error => ProviderError::Unavailable(told(&error)),
     }

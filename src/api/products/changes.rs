@@ -1,5 +1,7 @@
 //! Products are created, changed and removed: first in the database, then in what is in effect.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::State,
@@ -7,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
+use tokio::time::sleep;
 use utoipa::ToSchema;
 
 use super::{ProductBody, SignaturesName, UpdateProductSettings, key_of};
@@ -19,6 +22,13 @@ use crate::{
     },
     config::{Config, check_product_name},
     store::{Acting, ProductRecord, ProductUpdate, Store, UpdateProductError},
+};
+
+/// Between two attempts to find out what is stored.
+const AGAIN_AFTER: Duration = if cfg!(test) {
+    Duration::from_millis(10)
+} else {
+    Duration::from_secs(5)
 };
 
 /// What becomes of a product.
@@ -56,7 +66,7 @@ async fn to_its_end(
     change: Change,
 ) -> Result<Option<ProductRecord>, Problem> {
     let work = async move {
-        let alone = state.products.lock().await;
+        let mut alone = state.products.lock().await;
         let stored = change.store(&*state.store, &product).await;
         match &stored {
             Ok(record) => {
@@ -70,8 +80,9 @@ async fn to_its_end(
             }
             // it may have been stored all the same
             Err(UpdateProductError::Store(_)) => {
-                if let Ok(products) = state.store.product_settings().await {
-                    put_into_effect(&state, |config| config.products = products);
+                if !read_again(&state).await && !*alone {
+                    *alone = true;
+                    tokio::spawn(read_until_known(state.clone()));
                 }
             }
             Err(_) => {}
@@ -87,6 +98,38 @@ async fn to_its_end(
     };
     work.await
         .unwrap_or_else(|error| Err(Problem::internal(&error)))
+}
+
+/// Puts into effect what is stored. Returns whether it is known.
+async fn read_again(state: &ApiState) -> bool {
+    match state.store.product_settings().await {
+        Ok(products) => {
+            put_into_effect(state, |config| config.products = products);
+            true
+        }
+        Err(error) => {
+            tracing::error!(
+                %error,
+                "the settings of products that are in effect may be others than those that are stored: they are read again until that works"
+            );
+            false
+        }
+    }
+}
+
+/// Reads what is stored again and again, in between changes, until it is in effect.
+async fn read_until_known(state: ApiState) {
+    loop {
+        sleep(AGAIN_AFTER).await;
+        if *state.stop.borrow() {
+            return;
+        }
+        let mut under_way = state.products.lock().await;
+        if read_again(&state).await {
+            *under_way = false;
+            return;
+        }
+    }
 }
 
 /// The product as a change leaves it that does not remove it.

@@ -4,6 +4,7 @@ mod provider;
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,12 +12,13 @@ use std::{
 use axum::{
     Json, Router,
     body::Body,
-    extract::State,
+    extract::{ConnectInfo, State},
     http::{Request, StatusCode, header},
     routing::{get, post},
 };
 use reqwest::Url;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use self::provider::{Provider, Shared, base64, broken, configuration, new_key, token, userinfo};
 use super::{Answer, Api, users::PASSWORD};
@@ -62,6 +64,8 @@ impl World {
             codes: HashMap::new(),
             fetched: 0,
             broken: None,
+            hangs: None,
+            hanging: 0,
         }));
         let keys = async |State(provider): State<Shared>| Json(provider.lock().unwrap().keys());
         let routes = Router::new()
@@ -170,14 +174,16 @@ impl World {
     }
 }
 
+/// Takes the cookie of a log-in that is under way away.
+const GONE: &str = "__Host-cellwise-oidc=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax";
+
 /// The cookie of the session.
 fn session(answer: &Answer) -> String {
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     let cookies = answer.headers.get_all(header::SET_COOKIE);
     let cookies: Vec<&str> = cookies.iter().map(|it| it.to_str().unwrap()).collect();
     assert_eq!(cookies.len(), 2);
-    let gone = "__Host-cellwise-oidc=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax";
-    assert_eq!(cookies[1], gone);
+    assert_eq!(cookies[1], GONE);
     let (session, attributes) = cookies[0].split_once("; ").unwrap();
     assert_eq!(
         attributes,
@@ -321,6 +327,90 @@ async fn who_is_in_no_group_of_the_settings_is_told_so() {
 }
 
 #[tokio::test]
+async fn who_is_in_no_group_any_more_loses_what_was_granted() {
+    let world = World::new().await;
+    let cookie = session(&world.log_in().await);
+    world.provider(|it| it.claims = json!({"groups": ["others"]}));
+    assert_eq!(world.log_in().await.problem(), "no-grants");
+    let gone = world.get("/v1/me", Some(&cookie)).await;
+    assert_eq!(gone.status, StatusCode::UNAUTHORIZED);
+    let user = world.api.get("/v1/users/anna").await.body;
+    assert_eq!(user["grants"], json!([]));
+    let rows = world.api.get("/v1/audit").await.body;
+    assert_eq!(rows["items"][0]["who"], "identity-provider");
+    assert_eq!(rows["items"][0]["after"]["grants"], json!([]), "{rows}");
+    // another refusal changes nothing, and a group grants anew
+    assert_eq!(world.log_in().await.problem(), "no-grants");
+    world.provider(|it| it.claims = json!({}));
+    session(&world.log_in().await);
+}
+
+/// Somebody makes codes up, and the provider takes its time over them.
+#[tokio::test]
+async fn one_address_does_not_take_the_places_of_all() {
+    let world = World::new().await;
+    let mut under_way = Vec::new();
+    for _ in 0..16 {
+        under_way.push(world.begin("").await);
+    }
+    let mut hanging = 0;
+    world.provider(|it| it.hangs = Some("made-up"));
+    let mut calls = Vec::new();
+    for it in &under_way {
+        let state = it.parameter("state");
+        let path = format!("/v1/session/oidc/callback?state={state}&code=made-up");
+        let request = Request::get(path)
+            .header(header::COOKIE, &it.cookie)
+            .extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 7))))
+            .body(Body::empty());
+        let router = world.api.router.clone();
+        calls.push(tokio::spawn(router.oneshot(request.unwrap())));
+    }
+    while hanging < 2 {
+        tokio::task::yield_now().await;
+        hanging = world.provider.lock().unwrap().hanging;
+    }
+    session(&world.log_in().await);
+    assert_eq!(world.provider.lock().unwrap().hanging, 2);
+    for call in calls {
+        call.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_the_provider_says_is_told_in_one_short_line() {
+    let world = World::new().await;
+    let more = format!("a\u{1b}[2J\n{}", "x".repeat(100_000));
+    let error = json!({"error": "invalid_grant", "error_description": more});
+    let under_way = world.begin("").await;
+    let code = world.code(&under_way);
+    world.provider(|it| it.broken = Some((StatusCode::BAD_REQUEST, error.to_string())));
+    let refused = world.answer(&under_way, &format!("&code={code}")).await;
+    assert_eq!(refused.problem(), "log-in-refused", "{refused:?}");
+    let told = refused.detail();
+    assert!(told.contains("invalid_grant") && told.len() < 600, "{told}");
+    assert!(!told.contains(char::is_control), "{told}");
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let mut config = crate::config::Config::default();
+    config.oidc.issuer = "https://login.example.com".to_owned();
+    config.oidc.client_id = "cellwise".to_owned();
+    config.admin.public_url = "https://cellwise.example.com".to_owned();
+    let files = OidcFiles {
+        client_secret: Some(b"the secret of the client".to_vec()),
+        authorities: None,
+    };
+    let oidc = Oidc::of(&config, files, [0; 32]).unwrap().unwrap();
+    let shown = format!("{oidc:?}");
+    assert!(
+        shown.contains("login.example.com") && !shown.contains("the secret"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
 async fn a_token_that_is_not_for_this_log_in_is_refused() {
     let world = World::new().await;
     let now = jiff::Timestamp::now().as_second();
@@ -371,13 +461,16 @@ async fn a_token_that_the_provider_has_not_signed_is_refused() {
     world.provider(|it| it.claims = json!({"exp": later.0 / 1_000 + 60}));
     let oidc = world.api.state.oidc.clone().unwrap();
     let names = ("state".to_owned(), "nonce".to_owned());
-    let (to, asked) = oidc.provider.ask(names, later).await.unwrap();
+    let from = "192.0.2.1".parse().unwrap();
+    let asked = oidc.provider.ask(names, from, later).await;
+    let (to, asked) = asked.unwrap();
     let under_way = UnderWay {
         cookie: String::new(),
         to: to.parse().unwrap(),
     };
     let code = world.code(&under_way);
-    let person = oidc.provider.person(code, &asked, later).await.unwrap();
+    let person = oidc.provider.person(code, &asked, from, later).await;
+    let person = person.unwrap();
     assert_eq!(person.groups, ["readers", "others"]);
     assert_eq!(world.provider.lock().unwrap().fetched, 2);
 }
@@ -406,6 +499,8 @@ async fn a_log_in_is_answered_once_by_the_browser_that_has_begun_it() {
         let answer = world.get(&path, cookie.as_deref()).await;
         assert_eq!(answer.problem(), "log-in-refused", "{cookie:?}");
         assert!(answer.detail().contains("has not begun"));
+        // nor does another site end one
+        assert_eq!(answer.headers.get(header::SET_COOKIE), None);
     }
     session(&world.answer(&first, &format!("&code={code}")).await);
     let again = refused(&first, &format!("&code={code}")).await;
@@ -414,7 +509,14 @@ async fn a_log_in_is_answered_once_by_the_browser_that_has_begun_it() {
     let replayed = refused(&second, &format!("&code={code}")).await;
     assert!(replayed.contains("does not take the code"), "{replayed}");
     let third = world.begin("").await;
-    let denied = refused(&third, "&error=access_denied&error_description=not+today").await;
+    let more = "&error=access_denied&error_description=not+today";
+    let answer = world.answer(&third, more).await;
+    assert_eq!(
+        answer.header(header::SET_COOKIE),
+        GONE,
+        "it cannot be answered again"
+    );
+    let denied = answer.detail();
     assert!(denied.ends_with("access_denied not today"), "{denied}");
     let fourth = world.begin("").await;
     let other = refused(&fourth, "&code=x&iss=https://evil.example").await;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
+use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 
 use super::{Answer, Api};
 use crate::{
@@ -280,6 +281,33 @@ async fn a_change_whose_caller_is_gone_comes_to_its_end() {
     assert_eq!(api.in_effect("meter").unwrap().awake_window_s, Some(10));
     let rows = api.get("/v1/audit?operation=create_product").await.body;
     assert_eq!(rows["items"].as_array().unwrap().len(), 1, "{rows}");
+}
+
+/// A change of which nobody knows whether it was stored, because the database cannot even be read then.
+#[tokio::test]
+async fn what_is_stored_comes_into_effect_once_the_database_can_be_read() {
+    let api = Api::new().await;
+    let change = |seconds: u64| json!({"settings": {"awake_window_s": seconds}});
+    api.patch_product(METER, &change(10)).await;
+    let options = SqliteConnectOptions::new().filename(api.dir.path().join("cellwise.db"));
+    let mut database = options.connect().await.unwrap();
+    let mut run = async |statements: &'static str| {
+        let ran = sqlx::raw_sql(statements).execute(&mut database).await;
+        ran.unwrap();
+    };
+    run("UPDATE products SET settings = json_set(settings, '$.awake_window_s', 'x')").await;
+    let to = change(20).to_string();
+    let failed = api.json(Method::PATCH, METER, &to).await;
+    assert!(failed.status.is_server_error(), "{failed:?}");
+    assert_eq!(api.in_effect("meter").unwrap().awake_window_s, Some(10));
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    api.state.config.follow(move |config| {
+        let _ = told.send(config.products["meter"].awake_window_s);
+    });
+    // it was stored
+    run("UPDATE products SET settings = json_set(settings, '$.awake_window_s', 30)").await;
+    assert_eq!(heard.recv().await, Some(Some(30)));
+    assert!(!*api.state.products.lock().await);
 }
 
 #[tokio::test]

@@ -96,6 +96,7 @@ macro_rules! whole_suite {
                 a_second_factor_counts_once_it_is_confirmed,
                 what_is_shown_as_the_second_factor_is_good_once,
                 who_comes_by_an_identity_is_one_user,
+                what_an_identity_is_granted_is_taken_away,
             }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,

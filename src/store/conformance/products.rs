@@ -10,8 +10,9 @@ use crate::{
     signing::{Algorithm, PublicKey},
     store::{
         AddKeyError, Again, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        InsertPackageError, MAX_PRODUCT_KEYS, PackageSignature, PapersChange, ProductKey,
-        ProductUpdate, ProductUses, SbomRecord, Signatures, UpdatePackageError, UpdateProductError,
+        ImportProductsError, InsertPackageError, MAX_PRODUCT_KEYS, PackageSignature, PapersChange,
+        ProductKey, ProductUpdate, ProductUses, SbomRecord, Signatures, UpdatePackageError,
+        UpdateProductError,
     },
 };
 
@@ -504,7 +505,19 @@ pub(crate) async fn products_are_listed_by_their_names(store: &impl Store) {
 
 pub(crate) async fn so_many_products_are_there_at_most(store: &impl Store) {
     let products = (0..MOST_PRODUCTS).map(|i| (format!("p-{i}"), listening(1)));
-    store.import_products(&products.collect()).await.unwrap();
+    let products: BTreeMap<_, _> = products.collect();
+    // those that are ruled of count, too
+    let required = Signatures::Required.into();
+    store.update_product("q", &required, None).await.unwrap();
+    let too_many = store.import_products(&products).await;
+    assert!(matches!(
+        too_many,
+        Err(ImportProductsError::TooMany { all }) if all == MOST_PRODUCTS + 1
+    ));
+    let none = store.product_settings().await.unwrap();
+    assert_eq!(none.keys().collect::<Vec<_>>(), ["q"]);
+    store.remove_product("q", None).await.unwrap();
+    assert!(store.import_products(&products).await.unwrap());
     let one_more = store.create_product("q", &ProductUpdate::default()).await;
     assert!(matches!(one_more, Err(UpdateProductError::TooMany)));
     let changed = store.update_product("q", &to_listen(Some(2)), None).await;

@@ -204,6 +204,23 @@ pub(crate) async fn a_second_factor_counts_once_it_is_confirmed(store: &impl Sto
     assert_eq!(who(store, 1, 1).await.as_deref(), Some("anna"));
     let nobody = crate::store::UserId(anna.id.0 + 1);
     assert!(!store.enrol(nobody, b"first").await.unwrap());
+    // a new password takes away what a session of before has begun
+    let berta = store.add_user(&new("berta")).await.unwrap();
+    for own in [true, false] {
+        assert!(store.enrol(berta.id, b"first").await.unwrap());
+        let changed = if own {
+            store.set_password("berta", None, "$another hash").await
+        } else {
+            let change = UserChange {
+                password: Some("$a third hash".to_owned()),
+                ..UserChange::default()
+            };
+            store.update_user("berta", &change).await
+        };
+        assert!(changed.unwrap());
+        let confirmed = store.confirm_second_factor(berta.id, b"first", 5, &recovery);
+        assert!(!confirmed.await.unwrap());
+    }
 }
 
 pub(crate) async fn what_is_shown_as_the_second_factor_is_good_once(store: &impl Store) {
@@ -299,4 +316,52 @@ pub(crate) async fn who_comes_by_an_identity_is_one_user(store: &impl Store) {
             .await
             .unwrap()
     );
+}
+
+pub(crate) async fn what_an_identity_is_granted_is_taken_away(store: &impl Store) {
+    let someone = async |issuer: &str, subject: &str| {
+        let new = IdentityUser {
+            identity: Identity {
+                issuer: issuer.to_owned(),
+                subject: subject.to_owned(),
+            },
+            name: subject.to_owned(),
+            grants: vec![Grant::of(Role::Approver)],
+            at: T0,
+        };
+        store.user_of_identity(&new).await.unwrap()
+    };
+    let identity = |user: &UserRecord| user.identity.clone().unwrap();
+    let anna = someone("https://a.example", "anna").await;
+    let berta = someone("https://a.example", "berta").await;
+    let clara = someone("https://b.example", "clara").await;
+    store.add_user(&new("local")).await.unwrap();
+    for (user, byte) in [(&anna, 1), (&berta, 2), (&clara, 3)] {
+        assert!(store.begin_session(&session(user, byte, 0)).await.unwrap());
+    }
+    let taken = store.ungrant(&identity(&anna)).await.unwrap();
+    assert_eq!(taken.as_deref(), Some("anna"));
+    assert_eq!(store.user("anna").await.unwrap().unwrap().grants, []);
+    assert_eq!(who(store, 1, 1).await, None);
+    assert_eq!(who(store, 2, 1).await.as_deref(), Some("berta"));
+    // nothing is left to take away
+    assert_eq!(store.ungrant(&identity(&anna)).await.unwrap(), None);
+    let nobody = Identity {
+        issuer: "https://b.example".to_owned(),
+        subject: "anna".to_owned(),
+    };
+    assert_eq!(store.ungrant(&nobody).await.unwrap(), None);
+    let others = async |issuer: &str| store.granted_by_others(issuer).await.unwrap();
+    assert_eq!(others("https://a.example").await, [identity(&clara)]);
+    assert_eq!(others("https://b.example").await, [identity(&berta)]);
+    let all = [identity(&berta), identity(&clara)];
+    assert_eq!(others("").await, all);
+    assert!(store.others_approve(T0).await.unwrap());
+    for user in &all {
+        assert!(store.ungrant(user).await.unwrap().is_some());
+    }
+    assert!(!store.others_approve(T0).await.unwrap());
+    // a log-in grants anew
+    let anna = someone("https://a.example", "anna").await;
+    assert_eq!(anna.grants, [Grant::of(Role::Approver)]);
 }

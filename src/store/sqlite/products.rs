@@ -19,8 +19,9 @@ use crate::{
     config::{MOST_PRODUCTS, ProductConfig},
     signing::{KeyId, PublicKey},
     store::{
-        AddKeyError, MAX_PRODUCT_KEYS, Page, ProductKey, ProductRecord, ProductUpdate, ProductUses,
-        Products, RemovedKey, Signatures, StoreError, UpdateProductError,
+        AddKeyError, ImportProductsError, MAX_PRODUCT_KEYS, Page, ProductKey, ProductRecord,
+        ProductUpdate, ProductUses, Products, RemovedKey, Signatures, StoreError,
+        UpdateProductError,
     },
     tenant::{self, TenantId},
 };
@@ -41,21 +42,27 @@ impl Products for SqliteStore {
     async fn import_products(
         &self,
         products: &BTreeMap<String, ProductConfig>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, ImportProductsError> {
         let doing = "taking products in";
         let mut tx = self.write(doing).await?;
         if kept(&mut tx, IMPORTED).await.doing(doing)?.is_some() {
             return Ok(false);
         }
+        let mut created = false;
         for (name, settings) in products {
             let before = read(&mut tx, name).await?;
             if !before.created || before.settings != *settings {
+                created |= !before.created;
                 let after = ProductRecord {
                     settings: *settings,
                     ..before
                 };
                 put(&mut tx, name, &after).await.doing(doing)?;
             }
+        }
+        let all = count(&mut tx).await?;
+        if created && all > MOST_PRODUCTS {
+            return Err(ImportProductsError::TooMany { all });
         }
         let done = rows::set_meta(&mut tx, IMPORTED, b"yes").await;
         done.doing(doing)?;
@@ -421,15 +428,20 @@ fn check_seen(
 
 /// Fails where there are as many products as may be.
 async fn check_room(conn: &mut SqliteConnection) -> Result<(), UpdateProductError> {
-    let products: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM products")
-        .fetch_one(conn)
-        .await
-        .doing(CREATING)?;
-    if usize::try_from(products).is_ok_and(|products| products < MOST_PRODUCTS) {
+    if count(conn).await? < MOST_PRODUCTS {
         Ok(())
     } else {
         Err(UpdateProductError::TooMany)
     }
+}
+
+/// How many products there are.
+async fn count(conn: &mut SqliteConnection) -> Result<usize, StoreError> {
+    let products: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM products")
+        .fetch_one(conn)
+        .await
+        .doing(CREATING)?;
+    Ok(usize::try_from(products).unwrap_or(usize::MAX))
 }
 
 /// What names a product. A task has packages of one product, which are not deleted while it has not ended.

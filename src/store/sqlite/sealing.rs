@@ -2,10 +2,10 @@
 
 use sqlx::SqliteConnection;
 
-use super::{Doing, SqliteStore};
+use super::{Doing, SqliteStore, rows};
 use crate::{
     store::{
-        StoreError, WebhookId,
+        Ledger as _, StoreError, WebhookId,
         kept::{self, keep_secret, webhook_secret},
     },
     vault::Vault,
@@ -15,29 +15,67 @@ const DOING: &str = "sealing webhooks' secrets";
 /// Sealed secrets between two lines of the log.
 const TOLD_EVERY: usize = 1_000;
 
+/// Stands in `meta` from the sealing of secrets until nothing of what they were is left in the log.
+const LOG_TO_BE_CUT: &str = "webhooks_log_to_be_cut";
+
+/// Writes the table of webhooks anew. Rows that were lengthened before have left copies of them in the free space of its pages, which SQLite
+/// writes over where a table becomes empty.
+const REWRITE: &str = "CREATE TEMP TABLE webhooks_kept AS SELECT * FROM main.webhooks; \
+     DELETE FROM main.webhooks; \
+     INSERT INTO main.webhooks SELECT * FROM temp.webhooks_kept; \
+     DROP TABLE temp.webhooks_kept";
+
 impl SqliteStore {
-    /// Seals what is not sealed for its webhook yet, in one transaction, and leaves nothing of what it was in the file or in its log:
-    /// the cells that were written over are zeroed (`PRAGMA secure_delete`), and the log is cut. Returns how many there were.
+    /// Seals what is not sealed for its webhook yet, in one transaction, and leaves nothing of what it was in the table of webhooks or in the
+    /// log: the table is written anew, what it was is zeroed (`PRAGMA secure_delete`), and the log is cut. Where it cannot be cut, that is told,
+    /// and the next call does it. Returns how many there were.
     pub(super) async fn seal_secrets(&self, vault: &Vault) -> Result<usize, StoreError> {
         // mostly there are none, and nothing is written
         let mut reader = self.readers.acquire().await.doing(DOING)?;
         let unsealed = unsealed(&mut reader).await?;
         drop(reader);
-        if unsealed.is_empty() {
-            return Ok(0);
+        let sealed = if unsealed.is_empty() {
+            0
+        } else {
+            self.seal_and_overwrite(vault).await?
+        };
+        if self.meta(LOG_TO_BE_CUT).await?.is_some() {
+            self.cut_log().await?;
         }
+        Ok(sealed)
+    }
+
+    /// The same, but for the log.
+    pub(super) async fn seal_and_overwrite(&self, vault: &Vault) -> Result<usize, StoreError> {
         self.overwrite_deleted(true).await?;
         let sealed = self.seal_all(vault).await;
         self.overwrite_deleted(false).await?;
-        let sealed = sealed?;
-        if sealed > 0 {
-            // what was read and what was written stands in the log as well
-            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-                .execute(&self.writer)
-                .await
-                .doing(DOING)?;
-        }
-        Ok(sealed)
+        sealed
+    }
+
+    /// Cuts the log: what was read and what was written stands there as well.
+    async fn cut_log(&self) -> Result<(), StoreError> {
+        let cut: Result<(i64, i64, i64), _> = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&self.writer)
+            .await;
+        let problem = match cut {
+            Ok((0, _, _)) => {
+                let mut tx = self.write_unaudited(DOING).await?;
+                sqlx::query("DELETE FROM meta WHERE key = ?")
+                    .bind(LOG_TO_BE_CUT)
+                    .execute(&mut *tx)
+                    .await
+                    .doing(DOING)?;
+                return tx.commit().await.doing(DOING);
+            }
+            Ok(_) => "something reads the database, such as a backup".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(
+            problem,
+            "webhooks' secrets are sealed, but the database's log (cellwise.db-wal) still holds what they were; the next start cuts it"
+        );
+        Ok(())
     }
 
     async fn seal_all(&self, vault: &Vault) -> Result<usize, StoreError> {
@@ -65,20 +103,42 @@ impl SqliteStore {
                 tracing::info!(sealed, all, "webhooks' secrets are being sealed");
             }
         }
+        if sealed > 0 {
+            rewrite(&mut tx).await?;
+            let noted = rows::set_meta(&mut tx, LOG_TO_BE_CUT, b"yes").await;
+            noted.doing(DOING)?;
+        }
         tx.commit().await.doing(DOING)?;
         Ok(sealed)
     }
 
-    /// Whether SQLite writes zeros over what is deleted. The pool has one connection.
+    /// Whether SQLite writes zeros over what is deleted, and lets rows be deleted that others refer to. The pool has one connection.
     async fn overwrite_deleted(&self, on: bool) -> Result<(), StoreError> {
-        let pragma = if on {
-            "PRAGMA secure_delete = ON"
+        let pragmas = if on {
+            "PRAGMA secure_delete = ON; PRAGMA foreign_keys = OFF"
         } else {
-            "PRAGMA secure_delete = OFF"
+            "PRAGMA foreign_keys = ON; PRAGMA secure_delete = OFF"
         };
-        let set = sqlx::query(pragma).fetch_optional(&self.writer).await;
+        let set = sqlx::raw_sql(pragmas).execute(&self.writer).await;
         set.map(drop).doing(DOING)
     }
+}
+
+/// Writes the webhooks anew, each with its number.
+async fn rewrite(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    let enforced: bool = sqlx::query_scalar("PRAGMA foreign_keys")
+        .fetch_one(&mut *conn)
+        .await
+        .doing(DOING)?;
+    if enforced {
+        // deliveries would go with their webhooks: this is another connection than the one that was told not to
+        return Err(StoreError::Failed {
+            doing: DOING,
+            source: "the connection has changed meanwhile; start the server again".into(),
+        });
+    }
+    let rewritten = sqlx::raw_sql(REWRITE).execute(conn).await;
+    rewritten.map(drop).doing(DOING)
 }
 
 /// What is not sealed for its webhook.

@@ -5,6 +5,7 @@ mod parts;
 mod plans;
 mod putting_back;
 mod sealing;
+mod users;
 
 use std::os::unix::fs::PermissionsExt;
 

@@ -98,6 +98,46 @@ impl Users for SqliteStore {
         Ok(user)
     }
 
+    async fn ungrant(&self, identity: &Identity) -> Result<Option<String>, StoreError> {
+        let mut tx = self.write(CHANGING).await?;
+        let known: Option<(i64, String)> = sqlx::query_as(
+            "SELECT id, name FROM users WHERE issuer = ? AND subject = ? \
+                 AND (grants <> '[]' OR EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = users.id))",
+        )
+        .bind(&identity.issuer)
+        .bind(&identity.subject)
+        .fetch_optional(&mut *tx)
+        .await
+        .doing(CHANGING)?;
+        let Some((id, name)) = known else {
+            return Ok(None);
+        };
+        tx.watch(Table::Users, &name).await.doing(CHANGING)?;
+        sqlx::query("UPDATE users SET grants = '[]' WHERE id = ?")
+            .bind(id)
+            .execute(&mut *tx)
+            .await
+            .doing(CHANGING)?;
+        end_sessions(&mut tx, UserId(id)).await?;
+        tx.commit().await.doing(CHANGING)?;
+        Ok(Some(name))
+    }
+
+    async fn granted_by_others(&self, issuer: &str) -> Result<Vec<Identity>, StoreError> {
+        let found: Vec<(String, String)> = sqlx::query_as(
+            "SELECT issuer, subject FROM users WHERE issuer <> ? \
+                 AND (grants <> '[]' OR EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = users.id)) ORDER BY id",
+        )
+        .bind(issuer)
+        .fetch_all(&self.readers)
+        .await
+        .doing("listing users of identity providers")?;
+        let found = found.into_iter();
+        Ok(found
+            .map(|(issuer, subject)| Identity { issuer, subject })
+            .collect())
+    }
+
     async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError> {
         let row = sqlx::query("SELECT * FROM users WHERE name = ?")
             .bind(name)
@@ -240,7 +280,7 @@ impl Users for SqliteStore {
     ) -> Result<Option<(UserRecord, UtcMillis)>, StoreError> {
         let row = sqlx::query(
             "SELECT u.*, s.last_seen_at FROM sessions s JOIN users u ON u.id = s.user_id \
-             WHERE s.hash = ? AND s.expires_at > ? AND s.last_seen_at > ?",
+             WHERE s.hash = ? AND s.expires_at > ? AND s.last_seen_at > ? AND u.disabled = 0",
         )
         .bind(&hash[..])
         .bind(now.0)
@@ -313,7 +353,8 @@ async fn free_name(
     Ok(name)
 }
 
-/// Sets the hash of a user's password, if it was `from` or whatever it was, and ends the user's sessions. Returns whether it is set.
+/// Sets the hash of a user's password, if it was `from` or whatever it was, and ends the user's sessions, and a second factor that one of them
+/// has begun to set up. Returns whether it is set.
 async fn write_password(
     conn: &mut SqliteConnection,
     name: &str,
@@ -321,7 +362,7 @@ async fn write_password(
     to: &str,
 ) -> Result<bool, StoreError> {
     let user: Option<i64> = sqlx::query_scalar(
-        "UPDATE users SET password = ?1 WHERE name = ?2 AND (?3 IS NULL OR password = ?3) RETURNING id",
+        "UPDATE users SET password = ?1, totp_pending = NULL WHERE name = ?2 AND (?3 IS NULL OR password = ?3) RETURNING id",
     )
     .bind(to)
     .bind(name)

@@ -40,6 +40,10 @@ pub(super) struct Provider {
     pub(super) fetched: u32,
     /// It answers nothing but this.
     pub(super) broken: Option<(StatusCode, String)>,
+    /// This code is never answered.
+    pub(super) hangs: Option<&'static str>,
+    /// How often it was asked for.
+    pub(super) hanging: u32,
 }
 
 pub(super) type Shared = Arc<Mutex<Provider>>;
@@ -117,6 +121,15 @@ pub(super) async fn token(State(provider): State<Shared>, form: String) -> Respo
     // it is written as the query of a URL is
     let form = Url::parse(&format!("http://form/?{form}")).unwrap();
     let form: HashMap<String, String> = form.query_pairs().into_owned().collect();
+    let hangs = {
+        let mut provider = provider.lock().unwrap();
+        let hangs = provider.hangs.is_some_and(|code| form["code"] == code);
+        provider.hanging += u32::from(hangs);
+        hangs
+    };
+    if hangs {
+        std::future::pending::<()>().await;
+    }
     let mut provider = provider.lock().unwrap();
     let Some((challenge, nonce)) = provider.codes.remove(&form["code"]) else {
         let error = json!({"error": "invalid_grant", "error_description": "unknown code"});

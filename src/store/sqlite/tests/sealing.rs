@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    store::{UnreadableSecret, webhook_secret},
+    store::{UnreadableSecret, WebhookId, webhook_secret},
     vault::Vault,
 };
 
@@ -87,4 +87,67 @@ async fn what_another_key_has_sealed_stays_and_the_rest_is_sealed() {
     let path = dir.path().join(FILE_NAME);
     let mut file = DatabaseFile::open(&path).await.unwrap();
     assert_eq!(file.open_secrets().await.unwrap(), 0, "it is no open one");
+}
+
+#[tokio::test]
+async fn copies_of_rows_that_were_lengthened_are_written_over() {
+    let (store, dir) = open().await;
+    let mut ids = Vec::new();
+    for _ in 0..100 {
+        ids.push(store.add_webhook(&webhook(None)).await.unwrap().id);
+    }
+    // attempts fail and work, and a row moves within its page
+    for failing_since in [Some(1), None, Some(1_790_000_000_000_i64), None] {
+        sqlx::query("UPDATE webhooks SET failing_since = ? WHERE id % 3 = 1")
+            .bind(failing_since)
+            .execute(&store.writer)
+            .await
+            .unwrap();
+    }
+    let delivery = "PRAGMA foreign_keys = OFF; \
+         INSERT INTO deliveries (webhook_id, event_id, state, next_at) VALUES (7, 1, 'pending', 0); \
+         PRAGMA foreign_keys = ON";
+    sqlx::raw_sql(delivery)
+        .execute(&store.writer)
+        .await
+        .unwrap();
+    let vault = Vault::new([7; 32]);
+    assert_eq!(store.seal_webhook_secrets(&vault).await.unwrap(), 100);
+    assert!(!is_on_disk(dir.path()));
+    // they are what they were, and so is what refers to them
+    let listed = store.webhooks(None, 1_000).await.unwrap().items;
+    let listed: Vec<WebhookId> = listed.iter().map(|it| it.id).collect();
+    assert_eq!(listed, ids);
+    let kept: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT webhook_id, w.pending FROM deliveries d JOIN webhooks w ON w.id = d.webhook_id",
+    )
+    .fetch_all(&store.readers)
+    .await
+    .unwrap();
+    assert_eq!(kept, [(7, 1)]);
+    let enforced: i64 = sqlx::query_scalar("PRAGMA foreign_keys")
+        .fetch_one(&store.writer)
+        .await
+        .unwrap();
+    assert_eq!(enforced, 1);
+    let more = store.add_webhook(&webhook(Some(&vault))).await.unwrap().id;
+    assert!(more > *ids.last().unwrap());
+}
+
+#[tokio::test]
+async fn a_log_that_was_not_cut_is_cut_by_the_next_start() {
+    let (store, dir) = open().await;
+    store.add_webhook(&webhook(None)).await.unwrap();
+    let vault = Vault::new([7; 32]);
+    // the server ends before it is cut
+    assert_eq!(store.seal_and_overwrite(&vault).await.unwrap(), 1);
+    assert!(is_on_disk(dir.path()));
+    assert_eq!(store.seal_webhook_secrets(&vault).await.unwrap(), 0);
+    assert!(!is_on_disk(dir.path()));
+    let noted: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM meta WHERE key LIKE '%log_to_be_cut'")
+            .fetch_one(&store.readers)
+            .await
+            .unwrap();
+    assert_eq!(noted, 0);
 }
