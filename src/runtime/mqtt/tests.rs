@@ -495,10 +495,12 @@ fn over_tls_a_token_or_a_certificate_shows_who_it_is() {
     // large messages take many records
     let mut body = string("$oc/devices/d7/sys/events/up");
     body.extend([0, 1]);
-    body.extend(vec![b'x'; 100_000]);
+    body.extend(vec![b'x'; crate::mqtt::iotda::MAX_ENVELOPE]);
     device.write_all(&packet(0x32, &body)).unwrap();
     match world.event() {
-        Event::Message { payload, .. } => assert_eq!(payload.len(), 100_000),
+        Event::Message { payload, .. } => {
+            assert_eq!(payload.len(), crate::mqtt::iotda::MAX_ENVELOPE);
+        }
         other => panic!("{other:?}"),
     }
     let payload = Bytes::from(vec![b'y'; 60_000]);
