@@ -48,7 +48,8 @@ pub struct MqttConfig {
     pub connects_per_second: u32,
     /// The same from one address.
     pub connects_per_address_per_second: u32,
-    /// CONNECTs with a wrong credential a minute from one address; half as many for one name from there.
+    /// CONNECTs with a wrong credential a minute from one address that are told of; half as many for one name from there, which is
+    /// then refused there.
     pub failed_attempts_per_minute: u32,
     /// A connection of a device lasts this long before another one of the same device takes its place.
     pub take_over_after_ms: u64,

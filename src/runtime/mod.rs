@@ -38,7 +38,7 @@ pub use keys::Keys;
 pub use lanes::{LaneNow, Lanes};
 pub use message::ShardGone;
 pub use mqtt::{
-    MqttIdentities, MqttNews, MqttServer, MqttSetup, MqttSink, SealedMqtt, TlsBegin, listen,
+    MqttIdentities, MqttNews, MqttServer, MqttSetup, MqttSink, SealedMqtt, Ticket, TlsBegin, listen,
 };
 pub use mqtt_out::MqttOut;
 pub use restore::restore_busy;

@@ -6,9 +6,11 @@ mod door;
 mod identities;
 mod socket;
 mod thread;
+mod ticket;
 
 pub use identities::{MqttIdentities, SealedMqtt};
 pub use socket::TlsBegin;
+pub use ticket::Ticket;
 
 use std::{
     io,
@@ -37,8 +39,8 @@ use door::Greeted;
 /// What happened at the MQTT server.
 #[derive(Debug)]
 pub enum MqttNews {
-    /// This.
-    Event(Event),
+    /// This. The ticket is given back, by dropping it, once it was taken.
+    Event(Event, Ticket),
     /// A message was not sent.
     Unsent {
         /// To whom.

@@ -17,7 +17,7 @@ use crate::{
     coap::Peer,
     engine::{Report, ShardId},
     health::{Health, Part},
-    mqtt::engine::Out,
+    mqtt::{endpoint::PublishError, engine::Out},
     session::GateAsk,
     shard::{Core, Directory, Emitted, Machine, Outgoing, Post, Surroundings},
     strangers::Strangers,
@@ -294,7 +294,7 @@ impl Shard {
                 }
                 self.drain();
             }
-            Message::Mqtt(MqttNews::Event(event)) => {
+            Message::Mqtt(MqttNews::Event(event, _ticket)) => {
                 self.core.hear_of(now, event);
                 self.drain();
             }
@@ -303,9 +303,12 @@ impl Shard {
                 downlink,
                 error,
             }) => {
-                tracing::debug!(%device, ?downlink, %error, "a message was not sent");
-                self.core.unsent(now, device);
-                self.drain();
+                self.around.log_unsent(device, downlink, error);
+                // on this connection it would fare no better
+                if !matches!(error, PublishError::TooLarge | PublishError::OtherStyle) {
+                    self.core.unsent(now, device);
+                    self.drain();
+                }
             }
             Message::Served(served) => {
                 self.core.served(now, &served);

@@ -1,7 +1,7 @@
 //! One shard: its engine, what waits for commits, and what is on its way to others.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -9,6 +9,7 @@ use std::{
 use super::{
     committer::Emitted,
     directory::{Directory, Found},
+    held::Held,
     machine::Machine,
     message::{Done, Errand, Message, Post},
     outbox::{Outbox, Outgoing},
@@ -71,7 +72,7 @@ pub struct Core<D> {
     machine: Machine,
     outbox: Outbox,
     /// What devices over MQTT are told or granted, by the change for which it waits.
-    held: BTreeMap<Seq, Vec<Out>>,
+    held: Held,
     /// The newest change that the engine emitted.
     newest: Seq,
     committed: Seq,
@@ -107,7 +108,7 @@ impl<D: Done> Core<D> {
             ids,
             machine: engine.into(),
             outbox: Outbox::default(),
-            held: BTreeMap::new(),
+            held: Held::default(),
             newest: 0,
             committed: 0,
             waiting: VecDeque::new(),
@@ -127,8 +128,20 @@ impl<D: Done> Core<D> {
 
     /// Something has happened at the MQTT server. The next [`drain`](Self::drain) does what follows.
     pub fn hear_of(&mut self, now: Now, event: Event) {
-        if let Machine::Mqtt(engine) = &mut self.machine {
-            engine.handle_event(now, event);
+        let Machine::Mqtt(engine) = &mut self.machine else {
+            return;
+        };
+        let untold = match &event {
+            Event::Connected { device, .. } if self.held.connected(*device) => Some(*device),
+            Event::Disconnected { conn, .. } => {
+                self.held.disconnected(*conn);
+                None
+            }
+            _ => None,
+        };
+        engine.handle_event(now, event);
+        if let Some(device) = untold {
+            engine.unsent(now, device);
         }
     }
 
@@ -224,6 +237,9 @@ impl<D: Done> Core<D> {
             }
             None => Some(command),
         };
+        if let Some(Command::Abandon { upgrade }) = &command {
+            self.held.abandoned(*upgrade);
+        }
         if let Some(command) = command {
             self.machine.handle_command(now, command);
         }
@@ -237,11 +253,7 @@ impl<D: Done> Core<D> {
         for outgoing in released {
             around.send(outgoing);
         }
-        let later = self.held.split_off(&self.committed.saturating_add(1));
-        for out in std::mem::replace(&mut self.held, later)
-            .into_values()
-            .flatten()
-        {
+        for out in self.held.committed(self.committed) {
             around.let_out(out);
         }
         self.look_at_waiting(now, around);
@@ -353,11 +365,11 @@ impl<D: Done> Core<D> {
                 Effect::Left(device) => self.left(device, around),
             }
         }
-        self.drain_mqtt(around);
+        self.drain_mqtt(now, around);
     }
 
     /// Does what the engine of devices over MQTT wants done.
-    fn drain_mqtt<S: Surroundings<Done = D>>(&mut self, around: &mut S) {
+    fn drain_mqtt<S: Surroundings<Done = D>>(&mut self, now: Now, around: &mut S) {
         use mqtt::engine::Effect;
 
         while let Machine::Mqtt(engine) = &mut self.machine
@@ -366,7 +378,15 @@ impl<D: Done> Core<D> {
             match effect {
                 Effect::Persist { seq, change } => self.persist(seq, change, around),
                 Effect::Out { out, after } if after > self.committed => {
-                    self.held.entry(after).or_default().push(out);
+                    let device = match &out {
+                        Out::Publish { device, .. } => Some(*device),
+                        _ => None,
+                    };
+                    if self.held.hold(after, out)
+                        && let Some(device) = device
+                    {
+                        engine.unsent(now, device);
+                    }
                 }
                 Effect::Out { out, .. } => around.let_out(out),
                 Effect::Report(report) => around.report(&report),
@@ -468,7 +488,7 @@ impl<D: Done> Core<D> {
 
     /// Datagrams and messages that wait for a commit.
     pub fn held(&self) -> usize {
-        self.outbox.len() + self.held.values().map(Vec::len).sum::<usize>()
+        self.outbox.len() + self.held.len()
     }
 
     /// Whether a device is to go elsewhere, or somebody is to hear of a command, once something is committed.

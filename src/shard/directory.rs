@@ -216,6 +216,11 @@ impl Directory {
         let Some(shard) = self.where_to(here, device) else {
             return Some(command);
         };
+        // The device speaks something else from now on, and was removed where it was: it is not to be removed where it is.
+        let is_mqtts = |shard| self.mqtt == Some(shard);
+        if matches!(command, Command::RemoveDevice { .. }) && is_mqtts(here) != is_mqtts(shard) {
+            return None;
+        }
         let message = match done {
             Some(done) => Message::Commands {
                 commands: vec![command],
@@ -425,6 +430,25 @@ mod tests {
                 }
                 prop_assert_eq!(directory.len(), expected.len());
             }
+        }
+    }
+
+    /// It was moved to other devices of its kind, or speaks something else from now on.
+    #[test]
+    fn the_removal_of_a_device_is_passed_on_among_shards_of_what_it_speaks_alone() {
+        let ids = DeviceIds::new([7; 32]);
+        let mut directory = Directory::new(ids.clone(), 2).with_mqtt();
+        let id = ids.of("a");
+        let remove = || Command::RemoveDevice {
+            endpoint: "a".into(),
+        };
+        for (here, there, passed) in [(0, 1, true), (0, 2, false), (2, 0, false)] {
+            directory.place(id, ShardId(there));
+            let mut posted = Vec::new();
+            let done = Some(&NobodyWaits);
+            let kept = directory.pass_on(ShardId(here), id, remove(), done, &mut posted);
+            assert!(kept.is_none());
+            assert_eq!(posted.len(), usize::from(passed), "{here} to {there}");
         }
     }
 

@@ -17,6 +17,7 @@
 mod committer;
 mod core;
 mod directory;
+mod held;
 mod home;
 mod machine;
 mod message;

@@ -1,6 +1,8 @@
-use std::{net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use bytestring::ByteString;
+use rmqtt_codec::v5::PublishAckReason;
 
 use super::{
     event::{Ack, ConnId, Version},
@@ -9,6 +11,11 @@ use super::{
     packet::Greeting,
 };
 use crate::clock::Instant;
+
+/// How long a packet of a connected device may take from its first byte to its last: 256 KiB at 17 kbit/s.
+pub(super) const PACKET_WITHIN: Duration = Duration::from_mins(2);
+/// Messages to one device that wait behind those that it has not acknowledged.
+pub(super) const MAX_WAITING: usize = 16;
 
 /// One connection.
 pub(super) struct Connection {
@@ -22,6 +29,8 @@ pub(super) struct Connection {
     pub(super) timer: Instant,
     /// When it was accepted, or has sent a whole packet last.
     pub(super) heard_at: Instant,
+    /// When the packet began that is not whole yet.
+    pub(super) begun_at: Option<Instant>,
 }
 
 pub(super) enum State {
@@ -50,8 +59,6 @@ pub(super) struct Open {
     pub(super) subscribed: u8,
     /// Which of them with QoS 1.
     pub(super) with_qos_1: u8,
-    /// Messages of the device that wait for their acknowledgement.
-    pub(super) unacknowledged: u16,
     /// When its allowance of messages with QoS 0 is whole again, in microseconds.
     pub(super) whole_at: u64,
     /// Messages on the way; most devices have none most of the time.
@@ -65,6 +72,20 @@ pub(super) struct UnderWay {
     pub(super) sent: Vec<NonZeroU16>,
     /// From the device with QoS 2, without PUBREL yet.
     pub(super) received: Vec<NonZeroU16>,
+    /// What the device is owed for its messages, in the order in which they came.
+    pub(super) owed: VecDeque<Owed>,
+    /// To the device, behind those without PUBACK: whole packets.
+    pub(super) waiting: VecDeque<(NonZeroU16, Bytes)>,
+}
+
+/// What is owed for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owed {
+    pub(super) packet_id: NonZeroU16,
+    /// PUBREC instead of PUBACK.
+    pub(super) exactly_once: bool,
+    /// What is to be said, once that is known.
+    pub(super) reason: Option<PublishAckReason>,
 }
 
 impl Connection {
@@ -83,11 +104,11 @@ impl Connection {
     }
 
     /// Whether no more is read for now.
-    pub(super) const fn paused(&self, limits: &Limits) -> bool {
+    pub(super) fn paused(&self, limits: &Limits) -> bool {
         match &self.state {
             State::Unknown => false,
             State::Judged(_) => true,
-            State::Open(open) => open.unacknowledged >= limits.receive_maximum,
+            State::Open(open) => open.owed() >= usize::from(limits.receive_maximum),
         }
     }
 
@@ -99,9 +120,15 @@ impl Connection {
             State::Open(_) if self.paused(limits) => Instant::MAX,
             State::Open(open) => {
                 let silent = self.heard_at + open.silence;
-                open.held_until.map_or(silent, |held| held.max(silent))
+                let silent = open.held_until.map_or(silent, |held| held.max(silent));
+                (self.begun_at).map_or(silent, |at| silent.min(at + PACKET_WITHIN))
             }
         }
+    }
+
+    /// Whether the packet that it has begun takes too long.
+    pub(super) fn is_slow(&self, now: Instant) -> bool {
+        (self.begun_at).is_some_and(|at| at + PACKET_WITHIN <= now)
     }
 }
 
@@ -112,6 +139,71 @@ impl Open {
 
     pub(super) fn sent(&self) -> &[NonZeroU16] {
         self.under_way.as_ref().map_or(&[], |it| &it.sent)
+    }
+
+    /// Messages that have not been acknowledged to the device.
+    pub(super) fn owed(&self) -> usize {
+        self.under_way.as_ref().map_or(0, |it| it.owed.len())
+    }
+
+    /// Whether it is known already what a message is owed, or not yet.
+    pub(super) fn owes(&self, packet_id: NonZeroU16, exactly_once: bool) -> bool {
+        (self.under_way.as_ref()).is_some_and(|it| {
+            (it.owed.iter())
+                .any(|owed| owed.packet_id == packet_id && owed.exactly_once == exactly_once)
+        })
+    }
+
+    /// It is known what a message is owed, for the first of this number of which it was not.
+    pub(super) fn settle(&mut self, packet_id: NonZeroU16, exactly_once: bool) {
+        let owed = self.under_way.as_mut().map(|it| &mut it.owed);
+        let mut same = owed.into_iter().flatten().filter(|owed| {
+            owed.packet_id == packet_id
+                && owed.exactly_once == exactly_once
+                && owed.reason.is_none()
+        });
+        if let Some(owed) = same.next() {
+            owed.reason = Some(PublishAckReason::Success);
+        }
+    }
+
+    /// What can be acknowledged next without a message before it that cannot (§4.6).
+    pub(super) fn next_settled(&mut self) -> Option<(Owed, PublishAckReason)> {
+        let under_way = self.under_way.as_mut()?;
+        let owed = *under_way.owed.front()?;
+        let reason = owed.reason?;
+        under_way.owed.pop_front();
+        self.tidy();
+        Some((owed, reason))
+    }
+
+    /// A message that has waited, where one more may be on the way now.
+    pub(super) fn next_waiting(&mut self, window: u16) -> Option<Bytes> {
+        let window = usize::from(window.min(self.receive_maximum));
+        let under_way = self.under_way.as_mut()?;
+        if under_way.sent.len() >= window {
+            return None;
+        }
+        let (packet_id, bytes) = under_way.waiting.pop_front()?;
+        under_way.sent.push(packet_id);
+        Some(bytes)
+    }
+
+    /// Messages that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.under_way.as_ref().map_or(0, |it| it.waiting.len())
+    }
+
+    fn tidy(&mut self) {
+        let none = (self.under_way.as_ref()).is_some_and(|it| {
+            it.sent.is_empty()
+                && it.received.is_empty()
+                && it.owed.is_empty()
+                && it.waiting.is_empty()
+        });
+        if none {
+            self.under_way = None;
+        }
     }
 
     /// What was on the way has arrived. Tells whether it was.
@@ -137,9 +229,7 @@ impl Open {
             return false;
         };
         ids.swap_remove(at);
-        if under_way.sent.is_empty() && under_way.received.is_empty() {
-            self.under_way = None;
-        }
+        self.tidy();
         true
     }
 
@@ -150,6 +240,8 @@ impl Open {
             // fewer are on the way than there are
             if let Some(id) = NonZeroU16::new(self.last_packet_id)
                 && !self.sent().contains(&id)
+                && !(self.under_way.as_ref())
+                    .is_some_and(|it| it.waiting.iter().any(|(waits, _)| *waits == id))
             {
                 return id;
             }
@@ -170,7 +262,12 @@ impl Open {
 }
 
 impl Ack {
-    pub(super) const fn new(conn: ConnId, packet_id: NonZeroU16, exactly_once: bool) -> Self {
+    /// The connection on which it is owed.
+    pub const fn conn(&self) -> ConnId {
+        self.conn
+    }
+
+    pub(crate) const fn new(conn: ConnId, packet_id: NonZeroU16, exactly_once: bool) -> Self {
         Self {
             conn,
             packet_id,

@@ -57,7 +57,7 @@ pub enum Output {
         /// Whole packets.
         bytes: Bytes,
     },
-    /// The connection is over, once what was to be sent before has left. [`Endpoint::closed`](super::Endpoint::closed) is not
+    /// The connection is over. What was to be sent before is sent as far as the system takes it at once. [`Endpoint::closed`](super::Endpoint::closed) is not
     /// called for it, and the place may be given out again at once.
     Close {
         /// Which.
@@ -161,8 +161,8 @@ pub enum Event {
     Refused {
         /// From which address.
         peer: SocketAddr,
-        /// Who it claims to be: the user name where the client ID begins with it, as IoTDA has it; else the client ID, because a
-        /// user name may be a token. Of any content, bounded by the packet.
+        /// Who it claims to be: the user name where the client ID is made of it as IoTDA has it; else the client ID, because a
+        /// user name may be a token, and not even that where it holds the user name. Of any content, bounded by the packet.
         name: Box<str>,
         /// Why.
         refusal: Refusal,
@@ -180,6 +180,8 @@ pub enum Ending {
     KeepAlive,
     /// The device has sent what MQTT does not allow.
     Protocol,
+    /// A packet that the device began did not come in time, or took the most room of all when there was none left.
+    Slow,
     /// The device does not take what is sent to it.
     Backlog,
     /// The same device has connected anew.
@@ -192,11 +194,12 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Goodbye,
         Self::Lost,
         Self::KeepAlive,
         Self::Protocol,
+        Self::Slow,
         Self::Backlog,
         Self::TakenOver,
         Self::Credentials,
@@ -210,6 +213,7 @@ impl Ending {
             Self::Lost => "lost",
             Self::KeepAlive => "keep_alive",
             Self::Protocol => "protocol",
+            Self::Slow => "slow",
             Self::Backlog => "backlog",
             Self::TakenOver => "taken_over",
             Self::Credentials => "credentials",
@@ -227,7 +231,7 @@ pub enum PublishError {
     /// The device does not take such messages.
     #[error("the device is of another kind")]
     OtherStyle,
-    /// As much as is allowed waits already.
+    /// As much as is allowed is on the way and waits behind it.
     #[error("the device has not acknowledged what was sent before")]
     QueueFull,
     /// The device has said that it takes no packet of that size, or there is no packet of that size.

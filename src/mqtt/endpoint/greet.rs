@@ -1,5 +1,7 @@
 //! From CONNECT to CONNACK.
 
+use std::net::SocketAddr;
+
 use rmqtt_codec::{v3::ConnectAckReason as V3, v5::ConnectAckReason as V5};
 
 use super::{
@@ -34,8 +36,8 @@ impl Endpoint {
         let version = greeting.version;
         connection.state = State::Judged(Box::new(greeting));
         let source = Source::of(peer);
-        let paced = self.failures.has(now.instant, &source)
-            && (self.failures_of_name).has(now.instant, &(source, claim.name()))
+        // Who else fails from its address says nothing of a device: many share one behind a carrier's or an office's router.
+        let paced = (self.failures_of_name).has(now.instant, &(source, claim.name()))
             && self.connects.take(now.instant, &source)
             && self.connects_in_all.take(now.instant, &());
         if !paced {
@@ -76,10 +78,11 @@ impl Endpoint {
 
     fn refuse(&mut self, conn: ConnId, version: Version, refusal: Refusal) {
         let (v3, v5) = match refusal {
-            Refusal::UnknownDevice | Refusal::WrongCredential | Refusal::StaleStamp => {
-                (V3::BadUserNameOrPassword, V5::BadUserNameOrPassword)
-            }
-            Refusal::ClientId => (V3::IdentifierRejected, V5::ClientIdentifierNotValid),
+            // which of these it is would tell a stranger which devices there are
+            Refusal::UnknownDevice
+            | Refusal::WrongCredential
+            | Refusal::StaleStamp
+            | Refusal::ClientId => (V3::BadUserNameOrPassword, V5::BadUserNameOrPassword),
             Refusal::TakeOverPace | Refusal::Pace => {
                 (V3::ServiceUnavailable, V5::ConnectionRateExceeded)
             }
@@ -103,20 +106,7 @@ impl Endpoint {
         };
         match verdict {
             Verdict::Refused(refusal) => {
-                if refusal.is_of_credentials() {
-                    let name = greeting.user.as_ref().unwrap_or(&greeting.client_id);
-                    let shown = (greeting.user.as_deref())
-                        .filter(|user| greeting.client_id.starts_with(user))
-                        .unwrap_or(&greeting.client_id);
-                    let source = Source::of(peer);
-                    self.failures.take(now.instant, &source);
-                    self.failures_of_name.take(now.instant, &(source, &**name));
-                    self.outbox.event(Event::Refused {
-                        peer,
-                        name: shown.into(),
-                        refusal,
-                    });
-                }
+                let refusal = self.failed(now, peer, &greeting, refusal);
                 self.refuse(conn, greeting.version, refusal);
             }
             Verdict::Device(identity) => {
@@ -155,6 +145,32 @@ impl Endpoint {
         }
     }
 
+    /// Somebody has not shown who it is. What fails too often from an address is answered like any other haste, and told to
+    /// nobody.
+    fn failed(
+        &mut self,
+        now: Now,
+        peer: SocketAddr,
+        greeting: &Greeting,
+        refusal: Refusal,
+    ) -> Refusal {
+        if !refusal.is_of_credentials() {
+            return refusal;
+        }
+        let name = greeting.user.as_ref().unwrap_or(&greeting.client_id);
+        let source = Source::of(peer);
+        self.failures_of_name.take(now.instant, &(source, &**name));
+        if !self.failures.take(now.instant, &source) {
+            return Refusal::Pace;
+        }
+        self.outbox.event(Event::Refused {
+            peer,
+            name: shown(greeting, refusal).into(),
+            refusal,
+        });
+        refusal
+    }
+
     fn welcome(
         &self,
         now: Now,
@@ -185,10 +201,32 @@ impl Endpoint {
             last_packet_id: 0,
             subscribed: 0,
             with_qos_1: 0,
-            unacknowledged: 0,
             whole_at: 0,
             under_way: None,
         };
         (open, welcome)
+    }
+}
+
+/// Shown in place of a client ID that holds the user name, which may be a token with a fault in it.
+pub(super) const SAME_AS_USER: &str = "(its client ID holds its user name)";
+
+/// Who somebody claims to be, for a log: never what may be a token.
+fn shown(greeting: &Greeting, refusal: Refusal) -> &str {
+    let client_id = &*greeting.client_id;
+    let Some(user) = greeting.user.as_deref().filter(|user| !user.is_empty()) else {
+        return client_id;
+    };
+    let as_iotda = client_id
+        .strip_prefix(user)
+        .is_some_and(|rest| rest.starts_with("_0_"));
+    // a client ID and a stamp are looked at only where a device with a secret has that name
+    let has_secret = matches!(refusal, Refusal::ClientId | Refusal::StaleStamp);
+    if as_iotda || has_secret {
+        user
+    } else if client_id.contains(user) {
+        SAME_AS_USER
+    } else {
+        client_id
     }
 }

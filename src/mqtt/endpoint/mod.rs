@@ -12,7 +12,7 @@
 //! * [`Endpoint::publish`] with a payload for a device: [`Downlink::Events`] for IoTDA, [`Downlink::Push`] for ThingsPanel. The
 //!   endpoint knows the topic's spelling. What depends on something that is to be committed is published after that;
 //! * [`Endpoint::acknowledge`] with the [`Ack`] of a message, once what follows from it is committed: only then PUBACK or PUBREC
-//!   leaves. Acknowledge each device's in the order in which they came (MQTT 5 §4.6);
+//!   leaves, in the order in which the device's messages came (MQTT 5 §4.6);
 //! * [`Endpoint::hold`] while a device downloads: many devices do that on the thread that speaks MQTT, and send no PINGREQ until
 //!   it ends. Their keep-alive is not enforced then, for a bounded time;
 //! * [`Endpoint::kick`] when a device's credentials, or the device, are changed or removed.
@@ -120,6 +120,7 @@ impl Endpoint {
             partial: Vec::new(),
             timer,
             heard_at: now.instant,
+            begun_at: None,
         };
         let conn = room.then(|| self.table.insert(connection)).flatten();
         if conn.is_some() {
@@ -141,7 +142,7 @@ impl Endpoint {
                 return reading;
             }
             let left = bytes.get(used..).unwrap_or_default();
-            return self.keep(conn, left.to_vec(), reading);
+            return self.keep(now, conn, left.to_vec(), reading);
         }
         let mut partial = std::mem::take(&mut connection.partial);
         self.buffered -= partial.len();
@@ -167,25 +168,36 @@ impl Endpoint {
             return reading;
         }
         partial.drain(..used);
-        self.keep(conn, partial, reading)
+        self.keep(now, conn, partial, reading)
     }
 
     /// Keeps the beginning of a packet, or what waits.
-    fn keep(&mut self, conn: ConnId, mut partial: Vec<u8>, reading: Reading) -> Reading {
+    fn keep(&mut self, now: Now, conn: ConnId, mut partial: Vec<u8>, reading: Reading) -> Reading {
         if partial.is_empty() {
             return reading;
+        }
+        // Whoever has the most makes room, so that no crowd of half packets keeps others from saying anything.
+        while self.buffered + partial.len() > self.limits.buffered_bytes {
+            match self.table.largest_partial() {
+                Some((other, bytes)) if bytes > partial.len() => {
+                    self.end_or_refuse(other, Ending::Slow, Fault::ServerBusy);
+                }
+                _ => {
+                    self.end_or_refuse(conn, Ending::Slow, Fault::ServerBusy);
+                    return Reading::Over;
+                }
+            }
         }
         // a large packet was before it
         if partial.capacity() > 2 * partial.len() {
             partial.shrink_to_fit();
         }
-        if self.buffered + partial.len() > self.limits.buffered_bytes {
-            self.fail(conn, Fault::ServerBusy);
-            return Reading::Over;
-        }
         self.buffered += partial.len();
         if let Some(connection) = self.table.get_mut(conn) {
             connection.partial = partial;
+            if reading == Reading::On {
+                connection.begun_at.get_or_insert(now.instant);
+            }
         }
         reading
     }
@@ -228,6 +240,7 @@ impl Endpoint {
             };
             used += found.len;
             connection.heard_at = now.instant;
+            connection.begun_at = None;
             self.counts.mqtt_packets_received += 1;
             if unknown {
                 self.greet(now, conn, packet, found);
@@ -240,6 +253,16 @@ impl Endpoint {
     /// The peer or the network has ended the connection.
     pub fn closed(&mut self, conn: ConnId) {
         self.drop_connection(conn, Some(Ending::Lost), false);
+    }
+
+    /// What the connection has said meanwhile was not read, which was not its fault: its silence counts from now on.
+    pub fn unread(&mut self, now: Now, conn: ConnId) {
+        if let Some(connection) = self.table.get_mut(conn)
+            && connection.open().is_some()
+        {
+            connection.heard_at = now.instant;
+            connection.begun_at = (connection.begun_at).map(|_| now.instant);
+        }
     }
 
     /// The peer does not take what is sent to it: more waits than the driver keeps for one connection.
@@ -262,6 +285,8 @@ impl Endpoint {
             if deadline > now.instant {
                 let next = deadline.min(now.instant + LOOK_EVERY);
                 self.table.set_timer(conn, next);
+            } else if connection.open().is_some() && connection.is_slow(now.instant) {
+                self.end(conn, Ending::Slow, Some(Fault::QuotaExceeded));
             } else if connection.open().is_some() {
                 self.end(conn, Ending::KeepAlive, Some(Fault::KeepAliveTimeout));
             } else {
@@ -329,6 +354,11 @@ impl Endpoint {
         &self.counts
     }
 
+    /// The connection of a device.
+    pub fn connection_of(&self, device: DeviceId) -> Option<ConnId> {
+        self.table.of_device(device)
+    }
+
     /// Devices that are connected.
     pub fn devices(&self) -> usize {
         self.table.devices()
@@ -346,10 +376,12 @@ impl Endpoint {
 
     /// The client has done what MQTT does not allow, or more than is bounded.
     fn fail(&mut self, conn: ConnId, fault: Fault) {
+        self.end_or_refuse(conn, Ending::Protocol, fault);
+    }
+
+    fn end_or_refuse(&mut self, conn: ConnId, why: Ending, fault: Fault) {
         match self.table.get(conn) {
-            Some(it) if it.open().is_some() => {
-                self.end(conn, Ending::Protocol, Some(fault));
-            }
+            Some(it) if it.open().is_some() => self.end(conn, why, Some(fault)),
             Some(_) => {
                 self.counts.refused(Refusal::Malformed);
                 self.drop_connection(conn, None, true);

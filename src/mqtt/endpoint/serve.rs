@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use rmqtt_codec::{
     types::QoS,
@@ -11,7 +11,7 @@ use rmqtt_codec::{
 
 use super::{
     Endpoint,
-    connection::{Connection, Open},
+    connection::{Connection, MAX_WAITING, Open, Owed},
     event::{Ack, ConnId, Ending, Event, PublishError, Qos, Version},
     frame::Frame,
     packet::{Fault, Incoming, Publication, incoming},
@@ -43,6 +43,7 @@ impl Endpoint {
                     self.counts.mqtt_messages_delivered += 1;
                     self.outbox.event(Event::Delivered { device, packet_id });
                 }
+                self.send_waiting(conn);
             }
             Incoming::Released(packet_id) => {
                 let known = self.open_mut(conn).is_some_and(|it| it.released(packet_id));
@@ -76,13 +77,22 @@ impl Endpoint {
         };
         let device = open.identity.device;
         let uplink = match uplink(&open.identity, &publication.topic) {
+            // nobody reads it
+            Ok(uplink) if publication.payload.len() > uplink.most_bytes() => {
+                self.counts.mqtt_messages_too_large += 1;
+                Some(Uplink::Other)
+            }
+            Ok(Uplink::Other) => {
+                self.counts.mqtt_messages_unrelated += 1;
+                Some(Uplink::Other)
+            }
             Ok(uplink) => Some(uplink),
             Err(TopicError::Malformed) => return self.fail(conn, Fault::TopicNameInvalid),
             Err(TopicError::Foreign | TopicError::Shared) => None,
         };
         let Some(packet_id) = publication.packet_id else {
             match uplink {
-                Some(Uplink::Other) => self.counts.mqtt_messages_unrelated += 1,
+                Some(Uplink::Other) => {}
                 Some(uplink) if open.may_send(now.instant, per_second) => {
                     self.message(device, uplink, publication.payload, None);
                 }
@@ -91,34 +101,46 @@ impl Endpoint {
             }
             return;
         };
-        if publication.exactly_once && uplink.is_some() {
+        let exactly_once = publication.exactly_once;
+        let mut told_before = false;
+        if exactly_once && uplink.is_some() {
             let received = &mut open.under_way().received;
-            if received.contains(&packet_id) {
-                // it was told before, and PUBREC was lost (§4.3.3)
-                let success = PublishAckReason::Success;
-                return self.puback(conn, packet_id, true, success);
+            told_before = received.contains(&packet_id);
+            if !told_before {
+                if received.len() >= most {
+                    return self.fail(conn, Fault::ReceiveMaximumExceeded);
+                }
+                received.push(packet_id);
+            } else if open.owes(packet_id, true) {
+                // PUBREC comes once that is settled for which the first one stands
+                return;
             }
-            if received.len() >= most {
-                return self.fail(conn, Fault::ReceiveMaximumExceeded);
-            }
-            received.push(packet_id);
         }
-        match uplink {
-            Some(Uplink::Other) => {
-                self.counts.mqtt_messages_unrelated += 1;
-                let success = PublishAckReason::Success;
-                self.puback(conn, packet_id, publication.exactly_once, success);
-            }
-            Some(uplink) => {
-                open.unacknowledged += 1;
-                let ack = Ack::new(conn, packet_id, publication.exactly_once);
-                self.message(device, uplink, publication.payload, Some(ack));
-            }
+        let (reason, ack) = match uplink {
+            // PUBREC was lost (§4.3.3)
+            Some(_) if told_before => (Some(PublishAckReason::Success), None),
+            Some(Uplink::Other) => (Some(PublishAckReason::Success), None),
+            Some(_) => (None, Some(Ack::new(conn, packet_id, exactly_once))),
             None => {
                 self.counts.mqtt_messages_foreign += 1;
-                let reason = PublishAckReason::NotAuthorized;
-                self.puback(conn, packet_id, publication.exactly_once, reason);
+                (Some(PublishAckReason::NotAuthorized), None)
             }
+        };
+        open.under_way().owed.push_back(Owed {
+            packet_id,
+            exactly_once,
+            reason,
+        });
+        if let (Some(uplink), Some(ack)) = (uplink, ack) {
+            self.message(device, uplink, publication.payload, Some(ack));
+        }
+        self.pay(conn);
+    }
+
+    /// Acknowledges what can be, in the order in which it came.
+    fn pay(&mut self, conn: ConnId) {
+        while let Some((owed, reason)) = self.open_mut(conn).and_then(Open::next_settled) {
+            self.puback(conn, owed.packet_id, owed.exactly_once, reason);
         }
     }
 
@@ -134,19 +156,22 @@ impl Endpoint {
 
     /// What follows from a message is settled: the device may forget it. Without effect where the connection is over.
     pub fn acknowledge(&mut self, now: Now, ack: Ack) {
-        let receive_maximum = self.limits.receive_maximum;
+        let Some(connection) = self.table.get(ack.conn) else {
+            return;
+        };
+        let was_paused = connection.paused(&self.limits);
         let Some(open) = self.open_mut(ack.conn) else {
             return;
         };
-        let was_paused = open.unacknowledged >= receive_maximum;
-        open.unacknowledged = open.unacknowledged.saturating_sub(1);
-        if was_paused && let Some(connection) = self.table.get_mut(ack.conn) {
+        open.settle(ack.packet_id, ack.exactly_once);
+        self.pay(ack.conn);
+        let Some(connection) = self.table.get_mut(ack.conn) else {
+            return;
+        };
+        if was_paused && !connection.paused(&self.limits) {
             // it had no chance to say anything
             connection.heard_at = now.instant;
-        }
-        let success = PublishAckReason::Success;
-        self.puback(ack.conn, ack.packet_id, ack.exactly_once, success);
-        if was_paused {
+            connection.begun_at = None;
             self.go_on(now, ack.conn);
         }
     }
@@ -195,12 +220,11 @@ impl Endpoint {
             return;
         };
         let (device, version) = (open.identity.device, open.version);
-        let mut covered = 0;
+        let before = open.subscribed;
         let mut granted = Vec::with_capacity(filters.len());
         for (filter, qos) in filters {
             granted.push(match subscription(&open.identity, filter) {
                 Ok(spellings) => {
-                    covered |= spellings;
                     open.subscribed |= spellings;
                     // a later subscription takes the place of an earlier one (§3.8.4)
                     if *qos == QoS::AtMostOnce {
@@ -220,6 +244,7 @@ impl Endpoint {
                 }
             });
         }
+        let news = open.subscribed & !before;
         let refused = granted
             .iter()
             .filter(|it| matches!(it, Granted::Refused(_)));
@@ -228,7 +253,7 @@ impl Endpoint {
         self.counts.mqtt_subscriptions_granted += granted.len() as u64 - refused;
         self.reply(conn, |out| reply::suback(out, version, packet_id, granted));
         for spelling in Spelling::ALL {
-            if covered & spelling.bit() != 0 {
+            if news & spelling.bit() != 0 {
                 self.outbox.event(Event::Subscribed {
                     device,
                     downlink: spelling.downlink(),
@@ -266,7 +291,18 @@ impl Endpoint {
         self.reply(conn, |out| reply::unsuback(out, version, packet_id, status));
     }
 
-    /// Sends a message to a device. With QoS 1 the number is returned that [`Event::Delivered`] names; a device that has
+    /// Sends what has waited for earlier messages to be acknowledged.
+    fn send_waiting(&mut self, conn: ConnId) {
+        let window = self.limits.send_maximum;
+        while let Some(bytes) = (self.open_mut(conn)).and_then(|it| it.next_waiting(window)) {
+            self.reply(conn, |out| {
+                out.extend_from_slice(&bytes);
+                Ok(())
+            });
+        }
+    }
+
+    /// Sends a message to a device. One that finds too many unacknowledged waits behind them, within a bound. With QoS 1 the number is returned that [`Event::Delivered`] names; a device that has
     /// subscribed with QoS 0 gets it with that.
     ///
     /// # Errors
@@ -308,8 +344,10 @@ impl Endpoint {
         let topic = (spelling.topic(&open.identity)).ok_or(PublishError::OtherStyle)?;
         let subscribed = open.subscribed & spelling.bit() != 0;
         let lowered = subscribed && open.with_qos_1 & spelling.bit() == 0;
+        let mut waits = false;
         let packet_id = if qos == Qos::AtLeastOnce && !lowered {
-            if open.sent().len() >= usize::from(window.min(open.receive_maximum)) {
+            waits = open.sent().len() >= usize::from(window.min(open.receive_maximum));
+            if waits && open.waiting() >= MAX_WAITING {
                 return Err(PublishError::QueueFull);
             }
             Some(open.next_packet_id())
@@ -318,6 +356,18 @@ impl Endpoint {
         };
         let most = usize::try_from(most.min(open.packet_bytes)).unwrap_or(usize::MAX);
         let version = open.version;
+        if waits && let Some(packet_id) = packet_id {
+            let mut bytes = BytesMut::new();
+            let topic = topic.into();
+            return match reply::publish(&mut bytes, version, topic, Some(packet_id), payload) {
+                Ok(()) if bytes.len() <= most => {
+                    let waiting = &mut open.under_way().waiting;
+                    waiting.push_back((packet_id, bytes.freeze()));
+                    Ok(Some(packet_id))
+                }
+                _ => Err(PublishError::TooLarge),
+            };
+        }
         let written = (self.outbox).packet(conn, |out| {
             reply::publish(out, version, topic.into(), packet_id, payload)
         });

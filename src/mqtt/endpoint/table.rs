@@ -162,6 +162,19 @@ impl Table {
         self.timers.len()
     }
 
+    /// The connection that has the most of an incomplete packet, and how many bytes.
+    pub(super) fn largest_partial(&self) -> Option<(ConnId, usize)> {
+        let slots = self.slots.iter().zip(0..);
+        let partial = slots.filter_map(|(slot, number)| {
+            let conn = ConnId {
+                slot: number,
+                generation: slot.generation,
+            };
+            Some((conn, slot.connection.as_ref()?.partial.len()))
+        });
+        partial.max_by_key(|(_, bytes)| *bytes)
+    }
+
     /// Every connection of a device.
     pub(super) fn open(&self) -> Vec<ConnId> {
         self.by_device.values().copied().collect()

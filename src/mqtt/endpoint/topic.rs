@@ -8,6 +8,7 @@
 //! The device number is the device's endpoint name here.
 
 use super::identity::{Identity, Style};
+use crate::mqtt::{iotda, thingspanel};
 
 /// The longest topic or filter that is looked at, in bytes.
 pub const MAX_TOPIC_LEN: usize = 512;
@@ -26,6 +27,17 @@ pub enum Uplink {
     Progress(Release),
     /// Something of the device's own that has nothing to do with upgrades: properties, telemetry, answers to commands.
     Other,
+}
+
+impl Uplink {
+    /// The longest payload that anybody reads, in bytes.
+    pub(super) const fn most_bytes(self) -> usize {
+        match self {
+            Self::Events { .. } => iotda::MAX_ENVELOPE,
+            Self::Inform(_) | Self::Progress(_) => thingspanel::MAX_REPORT,
+            Self::Other => usize::MAX,
+        }
+    }
 }
 
 /// Where a device is written to.

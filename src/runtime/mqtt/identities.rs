@@ -4,6 +4,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     ledger::{DeviceId, DeviceIds, Protocol},
@@ -37,8 +38,31 @@ pub struct MqttIdentities {
 #[derive(Default)]
 struct Table {
     by_name: HashMap<Box<str>, Arc<Identity>>,
-    /// By what devices of `ThingsPanel` have as their user names.
-    by_token: HashMap<Box<str>, Arc<Identity>>,
+    /// By what devices of `ThingsPanel` have as their user names, hashed: how long it takes to look for one tells nothing of
+    /// the others.
+    by_token: HashMap<[u8; 32], Arc<Identity>>,
+}
+
+fn hashed(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+impl Table {
+    /// A token is looked for before a name, unless the client is one of IoTDA by its client ID or by its certificate: a token
+    /// that is another device's name does not keep that one out.
+    fn of_user(&self, claim: &Claim, user: &str) -> Option<&Arc<Identity>> {
+        let by_name = self.by_name.get(user);
+        let is_its_name = by_name.filter(|it| match it.credential {
+            Credential::Secret(_) => {
+                (claim.client_id.strip_prefix(user)).is_some_and(|rest| rest.starts_with("_0_"))
+            }
+            Credential::Certificate => claim.certified.iter().any(|name| **name == *user),
+            Credential::Token { .. } => false,
+        });
+        is_its_name
+            .or_else(|| self.by_token.get(&hashed(user)))
+            .or(by_name)
+    }
 }
 
 impl MqttIdentities {
@@ -59,7 +83,7 @@ impl MqttIdentities {
         let mut table = self.write();
         if let Some(old) = table.by_name.remove(endpoint) {
             if let Some(token) = old.token() {
-                table.by_token.remove(token);
+                table.by_token.remove(&hashed(token));
             }
             if new.as_ref() != Some(&*old) {
                 ended.push(old.device);
@@ -67,7 +91,7 @@ impl MqttIdentities {
         }
         if let Some(new) = new.map(Arc::new) {
             if let Some(token) = new.token()
-                && let Some(other) = table.by_token.insert(token.into(), new.clone())
+                && let Some(other) = table.by_token.insert(hashed(token), new.clone())
             {
                 // It is to lose it, and the news of that comes later.
                 table.by_name.remove(&other.name);
@@ -123,7 +147,7 @@ impl MqttIdentities {
     pub(super) fn find(&self, claim: &Claim) -> Result<Arc<Identity>, Refusal> {
         let table = self.read();
         let found = match claim.user.as_deref().filter(|user| !user.is_empty()) {
-            Some(user) => (table.by_token.get(user)).or_else(|| table.by_name.get(user)),
+            Some(user) => table.of_user(claim, user),
             None => (claim.certified.iter()).find_map(|name| table.by_name.get(name)),
         };
         found.cloned().ok_or(Refusal::UnknownDevice)
@@ -220,6 +244,38 @@ mod tests {
         assert_eq!(found(&identities, "t"), None);
         assert_eq!(identities.set("d0", None), [ids.of("d0")]);
         assert!(identities.is_empty());
+    }
+
+    /// Whoever may give a device a token does not keep another one out with it.
+    #[test]
+    fn a_token_that_is_another_devices_name_does_not_stand_for_that_one() {
+        let vault = Vault::new([7; 32]);
+        let identities = MqttIdentities::new(Some(vault.clone()), DeviceIds::new([1; 32]));
+        let secret = SealedMqtt::Secret("one".to_owned());
+        let secret = stored(&vault, "meter-1", Protocol::Iotda, &secret);
+        identities.set("meter-1", Some(&secret));
+        let certificate = StoredMqtt {
+            protocol: Protocol::Iotda,
+            credential: MqttCredential::Certificate,
+            token_hash: None,
+            sealed: None,
+        };
+        identities.set("meter-2", Some(&certificate));
+        identities.set("t1", Some(&token(&vault, "t1", "meter-1")));
+        identities.set("t2", Some(&token(&vault, "t2", "meter-2")));
+        let name = |client_id: &str, user: &str, certified: &[&str]| {
+            let claim = Claim {
+                client_id: client_id.into(),
+                user: Some(user.into()),
+                password: None,
+                certified: certified.iter().map(|it| Box::from(*it)).collect(),
+            };
+            identities.find(&claim).unwrap().name.to_string()
+        };
+        assert_eq!(name("meter-1_0_0_2026113005", "meter-1", &[]), "meter-1");
+        assert_eq!(name("anything", "meter-1", &[]), "t1");
+        assert_eq!(name("anything", "meter-2", &["meter-2"]), "meter-2");
+        assert_eq!(name("anything", "meter-2", &["meter-1"]), "t2");
     }
 
     #[test]

@@ -63,9 +63,42 @@ impl Socket {
     }
 }
 
+/// Has the system ask whether the peer is there, where nothing was heard for an hour: three hours later it is over. Devices
+/// that sleep in between are not to be taken for gone (eDRX of NB-IoT: up to 10,485.76 s, 3GPP TS 24.008 table 10.5.5.32).
+pub(super) fn probe(stream: &TcpStream) -> nix::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    const SILENT_S: u32 = 3_600;
+    const BETWEEN_S: u32 = 900;
+    const PROBES: u32 = 12;
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &SILENT_S)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &BETWEEN_S)?;
+    setsockopt(stream, sockopt::TcpKeepCount, &PROBES)
+}
+
 fn blocked(error: openssl::ssl::Error) -> io::Error {
     match error.code() {
         ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => io::ErrorKind::WouldBlock.into(),
         _ => (error.into_io_error()).unwrap_or_else(|error| io::Error::other(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{getsockopt, sockopt};
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_gone_is_missed_within_hours() {
+        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = TcpStream::from_std(stream);
+        probe(&stream).unwrap();
+        assert!(getsockopt(&stream, sockopt::KeepAlive).unwrap());
+        let idle = getsockopt(&stream, sockopt::TcpKeepIdle).unwrap();
+        let between = getsockopt(&stream, sockopt::TcpKeepInterval).unwrap();
+        let probes = getsockopt(&stream, sockopt::TcpKeepCount).unwrap();
+        assert_eq!(idle + between * probes, 4 * 3_600);
     }
 }

@@ -101,7 +101,7 @@ impl World {
 
     fn event(&self) -> Event {
         match self.news.lock().unwrap().recv_timeout(PATIENCE).unwrap() {
-            MqttNews::Event(event) => event,
+            MqttNews::Event(event, _) => event,
             MqttNews::Unsent { error, .. } => panic!("{error}"),
         }
     }
@@ -219,7 +219,13 @@ fn a_device_is_greeted_heard_and_written_to() {
 fn large_messages_go_through_in_both_directions() {
     let world = world(Limits::default(), None);
     let mut device = world.greeted(1);
-    let large = vec![b'x'; 200_000];
+    // none of an upgrade's matter, and no less read
+    let telemetry = [string("devices/telemetry"), vec![0, 7], vec![b'x'; 200_000]];
+    device
+        .write_all(&packet(0x32, &telemetry.concat()))
+        .unwrap();
+    assert_eq!(read(&mut device, 4), [0x40, 2, 0, 7]);
+    let large = vec![b'x'; crate::mqtt::thingspanel::MAX_REPORT];
     device.write_all(&progress(1, &large)).unwrap();
     match world.event() {
         Event::Message { payload, .. } => assert_eq!(payload.len(), large.len()),
@@ -242,6 +248,51 @@ fn large_messages_go_through_in_both_directions() {
     let taken = read(&mut device, sent);
     let payloads: usize = taken.split(|byte| *byte != b'y').map(<[u8]>::len).sum();
     assert_eq!(payloads, 240_000);
+}
+
+/// Whoever takes the events may fall behind: what was taken from a connection and not yet by them is bounded, and nothing of
+/// it is lost.
+#[test]
+fn a_connection_is_read_no_faster_than_its_events_are_taken() {
+    let limits = Limits {
+        unacknowledged_per_second: 1_000_000,
+        ..Limits::default()
+    };
+    let world = world(limits, None);
+    let mut device = world.greeted(1);
+    let mut other = world.greeted(2);
+    let message = {
+        let body = [string("ota/devices/progress"), vec![b'x'; 8_000]].concat();
+        packet(0x30, &body)
+    };
+    let sent = 5_000;
+    let sender = std::thread::spawn(move || {
+        for _ in 0..sent {
+            device.write_all(&message).unwrap();
+        }
+        device
+    });
+    // while the news are kept the tickets are out, and what is read of the others goes on
+    let mut kept = Vec::new();
+    let news = world.news.lock().unwrap();
+    while kept.len() < 32 {
+        kept.push(news.recv_timeout(PATIENCE).unwrap());
+    }
+    other.write_all(&[0xc0, 0]).unwrap();
+    assert_eq!(read(&mut other, 2), [0xd0, 0]);
+    // one read of 64 KiB at the most went on
+    kept.extend(news.try_iter());
+    assert!(kept.len() < 32 + 10, "{} events", kept.len());
+    let mut taken = kept.len();
+    kept.clear();
+    while taken < sent {
+        let it = news.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(it, MqttNews::Event(Event::Message { .. }, _)));
+        taken += 1;
+    }
+    let mut device = sender.join().unwrap();
+    device.write_all(&[0xc0, 0]).unwrap();
+    assert_eq!(read(&mut device, 2), [0xd0, 0]);
 }
 
 #[test]
@@ -444,10 +495,12 @@ fn over_tls_a_token_or_a_certificate_shows_who_it_is() {
     // large messages take many records
     let mut body = string("$oc/devices/d7/sys/events/up");
     body.extend([0, 1]);
-    body.extend(vec![b'x'; 100_000]);
+    body.extend(vec![b'x'; crate::mqtt::iotda::MAX_ENVELOPE]);
     device.write_all(&packet(0x32, &body)).unwrap();
     match world.event() {
-        Event::Message { payload, .. } => assert_eq!(payload.len(), 100_000),
+        Event::Message { payload, .. } => {
+            assert_eq!(payload.len(), crate::mqtt::iotda::MAX_ENVELOPE);
+        }
         other => panic!("{other:?}"),
     }
     let payload = Bytes::from(vec![b'y'; 60_000]);

@@ -16,7 +16,8 @@ use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
 use super::{
     EndsTheServer, IDLE, Message, MqttIdentities, MqttNews, MqttServer, MqttSetup, MqttSink,
     door::{self, Door, Greeted},
-    socket::Socket,
+    socket::{Socket, probe},
+    ticket::Tickets,
 };
 use crate::{
     clock::{Instant, Now, SystemClock},
@@ -31,6 +32,8 @@ const WAKER: Token = Token(usize::MAX - 1);
 const A_TURN: usize = 256;
 /// Bytes that are read of one connection before others get their turn.
 const READ_BYTES: usize = 64 << 10;
+/// How often it is looked whether the shard has taken what was too much.
+const CHOKED: Duration = Duration::from_millis(5);
 /// Log lines a second about who was refused; further ones are counted only.
 const LINES_PER_SECOND: std::num::NonZeroU32 = std::num::NonZeroU32::new(5).unwrap();
 
@@ -44,6 +47,10 @@ struct Wire {
     paused: bool,
     /// Something may be there to be read that no event tells of any more.
     unread: bool,
+    /// It is read again a little later.
+    choked: bool,
+    /// A clone goes with each of its events until the shard has taken it.
+    events: Arc<()>,
 }
 
 struct Thread {
@@ -56,6 +63,9 @@ struct Thread {
     wires: Vec<Option<Wire>>,
     /// Connections of which more is to be read.
     ready: Vec<ConnId>,
+    /// Connections that are read again once the shard has taken some of what they have said.
+    choked: Vec<ConnId>,
+    tickets: Tickets,
     buffer: Box<[u8]>,
     messages: mpsc::Receiver<Message>,
     woken: Arc<AtomicBool>,
@@ -100,6 +110,8 @@ pub(super) fn start(setup: MqttSetup) -> io::Result<MqttServer> {
         endpoint: Endpoint::new(setup.limits, setup.seed),
         wires: Vec::new(),
         ready: Vec::new(),
+        choked: Vec::new(),
+        tickets: Tickets::default(),
         buffer: vec![0; READ_BYTES].into(),
         messages: told,
         woken: woken.clone(),
@@ -162,6 +174,13 @@ impl Thread {
                     self.read(now, conn, true);
                 }
             }
+            for conn in std::mem::take(&mut self.choked) {
+                if let Some(wire) = self.wire(conn) {
+                    wire.choked = false;
+                    self.endpoint.unread(now, conn);
+                    self.read(now, conn, true);
+                }
+            }
             if self.accepting {
                 self.accept(now);
             }
@@ -184,9 +203,10 @@ impl Thread {
         }
         let now = self.clock.now().instant;
         let due = self.endpoint.poll_timeout();
+        let most = if self.choked.is_empty() { IDLE } else { CHOKED };
         // a millisecond more, so that it is due then
-        due.map_or(IDLE, |at| at.since(now) + Duration::from_millis(1))
-            .min(IDLE)
+        due.map_or(most, |at| at.since(now) + Duration::from_millis(1))
+            .min(most)
     }
 
     fn accept(&mut self, now: Now) {
@@ -229,6 +249,8 @@ impl Thread {
         };
         // small packets that answer each other
         let _ = socket.tcp().set_nodelay(true);
+        // without it one that is gone is not missed while its keep-alive is not enforced
+        let _ = probe(socket.tcp());
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = (self.poll.registry()).register(socket.tcp(), Token(place), interest);
         if let Err(error) = registered {
@@ -248,6 +270,8 @@ impl Thread {
                 backlog: Vec::new(),
                 paused: false,
                 unread: false,
+                choked: false,
+                events: Arc::default(),
             });
         }
         if !reads_all {
@@ -272,9 +296,16 @@ impl Thread {
     fn read(&mut self, now: Now, conn: ConnId, to_the_end: bool) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut left = READ_BYTES;
+        let tickets = self.tickets.clone();
         while let Some(wire) = self.wire(conn) {
             if wire.paused || !wire.backlog.is_empty() {
                 wire.unread = true;
+                break;
+            }
+            if tickets.are_out(&wire.events) {
+                if !std::mem::replace(&mut wire.choked, true) {
+                    self.choked.push(conn);
+                }
                 break;
             }
             if left == 0 {
@@ -343,10 +374,11 @@ impl Thread {
 
     fn remove(&mut self, conn: ConnId) {
         if self.wire(conn).is_some()
-            && let Some(wire) = usize::try_from(conn.slot)
+            && let Some(mut wire) = usize::try_from(conn.slot)
                 .ok()
                 .and_then(|place| self.wires.get_mut(place)?.take())
         {
+            let _ = flush(&mut wire); // what the system does not take now is lost
             wire.socket.close();
         }
     }
@@ -420,7 +452,24 @@ impl Thread {
             return;
         }
         match (&mut self.sink, event) {
-            (Some(sink), event) => sink(MqttNews::Event(event)),
+            (Some(sink), event) => {
+                let (device, bytes) = match &event {
+                    Event::Message {
+                        device, payload, ..
+                    } => (Some(*device), payload.len()),
+                    Event::Connected { device, .. }
+                    | Event::Subscribed { device, .. }
+                    | Event::Delivered { device, .. }
+                    | Event::Disconnected { device, .. } => (Some(*device), 0),
+                    Event::Refused { .. } => (None, 0),
+                };
+                let conn = device.and_then(|device| self.endpoint.connection_of(device));
+                let place = conn.and_then(|conn| usize::try_from(conn.slot).ok());
+                let wire = place.and_then(|place| self.wires.get(place)?.as_ref());
+                // the last words of a connection that is over are nobody's
+                let events = wire.map_or_else(Arc::default, |wire| wire.events.clone());
+                sink(MqttNews::Event(event, self.tickets.take(events, bytes)));
+            }
             (None, Event::Message { ack: Some(ack), .. }) => self.endpoint.acknowledge(now, ack),
             (None, _) => {}
         }

@@ -3,12 +3,30 @@
 use std::time::Duration;
 
 use super::{Around, DatagramSocket, Shard};
-use crate::{engine::Report, strangers::Refusal, wording};
+use crate::{
+    engine::Report,
+    ledger::DeviceId,
+    mqtt::endpoint::{Downlink, PublishError},
+    strangers::Refusal,
+    wording,
+};
 
 /// How old the figures may be that are published.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
 
 impl Around {
+    /// A message to a device over MQTT could not be sent.
+    pub(super) fn log_unsent(&self, device: DeviceId, downlink: Downlink, error: PublishError) {
+        if error == PublishError::TooLarge && self.audit_lines.check().is_ok() {
+            tracing::warn!(
+                %device, ?downlink,
+                "a message was not sent: it is larger than the device's Maximum Packet Size; raise that in the device, or shorten the package's name and the server's address"
+            );
+        } else {
+            tracing::debug!(%device, ?downlink, %error, "a message was not sent");
+        }
+    }
+
     #[expect(clippy::too_many_lines, reason = "one line for each report")]
     pub(super) fn log(&self, report: &Report) {
         match report {

@@ -207,6 +207,7 @@ pub(crate) async fn names_are_unique_across_tenants(store: &impl Store) {
         attributes: AttributesChange::default(),
         endpoint: endpoint.to_owned(),
         product: product.to_owned(),
+        mqtt: None,
         psk: Some(StoredPsk {
             identity: identity.to_owned(),
             sealed: vec![1],

@@ -100,14 +100,13 @@ fn packets_are_bounded_before_and_after_connect() {
     server.later(secs(5));
     // as large as can be
     let conn = server.connected(&Client::iotda(1));
-    let payload = vec![b'x'; (256 << 10) - 4 - 2 - UP.len()];
-    for chunk in publish(4, UP, 0, 0, &payload).chunks(1_000) {
+    let properties = "$oc/devices/d1/sys/properties/report";
+    let payload = vec![b'x'; (256 << 10) - 4 - 2 - properties.len()];
+    for chunk in publish(4, properties, 0, 0, &payload).chunks(1_000) {
         assert_eq!(server.say(conn, chunk), Reading::On);
     }
     assert_eq!(server.endpoint.buffered(), 0);
-    assert!(
-        matches!(&server.take_events()[..], [.., Event::Message { payload: it, .. }] if it.len() == payload.len())
-    );
+    assert_eq!(server.endpoint.counts().mqtt_messages_unrelated, 1);
 }
 
 #[test]
@@ -290,6 +289,105 @@ fn guessing_is_rationed_and_disturbs_nobody_elsewhere() {
     assert_eq!(connect(&mut server, 1, &Client::iotda(3)), 3);
     server.later(secs(60));
     assert_eq!(connect(&mut server, 1, &Client::iotda(3)), 0);
+}
+
+/// Devices that were removed go on trying, behind the router that all others are behind.
+#[test]
+fn devices_with_wrong_credentials_do_not_keep_others_out_of_their_address() {
+    let mut server = Server::new(Limits::default());
+    server.known = vec![Arc::new(iotda(1))];
+    let connect = |server: &mut Server, number| {
+        let conn = server.accept(1);
+        let _ = server.say(conn, &Client::iotda(number).connect());
+        server.take_sent(conn)[3]
+    };
+    let mut told = 0;
+    let mut answers = Vec::new();
+    // for ten minutes ten of them every three seconds
+    for _ in 0..200 {
+        server.later(secs(3));
+        answers.extend((2..12).map(|number| connect(&mut server, number)));
+        let events = server.take_events().into_iter();
+        told += events
+            .filter(|it| matches!(it, Event::Refused { .. }))
+            .count();
+    }
+    assert!(answers.iter().all(|it| matches!(it, 3 | 4)), "{answers:?}");
+    // an allowance of 60 a minute, and the first one
+    assert!((600..=660).contains(&told), "{told} told");
+    let conn = server.accept(1);
+    let _ = server.say(conn, &Client::iotda(1).connect());
+    assert_eq!(server.take_sent(conn), [0x20, 2, 0, 0]);
+}
+
+#[test]
+fn half_packets_do_not_keep_others_from_speaking() {
+    let limits = Limits {
+        buffered_bytes: 10_000,
+        ..Limits::default()
+    };
+    let mut server = Server::new(limits);
+    server.known = (1..=4).map(|number| Arc::new(iotda(number))).collect();
+    let large = |number| {
+        publish(
+            4,
+            &format!("$oc/devices/d{number}/sys/events/up"),
+            0,
+            0,
+            &[b'x'; 9_000],
+        )
+    };
+    let hoarders = [1, 2].map(|number| {
+        let conn = server.connected(&Client::iotda(number));
+        assert_eq!(server.say(conn, &large(number)[..4_000]), Reading::On);
+        conn
+    });
+    let conn = server.connected(&Client::iotda(3));
+    assert_eq!(server.say(conn, &large(3)[..3_000]), Reading::On);
+    let ended = hoarders.map(|conn| server.is_closed(conn));
+    assert_eq!(ended.iter().filter(|it| **it).count(), 1, "one made room");
+    assert_eq!(server.ending(), Some(Ending::Slow));
+    assert_eq!(server.endpoint.buffered(), 7_000);
+    assert_eq!(server.endpoint.counts().mqtt_ended_slow, 1);
+}
+
+#[test]
+fn a_packet_that_was_begun_comes_within_minutes() {
+    let mut client = Client::iotda(1).v5();
+    client.keep_alive = u16::MAX;
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&client);
+    let message = publish(5, UP, 0, 0, &[b'x'; 1_000]);
+    // byte by byte it takes no longer
+    for byte in &message[..120] {
+        let _ = server.say(conn, &[*byte]);
+        server.later(secs(1));
+    }
+    server.later(secs(60));
+    assert!(server.is_closed(conn));
+    assert_eq!(server.take_sent(conn), [0xe0, 2, 0x97, 0]);
+    assert_eq!(server.ending(), Some(Ending::Slow));
+    // one that is whole counts no more
+    let conn = server.connected(&client);
+    for _ in 0..10 {
+        let _ = server.say(conn, &message[..500]);
+        server.later(secs(50));
+        let _ = server.say(conn, &message[500..]);
+        server.later(secs(50));
+    }
+    assert!(!server.is_closed(conn));
+}
+
+#[test]
+fn a_connection_that_was_not_read_is_not_taken_for_silent() {
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&Client::iotda(1));
+    server.later(secs(170));
+    server.endpoint.unread(server.now, conn);
+    server.later(secs(170));
+    assert!(!server.is_closed(conn));
+    server.later(secs(10));
+    assert!(server.is_closed(conn));
 }
 
 #[test]

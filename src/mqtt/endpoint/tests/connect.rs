@@ -58,7 +58,7 @@ fn in_mqtt_5_the_server_says_what_it_does_not_do() {
     let mut client = Client::iotda(1).v5();
     client.id.clear();
     // without a client ID of its form it has shown nothing
-    assert_eq!(greeted(&client.connect()).0[3], 0x85);
+    assert_eq!(greeted(&client.connect()).0[3], 0x86);
     let mut client = Client::thingspanel(2).v5();
     client.id.clear();
     let (connack, _) = greeted(&client.connect());
@@ -83,9 +83,10 @@ fn who_is_not_known_or_has_not_the_secret_is_refused_and_told_of() {
                 id: "d1".to_owned(),
                 ..Client::iotda(1)
             },
+            // whether there is such a device is not told
             Refusal::ClientId,
-            2,
-            0x85,
+            4,
+            0x86,
         ),
     ];
     for (client, refusal, code, reason) in cases {
@@ -111,6 +112,29 @@ fn who_is_not_known_or_has_not_the_secret_is_refused_and_told_of() {
             assert!(counts.each().any(|it| it.0 == counted && it.2 == 1));
         }
     }
+}
+
+#[test]
+fn what_may_be_a_token_is_not_told() {
+    let names = |id: &str, user: &str| {
+        let mut server = Server::new(Limits::default());
+        let client = Client {
+            id: id.to_owned(),
+            user: Some(user.to_owned()),
+            ..Client::thingspanel(2)
+        };
+        let conn = server.accept(1);
+        let _ = server.say(conn, &client.connect());
+        match server.take_events().pop() {
+            Some(Event::Refused { name, .. }) => name.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(names("pump", "tt2"), "pump");
+    assert_eq!(names("tt2", "tt2"), greet::SAME_AS_USER);
+    assert_eq!(names("pump-tt2", "tt2"), greet::SAME_AS_USER);
+    assert_eq!(names("d9_0_0_2026113005", "d9"), "d9");
+    assert_eq!(names("pump", ""), "pump");
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use std::num::NonZeroU16;
+
 use bytes::Bytes;
 
 use super::{
@@ -246,13 +248,178 @@ fn what_cannot_be_sent_is_said() {
     assert_eq!(server.take_sent(conn).len(), 100);
     let second = send(&mut server, D1, Downlink::Events, vec![]);
     assert_ne!(first.unwrap(), second.unwrap());
-    let third = send(&mut server, D1, Downlink::Events, vec![]);
-    assert_eq!(third, Err(PublishError::QueueFull));
+    server.take_sent(conn);
+    // what waits behind them is bounded, and no larger either
+    let large = send(&mut server, D1, Downlink::Events, vec![b'x'; most + 1]);
+    assert_eq!(large, Err(PublishError::TooLarge));
+    for _ in 0..connection::MAX_WAITING {
+        assert!(send(&mut server, D1, Downlink::Events, vec![]).is_ok());
+    }
+    let full = send(&mut server, D1, Downlink::Events, vec![]);
+    assert_eq!(full, Err(PublishError::QueueFull));
+    assert_eq!(server.take_sent(conn), [0_u8; 0]);
     let [high, low] = first.unwrap().unwrap().get().to_be_bytes();
     let _ = server.say(conn, &[0x40, 2, high, low]);
     assert!(send(&mut server, D1, Downlink::Events, vec![]).is_ok());
-    assert_eq!(server.endpoint.counts().mqtt_messages_unsent, 4);
-    assert_eq!(server.endpoint.counts().mqtt_messages_sent, 3);
+    assert_eq!(server.endpoint.counts().mqtt_messages_unsent, 5);
+    assert_eq!(server.endpoint.counts().mqtt_messages_sent, 19);
+}
+
+/// Many clients acknowledge a question only after they have answered it, and take one message at once.
+#[test]
+fn what_does_not_fit_waits_for_what_was_sent_before() {
+    let mut client = Client::iotda(1).v5();
+    client.properties = vec![0x21, 0, 1];
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&client);
+    let send = |server: &mut Server, payload: &'static [u8]| {
+        let payload = Bytes::from_static(payload);
+        let sent = (server.endpoint).publish(D1, Downlink::Events, payload, Qos::AtLeastOnce);
+        server.pump();
+        sent.unwrap().unwrap()
+    };
+    let query = send(&mut server, b"query");
+    assert_eq!(
+        server.take_sent(conn),
+        publish(5, DOWN, 1, query.get(), b"query")
+    );
+    let offer = send(&mut server, b"offer");
+    let last = send(&mut server, b"last");
+    assert_eq!(server.take_sent(conn), [0_u8; 0]);
+    let acked = |id: NonZeroU16| {
+        let [high, low] = id.get().to_be_bytes();
+        [0x40, 2, high, low]
+    };
+    // what was not sent cannot be acknowledged
+    let _ = server.say(conn, &acked(offer));
+    assert_eq!(server.take_events(), []);
+    let _ = server.say(conn, &acked(query));
+    assert_eq!(
+        server.take_sent(conn),
+        publish(5, DOWN, 1, offer.get(), b"offer")
+    );
+    let _ = server.say(conn, &acked(offer));
+    assert_eq!(
+        server.take_sent(conn),
+        publish(5, DOWN, 1, last.get(), b"last")
+    );
+    let _ = server.say(conn, &acked(last));
+    assert_eq!(server.take_events().len(), 3);
+    // nothing of it outlives the connection
+    let (first, second) = (send(&mut server, b"a"), send(&mut server, b"b"));
+    assert_ne!(first, second);
+    server.endpoint.closed(conn);
+    server.later(secs(5));
+    server.take_events();
+    server.sent.clear();
+    let conn = server.connected(&client);
+    assert_eq!(server.take_sent(conn), [0_u8; 0]);
+}
+
+/// §4.6: a client may take the next PUBACK for that of the message that it has sent first.
+#[test]
+fn messages_are_acknowledged_in_the_order_in_which_they_came() {
+    let mut server = Server::new(Limits::default());
+    server.acknowledges = false;
+    let conn = server.connected(&Client::iotda(1));
+    let properties = "$oc/devices/d1/sys/properties/report";
+    let foreign = "$oc/devices/d2/sys/events/up";
+    for bytes in [
+        publish(4, UP, 1, 1, b"one"),
+        publish(4, properties, 1, 2, b"{}"),
+        publish(4, UP, 1, 3, b"three"),
+        publish(4, foreign, 2, 4, b"four"),
+        publish(4, UP, 2, 5, b"five"),
+    ] {
+        assert_eq!(server.say(conn, &bytes), Reading::On);
+    }
+    assert_eq!(server.take_sent(conn), [0_u8; 0]);
+    let acks: Vec<Ack> = (server.take_events().into_iter())
+        .filter_map(|event| match event {
+            Event::Message { ack, .. } => ack,
+            _ => None,
+        })
+        .collect();
+    let [one, three, five] = acks[..] else {
+        panic!("{acks:?}");
+    };
+    let mut settle = |ack| {
+        server.endpoint.acknowledge(server.now, ack);
+        server.pump();
+        server.take_sent(conn)
+    };
+    assert_eq!(settle(three), [0_u8; 0]);
+    assert_eq!(
+        settle(one),
+        [0x40, 2, 0, 1, 0x40, 2, 0, 2, 0x40, 2, 0, 3, 0x50, 2, 0, 4]
+    );
+    // to settle it twice acknowledges nothing else
+    assert_eq!(settle(one), [0_u8; 0]);
+    assert_eq!(settle(five), [0x50, 2, 0, 5]);
+    assert_eq!(
+        server.say(conn, &publish(4, properties, 1, 6, b"")),
+        Reading::On
+    );
+    assert_eq!(server.take_sent(conn), [0x40, 2, 0, 6]);
+}
+
+/// PUBREC says that the message is the server's, which it is once what follows from it is committed.
+#[test]
+fn a_repeated_message_with_qos_2_is_acknowledged_no_sooner_than_the_first() {
+    let mut server = Server::new(Limits::default());
+    server.acknowledges = false;
+    let conn = server.connected(&Client::iotda(1));
+    let message = publish(4, UP, 2, 6, b"two");
+    let mut again = message.clone();
+    again[0] |= 0x08;
+    assert_eq!(server.say(conn, &message), Reading::On);
+    assert_eq!(server.say(conn, &again), Reading::On);
+    assert_eq!(server.take_sent(conn), [0_u8; 0]);
+    let events = server.take_events();
+    let [Event::Message { ack: Some(ack), .. }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    server.endpoint.acknowledge(server.now, *ack);
+    server.pump();
+    assert_eq!(server.take_sent(conn), [0x50, 2, 0, 6], "once");
+    assert_eq!(server.say(conn, &again), Reading::On);
+    assert_eq!(server.take_sent(conn), [0x50, 2, 0, 6]);
+}
+
+#[test]
+fn messages_that_nobody_reads_are_acknowledged_and_dropped() {
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&Client::iotda(1));
+    let longest = vec![b'x'; crate::mqtt::iotda::MAX_ENVELOPE];
+    let longer = [&longest[..], b"x"].concat();
+    let _ = server.say(conn, &publish(4, UP, 1, 1, &longer));
+    let _ = server.say(conn, &publish(4, UP, 0, 0, &longer));
+    assert_eq!(server.take_sent(conn), [0x40, 2, 0, 1]);
+    assert_eq!(server.take_events(), []);
+    assert_eq!(server.endpoint.counts().mqtt_messages_too_large, 2);
+    let _ = server.say(conn, &publish(4, UP, 1, 2, &longest));
+    assert_eq!(server.take_events().len(), 1);
+    // properties may be longer
+    let _ = server.say(
+        conn,
+        &publish(4, "$oc/devices/d1/sys/properties/report", 1, 3, &longer),
+    );
+    assert_eq!(server.endpoint.counts().mqtt_messages_unrelated, 1);
+    assert_eq!(server.endpoint.counts().mqtt_messages_too_large, 2);
+}
+
+#[test]
+fn a_subscription_that_is_there_is_no_news() {
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&Client::thingspanel(2));
+    let own = subscribe(4, 1, &[("ota/device/inform/t2", 1)]);
+    for _ in 0..3 {
+        let _ = server.say(conn, &own);
+    }
+    assert_eq!(server.take_events().len(), 1);
+    let _ = server.say(conn, &subscribe(4, 2, &[("ota/devices/infrom/n2", 1)]));
+    assert_eq!(server.take_events().len(), 1);
+    assert_eq!(server.endpoint.counts().mqtt_subscriptions_granted, 4);
 }
 
 #[test]
