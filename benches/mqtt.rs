@@ -4,12 +4,13 @@
 //! * `qos1_vs_mosquitto`: publications with QoS 1 per second of the server's CPU time, each acknowledged before the next on
 //!   its connection; as a ratio, as the next.
 //! * `connects_vs_mosquitto`: connections per second of the server's CPU time: TCP, CONNECT, CONNACK, DISCONNECT.
-//! * `bytes_per_connection`: resident memory of this server for each idle connection without TLS.
+//! * `bytes_per_connection`: resident memory of this server for each idle connection without TLS; `bytes_per_connection_tls`
+//!   with it.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a benchmark says so by ending
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -20,13 +21,22 @@ use cellwise::{
     clock::SystemClock,
     ledger::{DeviceIds, Protocol},
     mqtt::endpoint::Limits,
-    runtime::{MqttIdentities, MqttServer, MqttSetup, SealedMqtt, listen},
+    runtime::{MqttIdentities, MqttServer, MqttSetup, SealedMqtt, TlsBegin, listen},
     store::{MqttCredential, StoredMqtt},
     strangers::Strangers,
     telemetry::Metrics,
     vault::Vault,
 };
 use mio::{Events, Interest, Poll, Token};
+use openssl::{
+    asn1::Asn1Time,
+    ec::{EcGroup, EcKey},
+    hash::MessageDigest,
+    nid::Nid,
+    pkey::PKey,
+    ssl::{Ssl, SslAcceptor, SslConnector, SslMethod, SslStream, SslVerifyMode},
+    x509::X509,
+};
 
 /// Connections that publish.
 const PUBLISHERS: usize = 100;
@@ -34,18 +44,21 @@ const PUBLICATIONS: usize = 300_000;
 const CONNECTS: usize = 20_000;
 /// Connections that do nothing.
 const IDLE: usize = 10_000;
+const IDLE_TLS: usize = 2_000;
 /// Runs of each, in turn, of which the median counts.
 const RUNS: usize = 3;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some("serve") {
-        return serve();
+    match arguments.next().as_deref() {
+        Some("serve") => return serve(false),
+        Some("serve-tls") => return serve(true),
+        _ => {}
     }
     let mut ratios = [Vec::new(), Vec::new()];
-    let mut bytes = Vec::new();
+    let mut bytes = [Vec::new(), Vec::new()];
     for run in 0..RUNS {
-        let ours = Server::ours();
+        let ours = Server::ours("serve");
         let mosquitto = Server::mosquitto();
         let of = |what: fn(&Server) -> f64| {
             let (own, other) = (what(&ours), what(&mosquitto));
@@ -54,16 +67,18 @@ fn main() {
         };
         ratios[0].push(of(publications));
         ratios[1].push(of(connects));
-        bytes.push(idle(&Server::ours()));
+        bytes[0].push(idle(&Server::ours("serve"), IDLE, greeted));
+        bytes[1].push(idle(&Server::ours("serve-tls"), IDLE_TLS, greeted_tls));
         println!(
-            "run {run}: {:.0} bytes for each idle connection",
-            bytes[run]
+            "run {run}: {:.0} bytes for each idle connection, {:.0} over TLS",
+            bytes[0][run], bytes[1][run]
         );
     }
     let [qos1, connects] = ratios.map(median);
-    let bytes = median(bytes);
+    let [plain, tls] = bytes.map(median);
     println!(
-        "{{\"qos1_vs_mosquitto\":{qos1:.2},\"connects_vs_mosquitto\":{connects:.2},\"bytes_per_connection\":{bytes:.0}}}"
+        "{{\"qos1_vs_mosquitto\":{qos1:.2},\"connects_vs_mosquitto\":{connects:.2},\"bytes_per_connection\":{plain:.0},\
+         \"bytes_per_connection_tls\":{tls:.0}}}"
     );
 }
 
@@ -73,7 +88,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// This program's server, until standard input ends. Tells its port.
-fn serve() {
+fn serve(secured: bool) {
     let vault = Vault::new([7; 32]);
     let identities = Arc::new(MqttIdentities::new(
         Some(vault.clone()),
@@ -95,8 +110,13 @@ fn serve() {
         };
         identities.set(&name, Some(&stored));
     }
-    let tcp = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-    let port = tcp.local_addr().unwrap().port();
+    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tcp, tls) = if secured {
+        (None, Some((listener, begin())))
+    } else {
+        (Some(listener), None)
+    };
     let clock = SystemClock::start();
     // bounds that one machine's clients do not meet
     let limits = Limits {
@@ -108,8 +128,8 @@ fn serve() {
         ..Limits::default()
     };
     let server = MqttServer::start(MqttSetup {
-        tcp: Some(tcp),
-        tls: None,
+        tcp,
+        tls,
         limits,
         backlog_bytes: 64 << 10,
         seed: 7,
@@ -139,9 +159,9 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn ours() -> Self {
+    fn ours(how: &str) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .arg("serve")
+            .arg(how)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -235,14 +255,43 @@ fn hello(number: usize) -> Vec<u8> {
     packet(0x10, &body)
 }
 
-fn greeted(server: &Server, number: usize) -> TcpStream {
-    let mut stream = TcpStream::connect(server.address).unwrap();
-    stream.set_nodelay(true).unwrap();
+fn greet(stream: &mut (impl Read + Write), number: usize) {
     stream.write_all(&hello(number)).unwrap();
     let mut connack = [0; 4];
     stream.read_exact(&mut connack).unwrap();
     assert_eq!(connack, [0x20, 2, 0, 0]);
+}
+
+fn greeted(server: &Server, number: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    greet(&mut stream, number);
     stream
+}
+
+fn greeted_tls(server: &Server, number: usize) -> SslStream<TcpStream> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    builder.set_verify(SslVerifyMode::NONE);
+    let stream = TcpStream::connect(server.address).unwrap();
+    let mut stream = builder.build().connect("127.0.0.1", stream).unwrap();
+    greet(&mut stream, number);
+    stream
+}
+
+/// TLS with a certificate that signs itself.
+fn begin() -> TlsBegin {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    let mut certificate = X509::builder().unwrap();
+    certificate.set_pubkey(&key).unwrap();
+    (certificate.set_not_before(&Asn1Time::days_from_now(0).unwrap())).unwrap();
+    (certificate.set_not_after(&Asn1Time::days_from_now(1).unwrap())).unwrap();
+    certificate.sign(&key, MessageDigest::sha256()).unwrap();
+    let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+    builder.set_certificate(&certificate.build()).unwrap();
+    builder.set_private_key(&key).unwrap();
+    let context = builder.build().into_context();
+    Arc::new(move || Ssl::new(&context))
 }
 
 /// Publications per CPU second.
@@ -298,11 +347,11 @@ fn connects(server: &Server) -> f64 {
     f64::from(u32::try_from(CONNECTS).unwrap()) / spent
 }
 
-/// Bytes for each idle connection.
-fn idle(server: &Server) -> f64 {
+/// Bytes for each of so many idle connections.
+fn idle<T>(server: &Server, count: usize, greeted: fn(&Server, usize) -> T) -> f64 {
     let before = server.memory();
-    let streams: Vec<TcpStream> = (0..IDLE).map(|number| greeted(server, number)).collect();
+    let streams: Vec<T> = (0..count).map(|number| greeted(server, number)).collect();
     let bytes = server.memory() - before;
     drop(streams);
-    bytes / f64::from(u32::try_from(IDLE).unwrap())
+    bytes / f64::from(u32::try_from(count).unwrap())
 }

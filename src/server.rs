@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use certificates::CertificateEnds;
+use certificates::{CertificateEnds, Listeners};
 use metrics_exporter_prometheus::PrometheusHandle;
 use mqtt::{Mqtt, MqttParts};
 pub use products::stored_products;
@@ -153,11 +153,6 @@ pub enum StartError {
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
-    /// Certificates of the MQTT port.
-    #[error(
-        "the certificate of the MQTT port cannot be used: {0}; see mqtt.tls_certificate, mqtt.tls_key and mqtt.client_ca_file"
-    )]
-    MqttTls(String),
     /// A listener's certificate and key.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -407,8 +402,12 @@ impl Server {
             traces: traces.clone(),
             metrics: metrics.handle(),
         });
-        let certificates =
-            CertificateEnds::new(tls.clone(), bound.tls, &config, metrics.clone(), clock);
+        let listeners = Listeners {
+            admin: tls.clone(),
+            downloads: bound.tls,
+            mqtt: mqtt.as_ref().and_then(|it| it.tls.clone()),
+        };
+        let certificates = CertificateEnds::new(listeners, &config, metrics.clone(), clock);
         certificates.tell();
         tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
         let upkeep = Upkeep::new(config.data_dir.clone(), metrics.clone());
@@ -508,13 +507,6 @@ impl Server {
             }
             Some(Err(error)) => tracing::error!(%error, "the certificates stay as they were"),
             Some(Ok(None)) | None => {}
-        }
-        match self.mqtt.as_ref().map(|mqtt| mqtt.renew(&config.mqtt)) {
-            Some(Ok(true)) => changed.push("the certificate of the MQTT port".to_owned()),
-            Some(Err(error)) => {
-                tracing::error!(%error, "the certificate of the MQTT port stays as it was");
-            }
-            Some(Ok(false)) | None => {}
         }
         for (whose, renewed) in self.certificates.renew(&config) {
             match renewed {

@@ -16,7 +16,10 @@ use openssl::{
     asn1::{Asn1Time, Asn1TimeRef},
     error::ErrorStack,
     pkey::PKey,
-    ssl::{AlpnError, Ssl, SslAcceptor, SslContext, SslMethod, select_next_proto},
+    ssl::{
+        AlpnError, Ssl, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslVerifyMode,
+        select_next_proto,
+    },
     x509::X509,
 };
 use thiserror::Error;
@@ -25,13 +28,14 @@ use tokio_openssl::SslStream;
 
 use crate::{
     clock::UtcMillis,
-    config::{AdminConfig, DownloadConfig},
+    config::{AdminConfig, DownloadConfig, MqttConfig},
 };
 
 /// A chain and its key take some kilobytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// What is spoken inside (RFC 7301 §3.1).
-const PROTOCOLS: &[u8] = b"\x08http/1.1";
+/// What is spoken inside (RFC 7301 §3.1; the names are IANA's).
+const HTTP: &[u8] = b"\x08http/1.1";
+const MQTT: &[u8] = b"\x04mqtt";
 
 /// Why a certificate and its key cannot be used.
 #[derive(Debug, Error)]
@@ -89,6 +93,11 @@ pub struct TlsFiles {
     pub certificate_setting: &'static str,
     /// The setting that names the key.
     pub key_setting: &'static str,
+    /// The authorities of the clients' certificates, in PEM, and the setting that names them; `None` where no client is asked for
+    /// one. A client that is asked may show none.
+    pub client_authorities: Option<(PathBuf, &'static str)>,
+    /// What is spoken inside, as it stands in a `ClientHello`.
+    protocols: &'static [u8],
 }
 
 impl TlsFiles {
@@ -99,6 +108,8 @@ impl TlsFiles {
             key: config.tls_key.clone(),
             certificate_setting: "download.tls_certificate",
             key_setting: "download.tls_key",
+            client_authorities: None,
+            protocols: HTTP,
         })
     }
 
@@ -109,19 +120,36 @@ impl TlsFiles {
             key: config.tls_key.clone(),
             certificate_setting: "admin.tls_certificate",
             key_setting: "admin.tls_key",
+            client_authorities: None,
+            protocols: HTTP,
+        })
+    }
+
+    /// Those of the MQTT port; `None` where it does not speak TLS.
+    pub fn of_mqtt(config: &MqttConfig) -> Option<Self> {
+        let authorities = &config.client_ca_file;
+        config.tls.then(|| Self {
+            certificate: config.tls_certificate.clone(),
+            key: config.tls_key.clone(),
+            certificate_setting: "mqtt.tls_certificate",
+            key_setting: "mqtt.tls_key",
+            client_authorities: (!authorities.as_os_str().is_empty())
+                .then(|| (authorities.clone(), "mqtt.client_ca_file")),
+            protocols: MQTT,
         })
     }
 }
 
 /// What the files hold.
 #[derive(PartialEq, Eq)]
-struct Pair {
+struct Contents {
     chain_pem: Vec<u8>,
     key_pem: Vec<u8>,
+    authorities_pem: Option<Vec<u8>>,
 }
 
 struct Held {
-    pair: Pair,
+    contents: Contents,
     context: SslContext,
     ends_at: UtcMillis,
 }
@@ -134,7 +162,8 @@ impl Tls {
     /// The certificate in these files; `None` where there are none.
     ///
     /// # Errors
-    /// The files cannot be read, everybody may read the key, or the two are not a certificate and its key.
+    /// The files cannot be read, everybody may read the key, the two are not a certificate and its key, or the clients' authorities
+    /// are none.
     pub fn of(files: Option<&TlsFiles>) -> Result<Option<Self>, TlsError> {
         let Some(files) = files else {
             return Ok(None);
@@ -148,11 +177,11 @@ impl Tls {
     /// # Errors
     /// As [`Tls::of`], or the certificate has ended by `now`. The one from before stays.
     pub fn renew(&self, files: &TlsFiles, now: UtcMillis) -> Result<bool, TlsError> {
-        let pair = read(files)?;
-        if pair == self.held().pair {
+        let contents = read(files)?;
+        if contents == self.held().contents {
             return Ok(false);
         }
-        let held = hold(pair, files)?;
+        let held = hold(contents, files)?;
         if held.ends_at <= now {
             return Err(TlsError::Ended {
                 setting: files.certificate_setting,
@@ -169,9 +198,17 @@ impl Tls {
         self.held().ends_at
     }
 
+    /// A connection that is to begin, for a driver of its own.
+    ///
+    /// # Errors
+    /// OpenSSL has no memory for it.
+    pub fn begin(&self) -> Result<Ssl, ErrorStack> {
+        Ssl::new(&self.held().context)
+    }
+
     /// Makes a connection secure. Wait for it only for a bounded time: a client may say nothing.
     pub async fn accept(&self, stream: TcpStream) -> Result<SslStream<TcpStream>, String> {
-        let ssl = Ssl::new(&self.held().context).map_err(|error| error.to_string())?;
+        let ssl = self.begin().map_err(|error| error.to_string())?;
         let mut stream = SslStream::new(ssl, stream).map_err(|error| error.to_string())?;
         let accepted = Pin::new(&mut stream).accept().await;
         accepted.map_err(|error| error.to_string())?;
@@ -193,7 +230,7 @@ pub fn certificate_end(path: &Path) -> Result<UtcMillis, String> {
     end(&chain).ok_or_else(|| "there is no certificate in it".to_owned())
 }
 
-fn read(files: &TlsFiles) -> Result<Pair, TlsError> {
+fn read(files: &TlsFiles) -> Result<Contents, TlsError> {
     let failed = |setting, path: &Path| {
         let path = path.to_owned();
         move |source| TlsError::Read {
@@ -214,10 +251,15 @@ fn read(files: &TlsFiles) -> Result<Pair, TlsError> {
         });
     }
     let certificate = &files.certificate;
-    Ok(Pair {
+    let authorities_pem = match &files.client_authorities {
+        Some((path, setting)) => Some(read_file(path).map_err(failed(setting, path))?),
+        None => None,
+    };
+    Ok(Contents {
         chain_pem: read_file(certificate)
             .map_err(failed(files.certificate_setting, certificate))?,
         key_pem: read_file(key).map_err(failed(key_setting, key))?,
+        authorities_pem,
     })
 }
 
@@ -233,7 +275,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn hold(pair: Pair, files: &TlsFiles) -> Result<Held, TlsError> {
+fn hold(contents: Contents, files: &TlsFiles) -> Result<Held, TlsError> {
     let unusable = |setting, path: &Path, problem: String| TlsError::Unusable {
         setting,
         path: path.to_owned(),
@@ -241,14 +283,15 @@ fn hold(pair: Pair, files: &TlsFiles) -> Result<Held, TlsError> {
     };
     let in_chain = |problem| unusable(files.certificate_setting, &files.certificate, problem);
     let in_key = |problem| unusable(files.key_setting, &files.key, problem);
-    let chain = X509::stack_from_pem(&pair.chain_pem).map_err(|error| in_chain(told(&error)))?;
+    let chain =
+        X509::stack_from_pem(&contents.chain_pem).map_err(|error| in_chain(told(&error)))?;
     let ends_at = end(&chain).ok_or_else(|| {
         in_chain(
             "there is no certificate in it; expected the server's, and those above it, in PEM"
                 .to_owned(),
         )
     })?;
-    let key = PKey::private_key_from_pem(&pair.key_pem).map_err(|error| {
+    let key = PKey::private_key_from_pem(&contents.key_pem).map_err(|error| {
         in_key(format!(
             "there is no private key in it, in PEM and without a password ({})",
             told(&error)
@@ -277,14 +320,41 @@ fn hold(pair: Pair, files: &TlsFiles) -> Result<Held, TlsError> {
                 told(&error)
             ))
         })?;
-    builder.set_alpn_select_callback(|_, offered| {
-        select_next_proto(PROTOCOLS, offered).ok_or(AlpnError::NOACK)
+    if let Some(pem) = &contents.authorities_pem
+        && let Some((path, setting)) = &files.client_authorities
+    {
+        ask_clients(&mut builder, pem).map_err(|problem| unusable(setting, path, problem))?;
+    }
+    let protocols = files.protocols;
+    builder.set_alpn_select_callback(move |_, offered| {
+        select_next_proto(protocols, offered).ok_or(AlpnError::NOACK)
     });
     Ok(Held {
-        pair,
+        contents,
         context: builder.build().into_context(),
         ends_at,
     })
+}
+
+/// Has clients asked for a certificate of these authorities.
+fn ask_clients(builder: &mut SslAcceptorBuilder, pem: &[u8]) -> Result<(), String> {
+    let authorities = X509::stack_from_pem(pem).map_err(|error| told(&error))?;
+    if authorities.is_empty() {
+        return Err(
+            "there is no certificate in it; expected the authorities of the devices' certificates, in PEM"
+                .to_owned(),
+        );
+    }
+    let failed = |error: ErrorStack| told(&error);
+    for authority in authorities {
+        builder.add_client_ca(&authority).map_err(failed)?;
+        (builder.cert_store_mut())
+            .add_cert(authority)
+            .map_err(failed)?;
+    }
+    builder.set_verify(SslVerifyMode::PEER);
+    // sessions are resumed with what was verified at their beginning
+    builder.set_session_id_context(b"cellwise").map_err(failed)
 }
 
 /// When the first of them ends.

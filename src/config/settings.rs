@@ -30,6 +30,12 @@ const RELOADED: [&str; 15] = [
 const RELOADED_WITH_TLS: [&str; 2] = ["admin.tls_certificate", "admin.tls_key"];
 /// The same where packages are served over HTTPS before and after.
 const RELOADED_WITH_HTTPS: [&str; 2] = ["download.tls_certificate", "download.tls_key"];
+/// The same where MQTT is spoken over TLS before and after.
+const RELOADED_WITH_MQTTS: [&str; 3] = [
+    "mqtt.client_ca_file",
+    "mqtt.tls_certificate",
+    "mqtt.tls_key",
+];
 
 /// The settings of a running server, which may change.
 #[derive(Clone)]
@@ -125,6 +131,12 @@ impl Config {
         }
         let https = self.download.https && new.download.https;
         config.download = self.download.reload(&new.download, https);
+        let mqtts = self.mqtt.tls && new.mqtt.tls;
+        if mqtts {
+            (config.mqtt.tls_certificate).clone_from(&new.mqtt.tls_certificate);
+            config.mqtt.tls_key.clone_from(&new.mqtt.tls_key);
+            (config.mqtt.client_ca_file).clone_from(&new.mqtt.client_ca_file);
+        }
         let mut differ = differing(&table(self), &table(new), "");
         differ.retain(|key| !key.starts_with("products."));
         let key = "dtls.credential_key";
@@ -137,6 +149,7 @@ impl Config {
         let (changed, needs_restart) = differ.into_iter().partition(|key| {
             tls && RELOADED_WITH_TLS.contains(&key.as_str())
                 || https && RELOADED_WITH_HTTPS.contains(&key.as_str())
+                || mqtts && RELOADED_WITH_MQTTS.contains(&key.as_str())
                 || RELOADED.iter().any(|reloaded| {
                     let rest = key.strip_prefix(reloaded);
                     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -274,6 +287,25 @@ mod tests {
         (old.download.https, expected.download.https) = (false, false);
         expected.download.tls_key = old.download.tls_key.clone();
         assert_eq!(old.reload(&new).config, expected);
+    }
+
+    #[test]
+    fn another_certificate_of_mqtt_takes_effect_at_once_and_ports_do_not() {
+        let mut old = Config::default();
+        old.mqtt.tls = true;
+        let mut new = old.clone();
+        new.mqtt.tls_certificate = "b.pem".into();
+        new.mqtt.tls_key = "b.key".into();
+        new.mqtt.client_ca_file = "ca.pem".into();
+        let expected = new.clone();
+        new.mqtt.max_connections = 5;
+        let reload = old.reload(&new);
+        assert_eq!(reload.config, expected);
+        assert_eq!(reload.changed, RELOADED_WITH_MQTTS);
+        assert_eq!(reload.needs_restart, ["mqtt.max_connections"]);
+        // TLS begins with a restart, and so do its files
+        old.mqtt.tls = false;
+        assert_eq!(old.reload(&new).config, old);
     }
 
     #[test]

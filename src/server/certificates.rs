@@ -19,11 +19,18 @@ const EVERY: Duration = Duration::from_hours(24);
 /// From now on it is told of: renewal by ACME is due 30 days before the end.
 pub(super) const SOON: Duration = Duration::from_hours(21 * 24);
 
+/// The certificates of the listeners for TCP, where they speak TLS.
+#[derive(Clone)]
+pub(super) struct Listeners {
+    pub(super) admin: Option<Tls>,
+    pub(super) downloads: Option<Tls>,
+    pub(super) mqtt: Option<Tls>,
+}
+
 /// Tells when certificates end.
 #[derive(Clone)]
 pub(super) struct CertificateEnds {
-    admin: Option<Tls>,
-    downloads: Option<Tls>,
+    listeners: Listeners,
     /// What the certificate of the secured port is read from.
     config: Arc<Mutex<Config>>,
     metrics: Arc<Metrics>,
@@ -33,15 +40,13 @@ pub(super) struct CertificateEnds {
 
 impl CertificateEnds {
     pub(super) fn new(
-        admin: Option<Tls>,
-        downloads: Option<Tls>,
+        listeners: Listeners,
         config: &Config,
         metrics: Arc<Metrics>,
         clock: SystemClock,
     ) -> Self {
         Self {
-            admin,
-            downloads,
+            listeners,
             config: Arc::new(Mutex::new(config.clone())),
             metrics,
             share: Arc::default(),
@@ -50,17 +55,24 @@ impl CertificateEnds {
     }
 
     /// Takes what the listeners' files hold now. Tells of each whether that is something else.
-    pub(super) fn renew(&self, config: &Config) -> [(&'static str, Result<bool, TlsError>); 2] {
+    pub(super) fn renew(&self, config: &Config) -> [(&'static str, Result<bool, TlsError>); 3] {
         config.clone_into(&mut self.config.lock().unwrap_or_else(PoisonError::into_inner));
         let renew = |tls: &Option<Tls>, files: Option<TlsFiles>| match (tls, files) {
             (Some(tls), Some(files)) => tls.renew(&files, self.clock.now().utc),
             _ => Ok(false),
         };
-        let admin = renew(&self.admin, TlsFiles::of_admin(&config.admin));
-        let downloads = renew(&self.downloads, TlsFiles::of_downloads(&config.download));
+        let Listeners {
+            admin,
+            downloads,
+            mqtt,
+        } = &self.listeners;
+        let admin = renew(admin, TlsFiles::of_admin(&config.admin));
+        let downloads = renew(downloads, TlsFiles::of_downloads(&config.download));
+        let mqtt = renew(mqtt, TlsFiles::of_mqtt(&config.mqtt));
         [
             ("admin listener", admin),
             ("listener for downloads", downloads),
+            ("MQTT port", mqtt),
         ]
     }
 
@@ -86,7 +98,7 @@ impl CertificateEnds {
         let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
         let mut figures = self.metrics.of(&mut share);
         let seconds = |at: UtcMillis| usize::try_from(at.0 / 1_000).unwrap_or(0);
-        if let Some(tls) = &self.admin {
+        if let Some(tls) = &self.listeners.admin {
             let at = tls.ends_at();
             figures.gauge(
                 "admin_certificate_expiration_timestamp_seconds",
@@ -95,7 +107,7 @@ impl CertificateEnds {
             );
             warn("admin listener", at, now);
         }
-        if let Some(tls) = &self.downloads {
+        if let Some(tls) = &self.listeners.downloads {
             let at = tls.ends_at();
             figures.gauge(
                 "download_certificate_expiration_timestamp_seconds",
@@ -103,6 +115,15 @@ impl CertificateEnds {
                 seconds(at),
             );
             warn("listener for downloads", at, now);
+        }
+        if let Some(tls) = &self.listeners.mqtt {
+            let at = tls.ends_at();
+            figures.gauge(
+                "mqtt_certificate_expiration_timestamp_seconds",
+                "When the certificate of the MQTT port ends, in seconds since 1970.",
+                seconds(at),
+            );
+            warn("MQTT port", at, now);
         }
         if let Some(at) = secured {
             figures.gauge(

@@ -138,7 +138,12 @@ fn certificates(config: &Config, now: UtcMillis) -> Vec<Finding> {
     let dtls = &config.dtls;
     let secured = dtls.enabled && !dtls.certificate_file.as_os_str().is_empty();
     let secured = secured.then_some(("dtls.certificate_file", &*dtls.certificate_file));
-    for (setting, file) in admin.into_iter().chain(secured) {
+    let downloads = (config.download.https).then_some((
+        "download.tls_certificate",
+        &*config.download.tls_certificate,
+    ));
+    let mqtt = (config.mqtt.tls).then_some(("mqtt.tls_certificate", &*config.mqtt.tls_certificate));
+    for (setting, file) in [admin, downloads, mqtt, secured].into_iter().flatten() {
         findings.push(certificate(setting, file, now));
     }
     if admin.is_none() && !config.admin.listen.ip().to_canonical().is_loopback() {

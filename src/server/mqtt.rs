@@ -1,18 +1,9 @@
-//! The MQTT server: its ports, its certificate, and who may connect.
+//! The MQTT server: its ports, and who may connect.
 
 use std::{
-    fs,
     net::{SocketAddr, TcpListener},
-    path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
-};
-
-use openssl::{
-    error::ErrorStack,
-    pkey::PKey,
-    ssl::{Ssl, SslAcceptor, SslContext, SslMethod, SslVerifyMode},
-    x509::X509,
 };
 
 use super::{StartError, listen_error, random, system};
@@ -25,6 +16,7 @@ use crate::{
     store::Store,
     strangers::Strangers,
     telemetry::Metrics,
+    tls::{Tls, TlsFiles},
     vault::Vault,
 };
 
@@ -37,7 +29,8 @@ pub(super) struct Mqtt {
     pub(super) identities: Arc<MqttIdentities>,
     pub(super) tcp_addr: Option<SocketAddr>,
     pub(super) tls_addr: Option<SocketAddr>,
-    tls: Option<MqttTls>,
+    /// The certificate of the port for TLS.
+    pub(super) tls: Option<Tls>,
 }
 
 /// What it is started with.
@@ -78,13 +71,16 @@ pub(super) async fn start(parts: MqttParts<'_>) -> Result<Option<Mqtt>, StartErr
     };
     let tcp = open(config.tcp, config.tcp_listen, "mqtt.tcp_listen")?;
     let secured = open(config.tls, config.tls_listen, "mqtt.tls_listen")?;
-    let tls = config.tls.then(|| MqttTls::of(config)).transpose()?;
+    let tls = Tls::of(TlsFiles::of_mqtt(config).as_ref())?;
+    let begin = tls
+        .clone()
+        .map(|tls| -> TlsBegin { Arc::new(move || tls.begin()) });
     let address = |listener: &TcpListener| listener.local_addr().ok();
     let tcp_addr = tcp.as_ref().and_then(address);
     let tls_addr = secured.as_ref().and_then(address);
     let server = MqttServer::start(MqttSetup {
         tcp,
-        tls: secured.zip(tls.as_ref().map(MqttTls::begin)),
+        tls: secured.zip(begin),
         limits: limits(config),
         backlog_bytes: config.max_backlog_kib as usize * 1024,
         seed: u64::from_be_bytes(random()?),
@@ -104,22 +100,10 @@ pub(super) async fn start(parts: MqttParts<'_>) -> Result<Option<Mqtt>, StartErr
     }))
 }
 
-impl Mqtt {
-    /// Reads the certificate's files anew. Tells whether they hold something else.
-    pub(super) fn renew(&self, config: &MqttConfig) -> Result<bool, StartError> {
-        match &self.tls {
-            Some(tls) if config.tls => tls.renew(config),
-            _ => Ok(false),
-        }
-    }
-}
-
 /// What of the settings the server could not start with, although each may be what it is. Nothing is opened.
 pub(super) fn unfit(config: &MqttConfig) -> Option<StartError> {
-    if !config.tls {
-        return None;
-    }
-    Files::read(config).and_then(|files| context(&files)).err()
+    let tls = Tls::of(TlsFiles::of_mqtt(config).as_ref());
+    tls.err().map(StartError::from)
 }
 
 fn limits(config: &MqttConfig) -> Limits {
@@ -141,92 +125,4 @@ fn limits(config: &MqttConfig) -> Limits {
         send_maximum: config.send_maximum,
         unacknowledged_per_second: config.unacknowledged_per_second,
     }
-}
-
-/// What the files of the settings hold.
-#[derive(PartialEq, Eq)]
-struct Files {
-    chain: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Vec<u8>,
-}
-
-impl Files {
-    fn read(config: &MqttConfig) -> Result<Self, StartError> {
-        let read = |path: &Path| {
-            fs::read(path).map_err(|source| StartError::DataDir {
-                path: path.to_owned(),
-                source,
-            })
-        };
-        super::secure::kept_from_others(&config.tls_key)?;
-        Ok(Self {
-            chain: read(&config.tls_certificate)?,
-            key: read(&config.tls_key)?,
-            client_ca: if config.client_ca_file.as_os_str().is_empty() {
-                Vec::new()
-            } else {
-                read(&config.client_ca_file)?
-            },
-        })
-    }
-}
-
-/// The certificate with which connections begin.
-struct MqttTls(Arc<RwLock<(Files, SslContext)>>);
-
-impl MqttTls {
-    fn of(config: &MqttConfig) -> Result<Self, StartError> {
-        let files = Files::read(config)?;
-        let context = context(&files)?;
-        Ok(Self(Arc::new(RwLock::new((files, context)))))
-    }
-
-    fn renew(&self, config: &MqttConfig) -> Result<bool, StartError> {
-        let files = Files::read(config)?;
-        let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if files == held.0 {
-            return Ok(false);
-        }
-        drop(held);
-        let context = context(&files)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (files, context);
-        Ok(true)
-    }
-
-    fn begin(&self) -> TlsBegin {
-        let held = self.0.clone();
-        Arc::new(move || {
-            let held = held.read().unwrap_or_else(PoisonError::into_inner);
-            Ssl::new(&held.1)
-        })
-    }
-}
-
-/// TLS 1.2 and 1.3, as Mozilla's "intermediate" profile has them. A device may show a certificate of the authorities.
-fn context(files: &Files) -> Result<SslContext, StartError> {
-    build(files).map_err(|error| StartError::MqttTls(error.to_string()))
-}
-
-fn build(files: &Files) -> Result<SslContext, ErrorStack> {
-    let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
-    let mut chain = X509::stack_from_pem(&files.chain)?.into_iter();
-    if let Some(own) = chain.next() {
-        builder.set_certificate(&own)?;
-    }
-    for above in chain {
-        builder.add_extra_chain_cert(above)?;
-    }
-    let key = PKey::private_key_from_pem(&files.key)?;
-    builder.set_private_key(&key)?;
-    builder.check_private_key()?;
-    if !files.client_ca.is_empty() {
-        for authority in X509::stack_from_pem(&files.client_ca)? {
-            builder.add_client_ca(&authority)?;
-            builder.cert_store_mut().add_cert(authority)?;
-        }
-        builder.set_verify(SslVerifyMode::PEER);
-        builder.set_session_id_context(b"cellwise mqtt")?;
-    }
-    Ok(builder.build().into_context())
 }

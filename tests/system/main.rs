@@ -12,6 +12,7 @@ mod demo;
 mod dtls;
 mod garbage;
 mod heard;
+mod mqtt;
 mod oidc;
 mod openapi;
 mod operations;

@@ -173,7 +173,7 @@ fn a_backup_under_load_is_restored_after_a_kill_and_the_devices_go_on() {
 }
 
 /// A certificate for 127.0.0.1 and its key, in PEM.
-fn certificate() -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn certificate() -> (Vec<u8>, Vec<u8>) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let mut name = X509NameBuilder::new().unwrap();
@@ -596,7 +596,7 @@ fn metrics_are_as_prometheus_wants_them_and_alerts_and_panels_name_real_ones() {
     );
     let mut known = metrics_in(&known);
     // those of certificates are there where there are certificates
-    for listener in ["admin", "dtls"] {
+    for listener in ["admin", "download", "dtls", "mqtt"] {
         let name = format!("{listener}_certificate_expiration_timestamp_seconds");
         assert!(include_str!("../../src/server/certificates.rs").contains(&format!("\"{name}\"")));
         known.insert(format!("cellwise_{name}"));
@@ -609,7 +609,7 @@ fn metrics_are_as_prometheus_wants_them_and_alerts_and_panels_name_real_ones() {
     let _: Value = serde_json::from_str(&panels).unwrap();
     // a pattern of names is checked by its tests
     let rules_named = rules.replace(
-        "cellwise_(admin|dtls)_certificate",
+        "cellwise_(admin|download|dtls|mqtt)_certificate",
         "cellwise_admin_certificate",
     );
     for name in metrics_in(&rules_named)

@@ -43,7 +43,7 @@ async fn receive(
 }
 
 /// Reads the stream until an event of type `last`; returns IDs and bodies.
-async fn read_events(
+pub(crate) async fn read_events(
     url: &str,
     token: &str,
     after: Option<&str>,

@@ -432,7 +432,8 @@ impl Engine {
             );
             self.fire(id, Input::Mqtt(MqttInput::FetchedAll));
         } else {
-            self.fire(id, Input::Mqtt(MqttInput::Fetched));
+            let fetched = MqttInput::Fetched { further: more };
+            self.fire(id, Input::Mqtt(fetched));
         }
         self.set_alarm(id);
     }

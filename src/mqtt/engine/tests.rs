@@ -7,8 +7,8 @@ use crate::{
     engine::Command,
     grants::Served as ServedBytes,
     ledger::{
-        ActiveUpgrade, DeviceRecord, Evidence, Happened, Outcome, PackageId, Progress, Protocol,
-        RetryPolicy, Served, Stage, StageChange, Standby, StopReason, Success, TaskId,
+        ActiveUpgrade, DeviceRecord, Evidence, Failure, Happened, Outcome, PackageId, Progress,
+        Protocol, RetryPolicy, Served, Stage, StageChange, Standby, StopReason, Success, TaskId,
         UpgradeOrder,
     },
     mqtt::endpoint::{Ending, Event, Style, Uplink, Version as MqttVersion},
@@ -648,6 +648,37 @@ fn a_device_of_release_0_5_is_pushed_to_when_it_has_told_its_version() {
     assert_eq!(world.outcome(), None);
     world.says(Uplink::Inform(Release::V05), &inform("V2"));
     assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+}
+
+#[test]
+fn a_device_of_release_0_5_whose_link_breaks_in_its_download_is_pushed_to_as_long_as_it_gets_further()
+ {
+    let mut world = World::of(Protocol::ThingsPanel);
+    world.start();
+    let inform = json!({"params": {"version": "V1", "module": "default"}});
+    world.connect();
+    world.subscribe(Release::V05);
+    world.says(Uplink::Inform(Release::V05), &inform);
+    let token = world.granted().token;
+    world.published();
+    let mut again = |bytes: u64| {
+        world.serve(&token, bytes);
+        world.disconnect();
+        world.connect();
+        world.subscribe(Release::V05);
+        world.says(Uplink::Inform(Release::V05), &inform);
+        assert!(world.outcome().is_some() || kinds(&world.published()) == ["push"]);
+        world.outcome()
+    };
+    for part in 1..=8 {
+        assert_eq!(again(part * 100), None, "{part}");
+    }
+    // it begins at the beginning from now on, and never comes as far
+    for part in 1..=3 {
+        assert_eq!(again(part * 100), None, "{part}");
+    }
+    let failure = Failure::WrongVersion(version("V1"));
+    assert_eq!(again(400), Some(Outcome::Failed(failure)));
 }
 
 #[test]

@@ -66,6 +66,20 @@ fn named(config: &Config) -> Vec<(&'static str, &Path)> {
         ("admin.tls_key", &*config.admin.tls_key),
         ("evidence.signing_key", &*config.evidence.signing_key),
     ];
+    let (download, mqtt) = (&config.download, &config.mqtt);
+    if download.https {
+        files.extend([
+            ("download.tls_certificate", &*download.tls_certificate),
+            ("download.tls_key", &*download.tls_key),
+        ]);
+    }
+    if mqtt.tls {
+        files.extend([
+            ("mqtt.tls_certificate", &*mqtt.tls_certificate),
+            ("mqtt.tls_key", &*mqtt.tls_key),
+            ("mqtt.client_ca_file", &*mqtt.client_ca_file),
+        ]);
+    }
     if dtls.enabled {
         files.extend([
             ("dtls.credential_key_file", &*dtls.credential_key_file),

@@ -32,12 +32,15 @@ pub enum MqttInput {
     /// negative.
     FailureReported(i32),
     /// Some of the package was served to it.
-    Fetched,
+    Fetched {
+        /// More of it, from its beginning without a gap, than ever before.
+        further: bool,
+    },
     /// All of the package was served to it.
     FetchedAll,
 }
 
-/// Offers of the same version after the first one: `ThingsPanel` pushes three times more.
+/// Offers of the same version that were not taken, one after another, after the first one: `ThingsPanel` pushes three times more.
 pub(super) const MAX_OFFERS_AGAIN: u8 = 3;
 
 /// A device's way from the offer to the new version.
@@ -55,8 +58,12 @@ pub(super) struct Course {
     pub(super) reconnected: bool,
     /// It claims to run the target, and was not served the whole package: until then something has to speak for it.
     pub(super) claimed_until: Option<Instant>,
-    /// Offers after the first one.
+    /// Offers after the first one, since one was taken: it was served further than ever before.
     pub(super) offered_again: u8,
+    /// The last offer was taken: it has got further since.
+    pub(super) further: bool,
+    /// The most that it has said to have done, where nobody counts what it is served.
+    pub(super) most_percent: u8,
 }
 
 impl Course {
@@ -76,6 +83,8 @@ impl Course {
             reconnected: false,
             claimed_until: None,
             offered_again: 0,
+            further: false,
+            most_percent: 0,
         }
     }
 

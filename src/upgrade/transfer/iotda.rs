@@ -4,7 +4,7 @@
 //! offer (firmware_upgrade, software_upgrade) ──▶ fetches the package ──▶ installs it ──▶ result 0 with the target version
 //!        ▲                                          │                       │                 │ whole package served: succeeded
 //!        └── connects anew, old version ◀───────────┘                       │                 │ else: a claim, until it connects
-//!            (three times more, unless it has all)                          ▼                 │ anew or 30 min are over
+//!       (three times without getting further)                              ▼                 │ anew or 30 min are over
 //!                                          connects anew, target version: succeeded ◀─────────┘
 //! ```
 //!
@@ -74,9 +74,11 @@ fn on_other_version(course: Course) -> Next<Course> {
         return Next::stays(course);
     }
     // what it was offered, or its download, was lost with its connection
+    let took = course.further;
     let course = Course {
         reconnected: false,
-        offered_again: course.offered_again + 1,
+        further: false,
+        offered_again: if took { 0 } else { course.offered_again + 1 },
         ..course
     };
     Next::Goes(course, vec![Action::Offer])
@@ -91,12 +93,15 @@ fn on_said(course: Course, now: Instant, said: MqttInput, rules: &Rules<'_>) -> 
         MqttInput::Progressed {
             as_target: true, ..
         } => course.claims_blindly(now, rules),
-        MqttInput::Progressed { .. } | MqttInput::Done { .. } | MqttInput::Fetched => {
-            Next::stays(Course {
-                confirmed: true,
-                ..course
-            })
-        }
+        MqttInput::Progressed { .. } | MqttInput::Done { .. } => Next::stays(Course {
+            confirmed: true,
+            ..course
+        }),
+        MqttInput::Fetched { further } => Next::stays(Course {
+            confirmed: true,
+            further: course.further || further,
+            ..course
+        }),
         MqttInput::FetchedAll if course.is_claimed() => {
             Next::Ends(Outcome::Succeeded(Success::Upgraded))
         }

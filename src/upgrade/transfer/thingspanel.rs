@@ -4,11 +4,13 @@
 //! push ──▶ step 1 … 99 ──▶ step 100 ──▶ tells the target version: succeeded
 //!  ▲  │                       │    └──▶ never tells versions, and was served the whole package: succeeded, unverified
 //!  │  └──▶ step −1 … −4: failed
-//!  └── tells another version (three times; the fourth fails)
+//!  └── tells another version (three times without getting further; the fourth fails)
 //! ```
 //!
 //! Release 0.5 reports a version at start-up and after an upgrade. A device that reports the version that it was to leave did not
-//! take the push, which is repeated. Devices of release 1.x never report one: what they were served and their step 100 are all there
+//! take the push, which is repeated. Some also report it with every connection: one that was served more of the package than ever
+//! before since it was pushed to has taken the push, and its link broke. It is pushed to again, in case it has forgotten, and that does
+//! not count. The package and the limit of the transfer bound that. Devices of release 1.x never report one: what they were served and their step 100 are all there
 //! is. A push leaves with QoS 0, so that one that was not followed by anything leaves again after a reconnection.
 
 use super::{
@@ -86,14 +88,18 @@ impl ThingsPanel {
     }
 }
 
-/// It tells another version than the target: the push did not take.
+/// It tells another version than the target: the push did not take, unless it has got further since.
 fn on_other_version(course: Course, version: Version) -> Next<Course> {
-    if course.offered_again >= MAX_OFFERS_AGAIN {
+    // what has the whole package and runs something else did not install it
+    let took = course.further && !course.whole && !course.done;
+    let offered_again = if took { 0 } else { course.offered_again + 1 };
+    if offered_again > MAX_OFFERS_AGAIN {
         return Next::fails(Failure::WrongVersion(version));
     }
     let course = Course {
         done: false,
-        offered_again: course.offered_again + 1,
+        further: false,
+        offered_again,
         ..course
     };
     Next::Goes(course, vec![Action::Offer])
@@ -108,8 +114,19 @@ fn on_said(
 ) -> Next<Course> {
     const UNVERIFIED: Outcome = Outcome::Succeeded(Success::Unverified);
     match said {
-        MqttInput::Progressed { .. } | MqttInput::Fetched => Next::stays(Course {
+        MqttInput::Progressed { percent, .. } => {
+            // a claim, which counts where there is nothing better
+            let percent = percent.filter(|_| !rules.counted).unwrap_or(0);
+            Next::stays(Course {
+                confirmed: true,
+                further: course.further || percent > course.most_percent,
+                most_percent: course.most_percent.max(percent),
+                ..course
+            })
+        }
+        MqttInput::Fetched { further } => Next::stays(Course {
             confirmed: true,
+            further: course.further || further,
             ..course
         }),
         MqttInput::Done {

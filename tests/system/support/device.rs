@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Finished, Server, clean, identity, run, tool};
 
-/// `tests/aiocoap_device.py` as a process.
+/// A device that shares no code with the server, as a process.
 #[derive(Debug)]
 pub(crate) struct Device {
     endpoint: String,
@@ -43,6 +43,23 @@ impl Device {
             .args(options);
         // its own limit is 120 s
         let limit = Duration::from_mins(3);
+        Self {
+            endpoint: endpoint.to_owned(),
+            process: thread::spawn(move || run(&mut command, b"", limit)),
+        }
+    }
+
+    /// One of those in `tests/mqtt`.
+    pub(crate) fn over_mqtt(script: &str, endpoint: &str, options: &[&str]) -> Self {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mqtt");
+        let mut command = clean(Command::new(tool("python")));
+        command
+            .arg("-B") // leaves nothing behind beside the scripts
+            .arg(scripts.join(script))
+            .args(["--device", endpoint])
+            .args(options);
+        // its own limit is 60 s
+        let limit = Duration::from_mins(2);
         Self {
             endpoint: endpoint.to_owned(),
             process: thread::spawn(move || run(&mut command, b"", limit)),

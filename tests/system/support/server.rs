@@ -19,6 +19,14 @@ use super::{Api, cellwise, wait_for};
 /// The devices' keys are stored with it.
 const CREDENTIAL_KEY: &str = "6a7c1de0f39b44852a6d7790c15be83f2db1a4965ce70218f3944d6b8aa0be17";
 
+/// Further ports, by their names in `listening.json`, with their settings.
+const OF_MQTT: [(&str, &str); 4] = [
+    ("mqtt", "CELLWISE_MQTT__TCP_LISTEN"),
+    ("mqtts", "CELLWISE_MQTT__TLS_LISTEN"),
+    ("download_http", "CELLWISE_DOWNLOAD__HTTP_LISTEN"),
+    ("download_https", "CELLWISE_DOWNLOAD__HTTPS_LISTEN"),
+];
+
 /// `cellwise serve` in a directory of its own, on ports of the system's choosing, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -70,6 +78,14 @@ impl Server {
 
     /// SIGKILL, and a new start with the same data on the same ports.
     pub(crate) fn kill_and_restart(&mut self) {
+        let listening: Vec<_> = OF_MQTT
+            .iter()
+            .filter_map(|(name, setting)| Some((*setting, self.listening(name)?.to_string())))
+            .collect();
+        for (setting, address) in listening {
+            self.settings.retain(|(name, _)| name != setting);
+            self.settings.push((setting.to_owned(), address));
+        }
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         fs::remove_file(self.data_dir().join("listening.json")).unwrap();
@@ -102,6 +118,13 @@ impl Server {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
         wait_for(limit, "the server's end", || self.child.try_wait().unwrap())
+    }
+
+    /// Where it listens for this, by its name in `listening.json`.
+    pub(crate) fn listening(&self, name: &str) -> Option<SocketAddr> {
+        let listening = fs::read(self.data_dir().join("listening.json")).unwrap();
+        let listening: Value = serde_json::from_slice(&listening).unwrap();
+        listening[name].as_str()?.parse().ok()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {

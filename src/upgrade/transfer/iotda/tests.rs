@@ -35,7 +35,7 @@ const FINAL: Input = Input::Mqtt(MqttInput::Progressed {
     percent: Some(100),
     as_target: true,
 });
-const FETCHED: Input = Input::Mqtt(MqttInput::Fetched);
+const FETCHED: Input = Input::Mqtt(MqttInput::Fetched { further: true });
 const FETCHED_ALL: Input = Input::Mqtt(MqttInput::FetchedAll);
 
 const UPGRADED: Outcome = Outcome::Succeeded(Success::Upgraded);
@@ -239,6 +239,22 @@ fn a_reconnection_alone_is_no_restart_and_the_offer_is_repeated_three_times() {
     drive = drive.all(&[Input::Connected, tells(OLD)]);
     assert!(drive.actions.is_empty());
     drive.next().fails(Failure::TransferTimedOut);
+}
+
+#[test]
+fn one_whose_link_breaks_again_and_again_is_offered_it_as_long_as_it_gets_further() {
+    let mut drive = Drive::begin().offered();
+    for _ in 0..10 {
+        drive = drive.all(&[FETCHED, Input::Connected, tells(OLD)]);
+        assert_eq!(drive.actions, [Action::Offer]);
+    }
+    let no_further = Input::Mqtt(MqttInput::Fetched { further: false });
+    for _ in 0..3 {
+        drive = drive.all(&[no_further, Input::Connected, tells(OLD)]);
+        assert_eq!(drive.actions, [Action::Offer]);
+    }
+    drive = drive.all(&[no_further, Input::Connected, tells(OLD)]);
+    assert!(drive.actions.is_empty());
 }
 
 #[test]

@@ -35,7 +35,8 @@ const fn step_100(tells_versions: bool) -> Input {
     Input::Mqtt(MqttInput::Done { tells_versions })
 }
 
-const FETCHED: Input = Input::Mqtt(MqttInput::Fetched);
+const FETCHED: Input = Input::Mqtt(MqttInput::Fetched { further: true });
+const FETCHED_ANEW: Input = Input::Mqtt(MqttInput::Fetched { further: false });
 const FETCHED_ALL: Input = Input::Mqtt(MqttInput::FetchedAll);
 
 fn rules<'c>(upgrade: &'c UpgradeConfig, admission: &'c AdmissionConfig) -> Rules<'c> {
@@ -153,6 +154,66 @@ fn is_pushed_again_three_times_when_it_tells_the_old_version_and_the_fourth_fail
     }
     events.push(tells(OLD));
     fails(&events, Failure::WrongVersion(version(OLD)));
+}
+
+#[test]
+fn a_push_that_was_taken_does_not_count_when_it_tells_the_old_version_after_its_link_broke() {
+    let mut events = vec![Input::Connected, tells(OLD)];
+    // it gets further with each connection
+    for _ in 0..20 {
+        events.extend([FETCHED, Input::Connected, tells(OLD)]);
+        let (state, actions) = after(&events);
+        assert_eq!(state.stage(), Some(Stage::Downloading));
+        // it may have forgotten the push
+        assert_eq!(actions, [Action::Offer]);
+    }
+    // links that break before it gets anywhere count from there on, and only until it gets further
+    for _ in 0..3 {
+        for _ in 0..3 {
+            events.extend([Input::Connected, tells(OLD)]);
+            assert_eq!(after(&events).1, [Action::Offer]);
+        }
+        let fourth = [&events[..], &[Input::Connected, tells(OLD)]].concat();
+        fails(&fourth, Failure::WrongVersion(version(OLD)));
+        events.extend([FETCHED, Input::Connected, tells(OLD)]);
+    }
+}
+
+#[test]
+fn a_push_that_led_no_further_counts_and_so_does_one_whose_package_it_has() {
+    // it begins anew each time
+    let mut events = vec![Input::Connected, tells(OLD), FETCHED, tells(OLD)];
+    for _ in 0..3 {
+        events.extend([FETCHED_ANEW, Input::Connected, tells(OLD)]);
+        assert_eq!(after(&events).1, [Action::Offer]);
+    }
+    events.extend([FETCHED_ANEW, Input::Connected, tells(OLD)]);
+    fails(&events, Failure::WrongVersion(version(OLD)));
+    // it has all of it, and does not install it
+    let mut events = vec![Input::Connected, tells(OLD), FETCHED, FETCHED_ALL];
+    for _ in 0..3 {
+        events.push(tells(OLD));
+        assert_eq!(after(&events).1, [Action::Offer]);
+    }
+    events.push(tells(OLD));
+    fails(&events, Failure::WrongVersion(version(OLD)));
+}
+
+#[test]
+fn where_nobody_counts_its_steps_say_whether_it_gets_further() {
+    let mut events = vec![Input::Connected, tells(OLD)];
+    for percent in [10, 20, 30, 40, 50] {
+        events.extend([step(percent), Input::Connected, tells(OLD)]);
+        let (state, actions) = drive(&events, false);
+        assert_eq!(state.stage(), Some(Stage::Downloading));
+        assert_eq!(actions, [Action::Offer]);
+    }
+    for _ in 0..4 {
+        events.extend([step(50), Input::Connected, tells(OLD)]);
+    }
+    let (state, _) = drive(&events, false);
+    let failed = Outcome::Failed(Failure::WrongVersion(version(OLD)));
+    assert_eq!(state, Negotiation::Ended(failed));
 }
 
 #[test]
