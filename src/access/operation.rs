@@ -97,6 +97,7 @@ pub const OPERATIONS: &[Operation] = {
         whole("get_cell_series", Read),
         scoped("get_device", Read),
         scoped("get_device_series", Read),
+        scoped("get_exclusion", Read),
         tenant("get_forecast", Read),
         tenant("get_group", Read),
         scoped("get_me", Own),

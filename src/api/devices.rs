@@ -36,13 +36,14 @@ use super::{
     heard::LastHeard,
     problem::Problem,
     scoped,
+    traffic::MonthUsageBody,
 };
 use crate::{
     access::Scope,
     config::check_product_name,
     filter::Filter,
     ledger::{Appointment, CoverageReading, CoverageSource, QueueMode, Registration, WakeUps},
-    store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId, UpdateDeviceError},
+    store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId, StoreError, UpdateDeviceError},
     tenant::{self, TenantId},
 };
 
@@ -125,6 +126,9 @@ pub(super) struct DeviceBody {
     /// Its tags.
     #[schema(schema_with = tags)]
     tags: BTreeMap<String, String>,
+    /// What its upgrades have cost on the air this month, in all tasks; `null` in lists.
+    #[schema(required)]
+    month: Option<MonthUsageBody>,
     /// Why it is not to be upgraded, while it is excluded (`/v1/exclusions`); `null` when it is not.
     #[schema(required)]
     exclusion_reason: Option<String>,
@@ -248,10 +252,15 @@ fn coverage_source() -> Object {
 }
 
 impl DeviceBody {
-    /// Asks when it was heard last.
-    async fn of(state: &ApiState, detail: DeviceDetail) -> Self {
+    /// Asks when it was heard last, and what it has spent this month.
+    async fn of(state: &ApiState, detail: DeviceDetail) -> Result<Self, StoreError> {
         let heard = LastHeard::of(state, &detail).await;
-        Self::new(detail, heard)
+        let endpoint = &detail.device.endpoint;
+        let month = state.store.month_usage(endpoint, state.now()).await?;
+        Ok(Self {
+            month: month.map(MonthUsageBody::from),
+            ..Self::new(detail, heard)
+        })
     }
 
     fn new(detail: DeviceDetail, heard: LastHeard) -> Self {
@@ -280,6 +289,7 @@ impl DeviceBody {
             site: detail.attributes.site,
             time_zone: detail.attributes.time_zone,
             tags: detail.attributes.tags,
+            month: None,
             exclusion_reason: detail.excluded,
             created_at: detail.created_at.to_string(),
         }
@@ -433,7 +443,7 @@ async fn shown(state: &ApiState, endpoint: &str) -> Result<Response, Problem> {
     let device = state.store.device(endpoint).await?;
     let device = device.ok_or_else(|| no_device(endpoint))?;
     let revision = device.revision;
-    Ok(etag::tagged(revision, DeviceBody::of(state, device).await))
+    Ok(etag::tagged(revision, DeviceBody::of(state, device).await?))
 }
 
 /// What to change about a device. What is not given stays as it is.

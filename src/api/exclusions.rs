@@ -1,11 +1,16 @@
 //! `/v1/exclusions`.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    ApiState,
+    ApiState, etag,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
     scoped::{self, Seen},
@@ -29,6 +34,8 @@ pub(super) struct ExclusionBody {
     /// Since when.
     #[schema(format = DateTime)]
     excluded_at: String,
+    /// Another number after each change: the `ETag` of `GET /v1/exclusions/{endpoint}`.
+    revision: i64,
 }
 
 impl From<Exclusion> for ExclusionBody {
@@ -37,6 +44,7 @@ impl From<Exclusion> for ExclusionBody {
             endpoint: exclusion.endpoint,
             reason: exclusion.reason,
             excluded_at: exclusion.since.to_string(),
+            revision: exclusion.revision,
         }
     }
 }
@@ -152,24 +160,53 @@ pub(super) async fn list(
     Ok(Json(ListBody::with_cursor(items, next)))
 }
 
+/// The exclusion of a device.
+#[utoipa::path(get, path = "/v1/exclusions/{endpoint}", operation_id = "get_exclusion", tag = "devices",
+    params(("endpoint" = String, Path, description = "The endpoint name, percent-encoded")),
+    responses(
+        (status = 200, description = "The exclusion", body = ExclusionBody,
+            headers(("ETag" = String, description = "Its revision"))),
+        (status = 404, description = "It is not excluded", body = Problem),
+    ))]
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    scope: Scope,
+    Path(endpoint): Path<String>,
+) -> Result<Response, Problem> {
+    if !scoped::sees(&state, &scope, &endpoint).await? {
+        return Err(not_excluded(&endpoint));
+    }
+    let exclusion = state.store.exclusion(&endpoint).await?;
+    let exclusion = exclusion.ok_or_else(|| not_excluded(&endpoint))?;
+    let revision = exclusion.revision;
+    Ok(etag::tagged(revision, ExclusionBody::from(exclusion)))
+}
+
+fn not_excluded(endpoint: &str) -> Problem {
+    Problem::not_found(format!("device {endpoint:?} is not excluded"))
+}
+
 /// End the exclusion of a device.
 ///
-/// Upgrades of it that wait begin when their turn comes.
+/// Upgrades of it that wait begin when their turn comes. With `If-Match` it ends only if nobody has changed it since.
 #[utoipa::path(delete, path = "/v1/exclusions/{endpoint}", operation_id = "end_exclusion", tag = "devices",
-    params(("endpoint" = String, Path, description = "The endpoint name, percent-encoded")),
+    params(("endpoint" = String, Path, description = "The endpoint name, percent-encoded"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "It is excluded no more"),
         (status = 404, description = "It is not excluded", body = Problem),
+        (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn end(
     State(state): State<ApiState>,
     scope: Scope,
     Path(endpoint): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let seen = scoped::sees(&state, &scope, &endpoint).await?;
-    if !seen || !state.store.end_exclusion(&endpoint).await? {
-        let detail = format!("device {endpoint:?} is not excluded");
-        return Err(Problem::not_found(detail));
+    let seen = etag::if_match(&headers)?;
+    let known = scoped::sees(&state, &scope, &endpoint).await?;
+    if !known || !state.store.end_exclusion(&endpoint, seen).await? {
+        return Err(not_excluded(&endpoint));
     }
     state.signals.members.changed();
     state.signals.written();

@@ -198,7 +198,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(devices::count::count))
         .routes(routes!(devices::get, devices::update, devices::remove))
         .routes(routes!(exclusions::add, exclusions::list))
-        .routes(routes!(exclusions::end))
+        .routes(routes!(exclusions::get, exclusions::end))
         .routes(routes!(groups::add, groups::list))
         .routes(routes!(groups::get, groups::update, groups::remove))
         .routes(routes!(tasks::create, tasks::list))

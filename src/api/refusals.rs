@@ -7,8 +7,8 @@ use crate::{
     store::{
         AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
         ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-        FileError, GroupError, InsertPackageError, StopTaskError, StoreError, TenantError,
-        UpdateDeviceError, UpdatePackageError, UpdateProductError, UploadError,
+        EndExclusionError, FileError, GroupError, InsertPackageError, StopTaskError, StoreError,
+        TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError, UploadError,
     },
     task::RuleError,
 };
@@ -271,6 +271,15 @@ impl From<ChangeTaskError> for Problem {
             ChangeTaskError::Changed { .. } => Self::changed_meanwhile(error),
             ChangeTaskError::Stop(error) => error.into(),
             ChangeTaskError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EndExclusionError> for Problem {
+    fn from(error: EndExclusionError) -> Self {
+        match error {
+            EndExclusionError::Changed { .. } => Self::changed_meanwhile(error),
+            EndExclusionError::Store(error) => error.into(),
         }
     }
 }

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{
     ledger::Traffic,
-    task::{OverBudget, Resource},
+    task::{MonthUsage, OverBudget, Resource},
 };
 
 /// What upgrades have cost on the air, in all attempts, as far as it is written down (docs/traffic.md).
@@ -34,6 +34,32 @@ impl From<Traffic> for TrafficBody {
             repeats_up: traffic.repeats_up,
             active_seconds: seconds(traffic.active_ms),
             airtime_estimated_seconds: seconds(traffic.airtime_estimated_ms),
+        }
+    }
+}
+
+/// What upgrades of a device have cost on the air in a calendar month, in all tasks (docs/traffic.md).
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MonthUsageBody {
+    /// When the month began where the device is: in its `time_zone`, or in UTC where it has none.
+    #[schema(format = DateTime)]
+    begins_at: String,
+    /// When the next one begins.
+    #[schema(format = DateTime)]
+    ends_at: String,
+    /// Bytes of CoAP messages in both directions, repeats included; without DTLS, UDP and IP.
+    bytes: u64,
+    /// Time that the messages occupied the channel, estimated from the bytes, the repeats and the coverage.
+    airtime_estimated_seconds: f64,
+}
+
+impl From<MonthUsage> for MonthUsageBody {
+    fn from(usage: MonthUsage) -> Self {
+        Self {
+            begins_at: usage.month.begins_at.to_string(),
+            ends_at: usage.month.ends_at.to_string(),
+            bytes: usage.used.bytes,
+            airtime_estimated_seconds: seconds(usage.used.airtime_estimated_ms),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     access::Part,
     clock::UtcMillis,
     ledger::{TaskId, UpgradeId, Usage},
-    task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
+    task::{Due, MonthUsage, Move, PutOff, Source, Spent, TaskHead, TaskRules},
     tenant::TenantId,
 };
 
@@ -177,6 +177,13 @@ pub trait Agenda: Send + Sync + 'static {
         endpoint: &str,
         now: UtcMillis,
     ) -> Result<Option<Spent>, StoreError>;
+
+    /// What a device has spent in the month that it has at `now`, in all tasks. `None` where there is no such device.
+    async fn month_usage(
+        &self,
+        endpoint: &str,
+        now: UtcMillis,
+    ) -> Result<Option<MonthUsage>, StoreError>;
 
     /// Looks at up to `limit` upgrades that have succeeded in a phase with a soak, and about which there is something to do at `now`:
     /// ends the soaks of devices that were waited for as long as `wait` after it, and tells which devices are to be asked for

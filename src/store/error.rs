@@ -244,6 +244,24 @@ pub enum UpdateDeviceError {
     Store(#[from] StoreError),
 }
 
+/// Why an exclusion was not ended.
+#[derive(Debug, Error)]
+pub enum EndExclusionError {
+    /// Somebody has changed it since it was seen.
+    #[error(
+        "the exclusion of device {endpoint:?} was changed meanwhile: it has revision {revision}; look at it again"
+    )]
+    Changed {
+        /// The device.
+        endpoint: String,
+        /// What it has now.
+        revision: i64,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why the rules of cells were not changed.
 #[derive(Debug, Error)]
 pub enum UpdateCellsError {

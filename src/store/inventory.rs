@@ -3,8 +3,9 @@ use std::{collections::HashSet, ops::Range};
 use async_trait::async_trait;
 
 use super::{
-    AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, Excluded,
-    Exclusion, NewDevice, Page, StoreError, StoredMqtt, StoredPsk, UpdateDeviceError,
+    AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate,
+    EndExclusionError, Excluded, Exclusion, NewDevice, Page, StoreError, StoredMqtt, StoredPsk,
+    UpdateDeviceError,
 };
 use crate::{clock::UtcMillis, filter::Filter};
 
@@ -105,8 +106,15 @@ pub trait Inventory: Send + Sync + 'static {
         now: UtcMillis,
     ) -> Result<Excluded, StoreError>;
 
-    /// Ends an exclusion. Returns whether there was one.
-    async fn end_exclusion(&self, endpoint: &str) -> Result<bool, StoreError>;
+    /// An exclusion.
+    async fn exclusion(&self, endpoint: &str) -> Result<Option<Exclusion>, StoreError>;
+
+    /// Ends an exclusion. Returns whether there was one. With `seen` only if that is its revision.
+    async fn end_exclusion(
+        &self,
+        endpoint: &str,
+        seen: Option<i64>,
+    ) -> Result<bool, EndExclusionError>;
 
     /// Exclusions, ordered by endpoint, after `after`.
     async fn exclusions(

@@ -49,8 +49,8 @@ pub use catalog::Catalog;
 pub use cells::Cells;
 pub use error::{
     CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError,
-    DeleteTaskError, EarlierPackage, InsertPackageError, OpenError, StopTaskError, StoreError,
-    UpdateCellsError, UpdateDeviceError,
+    DeleteTaskError, EarlierPackage, EndExclusionError, InsertPackageError, OpenError,
+    StopTaskError, StoreError, UpdateCellsError, UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,

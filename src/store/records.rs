@@ -340,6 +340,8 @@ pub struct Exclusion {
     pub reason: String,
     /// Since when.
     pub since: UtcMillis,
+    /// Another number after each change; never again that of one that ended.
+    pub revision: i64,
 }
 
 /// What [`super::Inventory::exclude`] did.

@@ -40,8 +40,19 @@ pub enum Resource {
 pub struct Month {
     /// Months since the year 0.
     pub number: i32,
+    /// When it begins.
+    pub begins_at: UtcMillis,
     /// When the next one begins.
     pub ends_at: UtcMillis,
+}
+
+/// What a device has exchanged in a month, as far as a budget looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MonthUsage {
+    /// The month, where the device is.
+    pub month: Month,
+    /// In all tasks.
+    pub used: Usage,
 }
 
 /// What a device has spent this month, and what an upgrade will cost it.
@@ -111,6 +122,7 @@ impl Month {
         Self::in_zone(at, zone.unwrap_or(TimeZone::UTC)).unwrap_or(Self {
             // a time that no calendar has
             number: 0,
+            begins_at: at,
             ends_at: at,
         })
     }
@@ -122,9 +134,11 @@ impl Month {
         let first = Date::new(local.year(), local.month(), 1).ok()?;
         let next = first.checked_add(1.month()).ok()?;
         // where midnight is skipped, it begins with what follows
+        let begins_at = first.to_zoned(zone.clone()).ok()?.timestamp();
         let ends_at = next.to_zoned(zone).ok()?.timestamp();
         Some(Self {
             number: i32::from(local.year()) * 12 + i32::from(local.month()) - 1,
+            begins_at: UtcMillis(begins_at.as_millisecond()),
             ends_at: UtcMillis(ends_at.as_millisecond()),
         })
     }
@@ -236,9 +250,16 @@ mod tests {
             let month = Month::of(at(now), zone);
             let expected = Month {
                 number: 2027 * 12 + number,
+                begins_at: month.begins_at,
                 ends_at: at(ends_at),
             };
             assert_eq!(month, expected, "{zone:?} {now}");
+            // it begins where the one before has ended
+            let before = Month::of(UtcMillis(month.begins_at.0 - 1), zone);
+            assert_eq!(
+                (before.number, before.ends_at),
+                (month.number - 1, month.begins_at)
+            );
         }
         assert_eq!(Month::of(UtcMillis(i64::MAX), None).number, 0);
     }

@@ -17,7 +17,8 @@ mod stand;
 mod window;
 
 pub use budget::{
-    Budget, MAX_BUDGET_AIRTIME_S, MAX_BUDGET_BYTES, Month, OverBudget, PutOff, Resource, Spent,
+    Budget, MAX_BUDGET_AIRTIME_S, MAX_BUDGET_BYTES, Month, MonthUsage, OverBudget, PutOff,
+    Resource, Spent,
 };
 pub use cell::{
     BusyHours, CellRules, Closing, ClosingUpdate, LimitNow, LimitedBy, MAX_BUSY_HOURS,

@@ -2,18 +2,18 @@ use std::time::Duration;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{Outcome, RetryPolicy},
+    ledger::{Failure, Outcome, RetryPolicy},
 };
 
 /// When to try again after attempt number `attempt` (from 1) ended so at `now`; `None` when it succeeded, was cancelled, was the
-/// last one, or has failed for a reason that is not tried again.
+/// last one, or has failed for a reason that is not tried again: the task's choice, and what no time mends.
 pub fn next_attempt_at(
     policy: RetryPolicy,
     attempt: u32,
     outcome: &Outcome,
     now: UtcMillis,
 ) -> Option<UtcMillis> {
-    let again = matches!(outcome, Outcome::Failed(_))
+    let again = matches!(outcome, Outcome::Failed(failure) if *failure != Failure::NotServed)
         && attempt <= policy.attempts
         && policy.reasons.has(outcome.reason());
     again.then(|| now + Duration::from_secs(policy.interval_s.into()))
@@ -22,7 +22,7 @@ pub fn next_attempt_at(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Failure, Reasons, Success};
+    use crate::ledger::{Reasons, Success};
 
     const FAILED: Outcome = Outcome::Failed(Failure::DeviceNotHeard);
 
@@ -38,6 +38,8 @@ mod tests {
         assert_eq!(next(policy, 1), Some(UtcMillis(301_000)));
         assert_eq!(next(policy, 2), Some(UtcMillis(301_000)));
         assert_eq!(next(policy, 3), None);
+        let not_served = Outcome::Failed(Failure::NotServed);
+        assert_eq!(next_attempt_at(policy, 1, &not_served, now), None);
         assert_eq!(next(RetryPolicy::default(), 1), None);
     }
 

@@ -4,7 +4,10 @@ use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Answer, Api};
-use crate::ledger::{Change, TaskId, Traffic, UpgradeId};
+use crate::{
+    ledger::{Change, TaskId, Traffic, UpgradeId},
+    task::Month,
+};
 
 impl Api {
     async fn budgeted(&self, budget: Value) -> Answer {
@@ -107,6 +110,48 @@ async fn a_device_over_its_budget_is_told_why_it_waits() {
     assert!(told.contains(over["until"].as_str().unwrap()), "{told}");
     let may = api.get("/v1/upgrades/4").await.body;
     assert_eq!(may["over_budget"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_a_device_has_spent_this_month_is_shown_of_it() {
+    let api = Api::new().await;
+    api.task(2).await;
+    let month = async |endpoint: &str| {
+        let device = api.get(&format!("/v1/devices/{endpoint}")).await.body;
+        device["month"].clone()
+    };
+    let nothing = month("d0").await;
+    assert_eq!(
+        (&nothing["bytes"], &nothing["airtime_estimated_seconds"]),
+        (&json!(0), &json!(0.0))
+    );
+    api.spends(1, 1, "d0", 500).await;
+    api.spends(1, 1, "d0", 7).await;
+    let spent = month("d0").await;
+    assert_eq!(
+        (&spent["bytes"], &spent["airtime_estimated_seconds"]),
+        (&json!(547), &json!(2.5))
+    );
+    assert_eq!(month("d1").await["bytes"], 0, "that of another");
+    let here = Month::of(api.state.now(), None);
+    assert_eq!(
+        (&spent["begins_at"], &spent["ends_at"]),
+        (
+            &json!(here.begins_at.to_string()),
+            &json!(here.ends_at.to_string())
+        )
+    );
+    let list = api.get("/v1/devices").await.body;
+    assert_eq!(list["items"][0]["month"], Value::Null);
+    // the month is that of the device's time zone, also in the answer to a change
+    let zone = json!({"time_zone": "Pacific/Kiritimati"}).to_string();
+    let changed = api.json(Method::PATCH, "/v1/devices/d0", &zone).await.body;
+    let there = Month::of(api.state.now(), Some("Pacific/Kiritimati"));
+    assert_ne!(there.begins_at, here.begins_at);
+    assert_eq!(
+        changed["month"]["begins_at"],
+        json!(there.begins_at.to_string())
+    );
 }
 
 #[tokio::test]

@@ -147,6 +147,44 @@ async fn a_webhook_is_removed_by_whoever_has_seen_it() {
 }
 
 #[tokio::test]
+async fn an_exclusion_is_ended_by_whoever_has_seen_it() {
+    let api = Api::new().await;
+    let path = "/v1/exclusions/d0";
+    let exclude = async |reason: &str| {
+        let body = json!({"endpoints": ["d0", "d1"], "reason": reason});
+        assert_eq!(
+            api.post("/v1/exclusions", &body).await.status,
+            StatusCode::OK
+        );
+        api.tag(path).await
+    };
+    assert_eq!(api.get(path).await.status, StatusCode::NOT_FOUND);
+    let first = exclude("on loan").await;
+    let shown = api.get(path).await.body;
+    assert_eq!(
+        (&shown["endpoint"], &shown["reason"]),
+        (&json!("d0"), &json!("on loan"))
+    );
+    assert_eq!(first, format!("\"{}\"", shown["revision"]));
+    let listed = api.get("/v1/exclusions").await.body["items"][0].clone();
+    assert_eq!(listed, shown);
+    assert_eq!(exclude("on loan").await, first, "nothing has changed");
+    let second = exclude("stolen").await;
+    assert_ne!(second, first);
+    let end = async |tag: &str| api.if_match(&Method::DELETE, path, &Value::Null, tag).await;
+    let late = end(&first).await;
+    assert_eq!(late.problem(), "changed-meanwhile", "{late:?}");
+    assert!(late.detail().contains("d0"), "{late:?}");
+    assert_eq!(end(&second).await.status, StatusCode::NO_CONTENT);
+    // made anew as it was, it is another one
+    let third = exclude("stolen").await;
+    assert!(third != first && third != second, "{third}");
+    let late = end(&second).await;
+    assert_eq!(late.status, StatusCode::PRECONDITION_FAILED, "{late:?}");
+    api.is_removed_by_who_has_seen_it(path).await;
+}
+
+#[tokio::test]
 async fn of_many_at_once_with_one_tag_one_is_changed() {
     let api = Api::new().await;
     let body = json!({"name": "north", "filter": "site==north"});

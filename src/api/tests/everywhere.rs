@@ -134,6 +134,7 @@ async fn the_description_lists_every_route() {
             "GET /v1/evidence/count",
             "GET /v1/evidence/export",
             "GET /v1/exclusions",
+            "GET /v1/exclusions/{endpoint}",
             "GET /v1/forecasts/{id}",
             "GET /v1/groups",
             "GET /v1/groups/{id}",

@@ -48,6 +48,7 @@ struct DeviceView {
     site: Option<String>,
     time_zone: Option<String>,
     tags: BTreeMap<String, String>,
+    month: Option<MonthView>,
     exclusion_reason: Option<String>,
     created_at: String,
 }
@@ -56,6 +57,14 @@ struct DeviceView {
 struct MqttView {
     style: String,
     credential: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct MonthView {
+    begins_at: String,
+    ends_at: String,
+    bytes: u64,
+    airtime_estimated_seconds: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -200,6 +209,22 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
         device
             .coverage
             .map_or_else(|| "not known".to_owned(), coverage),
+    )?;
+    if let Some(month) = device.month {
+        line("this month", spent(&month))?;
+    }
+    Ok(())
+}
+
+fn spent(month: &MonthView) -> String {
+    let MonthView {
+        begins_at,
+        ends_at,
+        bytes,
+        airtime_estimated_seconds: airtime,
+    } = month;
+    format!(
+        "{bytes} bytes of upgrades, {airtime} s on the air (estimated), from {begins_at} to {ends_at}"
     )
 }
 

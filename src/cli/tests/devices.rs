@@ -115,6 +115,12 @@ async fn a_device_is_shown_with_what_it_tells_and_its_upgrades() {
         lines[..2],
         ["endpoint      silent", "product       default"]
     );
+    let this_month = lines[7];
+    let (spent, _) = this_month.split_once(", from ").unwrap();
+    assert_eq!(
+        spent,
+        "this month    0 bytes of upgrades, 0 s on the air (estimated)"
+    );
     assert_eq!(
         lines[3..],
         [
@@ -122,6 +128,7 @@ async fn a_device_is_shown_with_what_it_tells_and_its_upgrades() {
             "heard last    never",
             "version       -",
             "coverage      not known",
+            this_month,
             "",
             "It was never to be upgraded.",
         ]
@@ -147,7 +154,7 @@ async fn a_device_is_shown_with_what_it_tells_and_its_upgrades() {
     let shown = shell.text("device show d0").await;
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(
-        lines[3..14],
+        lines[3..15],
         [
             "registered    since 2027-01-15T08:00:00.000Z",
             "address       192.0.2.7:5684, DTLS",
@@ -158,19 +165,20 @@ async fn a_device_is_shown_with_what_it_tells_and_its_upgrades() {
             "heard last    2027-01-15T08:00:00.000Z (stored)",
             "version       V1.9",
             "coverage      cell 51234, RSRP -101 dBm, SINR not told, at 2027-01-15T08:00:00.000Z, by a read of /4/0",
+            this_month,
             "",
             "UPGRADE  TASK        TO  STATE      ATTEMPTS  ENDED                     OUTCOME",
         ]
     );
     assert!(
-        lines[14].starts_with("2        2 (second)  V2  pending    0         -"),
+        lines[15].starts_with("2        2 (second)  V2  pending    0         -"),
         "{shown}"
     );
     assert!(
-        lines[15].starts_with("1        1 (first)   V2  succeeded  "),
+        lines[16].starts_with("1        1 (first)   V2  succeeded  "),
         "{shown}"
     );
-    assert!(lines[15].ends_with("Z  upgraded"), "{shown}");
+    assert!(lines[16].ends_with("Z  upgraded"), "{shown}");
     let one = shell.text("device show d0 --limit 1").await;
     assert_eq!(one.lines().count(), lines.len() - 1);
     let json = shell

@@ -88,6 +88,34 @@ fn a_threshold_stops_a_task() {
     );
 }
 
+/// Devices that restart to install and never come back (hawkbit #693: they are under way for good, and the rollout with them). Each
+/// fails when its time is over, which stops the task.
+#[test]
+fn who_never_comes_back_fails_in_time_and_stops_the_task() {
+    let by_rules = run_by(
+        "[[abort]]\ncount = 3\naction = \"stop\"\n[rate]\nper_minute = 1\n",
+        0,
+    );
+    let fleet =
+        "start_within_s = 60\n[[listening]]\nshare = 1\n[timing]\ninstall_ms = 4000000000\n";
+    let scenario = Scenario {
+        fleet: FleetFile::parse(fleet).unwrap(),
+        ..by_rules
+    };
+    let execute_ms = u64::from(scenario.config.upgrade.execute_s) * 1_000;
+    let summary = run(&scenario);
+    assert_eq!(summary.violations, []);
+    assert_eq!(summary.halts.stopped["failures"], 1);
+    assert!(
+        summary.reasons["execution_timed_out"] >= 3,
+        "{:?}",
+        summary.reasons
+    );
+    let ended: u64 = summary.outcomes.values().sum();
+    assert_eq!(ended, 30, "{:?}", summary.outcomes);
+    assert!(summary.took_ms < 4 * execute_ms, "{}", summary.took_ms);
+}
+
 #[test]
 fn what_has_not_begun_in_time_expires() {
     // ten minutes for ten of them

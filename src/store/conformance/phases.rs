@@ -659,7 +659,7 @@ pub(crate) async fn an_upgrade_waits_until_the_owner_of_its_device_confirms_it(s
     // an exclusion that ends confirms nothing
     let names = ["d2".to_owned()];
     store.exclude(&names, "on loan", t(1)).await.unwrap();
-    store.end_exclusion("d2").await.unwrap();
+    store.end_exclusion("d2", None).await.unwrap();
     assert_eq!(startable(store, 1, 9).await, [ids[0]]);
     for (id, confirmed) in [(ids[0], false), (ids[1], true), (ids[1], false)] {
         let refused = confirm(id, confirmed).await;

@@ -263,7 +263,7 @@ pub(crate) async fn new_devices_join_a_running_task(store: &impl Store) {
         assert_eq!(task(store, *id).await.counts[&UpgradeState::Pending], 4);
         assert_eq!(sweep(store, *id, 4).await, 0, "nobody joins twice");
     }
-    assert!(store.end_exclusion("d5").await.unwrap());
+    assert!(store.end_exclusion("d5", None).await.unwrap());
     assert_eq!(sweep(store, first, 5).await, 1);
     // they are upgraded as the others are, and their timelines say how they came
     let upgrade = *world.ids(first).await.last().unwrap();

@@ -33,7 +33,7 @@ use crate::{
         RunningUpgrade, SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
         UpgradeState, UpgradeToStop,
     },
-    task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
+    task::{Due, MonthUsage, Move, PutOff, Source, Spent, TaskHead, TaskRules},
     tenant::TenantId,
 };
 
@@ -411,6 +411,15 @@ impl Agenda for SqliteStore {
         let mut reader = self.readers.acquire().await.doing(traffic::SPENT)?;
         let mut spent = traffic::spent(&mut reader, task, [endpoint], now).await?;
         Ok(spent.remove(endpoint))
+    }
+
+    async fn month_usage(
+        &self,
+        endpoint: &str,
+        now: UtcMillis,
+    ) -> Result<Option<MonthUsage>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(traffic::SPENT)?;
+        traffic::in_month(&mut reader, endpoint, now).await
     }
 
     async fn soaks_due(

@@ -11,7 +11,7 @@ use super::{
     credentials::{self, check_mqtt, holders, set_mqtt, set_psk},
     device_rows::{self, DetailRow},
     device_writes::end_waiting_upgrades,
-    narrowing,
+    exclusions, narrowing,
     packed::Packed,
     rows::{self, Columns as _},
     soaks::{self, PassedOver},
@@ -22,9 +22,9 @@ use crate::{
     clock::UtcMillis,
     filter::Filter,
     store::{
-        AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, Excluded,
-        Exclusion, Inventory, NewDevice, Page, StoreError, StoredMqtt, StoredPsk,
-        UpdateDeviceError,
+        AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate,
+        EndExclusionError, Excluded, Exclusion, Inventory, NewDevice, Page, StoreError, StoredMqtt,
+        StoredPsk, UpdateDeviceError,
     },
     tenant,
 };
@@ -384,8 +384,17 @@ impl Inventory for SqliteStore {
         self.add_exclusions(endpoints, reason, now).await
     }
 
-    async fn end_exclusion(&self, endpoint: &str) -> Result<bool, StoreError> {
-        self.remove_exclusion(endpoint).await
+    async fn exclusion(&self, endpoint: &str) -> Result<Option<Exclusion>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(exclusions::READING)?;
+        exclusions::read(&mut reader, endpoint).await
+    }
+
+    async fn end_exclusion(
+        &self,
+        endpoint: &str,
+        seen: Option<i64>,
+    ) -> Result<bool, EndExclusionError> {
+        self.remove_exclusion(endpoint, seen).await
     }
 
     async fn exclusions(

@@ -3,21 +3,24 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use sqlx::SqliteConnection;
 
 use super::{
     Doing, SqliteStore,
     bulk::json_list,
     packed::{Packed, packed},
-    rows, turns,
+    rows::{self, Columns as _},
+    turns,
     watched::Table,
 };
 use crate::{
     clock::UtcMillis,
-    store::{Excluded, Exclusion, Page, StoreError},
+    store::{EndExclusionError, Excluded, Exclusion, Page, StoreError},
 };
 
+pub(super) const READING: &str = "reading an exclusion";
 pub(super) const LIST: &str = packed!(
-    "SELECT json_array(endpoint, reason, since) AS line FROM exclusions WHERE endpoint > ? ORDER BY endpoint LIMIT ?"
+    "SELECT json_array(endpoint, reason, since, revision) AS line FROM exclusions WHERE endpoint > ? ORDER BY endpoint LIMIT ?"
 );
 
 #[derive(Deserialize)]
@@ -25,6 +28,29 @@ struct ExclusionRow {
     endpoint: String,
     reason: String,
     since: UtcMillis,
+    revision: i64,
+}
+
+/// An exclusion.
+pub(super) async fn read(
+    conn: &mut SqliteConnection,
+    endpoint: &str,
+) -> Result<Option<Exclusion>, StoreError> {
+    let row =
+        sqlx::query("SELECT endpoint, reason, since, revision FROM exclusions WHERE endpoint = ?")
+            .bind(endpoint)
+            .fetch_optional(conn)
+            .await
+            .doing(READING)?;
+    let exclusion = row.map(|row| {
+        Ok(Exclusion {
+            endpoint: row.value("endpoint")?,
+            reason: row.value("reason")?,
+            since: row.time("since")?,
+            revision: row.int("revision")?,
+        })
+    });
+    exclusion.transpose()
 }
 
 impl SqliteStore {
@@ -49,16 +75,20 @@ impl SqliteStore {
         .fetch_one(&mut *tx)
         .await
         .doing(doing)?;
+        let revision = rows::revision(&mut tx).await? + 1;
         sqlx::query(
-            "INSERT INTO exclusions (endpoint, reason, since) SELECT j.value, ?2, ?3 FROM json_each(?1) j WHERE true \
-             ON CONFLICT (endpoint) DO UPDATE SET reason = excluded.reason",
+            "INSERT INTO exclusions (endpoint, reason, since, revision) SELECT j.value, ?2, ?3, ?4 FROM json_each(?1) j \
+             WHERE true ON CONFLICT (endpoint) DO UPDATE SET reason = excluded.reason, revision = excluded.revision \
+             WHERE reason <> excluded.reason",
         )
         .bind(&list)
         .bind(reason)
         .bind(now.0)
+        .bind(revision)
         .execute(&mut *tx)
         .await
         .doing(doing)?;
+        rows::set_revision(&mut tx, revision).await.doing(doing)?;
         turns::settle(&mut tx, &list).await.doing(doing)?;
         let unchanged = before.unsigned_abs();
         let added = (endpoints.len() as u64).saturating_sub(unchanged);
@@ -68,9 +98,20 @@ impl SqliteStore {
         Ok(Excluded { added, unchanged })
     }
 
-    pub(super) async fn remove_exclusion(&self, endpoint: &str) -> Result<bool, StoreError> {
+    pub(super) async fn remove_exclusion(
+        &self,
+        endpoint: &str,
+        seen: Option<i64>,
+    ) -> Result<bool, EndExclusionError> {
         let doing = "ending an exclusion";
         let mut tx = self.write(doing).await?;
+        let there = read(&mut tx, endpoint).await?;
+        if let (Some(Exclusion { revision, .. }), Some(seen)) = (there, seen)
+            && revision != seen
+        {
+            let endpoint = endpoint.to_owned();
+            return Err(EndExclusionError::Changed { endpoint, revision });
+        }
         tx.watch(Table::Exclusions, endpoint).await.doing(doing)?;
         let ended = sqlx::query("DELETE FROM exclusions WHERE endpoint = ?")
             .bind(endpoint)
@@ -101,6 +142,7 @@ impl SqliteStore {
                     endpoint: row.endpoint,
                     reason: row.reason,
                     since: row.since,
+                    revision: row.revision,
                 })
             })
     }

@@ -13,7 +13,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{Change, Coverage, TaskId, Traffic, UpgradeId, Usage},
     store::StoreError,
-    task::{Due, Month, PUT_OFF_COUNTED, PutOff, Resource, Source, Spent},
+    task::{Due, Month, MonthUsage, PUT_OFF_COUNTED, PutOff, Resource, Source, Spent},
 };
 
 const WRITING: &str = "writing what upgrades have cost";
@@ -256,6 +256,42 @@ pub(super) async fn of_devices(
         }
     }
     Ok(found)
+}
+
+/// What a device has spent in its month; `None` where there is no such device.
+pub(super) async fn in_month(
+    conn: &mut SqliteConnection,
+    endpoint: &str,
+    now: UtcMillis,
+) -> Result<Option<MonthUsage>, StoreError> {
+    let zone: Option<(i64, Option<String>)> =
+        sqlx::query_as("SELECT id, time_zone FROM devices WHERE endpoint = ? AND removed = 0")
+            .bind(endpoint)
+            .fetch_optional(&mut *conn)
+            .await
+            .doing(SPENT)?;
+    let Some((id, zone)) = zone else {
+        return Ok(None);
+    };
+    let month = Month::of(now, zone.as_deref());
+    let row = sqlx::query(
+        "SELECT bytes, airtime_estimated_ms FROM device_traffic WHERE device_id = ? AND month = ?",
+    )
+    .bind(id)
+    .bind(month.number)
+    .fetch_optional(conn)
+    .await
+    .doing(SPENT)?;
+    let used = row.map_or_else(
+        || Ok(Usage::default()),
+        |row| {
+            Ok::<_, StoreError>(Usage {
+                bytes: row.int("bytes")?,
+                airtime_estimated_ms: row.int("airtime_estimated_ms")?,
+            })
+        },
+    )?;
+    Ok(Some(MonthUsage { month, used }))
 }
 
 /// Bytes and segments of the largest package of a task.

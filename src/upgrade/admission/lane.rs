@@ -456,16 +456,15 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             let Some(device) = self.device(order) else {
                 continue;
             };
-            if (walk.ceiling..limit).contains(&walk.taken) || walk.is_kept() {
-                somebody = true;
-                break; // the slot is about to be another's
-            }
             let outlook = look(device);
             if outlook.readiness == Readiness::Asleep {
-                asleep.push(*order);
+                asleep.push(*order); // also where it could not have one: a class that sleeps is not held back
                 continue;
             }
             somebody = true;
+            if (walk.ceiling..limit).contains(&walk.taken) || walk.is_kept() {
+                break; // the slot is about to be another's
+            }
             if walk.taken >= limit {
                 has_overtaken |= walk.has_waited(held_since);
                 held_since = None;
