@@ -527,7 +527,7 @@ fn acknowledgements_are_of_what_was_sent_in_their_order() {
     };
     let fate = |world: &World| {
         let session = world.engine.session(id()).unwrap();
-        session.correspondence.sent.as_ref().unwrap().fate
+        session.correspondence.sent.as_ref().unwrap().fate.clone()
     };
     world.event(delivered());
     assert_ne!(fate(&world), crate::ledger::Fate::Acknowledged);
