@@ -17,7 +17,10 @@ use cellwise::{
     coap::{Datagram, Peer},
     config::Config,
     engine::{Command, Effect, Engine, Setup},
-    ledger::{DeviceIds, PackageId, RetryPolicy, Served, Standby, TaskId, UpgradeId, UpgradeOrder},
+    ledger::{
+        DeviceIds, PackageId, Protocol, RetryPolicy, Served, Standby, TaskId, UpgradeId,
+        UpgradeOrder,
+    },
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
     session::{Gate, Offers},
 };
@@ -134,6 +137,7 @@ impl Bench {
             endpoint: ENDPOINT.into(),
             product: "meter".into(),
             secure: false,
+            protocol: Protocol::Lwm2m,
         });
         let register = self.device.register(ENDPOINT);
         self.exchange(&register);

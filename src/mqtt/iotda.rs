@@ -13,6 +13,9 @@ pub const MAX_ENVELOPE: usize = 64 * 1024;
 /// Events of an envelope that are looked at.
 const MAX_EVENTS: usize = 32;
 
+/// The result code of a device that runs what it is offered already ("the target version is the newest").
+pub const NEWEST: i32 = 3;
+
 /// What a device says of upgrades.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
@@ -52,6 +55,8 @@ pub struct Progress {
     pub version: Option<Version>,
     /// What it says in words, cut to [`MAX_DESCRIPTION`] characters.
     pub description: Option<String>,
+    /// It says nothing of how far it is, or that it has done all.
+    pub through: bool,
 }
 
 /// What was read of an envelope.
@@ -199,6 +204,7 @@ fn progress(paras: Value) -> Option<Said> {
         percent: paras.progress.and_then(percent),
         version: version(paras.version.as_deref()),
         description: cut(paras.description),
+        through: paras.progress.is_none_or(|progress| progress == 100),
     }))
 }
 

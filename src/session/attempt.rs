@@ -1,5 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
+use pcp::ResultCode;
+
 use super::{
     correspondence::Correspondence,
     gate::{GateRequest, Presence, Standing, Work},
@@ -85,6 +87,8 @@ pub struct Session<X> {
     pub takes: bool,
     /// The number of the change after which the command to install left, as far as it did here.
     pub commanded_after: u64,
+    /// The step before ended with what the device reported: until it has connected anew it may tell the version of before.
+    awaits_restart: bool,
     /// What it exchanges with its device.
     pub meter: Meter,
     /// What the device's protocol needs.
@@ -329,6 +333,7 @@ impl<X: Exchange> Session<X> {
             closed: (0, Duration::ZERO),
             takes: false,
             commanded_after: 0,
+            awaits_restart: false,
             meter: Meter::default(),
             exchange,
         }
@@ -363,9 +368,17 @@ impl<X: Exchange> Session<X> {
     /// Lets something happen to the upgrade. `known` is the version that the device is known to run.
     pub fn on(&mut self, now: Now, event: Input, known: Option<Version>, config: &Config) -> Step {
         let before = self.negotiation.clone();
-        let chosen = self.choose(event, known);
+        let event = self.awaited(event);
+        let stale = self.is_stale(event);
+        let chosen = if stale {
+            Ok(())
+        } else {
+            self.choose(event, known)
+        };
         let rules = rules(config, &self.package, &self.exchange);
         let (after, actions) = match chosen {
+            // what it runs until it restarts
+            Ok(()) if stale => (before.clone(), Vec::new()),
             // the report of the step before, once more
             Ok(()) if self.awaits_next() && matches!(event, Input::Pcp(_)) => {
                 (before.clone(), Vec::new())
@@ -377,6 +390,8 @@ impl<X: Exchange> Session<X> {
         if let Negotiation::Ended(Outcome::Succeeded(_)) = after
             && self.goes_on()
         {
+            self.awaits_restart =
+                rules.protocol == Protocol::Iotda && matches!(event, Input::Mqtt(_));
             return self.next_step(now, before, &rules);
         }
         if after.stage() != before.stage() {
@@ -514,6 +529,28 @@ impl<X: Exchange> Session<X> {
             step: self.served.step,
         };
         Ok(())
+    }
+
+    /// While it is not known whether the device has restarted since the step before, what that has led to is taken for what it runs
+    /// when the time to say it is over.
+    fn awaited(&mut self, event: Input) -> Input {
+        match event {
+            Input::Connected => self.awaits_restart = false,
+            Input::Reached(Deadline::Version) if self.awaits_restart && self.awaits_next() => {
+                let version = Some(self.package.version);
+                return Input::VersionAnswered(ResultCode::SUCCESS, version, Credence::Sound);
+            }
+            _ => {}
+        }
+        event
+    }
+
+    /// Whether the device tells the version that it has left, because it has not restarted yet.
+    fn is_stale(&self, event: Input) -> bool {
+        let Input::VersionAnswered(_, Some(version), _) = event else {
+            return false;
+        };
+        self.awaits_restart && self.awaits_next() && version != self.package.version
     }
 
     /// Whether a step is done, and what the next one is to be is not known yet.

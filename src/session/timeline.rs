@@ -65,6 +65,14 @@ fn over_mqtt<X: Exchange>(
         Input::Heard if rules.protocol == Protocol::ThingsPanel => Happened::Heard.into(),
         Input::Heard => Line::asking(Happened::Heard, Asked::ReportVersion, None),
         Input::Connected => Line::asking(Happened::Connected, Asked::ReportVersion, number),
+        Input::Reached(Deadline::Nudge) if rules.protocol == Protocol::ThingsPanel => {
+            Line::asking(Happened::Quiet { segment: None }, Asked::ToFetchAgain, None)
+        }
+        Input::Reached(Deadline::Nudge) => Line::asking(
+            Happened::Quiet { segment: None },
+            Asked::ReportVersion,
+            None,
+        ),
         Input::Reached(Deadline::RepeatQuestion) if after.transfer().is_some() => {
             Line::asking(Happened::VersionUnknown, offer(), None)
         }
@@ -90,7 +98,7 @@ fn over_mqtt<X: Exchange>(
             _ if after.is_claimed() && !before.is_claimed() => {
                 Happened::ClaimNotShown { version: target }.into()
             }
-            MqttInput::Fetched { .. } => Happened::Fetches.into(),
+            MqttInput::Fetched { .. } | MqttInput::FetchedLess => Happened::Fetches.into(),
             MqttInput::FetchedAll => Happened::Fetched.into(),
             MqttInput::Done { .. } => Happened::Through.into(),
             MqttInput::Progressed { percent, .. } => Happened::OnItsWay { percent }.into(),

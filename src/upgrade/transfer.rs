@@ -9,7 +9,7 @@ pub mod iotda;
 pub mod pcp;
 pub mod thingspanel;
 
-pub use course::MqttInput;
+pub use course::{MqttInput, Resumed};
 
 use super::{Action, Input, Rules};
 use crate::{
@@ -81,21 +81,15 @@ impl Transfer {
 
     /// A transfer over MQTT that goes on after a restart of the server, and what to do. `None` where the device speaks another
     /// protocol.
-    pub fn resume_over_mqtt(
-        protocol: Protocol,
-        until: Instant,
-        confirmed: bool,
-        whole: bool,
-    ) -> Option<(Self, Vec<Action>)> {
+    pub fn resume_over_mqtt(protocol: Protocol, stored: &Resumed) -> Option<(Self, Vec<Action>)> {
         match protocol {
             Protocol::Lwm2m => None,
             Protocol::Iotda => {
-                let (iotda, actions) = iotda::Iotda::resume(until, confirmed, whole);
+                let (iotda, actions) = iotda::Iotda::resume(stored);
                 Some((Self::Iotda(iotda), actions))
             }
             Protocol::ThingsPanel => {
-                let (thingspanel, actions) =
-                    thingspanel::ThingsPanel::resume(until, confirmed, whole);
+                let (thingspanel, actions) = thingspanel::ThingsPanel::resume(stored);
                 Some((Self::ThingsPanel(thingspanel), actions))
             }
         }
@@ -129,7 +123,7 @@ impl Transfer {
     }
 
     /// What is due besides the limit.
-    pub const fn also_due(&self) -> (Deadline, Instant) {
+    pub fn also_due(&self) -> (Deadline, Instant) {
         match self {
             Self::Pcp(pcp) => pcp.also_due(),
             Self::Iotda(iotda) => iotda.0.also_due(),
@@ -177,6 +171,14 @@ impl Transfer {
         match self {
             Self::Pcp(pcp) => pcp.segment(),
             Self::Iotda(_) | Self::ThingsPanel(_) => None,
+        }
+    }
+
+    /// Whether the device has failed when it reports that code over MQTT.
+    pub const fn fails_with(&self, code: i32) -> bool {
+        match self {
+            Self::Iotda(it) => iotda::fails_with(&it.0, code),
+            Self::Pcp(_) | Self::ThingsPanel(_) => true,
         }
     }
 

@@ -1,10 +1,11 @@
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
+use super::super::endpoint::Release;
 use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Seq,
     grants::Token,
-    ledger::{DeviceId, DeviceRecord, Evidence, Protocol, UpgradeId},
+    ledger::{DeviceId, DeviceRecord, Evidence, Outbound, Protocol, UpgradeId},
     package::Version,
     session::{self, Exchange},
     upgrade::{Claim, Credence, EvidenceList},
@@ -12,6 +13,7 @@ use crate::{
 
 /// A device that speaks MQTT.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Device {
     /// Its name: the device ID of IoTDA, the device number of `ThingsPanel`.
     pub(super) endpoint: Box<str>,
@@ -21,7 +23,7 @@ pub(super) struct Device {
     pub(super) heard_at: Option<Instant>,
     /// When it was heard before that, as far as stored.
     pub(super) stored_heard_at: Option<UtcMillis>,
-    /// The version that it told last.
+    /// The version that it told last, or is taken to run.
     pub(super) version: Option<Version>,
     /// What it did with versions that it was offered.
     pub(super) evidence: EvidenceList,
@@ -29,6 +31,20 @@ pub(super) struct Device {
     pub(super) asked_what_it_runs: bool,
     /// It has told its version by itself, in this run (`ThingsPanel`).
     pub(super) tells_versions: bool,
+    /// Nobody has told its version: it is what an upgrade is taken to have led to.
+    pub(super) concluded: bool,
+    /// When it told its version last, in this run.
+    pub(super) told_at: Option<Instant>,
+    /// The newest version query leaves after this change.
+    pub(super) query_after: Seq,
+    /// It was asked for its version over this connection, and that was neither answered nor acknowledged.
+    pub(super) query_out: bool,
+    /// It is to be asked for its version again: that could not be sent.
+    pub(super) owes_query: bool,
+    /// What it was sent over this connection and has not acknowledged, the oldest first.
+    pub(super) unacknowledged: VecDeque<Outbound>,
+    /// When its connection needs no holding any more, after it was served the whole package.
+    pub(super) let_go_at: Option<Instant>,
     pub(super) session: Option<Box<Session>>,
     /// What leaves for it waits for this change.
     pub(super) pending: Seq,
@@ -54,8 +70,53 @@ pub(super) struct Talk {
     pub(super) token: Option<Token>,
     /// It was offered the package, and that has not left: it leaves when the device is there.
     pub(super) owes_offer: bool,
-    /// Bytes of the package that it was served without a gap.
+    /// Bytes of the package that it was served without a gap, as was told last: fewer than before where what had left did not
+    /// arrive.
     pub(super) served_bytes: u64,
+    /// The most that were.
+    pub(super) most_bytes: u64,
+    /// The first offer leaves after this change, the newest one after that.
+    pub(super) first_offer_after: Option<Seq>,
+    pub(super) offer_after: Seq,
+    /// It was offered the package over this connection, and nothing shows that it got that.
+    pub(super) offer_out: bool,
+    /// It was pushed to although it had not subscribed, as a device of that release.
+    pub(super) offered_blindly: Option<Release>,
+}
+
+impl Talk {
+    /// Nothing is offered yet; of a package, so much was served.
+    pub(super) const fn new(protocol: Protocol, counted: bool, served_bytes: u64) -> Self {
+        Self {
+            protocol,
+            counted,
+            takes_large: false,
+            token: None,
+            owes_offer: false,
+            served_bytes,
+            most_bytes: served_bytes,
+            first_offer_after: None,
+            offer_after: 0,
+            offer_out: false,
+            offered_blindly: None,
+        }
+    }
+
+    /// Another package is offered from now on.
+    pub(super) fn next_step(&mut self) -> Option<Token> {
+        let token = self.token.take();
+        *self = Self {
+            takes_large: self.takes_large,
+            ..Self::new(self.protocol, self.counted, 0)
+        };
+        token
+    }
+
+    /// Something of an offer has reached the device.
+    pub(super) const fn has_offer(&mut self) {
+        self.offer_out = false;
+        self.offered_blindly = None;
+    }
 }
 
 impl Exchange for Talk {
@@ -84,6 +145,13 @@ impl Device {
             evidence: EvidenceList::default(),
             asked_what_it_runs: false,
             tells_versions: false,
+            concluded: false,
+            told_at: None,
+            query_after: 0,
+            query_out: false,
+            owes_query: false,
+            unacknowledged: VecDeque::new(),
+            let_go_at: None,
             session: None,
             pending: 0,
             alarm: None,
@@ -113,6 +181,24 @@ impl Device {
         may
     }
 
+    /// It has connected: what was on its way over the connection before is not any more.
+    pub(super) fn connects(&mut self) {
+        self.query_out = false;
+        self.owes_query = false;
+        self.unacknowledged.clear();
+        if let Some(session) = &mut self.session {
+            session.exchange.offer_out = false;
+        }
+    }
+
+    /// It was sent something that it is to acknowledge.
+    pub(super) fn sent(&mut self, what: Outbound) {
+        const MOST: usize = 16;
+        if self.unacknowledged.len() < MOST {
+            self.unacknowledged.push_back(what);
+        }
+    }
+
     /// What its claim to run `version` is worth, over a connection that was made then: one that was made after what speaks against
     /// it shows the version, as a restart does.
     pub(super) fn credence(&self, version: Version, connected_at: Option<UtcMillis>) -> Credence {
@@ -139,6 +225,7 @@ impl Device {
             back.map(|at| now.instant_at(at) + Duration::from_millis(1)),
             look,
             self.tell_at,
+            self.let_go_at,
         ];
         due.into_iter().flatten().min()
     }

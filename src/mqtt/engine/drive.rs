@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     engine::Report,
-    ledger::{Change, Deadline, DeviceId, Outcome, Protocol, Repeated, Stage},
+    ledger::{Change, Deadline, DeviceId, Outcome, Protocol, Repeated, Stage, Success},
     package::Version,
     session::{self, Contact, Step, StepDone},
     upgrade::{Input, Negotiation, Sign},
@@ -54,8 +54,8 @@ impl Engine {
         let changes = session.record(news, line.filter(|_| !again), now.utc);
         if let Some(StepDone { version, .. }) = done {
             // what it was offered for the step is void
-            let token = session.exchange.token.take();
-            session.exchange.served_bytes = 0;
+            let token = session.exchange.next_step();
+            device.let_go_at = None;
             self.silence(id, token);
             self.runs_target(id, version);
         }
@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// Records how the device's attempt ended, and forgets it.
-    fn end(&mut self, id: DeviceId, before: &Negotiation, outcome: Outcome) {
+    pub(super) fn end(&mut self, id: DeviceId, before: &Negotiation, outcome: Outcome) {
         let (now, config) = (self.now, self.config.clone());
         let Some(device) = self.devices.get_mut(&id) else {
             return;
@@ -79,6 +79,7 @@ impl Engine {
             return;
         };
         device.tell_at = None;
+        device.let_go_at = None;
         let facts = session.facts(before, &outcome, contact, &config);
         for change in session.take_repeated(now.utc) {
             self.persist_lazily(change);
@@ -88,6 +89,9 @@ impl Engine {
         }
         if outcome.is_success() {
             self.runs_target(id, session.package.version);
+            if let Some(device) = self.devices.get_mut(&id) {
+                device.concluded = outcome == Outcome::Succeeded(Success::Unverified);
+            }
         }
         self.holders.remove(&session.order.upgrade);
         let change = session::ended(&session.order, outcome.clone(), facts, now.utc);
@@ -131,17 +135,13 @@ impl Engine {
         }
     }
 
-    /// Takes note of what the device did with a version, durably where that is news.
+    /// Takes note of what the device did with a version, durably where that is news: a few times in a session.
     pub(super) fn note_sign(&mut self, id: DeviceId, version: Version, sign: Sign) {
         let now = self.now;
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
         if !device.evidence.note(version, sign, now.utc) {
-            return;
-        }
-        if !device.may_write(now.instant) {
-            self.counters.requests_ignored += 1;
             return;
         }
         let change = Change::Evidence {
@@ -160,7 +160,7 @@ impl Engine {
                 break;
             }
             match self.told_before(id, deadline) {
-                Some(version) => self.tells(id, version),
+                Some(version) => self.answers(id, Some(version)),
                 None => self.fire(id, Input::Reached(deadline)),
             }
         }
@@ -171,6 +171,11 @@ impl Engine {
         let looks = look.is_some_and(|at| at.take_if(|at| *at <= now.instant).is_some());
         if looks && self.is_connected(id) && self.stage(id) == Some(Stage::WaitingForDevice) {
             self.fire(id, Input::Heard);
+        }
+        let device = self.devices.get_mut(&id);
+        let let_go = device.and_then(|it| it.let_go_at.take_if(|at| *at <= now.instant));
+        if let_go.is_some() {
+            self.hold(id, false);
         }
         let device = self.devices.get_mut(&id);
         let tell = device.and_then(|it| it.tell_at.take_if(|at| *at <= now.instant));
@@ -186,7 +191,18 @@ impl Engine {
         let waits = deadline == Deadline::RepeatQuestion
             && device.protocol == Protocol::ThingsPanel
             && self.stage(id) == Some(Stage::QueryingVersion);
-        device.version.filter(|_| waits)
+        let known = device.version.filter(|_| waits)?;
+        if device.concluded && !self.is_of_use(id, known) {
+            return None;
+        }
+        Some(known)
+    }
+
+    /// Whether a version that was concluded, and that nobody has told, says what to do. Not where it would say that there is
+    /// nothing to do: then the device is pushed to.
+    pub(super) fn is_of_use(&self, id: DeviceId, concluded: Version) -> bool {
+        let target = self.session(id).map(|session| session.package.version);
+        target != Some(concluded)
     }
 }
 

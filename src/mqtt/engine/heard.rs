@@ -1,4 +1,4 @@
-//! What is heard: who is connected, what devices say, and what they were served.
+//! What is heard: who is connected, and what devices say.
 
 use std::time::Duration;
 
@@ -13,18 +13,15 @@ use super::{
 };
 use crate::{
     clock::Now,
-    grants::Served,
-    ledger::{
-        Change, DeviceId, FailedIn, Fate, Inbound, Outbound, Protocol, ReportedFailure, Said, Stage,
-    },
+    ledger::{Change, DeviceId, FailedIn, Inbound, Protocol, ReportedFailure, Said, Stage},
     package::Version,
     upgrade::{Credence, Input, Sign, transfer::MqttInput},
 };
 
 /// How long after its connection a device of `ThingsPanel` is told something although it has not subscribed.
 const UNSUBSCRIBED: Duration = Duration::from_secs(5);
-/// How long after an offer that could not be sent it is sent again.
-const UNSENT: Duration = Duration::from_secs(10);
+/// A device that tells again what is known has that written once in this time.
+const TOLD_AGAIN: Duration = Duration::from_mins(1);
 
 impl Engine {
     /// Takes what has happened at the endpoint.
@@ -37,6 +34,7 @@ impl Engine {
                     since: now.instant,
                     subscribed: false,
                     release: None,
+                    held: false,
                 };
                 self.connections.insert(device, connection);
                 self.meet(device);
@@ -66,11 +64,7 @@ impl Engine {
             }
             Event::Delivered { device, .. } => {
                 self.heard(device);
-                if let Some(session) = self.session_mut(device) {
-                    for message in [Outbound::VersionRequest, Outbound::PackageOffer] {
-                        session.correspondence.fared(&message, Fate::Acknowledged);
-                    }
-                }
+                self.delivered(device);
             }
             Event::Disconnected { device, conn, .. } => {
                 let same = |known: &Connection| known.conn == conn;
@@ -79,25 +73,6 @@ impl Engine {
                 }
             }
             Event::Refused { .. } => {}
-        }
-    }
-
-    /// A message to the device could not be sent, although it is connected: it does not take what was sent before. What it was offered
-    /// leaves again a little later; it is asked again for its version anyway.
-    pub fn unsent(&mut self, now: Now, id: DeviceId) {
-        self.now = now;
-        let connected = self.is_connected(id);
-        let Some(device) = self.devices.get_mut(&id).filter(|_| connected) else {
-            return; // it is told when it has connected
-        };
-        let Some(session) = &mut device.session else {
-            return;
-        };
-        let transfer = session.negotiation().transfer();
-        if transfer.is_some_and(|transfer| !transfer.is_confirmed()) {
-            session.exchange.owes_offer = true;
-            device.tell_at = Some(now.instant + UNSENT);
-            self.set_alarm(id);
         }
     }
 
@@ -124,6 +99,7 @@ impl Engine {
             return;
         };
         device.heard_at = Some(since);
+        device.connects();
         if device.protocol == Protocol::ThingsPanel {
             device.tell_at = Some(since + UNSUBSCRIBED);
         }
@@ -137,6 +113,7 @@ impl Engine {
             self.ask_what_it_runs(id);
         }
         self.say_what_is_owed(id);
+        self.hold_while_offered(id);
         self.set_alarm(id);
     }
 
@@ -144,6 +121,17 @@ impl Engine {
         self.heard(id);
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.subscribed = true;
+        }
+        // it was told where it did not listen
+        let confirmed = (self.session(id)).is_some_and(|it| it.negotiation().is_confirmed());
+        if let Some(session) = self.session_mut(id)
+            && session.negotiation().transfer().is_some()
+            && (session.exchange.offered_blindly.take())
+                .is_some_and(|it| release.is_some_and(|now| now != it))
+            && session.exchange.offer_out
+            && !confirmed
+        {
+            session.exchange.owes_offer = true;
         }
         self.is_of(id, release);
         self.say_what_is_owed(id);
@@ -158,12 +146,15 @@ impl Engine {
             connection.release = release;
         }
         // it will not tell a version
-        if self.stage(id) == Some(Stage::QueryingVersion)
+        let waits = (self.connections.get(&id)).is_some_and(|it| it.release == Some(Release::V05));
+        if !waits
+            && self.stage(id) == Some(Stage::QueryingVersion)
             && self.protocol(id) == Some(Protocol::ThingsPanel)
             && !self.tells_versions(id)
         {
             let known = self.devices.get(&id).and_then(|device| device.version);
-            self.answers(id, known);
+            // what it is known to run it has not told
+            self.answers(id, known.filter(|it| self.is_of_use(id, *it)));
         }
     }
 
@@ -176,9 +167,10 @@ impl Engine {
         let release = self.connections.get(&id).and_then(|it| it.release);
         let device = self.devices.get(&id);
         device.is_some_and(|it| match release {
-            Some(Release::V05) => true,
+            // it may have told it before the server was started
+            Some(Release::V05) => it.tells_versions || (it.version.is_some() && !it.concluded),
             Some(Release::V1) => it.tells_versions,
-            None => it.tells_versions || it.version.is_some(),
+            None => it.tells_versions || (it.version.is_some() && !it.concluded),
         })
     }
 
@@ -191,7 +183,7 @@ impl Engine {
     }
 
     /// Its upgrade is told what the device runs; `None` where it will not tell.
-    fn answers(&mut self, id: DeviceId, version: Option<Version>) {
+    pub(super) fn answers(&mut self, id: DeviceId, version: Option<Version>) {
         let credence = version.map_or(Credence::Sound, |version| self.credence(id, version));
         let event = Input::VersionAnswered(ResultCode::SUCCESS, version, credence);
         self.fire(id, event);
@@ -214,9 +206,15 @@ impl Engine {
             return;
         };
         device.asked_what_it_runs = false;
+        device.query_out = false;
+        device.owes_query = false;
+        let lately = (device.told_at).is_some_and(|at| now.instant.since(at) < TOLD_AGAIN);
         let news = device.version != Some(version);
-        if sound && (news || !pressed) && device.may_write(now.instant) {
+        device.concluded &= news || !sound;
+        if sound && (news || !(pressed || lately)) && device.may_write(now.instant) {
             device.version = Some(version);
+            device.concluded = false;
+            device.told_at = Some(now.instant);
             let change = Change::VersionReported {
                 endpoint: device.endpoint.to_string(),
                 version,
@@ -266,7 +264,12 @@ impl Engine {
             percent,
             version,
             description,
+            through,
         } = progress;
+        if code != 0 && !self.is_about_offer(id, version) {
+            self.counters.mqtt_unexpected += 1;
+            return;
+        }
         self.said(
             id,
             Inbound::ProgressReport {
@@ -276,10 +279,12 @@ impl Engine {
                 description,
             },
         );
-        if code != 0 {
+        // it runs what it was offered
+        let newest = code == iotda::NEWEST && version == Some(target);
+        if code != 0 && !newest {
             return self.reports_failure(id, code);
         }
-        let through = percent.is_none_or(|percent| percent == 100);
+        let through = through || newest;
         self.tell_percent(id, percent);
         self.fire(
             id,
@@ -290,10 +295,27 @@ impl Engine {
         );
     }
 
-    fn reports_failure(&mut self, id: DeviceId, code: i32) {
+    /// Whether a failure may be one of what the device was offered: a late report of an upgrade before is none. `version` is what it
+    /// names: the target, or what it runs.
+    fn is_about_offer(&self, id: DeviceId, version: Option<Version>) -> bool {
         let Some(session) = self.session(id) else {
+            return false;
+        };
+        let runs = self.devices.get(&id).and_then(|device| device.version);
+        let named = version.is_none_or(|it| it == session.package.version || Some(it) == runs);
+        let left = session.exchange.first_offer_after;
+        named && left.is_some_and(|after| after <= self.committed)
+    }
+
+    fn reports_failure(&mut self, id: DeviceId, code: i32) {
+        let Some(session) = self.session_mut(id) else {
             return;
         };
+        session.exchange.has_offer();
+        let transfer = session.negotiation().transfer();
+        if !transfer.is_some_and(|it| it.fails_with(code)) {
+            return self.fire(id, Input::Mqtt(MqttInput::FailureReported(code)));
+        }
         let version = session.package.version;
         let failure = ReportedFailure {
             failed_in: FailedIn::Installation,
@@ -319,7 +341,7 @@ impl Engine {
         }
     }
 
-    fn progress_interval(&self) -> Duration {
+    pub(super) fn progress_interval(&self) -> Duration {
         Duration::from_secs(self.config.upgrade.progress_interval_s)
     }
 
@@ -366,6 +388,9 @@ impl Engine {
                 description: progress.description,
             },
         );
+        if let Some(session) = self.session_mut(id) {
+            session.exchange.has_offer();
+        }
         match progress.step {
             thingspanel::Step::Failed(code) => self.reports_failure(id, code),
             thingspanel::Step::Percent(_) => {
@@ -380,61 +405,13 @@ impl Engine {
             }
             thingspanel::Step::Through => {
                 let tells_versions = self.tells_versions(id);
+                let target = self.session(id).map(|session| session.package.version);
+                if let Some(version) = target {
+                    // so that it is known after a restart of the server
+                    self.note_sign(id, version, Sign::Claims);
+                }
                 self.fire(id, Input::Mqtt(MqttInput::Done { tells_versions }));
             }
         }
-    }
-
-    // ---- downloads
-
-    /// So much of a package was served to a device.
-    pub fn served(&mut self, now: Now, served: &Served) {
-        self.now = now;
-        let (id, interval) = (served.device, self.progress_interval());
-        let Some(session) = self.session_mut(id).filter(|it| {
-            it.order.upgrade == served.upgrade && it.exchange.token.as_ref() == Some(&served.token)
-        }) else {
-            return;
-        };
-        let version = session.package.version;
-        let more = served.contiguous_bytes > session.exchange.served_bytes;
-        session.exchange.served_bytes = session.exchange.served_bytes.max(served.contiguous_bytes);
-        let interval = if served.whole {
-            Duration::ZERO
-        } else {
-            interval
-        };
-        let told = (more || served.whole)
-            .then(|| session.progress(now, served.contiguous_bytes, interval));
-        let confirmed = session.negotiation().is_confirmed();
-        let had_whole = (session.negotiation().transfer()).is_some_and(|it| it.has_whole());
-        if had_whole {
-            return;
-        }
-        if !confirmed || !session.takes {
-            session.takes = true;
-            self.note_sign(id, version, Sign::Takes);
-        }
-        if let Some(change) = told.flatten() {
-            // what the whole is by which a success is believed is written before that is
-            self.persist(id, change);
-        }
-        if served.whole {
-            // it installs it by itself from now on
-            self.note_sign(id, version, Sign::Holds);
-            self.note_sign(id, version, Sign::Commanded);
-            self.let_out(
-                id,
-                Out::Hold {
-                    device: id,
-                    on: false,
-                },
-            );
-            self.fire(id, Input::Mqtt(MqttInput::FetchedAll));
-        } else {
-            let fetched = MqttInput::Fetched { further: more };
-            self.fire(id, Input::Mqtt(fetched));
-        }
-        self.set_alarm(id);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! handle_event   ─▶ heard (who is connected; what it says, read by iotda or thingspanel)
-//! served         ─▶ heard (what it was served of its package)       │
+//! served         ─▶ fate (what it was served of its package)        │
 //! handle_command ─▶ obey                                            ▼
 //! handle_timeout ─▶ due deadlines ──────────────▶ drive: the device's session, and what it wants said
 //!                                                    │
@@ -17,6 +17,7 @@
 
 mod device;
 mod drive;
+mod fate;
 mod heard;
 mod obey;
 mod say;
@@ -115,6 +116,8 @@ struct Connection {
     subscribed: bool,
     /// Which edition of `ThingsPanel` it is, as far as its topics tell.
     release: Option<Release>,
+    /// It is kept although it says nothing.
+    held: bool,
 }
 
 /// The sessions of the devices that speak MQTT.
@@ -258,6 +261,16 @@ impl Engine {
         if let Some(device) = self.devices.get_mut(&id) {
             device.pending = seq;
         }
+    }
+
+    /// Keeps the device's connection although it says nothing, or does no more.
+    fn hold(&mut self, id: DeviceId, on: bool) {
+        let connection = self.connections.get_mut(&id);
+        let Some(connection) = connection.filter(|it| it.held != on) else {
+            return;
+        };
+        connection.held = on;
+        self.let_out(id, Out::Hold { device: id, on });
     }
 
     /// Lets something out on the device's behalf, once all is committed that it depends on.

@@ -121,14 +121,8 @@ impl Engine {
         let Some(links) = &self.links else {
             return self.refuse_order(&order, Failure::NotServed);
         };
-        let talk = Talk {
-            protocol: device.protocol,
-            counted: links.counted,
-            takes_large: self.product(id).iotda_large_downloads,
-            token: None,
-            owes_offer: false,
-            served_bytes: 0,
-        };
+        let mut talk = Talk::new(device.protocol, links.counted, 0);
+        talk.takes_large = self.product(id).iotda_large_downloads;
         let (refused, runs) = (order.clone(), device.version);
         let begun = Session::begin(self.now, order, offers, runs, &self.config, talk);
         let Some((session, change)) = begun else {
@@ -191,13 +185,7 @@ impl Engine {
     pub(super) fn silence(&mut self, id: DeviceId, token: Option<crate::grants::Token>) {
         if let Some(token) = token {
             self.let_out(id, Out::Revoke(token));
-            self.let_out(
-                id,
-                Out::Hold {
-                    device: id,
-                    on: false,
-                },
-            );
+            self.hold(id, false);
         }
     }
 
@@ -260,14 +248,11 @@ impl Engine {
         let Some(links) = &self.links else {
             return self.refuse_order(&upgrade.order, Failure::NotServed);
         };
-        let talk = Talk {
-            protocol: device.protocol,
-            counted: links.counted,
-            takes_large: self.product(id).iotda_large_downloads,
-            token: None,
-            owes_offer: false,
-            served_bytes: upgrade.progress.map_or(0, |progress| progress.done_bytes),
-        };
+        let served_bytes = upgrade.progress.map_or(0, |progress| progress.done_bytes);
+        let mut talk = Talk::new(device.protocol, links.counted, served_bytes);
+        talk.takes_large = self.product(id).iotda_large_downloads;
+        // it may have left
+        talk.first_offer_after = Some(0);
         let evidence = device.evidence.of(package.version).copied();
         let offers = (offers, package);
         let (session, actions) =
@@ -279,6 +264,12 @@ impl Engine {
         }
         if offered {
             self.grant(id);
+        }
+        if offered && self.is_connected(id) {
+            // it has connected before this was read
+            self.fire(id, Input::Connected);
+            self.hold_while_offered(id);
+            return self.set_alarm(id);
         }
         for action in actions {
             self.act(id, action);

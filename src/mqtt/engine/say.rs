@@ -11,12 +11,12 @@ use super::{
         thingspanel,
     },
     Engine, Out,
-    device::message_id,
+    device::{Device, message_id},
 };
 use crate::{
     config::{OtaEvents, OtaKind, ProductConfig},
     grants::{Grant, Token, Way, safe_file_name},
-    ledger::{DeviceId, Outbound, Protocol, UpgradeId},
+    ledger::{DeviceId, Failure, Outbound, Outcome, Protocol, UpgradeId},
     upgrade::{Action, Sign},
 };
 
@@ -38,7 +38,7 @@ impl Engine {
 
     /// Asks the device what it runs, where somebody wants to know and no upgrade asks by itself.
     pub(super) fn ask_what_it_runs(&mut self, id: DeviceId) {
-        let asked = |it: &super::Device| it.asked_what_it_runs && it.session.is_none();
+        let asked = |it: &Device| it.asked_what_it_runs && it.session.is_none();
         if self.devices.get(&id).is_some_and(asked) {
             self.say_version_query(id);
         }
@@ -65,9 +65,21 @@ impl Engine {
     }
 
     /// Asks for the version, if the device is connected; it is asked after its next connection otherwise. Devices of `ThingsPanel`
-    /// cannot be asked.
+    /// cannot be asked. While a query waits to leave there is no need for another one.
     pub(super) fn say_version_query(&mut self, id: DeviceId) {
         if self.protocol(id) != Some(Protocol::Iotda) || !self.is_connected(id) {
+            return;
+        }
+        let committed = self.committed;
+        let waits = |device: &mut Device| {
+            device.owes_query = false;
+            device.query_out = true;
+            device.sent(Outbound::VersionRequest);
+            let waits = device.query_after > committed;
+            device.query_after = device.query_after.max(device.pending);
+            waits
+        };
+        if self.devices.get_mut(&id).is_none_or(waits) {
             return;
         }
         let upgrade = self.session(id).map(|session| session.order.upgrade);
@@ -120,8 +132,19 @@ impl Engine {
             && !connection.subscribed
             && device.tell_at.is_some();
         let owes = (device.session.as_ref()).is_some_and(|session| session.exchange.owes_offer);
+        if device.owes_query {
+            self.say_version_query(id);
+        }
         if owes && !waits {
             self.offer(id, connection.release);
+        }
+    }
+
+    /// The device cannot be offered what it was to be offered.
+    fn cannot_offer(&mut self, id: DeviceId) {
+        if let Some(session) = self.session(id) {
+            let before = session.negotiation().clone();
+            self.end(id, &before, Outcome::Failed(Failure::NotServed));
         }
     }
 
@@ -130,10 +153,13 @@ impl Engine {
             return;
         };
         self.note_sign(id, session.package.version, Sign::Offered);
-        let Some(grant) = self.grant(id) else { return };
-        let Some(url) = self.links.as_ref().map(|links| links.url(&grant)) else {
-            return;
+        let grant = self.grant(id);
+        let url = (grant.as_ref()).and_then(|it| Some(self.links.as_ref()?.url(it)));
+        let (Some(grant), Some(url)) = (grant, url) else {
+            return self.cannot_offer(id);
         };
+        let subscribed = self.connections.get(&id).is_some_and(|it| it.subscribed);
+        let committed = self.committed;
         let (kind, module, now) = (self.kind(id), self.module(id), self.now);
         let event_id = self.next_id(id, Some(grant.upgrade));
         let number = self.messages;
@@ -143,7 +169,14 @@ impl Engine {
         let Some(session) = &mut device.session else {
             return;
         };
-        session.exchange.owes_offer = false;
+        let talk = &mut session.exchange;
+        talk.owes_offer = false;
+        talk.offer_out = true;
+        talk.offered_blindly = (!subscribed).then_some(release.unwrap_or(Release::V1));
+        // one that waits to leave is enough
+        let waits = talk.offer_after > committed;
+        talk.offer_after = talk.offer_after.max(device.pending);
+        talk.first_offer_after = talk.first_offer_after.or(Some(device.pending));
         session.correspondence.left(Outbound::PackageOffer, now.utc);
         let version = session.package.version;
         let (payload, downlink, qos) = match device.protocol {
@@ -183,23 +216,22 @@ impl Engine {
                 (push.to_bytes(release), Downlink::Push, qos)
             }
         };
-        self.publish(
-            id,
-            Out::Publish {
-                device: id,
-                downlink,
-                payload: payload.into(),
-                qos,
-            },
-        );
+        if qos == Qos::AtLeastOnce {
+            device.sent(Outbound::PackageOffer);
+        }
+        if !waits {
+            self.publish(
+                id,
+                Out::Publish {
+                    device: id,
+                    downlink,
+                    payload: payload.into(),
+                    qos,
+                },
+            );
+        }
         // many devices download on the thread that speaks MQTT
-        self.let_out(
-            id,
-            Out::Hold {
-                device: id,
-                on: true,
-            },
-        );
+        self.hold(id, true);
     }
 
     /// Lets the device fetch the package of its upgrade. `None` where that cannot be fetched.

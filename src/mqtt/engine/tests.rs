@@ -13,9 +13,9 @@ use crate::{
     },
     mqtt::endpoint::{Ending, Event, Style, Uplink, Version as MqttVersion},
     package::{
-        CheckCodeKind, HttpPackage, Package, PcpOffer, SegmentFrames, Segmentation, Version,
+        CheckCodeKind, Fits, HttpPackage, Package, PcpOffer, SegmentFrames, Segmentation, Version,
     },
-    session::Offers,
+    session::{Offer, Offers},
 };
 
 const DEVICE: &str = "meter-1";
@@ -77,6 +77,8 @@ struct World {
     changes: Vec<Change>,
     outs: Vec<(Out, Seq)>,
     newest: Seq,
+    /// The store commits nothing.
+    stalled: bool,
     connections: u32,
     protocol: Protocol,
 }
@@ -115,6 +117,7 @@ impl World {
             changes: Vec::new(),
             outs: Vec::new(),
             newest: 0,
+            stalled: false,
             connections: 0,
             protocol,
         }
@@ -135,6 +138,9 @@ impl World {
                 Effect::Report(_) | Effect::Left(_) => {}
                 Effect::Ask(ask) => panic!("there is nothing to ask the gate for: {ask:?}"),
             }
+        }
+        if !self.stalled {
+            self.engine.committed(self.newest);
         }
     }
 
@@ -367,7 +373,7 @@ fn nothing_leaves_before_what_it_depends_on() {
             assert!(*after >= stage);
         }
     }
-    // the connection is held from then on, and let go with the whole package
+    // the connection is held from then on, and let go some time after the whole package: it may be writing it
     let holds = |world: &World| -> Vec<bool> {
         let holds = world.outs.iter().filter_map(|(out, _)| match out {
             Out::Hold { on, .. } => Some(*on),
@@ -378,7 +384,177 @@ fn nothing_leaves_before_what_it_depends_on() {
     assert_eq!(holds(&world), [true]);
     let token = world.granted().token;
     world.serve(&token, SIZE);
+    world.after(Duration::from_mins(9));
+    assert_eq!(holds(&world), [true]);
+    world.after(Duration::from_mins(2));
     assert_eq!(holds(&world), [true, false]);
+}
+
+#[test]
+fn each_connection_of_a_device_that_may_be_downloading_is_held() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    let holds = |world: &mut World| {
+        let outs = std::mem::take(&mut world.outs);
+        (outs.iter()).any(|(out, _)| matches!(out, Out::Hold { on: true, .. }))
+    };
+    assert!(holds(&mut world));
+    world.serve(&token, 300);
+    assert!(!holds(&mut world), "it is held already");
+    world.connect();
+    assert!(holds(&mut world));
+    world.reports(7, 0, "V2");
+    world.connect();
+    assert!(!holds(&mut world), "nothing goes on any more");
+}
+
+#[test]
+fn what_did_not_arrive_after_all_is_offered_again() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    world.serve(&token, SIZE);
+    assert_eq!(world.stage(), Some(Stage::Executing));
+    // the connection broke, and the tail was on its way
+    world.serve(&token, 300);
+    assert_eq!(world.stage(), Some(Stage::Downloading));
+    let done = world.changes.iter().rev().find_map(|change| match change {
+        Change::Progress { progress, .. } => Some(progress.done_bytes),
+        _ => None,
+    });
+    assert_eq!(done, Some(300), "a restart must not take it for the whole");
+    world.published();
+    world.after(Duration::from_mins(2));
+    world.connect();
+    assert_eq!(kinds(&world.published()), ["version_query"]);
+    world.tells("V1");
+    assert_eq!(world.granted().already_contiguous, 300);
+    assert_eq!(kinds(&world.published()), ["firmware_upgrade"]);
+    // and then it gets it
+    world.serve(&token, SIZE);
+    world.reports(0, 100, "V2");
+    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+}
+
+#[test]
+fn a_connection_that_flaps_beside_a_download_ends_nothing() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    world.published();
+    for part in 1..=8 {
+        world.serve(&token, part * 100);
+        world.after(Duration::from_mins(1));
+        world.connect();
+        assert!(
+            world.published().is_empty(),
+            "nothing is asked while it downloads"
+        );
+    }
+    // a device that was offered it twice says so
+    world.reports(1, 80, "V1");
+    assert_eq!(world.outcome(), None);
+    let evidence = world.changes.iter().rev().find_map(|change| match change {
+        Change::Evidence { evidence, .. } => Some(evidence[0]),
+        _ => None,
+    });
+    assert_eq!(evidence.unwrap().failure, None);
+    world.serve(&token, SIZE);
+    world.reports(0, 100, "V2");
+    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+}
+
+#[test]
+fn a_late_failure_of_another_upgrade_is_none_of_this_one() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.stalled = true;
+    world.tells("V1");
+    // the offer has not left
+    world.reports(7, 0, "V2");
+    assert_eq!(world.outcome(), None);
+    world.stalled = false;
+    world.drain();
+    world.reports(7, 0, "V0");
+    assert_eq!(world.outcome(), None);
+    assert_eq!(world.engine.counters().mqtt_unexpected, 2);
+    world.reports(7, 0, "V1");
+    assert_eq!(world.outcome().unwrap().reason(), "reported_failure");
+}
+
+#[test]
+fn while_the_store_stalls_one_query_and_one_offer_wait_for_a_device() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.stalled = true;
+    for _ in 0..50 {
+        world.connect();
+    }
+    assert_eq!(kinds(&world.published()), ["version_query"]);
+    for _ in 0..50 {
+        world.tells("V1");
+        world.connect();
+    }
+    assert_eq!(kinds(&world.published()), ["firmware_upgrade"]);
+    // what waited has been given up
+    world.engine.unsent(world.now, id());
+    world.after(Duration::from_secs(11));
+    assert_eq!(kinds(&world.published()), ["version_query"]);
+    world.stalled = false;
+    world.drain();
+    world.connect();
+    assert_eq!(kinds(&world.published()), ["version_query"]);
+}
+
+#[test]
+fn acknowledgements_are_of_what_was_sent_in_their_order() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    // it acknowledges what it was asked after it has answered
+    world.tells("V1");
+    let delivered = || Event::Delivered {
+        device: id(),
+        packet_id: std::num::NonZeroU16::MIN,
+    };
+    let fate = |world: &World| {
+        let session = world.engine.session(id()).unwrap();
+        session.correspondence.sent.as_ref().unwrap().fate.clone()
+    };
+    world.event(delivered());
+    assert_ne!(fate(&world), crate::ledger::Fate::Acknowledged);
+    world.event(delivered());
+    assert_eq!(fate(&world), crate::ledger::Fate::Acknowledged);
+}
+
+#[test]
+fn signs_are_stored_however_much_a_device_says() {
+    let mut world = World::of(Protocol::Iotda);
+    world.connect();
+    for number in 0..200 {
+        world.tells(&format!("V1.{number}"));
+    }
+    world.start();
+    world.after(Duration::from_millis(500));
+    world.tells("V1");
+    let stored = |change: &Change| matches!(change, Change::Evidence { .. });
+    assert!(world.changes.iter().any(stored));
+    // what is known is written once a minute
+    let mut world = World::of(Protocol::Iotda);
+    world.connect();
+    for _ in 0..60 {
+        world.tells("V1");
+        world.after(Duration::from_secs(1));
+    }
+    assert_eq!(world.changes.len(), 1);
 }
 
 #[test]
@@ -424,12 +600,17 @@ fn what_is_connected_already_is_asked_and_what_is_not_is_waited_for() {
     assert_eq!(kinds(&world.published()), ["version_query"]);
     world.tells("V1");
     assert_eq!(kinds(&world.published()), ["firmware_upgrade"]);
+    world.reports(0, 10, "V1");
     world.disconnect();
     assert!(!world.engine.is_connected(id()));
     world.connect();
     assert_eq!(kinds(&world.published()), ["version_query"]);
     world.tells("V2");
-    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+    // it was served nothing of it
+    assert_eq!(
+        world.outcome(),
+        Some(Outcome::Succeeded(Success::Unverified))
+    );
 }
 
 #[test]
@@ -596,6 +777,18 @@ fn an_offer_that_could_not_be_sent_leaves_again() {
     world.engine.unsent(world.now, id());
     world.after(Duration::from_secs(11));
     assert_eq!(kinds(&world.published()), ["firmware_upgrade"]);
+    // a question too, and nothing that it is seen to have got
+    let token = world.engine.session(id()).unwrap().exchange.token.clone();
+    world.serve(&token.unwrap(), 100);
+    world.engine.unsent(world.now, id());
+    world.after(Duration::from_secs(11));
+    assert!(world.published().is_empty());
+    world.after(Duration::from_mins(2));
+    world.connect();
+    assert_eq!(kinds(&world.published()), ["version_query"]);
+    world.engine.unsent(world.now, id());
+    world.after(Duration::from_secs(11));
+    assert_eq!(kinds(&world.published()), ["version_query"]);
     // one that is gone is offered it when it is there again
     world.disconnect();
     world.engine.unsent(world.now, id());
@@ -647,6 +840,74 @@ fn a_device_that_connects_before_it_is_read_is_met_when_it_is() {
     // its version is not known yet
     assert_eq!(kinds(&world.published()), ["version_query"]);
     assert_eq!(world.engine.last_heard(world.now, id()), Some(now.utc));
+}
+
+/// V1 → V2 → V3, after the first step ended with the device's report.
+fn between_two_steps() -> World {
+    let offer = |id: i64, from: &str, target: &str| {
+        let http = HttpPackage {
+            sha256: SHA256.into(),
+        };
+        Offer {
+            id: PackageId(id),
+            version: version(target).into(),
+            from: Fits {
+                versions: vec![from.parse().unwrap()],
+                ..Fits::default()
+            },
+            package: Some(Arc::new(package(target).and_over_http(http))),
+        }
+    };
+    let list = vec![offer(3, "V1", "V2"), offer(4, "V2", "V3")];
+    let mut world = World::of(Protocol::Iotda);
+    world.command(Command::Start {
+        order: order(),
+        offers: Arc::new(Offers::new(list, true, false).unwrap()),
+    });
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    world.serve(&token, SIZE);
+    world.published();
+    world.reports(0, 100, "V2");
+    assert_eq!(world.outcome(), None);
+    assert_eq!(kinds(&world.published()), ["version_query"]);
+    // it tells the old version for as long as it runs
+    world.tells("V1");
+    assert_eq!(world.outcome(), None);
+    assert!(world.published().is_empty());
+    world
+}
+
+#[test]
+fn a_step_that_ended_with_a_report_is_not_judged_by_a_version_before_another_connection() {
+    let mut world = between_two_steps();
+    world.connect();
+    assert_eq!(kinds(&world.published()), ["version_query"]);
+    world.tells("V2");
+    let token = world.granted().token;
+    assert_eq!(kinds(&world.published()), ["firmware_upgrade"]);
+    world.serve(&token, SIZE);
+    world.reports(0, 100, "V3");
+    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+}
+
+#[test]
+fn a_step_whose_device_does_not_connect_anew_is_followed_by_the_next_one_after_a_while() {
+    let mut world = between_two_steps();
+    world.after(Duration::from_secs(181));
+    let published = world.published();
+    let offer = published.last().unwrap();
+    assert_eq!(offer["services"][0]["paras"]["version"], "V3");
+}
+
+#[test]
+fn a_step_that_did_not_take_is_known_by_the_version_after_another_connection() {
+    let mut world = between_two_steps();
+    world.connect();
+    world.tells("V1");
+    let failure = Failure::WrongVersion(version("V1"));
+    assert_eq!(world.outcome(), Some(Outcome::Failed(failure)));
 }
 
 // ---- ThingsPanel
@@ -759,6 +1020,59 @@ fn a_push_leaves_again_when_the_device_has_subscribed_anew() {
     world.connect();
     world.after(Duration::from_secs(6));
     assert_eq!(kinds(&world.published()), ["push"]);
+}
+
+#[test]
+fn one_that_subscribes_after_it_was_told_is_told_where_it_listens() {
+    let mut world = World::of(Protocol::ThingsPanel);
+    world.start();
+    world.connect();
+    world.after(Duration::from_secs(61));
+    assert_eq!(kinds(&world.published()), ["push"]);
+    world.subscribe(Release::V05);
+    assert_eq!(kinds(&world.published()), ["push"]);
+    // once
+    world.subscribe(Release::V05);
+    assert!(world.published().is_empty());
+}
+
+#[test]
+fn one_of_release_1_that_lost_its_power_in_the_download_is_pushed_to_again() {
+    let mut world = World::of(Protocol::ThingsPanel);
+    world.start();
+    world.connect();
+    world.subscribe(Release::V1);
+    let token = world.granted().token;
+    world.published();
+    world.serve(&token, 400);
+    world.disconnect();
+    world.after(Duration::from_mins(3));
+    world.connect();
+    world.subscribe(Release::V1);
+    assert_eq!(kinds(&world.published()), ["push"]);
+    // it has not told that it runs it: another task for the same version is no matter of course
+    world.serve(&token, SIZE);
+    world.says(Uplink::Progress(Release::V1), &json!({"step": 100}));
+    let unverified = Some(Outcome::Succeeded(Success::Unverified));
+    assert_eq!(world.outcome(), unverified);
+    world.start();
+    world.after(Duration::from_secs(1));
+    world.subscribe(Release::V1);
+    assert_eq!(kinds(&world.published()), ["push"]);
+}
+
+#[test]
+fn one_of_release_0_5_that_never_tells_its_version_is_through_when_it_has_said_so() {
+    let mut world = World::of(Protocol::ThingsPanel);
+    world.start();
+    world.connect();
+    world.subscribe(Release::V05);
+    world.after(Duration::from_secs(61));
+    let token = world.granted().token;
+    world.serve(&token, SIZE);
+    world.says(Uplink::Progress(Release::V05), &json!({"step": 100}));
+    let unverified = Some(Outcome::Succeeded(Success::Unverified));
+    assert_eq!(world.outcome(), unverified);
 }
 
 #[test]

@@ -103,8 +103,24 @@ fn progress_is_read_as_devices_report_it() {
         percent: None,
         version: None,
         description: None,
+        through: false,
     };
     assert_eq!(little, nothing);
+    assert!(all.through);
+    for (progress, through) in [
+        (r#","progress":100"#, true),
+        ("", true),
+        (r#","progress":null"#, true),
+        (r#","progress":99"#, false),
+        (r#","progress":101"#, false),
+        (r#","progress":-1"#, false),
+    ] {
+        let report = format!(r#"{{"result_code":0,"version":"V2"{progress}}}"#);
+        let Said::Progress(told) = only(&ota("upgrade_progress_report", &report)) else {
+            panic!("no progress");
+        };
+        assert_eq!(told.through, through, "{progress}");
+    }
     let long = ota(
         "upgrade_progress_report",
         &format!(

@@ -2,7 +2,7 @@ use super::{Action, Negotiation, Place, Rules, Step, Transfer, stay};
 use crate::{
     clock::{Now, UtcMillis},
     ledger::{Coverage, Deadline, Evidence, Stage},
-    upgrade::transfer::pcp::Pcp,
+    upgrade::transfer::{Resumed, pcp::Pcp},
 };
 
 /// What is stored of an upgrade.
@@ -48,9 +48,19 @@ impl Negotiation {
                 .map_or(until, |at| now.instant_at(at)),
             slots_returned: 0,
         });
+        let claimed = stored.evidence.is_some_and(|it| it.claimed);
+        let through = stored.stage == Stage::Executing && (claimed || !stored.whole);
+        let over_mqtt = Resumed {
+            at: now.instant,
+            until,
+            confirmed: stored.confirmed,
+            whole: stored.whole,
+            through_until: through
+                .then(|| now.instant + Deadline::Execution.duration(rules.upgrade)),
+        };
         if stored.stage.is_transfer()
             && let Some((transfer, actions)) =
-                Transfer::resume_over_mqtt(rules.protocol, until, stored.confirmed, stored.whole)
+                Transfer::resume_over_mqtt(rules.protocol, &over_mqtt)
         {
             return (Self::Transferring { place, transfer }, actions);
         }

@@ -6,6 +6,8 @@
 //! package, served for the token of this offer, or the target told after a reconnection. Where packages are served by
 //! somebody else, nobody counts, and a claim is accepted as [`Success::Unverified`].
 
+use std::time::Duration;
+
 use super::Next;
 use crate::{
     clock::Instant,
@@ -38,13 +40,19 @@ pub enum MqttInput {
     },
     /// All of the package was served to it.
     FetchedAll,
+    /// What was taken for all of the package did not arrive: its connection broke.
+    FetchedLess,
 }
+
+/// For so long after something of the package was served to it, a device is taken to be downloading, and is left alone.
+pub(super) const QUIET: Duration = Duration::from_mins(2);
 
 /// Offers of the same version that were not taken, one after another, after the first one: `ThingsPanel` pushes three times more.
 pub(super) const MAX_OFFERS_AGAIN: u8 = 3;
 
 /// A device's way from the offer to the new version.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Course {
     /// Limit.
     pub(super) until: Instant,
@@ -64,17 +72,61 @@ pub(super) struct Course {
     pub(super) further: bool,
     /// The most that it has said to have done, where nobody counts what it is served.
     pub(super) most_percent: u8,
+    /// It was offered the version more than once: what it says may be about an earlier offer.
+    pub(super) repeated: bool,
+    /// It was offered the version when it connected, and nothing has followed that.
+    pub(super) anticipated: bool,
+    /// It has connected anew since it went along, or since it claimed to run the target.
+    pub(super) shown: bool,
+    /// It says that it has the newest version already: the version that it tells decides.
+    pub(super) newest: bool,
+    /// When something was served to it last, or it has said how far it is.
+    pub(super) active_at: Option<Instant>,
+    /// It has connected anew while it was downloading: when to see what has become of that.
+    pub(super) look_at: Option<Instant>,
+    /// It says that it is through, and tells its version: it has until then to tell it.
+    pub(super) done_until: Option<Instant>,
+}
+
+/// What is stored of a transfer over MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resumed {
+    /// When it goes on.
+    pub at: Instant,
+    /// Its limit.
+    pub until: Instant,
+    /// The device has shown that it goes along.
+    pub confirmed: bool,
+    /// It was served the whole package.
+    pub whole: bool,
+    /// It says that it is through: until then something has to speak for that.
+    pub through_until: Option<Instant>,
 }
 
 impl Course {
     /// It is offered the version now.
     pub(super) fn begun(now: Instant, rules: &Rules<'_>) -> Self {
         let until = now + Deadline::Transfer.duration(rules.upgrade);
-        Self::resumed(until, false, false)
+        Self {
+            repeated: false,
+            ..Self::resumed(&Resumed {
+                at: now,
+                until,
+                confirmed: false,
+                whole: false,
+                through_until: None,
+            })
+        }
     }
 
     /// It was offered the version before a restart of the server.
-    pub(super) const fn resumed(until: Instant, confirmed: bool, whole: bool) -> Self {
+    pub(super) fn resumed(stored: &Resumed) -> Self {
+        let Resumed {
+            until,
+            confirmed,
+            whole,
+            ..
+        } = *stored;
         Self {
             until,
             confirmed,
@@ -85,13 +137,77 @@ impl Course {
             offered_again: 0,
             further: false,
             most_percent: 0,
+            repeated: true,
+            anticipated: false,
+            shown: false,
+            newest: false,
+            // its downloads broke with the server; what it has it may be installing
+            active_at: whole.then_some(stored.at),
+            look_at: None,
+            done_until: None,
         }
     }
 
-    /// It says that it runs the target.
+    /// It connects anew.
+    pub(super) fn connects(self) -> Self {
+        Self {
+            reconnected: true,
+            shown: self.shown || self.confirmed,
+            ..self
+        }
+    }
+
+    /// Until when it is taken to be downloading, if it is: another offer would disturb it.
+    pub(super) fn busy_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.active_at? + QUIET;
+        (until > now && !self.whole).then_some(until)
+    }
+
+    /// It shows that it goes along, now.
+    pub(super) fn goes_along(self, now: Instant) -> Self {
+        Self {
+            confirmed: true,
+            anticipated: false,
+            active_at: Some(now),
+            ..self
+        }
+    }
+
+    /// It is offered the version once more, which counts unless the offer before was taken.
+    pub(super) fn offers_again(self, offered_again: u8) -> Self {
+        Self {
+            reconnected: false,
+            shown: false,
+            further: false,
+            repeated: true,
+            look_at: None,
+            offered_again,
+            ..self
+        }
+    }
+
+    /// What was taken for the whole package did not arrive. One that has connected meanwhile is looked after.
+    pub(super) fn has_less(self, now: Instant) -> Self {
+        Self {
+            whole: false,
+            active_at: Some(now),
+            look_at: self.reconnected.then(|| now + QUIET),
+            ..self
+        }
+    }
+
+    /// Whether it is to be seen now what has become of its download.
+    pub(super) fn is_looked_at(&self, now: Instant) -> bool {
+        self.look_at.is_some_and(|at| at <= now)
+    }
+
+    /// It says that it runs the target. A connection that was made after it went along shows that, as a restart does; but where
+    /// not all of the package was served to it, nobody knows where it has it from.
     pub(super) fn claims(self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
-        if self.whole || self.reconnected {
+        if self.whole || (!rules.counted && self.reconnected) {
             Next::Ends(Outcome::Succeeded(Success::Upgraded))
+        } else if self.shown {
+            Next::Ends(Outcome::Succeeded(Success::Unverified))
         } else {
             self.claims_blindly(now, rules)
         }
@@ -107,19 +223,41 @@ impl Course {
             confirmed: true,
             // what it tells after the next connection counts
             reconnected: false,
+            shown: false,
             claimed_until: self.claimed_until.or(Some(limit)),
             ..self
         })
     }
 
+    /// It says that it is through, and would tell its version: where it does not, what it was served decides.
+    pub(super) fn is_through(self, now: Instant, rules: &Rules<'_>) -> Self {
+        let limit = now + Deadline::Execution.duration(rules.upgrade);
+        Self {
+            confirmed: true,
+            anticipated: false,
+            done: true,
+            done_until: self.done_until.or(Some(limit)),
+            ..self
+        }
+    }
+
     /// A deadline is reached.
-    pub(super) fn reached(self, deadline: Deadline) -> Next<Self> {
-        match (deadline, self.claimed_until) {
-            (Deadline::ResultGrace | Deadline::Transfer, Some(_)) => {
-                Next::fails(Failure::NotDownloaded)
+    pub(super) fn reached(self, deadline: Deadline, rules: &Rules<'_>) -> Next<Self> {
+        let ends = match deadline {
+            Deadline::Transfer => true,
+            Deadline::ResultGrace => self.claimed_until.or(self.done_until).is_some(),
+            _ => false,
+        };
+        if !ends {
+            return Next::stays(self);
+        }
+        match (self.claimed_until, self.done_until) {
+            (Some(_), _) => Next::fails(Failure::NotDownloaded),
+            (None, Some(_)) if self.whole || !rules.counted => {
+                Next::Ends(Outcome::Succeeded(Success::Unverified))
             }
-            (Deadline::Transfer, None) => Next::fails(Failure::TransferTimedOut),
-            _ => Next::stays(self),
+            (None, Some(_)) => Next::fails(Failure::NotDownloaded),
+            (None, None) => Next::fails(Failure::TransferTimedOut),
         }
     }
 
@@ -137,13 +275,14 @@ impl Course {
         (Deadline::Transfer, self.until)
     }
 
-    /// When a claim has to be shown.
-    pub(super) const fn also_due(&self) -> (Deadline, Instant) {
-        let at = match self.claimed_until {
-            Some(at) => at,
-            None => self.until,
-        };
-        (Deadline::ResultGrace, at)
+    /// When a claim has to be shown, or it is to be seen what has become of a download.
+    pub(super) fn also_due(&self) -> (Deadline, Instant) {
+        let shows = self.claimed_until.or(self.done_until);
+        let shows = (Deadline::ResultGrace, shows.unwrap_or(self.until));
+        match self.look_at {
+            Some(at) if at < shows.1 => (Deadline::Nudge, at),
+            _ => shows,
+        }
     }
 
     /// Whether it claims what nothing speaks for yet.

@@ -11,17 +11,26 @@
 //! A version decides, never a progress of 100: some devices report 100 with the old version after the download and go on. A report
 //! with result 0 and the target version is the last one, and no version is asked for after it without a reconnection:
 //! some devices tell the old one for as long as they run. Nothing is asked while it downloads: some devices read nothing meanwhile.
-//! After each connection it is asked, because the last report may be lost. Silence ends by the limit alone.
+//! After each connection it is asked, because the last report may be lost; one that was served something lately when that has
+//! ended, because its download may go on beside the connection that broke. Silence ends by the limit alone.
+//!
+//! Two codes are no failures. "In use" is said by a device that is at work on what it was offered before. "The newest already"
+//! is said by one that runs the target, which its version shows.
 
 use super::{
     Next,
-    course::{Course, MAX_OFFERS_AGAIN, MqttInput},
+    course::{Course, MAX_OFFERS_AGAIN, MqttInput, Resumed},
 };
 use crate::{
     clock::Instant,
-    ledger::{Failure, Outcome, Success},
+    ledger::{Deadline, Failure, Outcome, Success},
     upgrade::{Action, Input, Rules},
 };
+
+/// It is at work on an upgrade already.
+const IN_USE: i32 = 1;
+/// It runs the newest version already.
+const NEWEST: i32 = 3;
 
 /// A transfer to a device of IoTDA.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,36 +43,45 @@ impl Iotda {
     }
 
     /// It goes on after a restart of the server. What may not have left is offered again.
-    pub(super) fn resume(until: Instant, confirmed: bool, whole: bool) -> (Self, Vec<Action>) {
-        let again = (!confirmed).then_some(Action::Offer);
-        let course = Course::resumed(until, confirmed, whole);
+    pub(super) fn resume(stored: &Resumed) -> (Self, Vec<Action>) {
+        let again = (!stored.confirmed).then_some(Action::Offer);
+        let course = Course {
+            claimed_until: stored.through_until,
+            ..Course::resumed(stored)
+        };
         (Self(course), again.into_iter().collect())
     }
 
     pub(super) fn on(self, now: Instant, event: Input, rules: &Rules<'_>) -> Next<Self> {
         let course = self.0;
         let next = match event {
-            Input::Connected => {
-                let course = Course {
-                    reconnected: true,
-                    ..course
-                };
-                Next::Goes(course, vec![Action::AskVersion])
-            }
+            Input::Connected => look(course.connects(), now),
+            Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)
             }
-            Input::VersionAnswered(_, Some(_), _) => on_other_version(course),
+            Input::VersionAnswered(_, Some(_), _) => on_other_version(course, now),
             Input::Mqtt(said) => on_said(course, now, said, rules),
-            Input::Reached(deadline) => course.reached(deadline),
+            Input::Reached(deadline) => course.reached(deadline, rules),
             _ => Next::stays(course),
         };
         next.map(Self)
     }
 }
 
+/// It is asked what it runs, unless it is downloading.
+fn look(course: Course, now: Instant) -> Next<Course> {
+    let look_at = course.busy_until(now).filter(|_| !course.is_claimed());
+    let asks = look_at.is_none().then_some(Action::AskVersion);
+    let course = Course { look_at, ..course };
+    Next::Goes(course, asks.into_iter().collect())
+}
+
 /// It tells another version than the target.
-fn on_other_version(course: Course) -> Next<Course> {
+fn on_other_version(course: Course, now: Instant) -> Next<Course> {
+    if course.newest {
+        return Next::fails(Failure::Reported(NEWEST));
+    }
     if !course.reconnected {
         return Next::stays(course); // it was not asked: a device may well tell the old version until it restarts
     }
@@ -73,15 +91,17 @@ fn on_other_version(course: Course) -> Next<Course> {
     if course.whole || course.offered_again >= MAX_OFFERS_AGAIN {
         return Next::stays(course);
     }
+    if let Some(until) = course.busy_until(now) {
+        let look_at = Some(until);
+        return Next::stays(Course { look_at, ..course });
+    }
     // what it was offered, or its download, was lost with its connection
-    let took = course.further;
-    let course = Course {
-        reconnected: false,
-        further: false,
-        offered_again: if took { 0 } else { course.offered_again + 1 },
-        ..course
+    let again = if course.further {
+        0
+    } else {
+        course.offered_again + 1
     };
-    Next::Goes(course, vec![Action::Offer])
+    Next::Goes(course.offers_again(again), vec![Action::Offer])
 }
 
 fn on_said(course: Course, now: Instant, said: MqttInput, rules: &Rules<'_>) -> Next<Course> {
@@ -98,19 +118,37 @@ fn on_said(course: Course, now: Instant, said: MqttInput, rules: &Rules<'_>) -> 
             ..course
         }),
         MqttInput::Fetched { further } => Next::stays(Course {
-            confirmed: true,
             further: course.further || further,
-            ..course
+            ..course.goes_along(now)
         }),
+        MqttInput::FetchedLess => Next::stays(course.has_less(now)),
         MqttInput::FetchedAll if course.is_claimed() => {
             Next::Ends(Outcome::Succeeded(Success::Upgraded))
         }
         MqttInput::FetchedAll => Next::stays(Course {
-            confirmed: true,
             whole: true,
-            ..course
+            ..course.goes_along(now)
         }),
-        MqttInput::FailureReported(code) => Next::fails(Failure::Reported(code)),
+        MqttInput::FailureReported(code) if fails_with(&course, code) => {
+            Next::fails(Failure::Reported(code))
+        }
+        MqttInput::FailureReported(NEWEST) => {
+            let course = Course {
+                newest: true,
+                ..course
+            };
+            Next::Goes(course, vec![Action::AskVersion])
+        }
+        MqttInput::FailureReported(_) => Next::stays(course.goes_along(now)),
+    }
+}
+
+/// Whether the device has failed when it reports that code.
+pub(super) const fn fails_with(course: &Course, code: i32) -> bool {
+    match code {
+        IN_USE => !course.repeated && !course.confirmed,
+        NEWEST => course.newest,
+        _ => true,
     }
 }
 

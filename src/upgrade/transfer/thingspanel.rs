@@ -15,11 +15,11 @@
 
 use super::{
     Next,
-    course::{Course, MAX_OFFERS_AGAIN, MqttInput},
+    course::{Course, MAX_OFFERS_AGAIN, MqttInput, Resumed},
 };
 use crate::{
     clock::Instant,
-    ledger::{Failure, Outcome, Success},
+    ledger::{Deadline, Failure, Outcome, Success},
     package::Version,
     upgrade::{Action, Input, Rules},
 };
@@ -40,9 +40,13 @@ impl ThingsPanel {
     }
 
     /// It goes on after a restart of the server. What may not have left is pushed again.
-    pub(super) fn resume(until: Instant, confirmed: bool, whole: bool) -> (Self, Vec<Action>) {
-        let again = (!confirmed).then_some(Action::Offer);
-        let course = Course::resumed(until, confirmed, whole);
+    pub(super) fn resume(stored: &Resumed) -> (Self, Vec<Action>) {
+        let again = (!stored.confirmed).then_some(Action::Offer);
+        let course = Course {
+            done: stored.through_until.is_some(),
+            done_until: stored.through_until,
+            ..Course::resumed(stored)
+        };
         (Self::new(course), again.into_iter().collect())
     }
 
@@ -60,14 +64,8 @@ impl ThingsPanel {
             mut tells_versions,
         } = self;
         let next = match event {
-            Input::Connected => {
-                let again = (!course.confirmed).then_some(Action::Offer);
-                let course = Course {
-                    reconnected: true,
-                    ..course
-                };
-                Next::Goes(course, again.into_iter().collect())
-            }
+            Input::Connected => look(course.connects(), now, rules),
+            Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now, rules),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)
             }
@@ -78,7 +76,7 @@ impl ThingsPanel {
                 }
                 on_said(course, now, said, tells_versions, rules)
             }
-            Input::Reached(deadline) => course.reached(deadline),
+            Input::Reached(deadline) => course.reached(deadline, rules),
             _ => Next::stays(course),
         };
         next.map(|course| Self {
@@ -88,21 +86,61 @@ impl ThingsPanel {
     }
 }
 
-/// It tells another version than the target: the push did not take, unless it has got further since.
+/// It has connected: a push may be lost, and so may the download that followed it. It is pushed to again, unless it is
+/// downloading, or may be installing what it has.
+fn look(course: Course, now: Instant, rules: &Rules<'_>) -> Next<Course> {
+    if !course.confirmed {
+        let course = Course {
+            anticipated: true,
+            repeated: true,
+            ..course
+        };
+        return Next::Goes(course, vec![Action::Offer]);
+    }
+    let installs = Deadline::Execution.duration(rules.upgrade);
+    let installs = (course.active_at.filter(|_| course.whole)).map(|at| at + installs);
+    let installs = installs.filter(|until| *until > now);
+    let look_at = course.busy_until(now).or(installs);
+    let again = offered_again(&course);
+    if look_at.is_some() || course.done || course.is_claimed() || again > MAX_OFFERS_AGAIN {
+        return Next::stays(Course { look_at, ..course });
+    }
+    let course = Course {
+        anticipated: true,
+        ..course.offers_again(again)
+    };
+    Next::Goes(course, vec![Action::Offer])
+}
+
+/// How many pushes were not taken, with the last one. One that was taken has led further; but what has the whole package and
+/// did not install it has not taken it.
+const fn offered_again(course: &Course) -> u8 {
+    if course.further && !course.whole && !course.done {
+        0
+    } else {
+        course.offered_again.saturating_add(1)
+    }
+}
+
+/// It tells another version than the target: the push did not take, unless it has got further since. What it was pushed to when
+/// it connected it has not seen yet.
 fn on_other_version(course: Course, version: Version) -> Next<Course> {
-    // what has the whole package and runs something else did not install it
-    let took = course.further && !course.whole && !course.done;
-    let offered_again = if took { 0 } else { course.offered_again + 1 };
-    if offered_again > MAX_OFFERS_AGAIN {
+    let (again, offers) = match (course.anticipated, course.confirmed) {
+        // that push was counted
+        (true, true) => (course.offered_again, None),
+        (true, false) => (offered_again(&course), None),
+        (false, _) => (offered_again(&course), Some(Action::Offer)),
+    };
+    if again > MAX_OFFERS_AGAIN {
         return Next::fails(Failure::WrongVersion(version));
     }
     let course = Course {
         done: false,
-        further: false,
-        offered_again,
-        ..course
+        done_until: None,
+        anticipated: false,
+        ..course.offers_again(again)
     };
-    Next::Goes(course, vec![Action::Offer])
+    Next::Goes(course, offers.into_iter().collect())
 }
 
 fn on_said(
@@ -118,24 +156,19 @@ fn on_said(
             // a claim, which counts where there is nothing better
             let percent = percent.filter(|_| !rules.counted).unwrap_or(0);
             Next::stays(Course {
-                confirmed: true,
                 further: course.further || percent > course.most_percent,
                 most_percent: course.most_percent.max(percent),
-                ..course
+                ..course.goes_along(now)
             })
         }
         MqttInput::Fetched { further } => Next::stays(Course {
-            confirmed: true,
             further: course.further || further,
-            ..course
+            ..course.goes_along(now)
         }),
+        MqttInput::FetchedLess => Next::stays(course.has_less(now)),
         MqttInput::Done {
             tells_versions: true,
-        } => Next::stays(Course {
-            confirmed: true,
-            done: true,
-            ..course
-        }),
+        } => Next::stays(course.is_through(now, rules)),
         MqttInput::Done { .. } if course.whole => Next::Ends(UNVERIFIED),
         MqttInput::Done { .. } => course.claims_blindly(now, rules),
         MqttInput::FetchedAll if course.is_claimed() => Next::Ends(if tells_versions {
@@ -144,9 +177,8 @@ fn on_said(
             UNVERIFIED
         }),
         MqttInput::FetchedAll => Next::stays(Course {
-            confirmed: true,
             whole: true,
-            ..course
+            ..course.goes_along(now)
         }),
         MqttInput::FailureReported(code) => Next::fails(Failure::Reported(code)),
     }

@@ -7,7 +7,10 @@ use crate::{
     config::{AdmissionConfig, UpgradeConfig},
     ledger::{Deadline, Failure, Outcome, Protocol, Stage, Success},
     package::Version,
-    upgrade::{Action, Credence, Input, Negotiation, Rules, transfer::MqttInput},
+    upgrade::{
+        Action, Credence, Input, Negotiation, Rules,
+        transfer::{MqttInput, Next, Resumed, Transfer},
+    },
 };
 
 const OLD: &str = "v1.0.0";
@@ -125,8 +128,81 @@ fn step_100_waits_for_the_version_where_one_is_told() {
     assert_eq!(after(&done).0.stage(), Some(Stage::Executing));
     let told = [&done[..], &[tells(TARGET)]].concat();
     ends(&told, &UPGRADED);
-    let silent = [&done[..], &[Input::Reached(Deadline::Transfer)]].concat();
-    fails(&silent, Failure::TransferTimedOut);
+    // one that told it at its start alone, and does not start anew
+    let silent = [&done[..], &[Input::Reached(Deadline::ResultGrace)]].concat();
+    ends(&silent, &UNVERIFIED);
+    let partly = [Input::Connected, tells(OLD), FETCHED, step_100(true)];
+    let silent = [&partly[..], &[Input::Reached(Deadline::ResultGrace)]].concat();
+    fails(&silent, Failure::NotDownloaded);
+}
+
+#[test]
+fn what_it_said_before_a_restart_of_the_server_holds() {
+    let (upgrade, admission) = (UpgradeConfig::default(), AdmissionConfig::default());
+    let rules = rules(&upgrade, &admission);
+    let at = Instant::from_millis(0);
+    let stored = Resumed {
+        at,
+        until: at + Duration::from_hours(3),
+        confirmed: true,
+        whole: true,
+        through_until: Some(at + Duration::from_mins(30)),
+    };
+    let resumed = Transfer::resume_over_mqtt(Protocol::ThingsPanel, &stored);
+    let (transfer, actions) = resumed.unwrap();
+    assert!(actions.is_empty());
+    let (deadline, due) = transfer.also_due();
+    assert_eq!(
+        (deadline, due),
+        (Deadline::ResultGrace, at + Duration::from_mins(30))
+    );
+    let next = transfer.on(due, Input::Reached(deadline), &rules, false);
+    assert_eq!(next, Next::Ends(UNVERIFIED));
+}
+
+#[test]
+fn one_that_comes_back_without_having_finished_is_pushed_to_again() {
+    // it lost its power in the download
+    let (upgrade, admission) = (UpgradeConfig::default(), AdmissionConfig::default());
+    let rules = rules(&upgrade, &admission);
+    let begin = |events: &[Input]| {
+        let start = Instant::from_millis(0);
+        events
+            .iter()
+            .fold(Negotiation::begin(start, &rules), |state, event| {
+                state.on(start, *event, &rules).0
+            })
+    };
+    let later = |minutes| Instant::from_millis(0) + Duration::from_mins(minutes);
+    let at_work = begin(&[Input::Connected, TELLS_NONE, FETCHED]);
+    let (state, actions) = at_work.clone().on(later(3), Input::Connected, &rules);
+    assert_eq!(actions, [Action::Offer]);
+    // that it tells the version that it was to leave says nothing more
+    let (_, actions) = state.on(later(3), tells(OLD), &rules);
+    assert!(actions.is_empty());
+    // one whose download goes on beside is left alone, until that is quiet
+    let (state, actions) = at_work.clone().on(later(1), Input::Connected, &rules);
+    assert!(actions.is_empty());
+    let due = (Deadline::Nudge, later(2));
+    assert_eq!(state.next_deadline(), Some(due));
+    let (_, actions) = state.on(later(2), Input::Reached(Deadline::Nudge), &rules);
+    assert_eq!(actions, [Action::Offer]);
+    // one that has all of it has the time to install it
+    let has_all = begin(&[Input::Connected, TELLS_NONE, FETCHED, FETCHED_ALL]);
+    let (state, actions) = has_all.on(later(3), Input::Connected, &rules);
+    assert!(actions.is_empty());
+    assert_eq!(state.next_deadline(), Some((Deadline::Nudge, later(30))));
+    let (_, actions) = state.on(later(30), Input::Reached(Deadline::Nudge), &rules);
+    assert_eq!(actions, [Action::Offer]);
+    // that is not done for ever
+    let mut state = at_work;
+    let mut pushes = 0;
+    for connection in 1..10 {
+        let (next, actions) = state.on(later(connection * 5), Input::Connected, &rules);
+        (state, pushes) = (next, pushes + actions.len());
+    }
+    assert_eq!(pushes, 4);
+    assert!(!state.has_ended());
 }
 
 #[test]
@@ -241,7 +317,7 @@ fn a_target_that_is_told_without_a_download_has_to_be_told_after_another_connect
     let begun = [Input::Connected, tells(OLD), tells(TARGET)];
     assert!(after(&begun).0.is_claimed());
     let shown = [&begun[..], &[Input::Connected, tells(TARGET)]].concat();
-    ends(&shown, &UPGRADED);
+    ends(&shown, &UNVERIFIED);
     let not_shown = [&begun[..], &[Input::Reached(Deadline::ResultGrace)]].concat();
     fails(&not_shown, Failure::NotDownloaded);
 }

@@ -1,0 +1,142 @@
+//! What becomes of what a device is sent: whether it got that, and how much it was served of its package.
+
+use std::time::Duration;
+
+use super::Engine;
+use crate::{
+    clock::Now,
+    grants::Served,
+    ledger::{DeviceId, Fate, Outbound},
+    upgrade::{Input, Sign, transfer::MqttInput},
+};
+
+/// How long after an offer that could not be sent it is sent again.
+const UNSENT: Duration = Duration::from_secs(10);
+/// How long a connection is held on after the whole package was served: some devices take it in, and write it, on the thread that
+/// speaks MQTT.
+const TAKES_IN: Duration = Duration::from_mins(10);
+
+impl Engine {
+    /// The device has acknowledged what it was sent first of what it has not acknowledged.
+    pub(super) fn delivered(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        let Some(message) = device.unacknowledged.pop_front() else {
+            return;
+        };
+        if message == Outbound::VersionRequest {
+            device.query_out = false;
+        }
+        if let Some(session) = &mut device.session {
+            if message == Outbound::PackageOffer {
+                session.exchange.has_offer();
+            }
+            session.correspondence.fared(&message, Fate::Acknowledged);
+        }
+    }
+
+    /// A message to the device could not be sent, although it is connected: it does not take what was sent before. What it was asked
+    /// and offered over this connection, and has not been seen to get, leaves again a little later.
+    pub fn unsent(&mut self, now: Now, id: DeviceId) {
+        self.now = now;
+        let connected = self.is_connected(id);
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        // what waits to leave may not leave any more
+        device.query_after = 0;
+        if let Some(session) = &mut device.session {
+            session.exchange.offer_after = 0;
+        }
+        if !connected {
+            return; // it is told when it has connected
+        }
+        // which of them it was is not known
+        device.unacknowledged.clear();
+        let mut owes = device.query_out;
+        device.owes_query |= device.query_out;
+        if let Some(session) = &mut device.session
+            && session.exchange.offer_out
+            && session.negotiation().transfer().is_some()
+        {
+            session.exchange.owes_offer = true;
+            owes = true;
+        }
+        if owes {
+            device.tell_at = Some(now.instant + UNSENT);
+            self.set_alarm(id);
+        }
+    }
+
+    /// The connection of a device that may be fetching what it was offered is held, whichever one it is.
+    pub(super) fn hold_while_offered(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.get(&id) else {
+            return;
+        };
+        let offered = (device.session.as_ref()).is_some_and(|session| {
+            let transfer = session.negotiation().transfer();
+            session.exchange.token.is_some()
+                && transfer.is_some_and(|it| !it.has_whole() || device.let_go_at.is_some())
+        });
+        if offered {
+            self.hold(id, true);
+        }
+    }
+
+    /// So much of a package was served to a device.
+    pub fn served(&mut self, now: Now, served: &Served) {
+        self.now = now;
+        let (id, interval) = (served.device, self.progress_interval());
+        let Some(session) = self.session_mut(id).filter(|it| {
+            it.order.upgrade == served.upgrade && it.exchange.token.as_ref() == Some(&served.token)
+        }) else {
+            return;
+        };
+        let version = session.package.version;
+        let had_whole = (session.negotiation().transfer()).is_some_and(|it| it.has_whole());
+        if had_whole && served.whole {
+            return;
+        }
+        let confirmed = session.negotiation().is_confirmed();
+        let talk = &mut session.exchange;
+        let before = std::mem::replace(&mut talk.served_bytes, served.contiguous_bytes);
+        let further = served.contiguous_bytes > talk.most_bytes;
+        talk.most_bytes = talk.most_bytes.max(served.contiguous_bytes);
+        talk.has_offer();
+        let less = served.contiguous_bytes < before;
+        // less than is stored must not stay stored
+        let interval = if served.whole || less {
+            Duration::ZERO
+        } else {
+            interval
+        };
+        let told = (before != served.contiguous_bytes || served.whole)
+            .then(|| session.progress(now, served.contiguous_bytes, interval));
+        if !confirmed || !session.takes || had_whole {
+            session.takes = true;
+            self.note_sign(id, version, Sign::Takes);
+        }
+        if let Some(change) = told.flatten() {
+            // what the whole is by which a success is believed is written before that is
+            self.persist(id, change);
+        }
+        let let_go_at = served.whole.then(|| now.instant + TAKES_IN);
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.let_go_at = let_go_at;
+        }
+        // over another connection than it was offered it, perhaps
+        self.hold(id, true);
+        if served.whole {
+            // it installs it by itself from now on
+            self.note_sign(id, version, Sign::Holds);
+            self.note_sign(id, version, Sign::Commanded);
+            self.fire(id, Input::Mqtt(MqttInput::FetchedAll));
+        } else if had_whole {
+            self.fire(id, Input::Mqtt(MqttInput::FetchedLess));
+        } else {
+            self.fire(id, Input::Mqtt(MqttInput::Fetched { further }));
+        }
+        self.set_alarm(id);
+    }
+}
