@@ -531,6 +531,8 @@ pub(super) async fn update(
     let update = DeviceUpdate {
         seen,
         product,
+        // it may have been given away since it was looked at
+        tenants: scope.tenants(),
         ..to_update(body, &endpoint, &state)?
     };
     let updated = state.store.update_device(&endpoint, &update).await;
@@ -656,6 +658,7 @@ fn to_update(
         mqtt,
         attributes,
         seen: None,
+        tenants: None,
     })
 }
 

@@ -39,6 +39,10 @@ use crate::{
 
 /// Streams at the same time.
 const MAX_STREAMS: usize = 64;
+/// Streams of all callers that are granted something on one tenant only; the others are the carrier's.
+const MAX_STREAMS_OF_TENANTS: usize = 56;
+/// Streams of the callers of one tenant at the same time, so that others have some too.
+pub(super) const MAX_STREAMS_OF_TENANT: usize = 16;
 /// Streams of one caller at the same time, so that others have some too.
 pub(super) const MAX_STREAMS_OF_ONE: usize = 8;
 /// Events that are read at once.
@@ -56,27 +60,56 @@ const ACCEL_BUFFERING: &str = "x-accel-buffering";
 
 /// The streams that are open.
 #[derive(Debug, Default)]
-pub struct Streams(Mutex<HashMap<String, usize>>);
+pub struct Streams(Mutex<HashMap<Holder, usize>>);
+
+/// Whose streams: a caller, and the tenant on which it is granted whatever it is granted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Holder {
+    tenant: Option<String>,
+    who: String,
+}
+
+impl Holder {
+    fn of(caller: &Caller) -> Self {
+        Self {
+            tenant: caller.tenant().map(ToString::to_string),
+            who: caller.who(),
+        }
+    }
+}
 
 impl Streams {
     /// Takes a place for another stream of a caller; otherwise why there is none.
-    fn take(self: &Arc<Self>, who: &str) -> Result<Place, String> {
+    fn take(self: &Arc<Self>, holder: Holder) -> Result<Place, String> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.values().sum::<usize>() >= MAX_STREAMS {
-            return Err(format!(
-                "{MAX_STREAMS} streams are open already; close one, or use webhooks"
-            ));
+        let count = |counts: &dyn Fn(&Holder) -> bool| -> usize {
+            let counted = open.iter().filter(|(holder, _)| counts(holder));
+            counted.map(|(_, open)| open).sum()
+        };
+        let too_many = |whose: &str, most: usize| {
+            Err(format!(
+                "{whose}{most} streams open already; close one, or use webhooks"
+            ))
+        };
+        if count(&|_| true) >= MAX_STREAMS {
+            return too_many("", MAX_STREAMS);
         }
-        let own = open.entry(who.to_owned()).or_default();
-        if *own >= MAX_STREAMS_OF_ONE {
-            return Err(format!(
-                "{who} has {MAX_STREAMS_OF_ONE} streams open already; close one, or use webhooks"
-            ));
+        if let Some(tenant) = &holder.tenant {
+            if count(&|it| it.tenant.is_some()) >= MAX_STREAMS_OF_TENANTS {
+                return too_many("callers of tenants have ", MAX_STREAMS_OF_TENANTS);
+            }
+            if count(&|it| it.tenant.as_ref() == Some(tenant)) >= MAX_STREAMS_OF_TENANT {
+                let whose = format!("callers of the tenant {tenant} have ");
+                return too_many(&whose, MAX_STREAMS_OF_TENANT);
+            }
         }
-        *own += 1;
+        if count(&|it| *it == holder) >= MAX_STREAMS_OF_ONE {
+            return too_many(&format!("{} has ", holder.who), MAX_STREAMS_OF_ONE);
+        }
+        *open.entry(holder.clone()).or_default() += 1;
         Ok(Place {
             streams: self.clone(),
-            who: who.to_owned(),
+            holder,
         })
     }
 }
@@ -85,16 +118,16 @@ impl Streams {
 #[derive(Debug)]
 struct Place {
     streams: Arc<Streams>,
-    who: String,
+    holder: Holder,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = (self.streams.0.lock()).unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = open.get_mut(&self.who) {
+        if let Some(own) = open.get_mut(&self.holder) {
             *own -= 1;
             if *own == 0 {
-                open.remove(&self.who);
+                open.remove(&self.holder);
             }
         }
     }
@@ -126,7 +159,7 @@ pub(super) struct Filter {
         (status = 200, description = "Events, without end", body = Payload, content_type = "text/event-stream"),
         (status = 400, description = "A parameter is unknown or not a number", body = Problem),
         (status = 422, description = "The number of the last event is not one", body = Problem),
-        (status = 503, description = "Too many streams are open: 64, or 8 of this caller", body = Problem),
+        (status = 503, description = "Too many streams are open: 64, 16 of this caller's tenant, or 8 of this caller", body = Problem),
     ))]
 pub(super) async fn stream_events(
     State(state): State<ApiState>,
@@ -136,7 +169,7 @@ pub(super) async fn stream_events(
     Query(filter): Query<Filter>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = state.streams.take(&caller.who()).map_err(|why| {
+    let place = state.streams.take(Holder::of(&caller)).map_err(|why| {
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "too-many-streams",

@@ -14,6 +14,7 @@ use super::{
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
     scoped::{self, Seen},
+    sifted::Sifted,
 };
 use crate::{access::Scope, lwm2m::check_endpoint, store::Exclusion};
 
@@ -146,18 +147,24 @@ pub(super) async fn list(
     scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<ExclusionBody>>, Problem> {
-    let after: Option<String> = state.cursors.after(&paging, "exclusions")?;
-    let page = (state.store)
-        .exclusions(after.as_deref(), paging.limit()?)
-        .await?;
-    let endpoints = page.items.iter().map(|exclusion| &*exclusion.endpoint);
-    let seen = Seen::of(&state, &scope, endpoints).await?;
-    let last = page.items.last().filter(|_| page.more);
-    let next = last.map(|last| state.cursors.seal("exclusions", &last.endpoint));
-    let next = next.transpose()?;
-    let kept = (page.items.into_iter()).filter(|exclusion| seen.has(&exclusion.endpoint));
-    let items = kept.map(ExclusionBody::from);
-    Ok(Json(ListBody::with_cursor(items, next)))
+    let mut after: Option<String> = state.cursors.after(&paging, "exclusions")?;
+    let mut sifted = Sifted::new(paging.limit()?);
+    let key = |exclusion: &Exclusion| exclusion.endpoint.clone();
+    loop {
+        let page = (state.store)
+            .exclusions(after.as_deref(), sifted.at_once(&scope))
+            .await?;
+        after = page.items.last().map(key);
+        let endpoints = page.items.iter().map(|exclusion| &*exclusion.endpoint);
+        let seen = Seen::of(&state, &scope, endpoints).await?;
+        if !sifted.take(page, key, |it| seen.has(&it.endpoint)) {
+            break;
+        }
+    }
+    let (found, next) = sifted.page(key);
+    let next = next.map(|next| state.cursors.seal("exclusions", &next));
+    let items = found.into_iter().map(ExclusionBody::from);
+    Ok(Json(ListBody::with_cursor(items, next.transpose()?)))
 }
 
 /// The exclusion of a device.

@@ -33,6 +33,7 @@ mod second_factor;
 mod series;
 mod serve;
 mod sessions;
+mod sifted;
 mod source;
 mod tasks;
 mod tenants;

@@ -55,7 +55,9 @@ pub(super) async fn once(
     let (start, body) = beginning(body).await;
     // how it was cut on its way says nothing
     let digest = digest(&parts, &start[..start.len().min(COMPARED)]);
-    match state.store.claim_key(&key, digest, state.now()).await? {
+    let (holder, key) = kept_as(&parts, &key);
+    let claim = (state.store).claim_key((&holder, &key), digest, state.now());
+    match claim.await? {
         Claim::New => {}
         Claim::Answered(answer) => return Ok(replayed(answer)),
         Claim::Unanswered => return Err(unanswered()),
@@ -77,6 +79,18 @@ pub(super) async fn once(
     });
     work.await
         .unwrap_or_else(|error| Err(Problem::internal(&error)))
+}
+
+/// For whom a key is kept, and what it is kept as: callers do not hear of each other's. What a caller sends has no space in it.
+fn kept_as(parts: &Parts, key: &str) -> (String, String) {
+    let caller = parts.extensions.get::<Caller>();
+    let holder = caller.and_then(Caller::tenant).map(ToString::to_string);
+    let who = caller.map(Caller::who).filter(|who| who != ADMIN_TOKEN);
+    let key = match who {
+        Some(who) => format!("{who} {key}"),
+        None => key.to_owned(),
+    };
+    (holder.unwrap_or_default(), key)
 }
 
 /// The key of a request, without the quotation marks that the draft has around it.

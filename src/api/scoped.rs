@@ -185,11 +185,12 @@ pub(super) fn of_tasks(scope: &Scope) -> Option<Vec<Part>> {
         return None;
     };
     let mut within = parts.clone();
-    let mut tenants: Vec<_> = parts.iter().map(|part| &part.tenant).collect();
-    tenants.dedup();
-    for tenant in tenants {
-        // a task that was made within several filters keeps them as one
-        let theirs = parts.iter().filter(|part| part.tenant == *tenant);
+    for Part { tenant, .. } in parts {
+        // a task that was made within several filters keeps them as one, also those that are for all tenants
+        let theirs = parts.iter().filter(|part| match tenant {
+            Some(tenant) => part.has(tenant.as_str()),
+            None => part.tenant.is_none(),
+        });
         let filters: Option<Vec<Filter>> = theirs.map(|part| part.filter.clone()).collect();
         let joint = Part {
             tenant: tenant.clone(),

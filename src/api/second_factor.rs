@@ -303,7 +303,7 @@ pub(super) async fn remove(
         lines::log_in_failed(Some(&user.name), source.0);
         return Err(wrong());
     };
-    let removed = (state.store).remove_second_factor(&user.name, Some(&proof));
+    let removed = (state.store).remove_second_factor(&user.name, None, Some(&proof));
     if !removed.await? {
         return Err(wrong());
     }
@@ -329,8 +329,9 @@ pub(super) async fn remove_of_user(
     scope: Scope,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    users::known(&state, &scope, &name).await?;
-    if state.store.remove_second_factor(&name, None).await? {
+    let user = users::known(&state, &scope, &name).await?;
+    let seen = users::as_seen(&scope, &user);
+    if (state.store.remove_second_factor(&name, seen, None)).await? {
         state.signals.news.tell();
         return Ok(StatusCode::NO_CONTENT);
     }

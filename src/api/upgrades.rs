@@ -17,6 +17,7 @@ use super::{
     heard::LastHeard,
     problem::Problem,
     scoped::{self, SeenUpgrades},
+    sifted::Sifted,
     traffic::{OverBudgetBody, TrafficBody},
     waiting::{self, CellNow},
 };
@@ -471,25 +472,52 @@ pub(super) async fn list_of_device(
     Path(endpoint): Path<String>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<DeviceUpgradeBody>>, Problem> {
-    let before = paging.after::<i64>("device-upgrades")?.map(UpgradeId);
+    let limit = paging.limit()?;
+    let mut before = upgrade_before(&state, &paging, "device-upgrades")?;
     let missing = || {
         let detail = format!("there is no device {endpoint:?}, and no upgrade of one");
         Problem::not_found(detail)
     };
-    let page = (state.store)
-        .device_upgrades(&endpoint, before, paging.limit()?)
-        .await?;
-    let tasks = page.items.iter().map(|it| it.upgrade.task);
-    let seen = SeenUpgrades::of(&state, &scope, tasks.map(|task| (task, &*endpoint))).await?;
-    let key = |of_device: &DeviceUpgrade| of_device.upgrade.id.0;
-    let keep = |it: &DeviceUpgrade| seen.has(it.upgrade.task, &endpoint);
+    let mut sifted = Sifted::new(limit);
+    loop {
+        let page = (state.store)
+            .device_upgrades(&endpoint, before, sifted.at_once(&scope))
+            .await?;
+        before = page.items.last().map(|last| last.upgrade.id);
+        let tasks = page.items.iter().map(|it| it.upgrade.task);
+        let seen = SeenUpgrades::of(&state, &scope, tasks.map(|task| (task, &*endpoint))).await?;
+        let keep = |it: &DeviceUpgrade| seen.has(it.upgrade.task, &endpoint);
+        if !sifted.take(page, key_of, keep) {
+            break;
+        }
+    }
+    let (found, next) = sifted.page(key_of);
     let device = state.store.device(&endpoint).await?;
     let there = device.is_some() && scoped::sees(&state, &scope, &endpoint).await?;
-    if !there && !page.items.iter().any(keep) {
+    if !there && found.is_empty() {
         return Err(missing());
     }
-    let body = ListBody::of_seen(page, "device-upgrades", key, keep, DeviceUpgradeBody::from);
-    Ok(Json(body))
+    let next = next.map(|next| state.cursors.seal("device-upgrades", &next));
+    let items = found.into_iter().map(DeviceUpgradeBody::from);
+    Ok(Json(ListBody::with_cursor(items, next.transpose()?)))
+}
+
+/// The number behind which a page of a list begins whose cursors are sealed.
+fn upgrade_before(
+    state: &ApiState,
+    paging: &Paging,
+    list: &str,
+) -> Result<Option<UpgradeId>, Problem> {
+    let Some(number) = state.cursors.after(paging, list)? else {
+        return Ok(None);
+    };
+    let number = number.parse().map_err(|_| Paging::no_cursor())?;
+    Ok(Some(UpgradeId(number)))
+}
+
+/// The number of an upgrade, as cursors have it.
+fn key_of(upgrade: &DeviceUpgrade) -> String {
+    upgrade.upgrade.id.0.to_string()
 }
 
 /// Where.
@@ -518,16 +546,24 @@ pub(super) async fn list_newest(
     Query(params): Query<NewestParams>,
 ) -> Result<Json<ListBody<DeviceUpgradeBody>>, Problem> {
     let paging = Paging::new(params.limit, params.cursor);
-    let before = paging.after::<i64>("newest-upgrades")?.map(UpgradeId);
-    let page = (state.store)
-        .newest_upgrades(params.cell_id, before, paging.limit()?)
-        .await?;
-    let named = (page.items.iter()).map(|it| (it.upgrade.task, &*it.upgrade.endpoint));
-    let seen = SeenUpgrades::of(&state, &scope, named).await?;
-    let key = |upgrade: &DeviceUpgrade| upgrade.upgrade.id.0;
-    let keep = |it: &DeviceUpgrade| seen.has(it.upgrade.task, &it.upgrade.endpoint);
-    let body = ListBody::of_seen(page, "newest-upgrades", key, keep, DeviceUpgradeBody::from);
-    Ok(Json(body))
+    let mut before = upgrade_before(&state, &paging, "newest-upgrades")?;
+    let mut sifted = Sifted::new(paging.limit()?);
+    loop {
+        let page = (state.store)
+            .newest_upgrades(params.cell_id, before, sifted.at_once(&scope))
+            .await?;
+        before = page.items.last().map(|last| last.upgrade.id);
+        let named = (page.items.iter()).map(|it| (it.upgrade.task, &*it.upgrade.endpoint));
+        let seen = SeenUpgrades::of(&state, &scope, named).await?;
+        let keep = |it: &DeviceUpgrade| seen.has(it.upgrade.task, &it.upgrade.endpoint);
+        if !sifted.take(page, key_of, keep) {
+            break;
+        }
+    }
+    let (found, next) = sifted.page(key_of);
+    let next = next.map(|next| state.cursors.seal("newest-upgrades", &next));
+    let items = found.into_iter().map(DeviceUpgradeBody::from);
+    Ok(Json(ListBody::with_cursor(items, next.transpose()?)))
 }
 
 /// An upgrade with its timeline.

@@ -202,6 +202,11 @@ pub(super) async fn known(
     user.ok_or_else(|| no_user(name))
 }
 
+/// What a user has to be still when it is changed: whoever is granted everything changes it whatever it is by then.
+pub(super) fn as_seen<'u>(scope: &Scope, user: &'u UserRecord) -> Option<&'u UserRecord> {
+    (*scope != Scope::Whole).then_some(user)
+}
+
 /// Change what a user is granted, the password, or whether the user is let in.
 ///
 /// All that is given takes effect with the next request, or nothing does. A new password ends the user's sessions.
@@ -255,7 +260,10 @@ pub(super) async fn update(
         second_factor_required: body.second_factor_required,
         disabled: body.disabled,
     };
-    state.store.update_user(&name, &change).await?;
+    let seen = as_seen(&scope, &user);
+    if !state.store.update_user(&name, seen, &change).await? {
+        return Err(no_user(&name));
+    }
     state.signals.news.tell();
     get(State(state), scope, Path(name)).await
 }
@@ -274,8 +282,9 @@ pub(super) async fn remove(
     scope: Scope,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    known(&state, &scope, &name).await?;
-    if state.store.remove_user(&name).await? {
+    let user = known(&state, &scope, &name).await?;
+    let removed = state.store.remove_user(&name, as_seen(&scope, &user));
+    if removed.await? {
         state.signals.news.tell();
         Ok(StatusCode::NO_CONTENT)
     } else {

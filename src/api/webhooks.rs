@@ -220,7 +220,8 @@ pub(super) async fn add(
         scoped::see_task(&state, &scope, task.0).await?;
     }
     let tenant = match &scope {
-        Scope::Whole => None, // it is told everything
+        Scope::Whole => None,        // it is told everything
+        _ if task.is_some() => None, // it has that of its task
         scope => Some(scoped::home(scope)?),
     };
     let (new, secret) = check(&state, "", &body.url, body.secret, task).await?;

@@ -95,6 +95,6 @@ pub trait Access: Send + Sync + 'static {
     /// Revokes a token: nothing finds it any more. Returns whether there was one.
     async fn revoke_token(&self, id: TokenId) -> Result<bool, StoreError>;
 
-    /// Whether a user, or a token that has not ended, may answer for any task that waits for approval.
-    async fn others_approve(&self, now: UtcMillis) -> Result<bool, StoreError>;
+    /// Whether a user who is not disabled, or a token that has not ended, may answer for any task of `tenant` that waits for approval.
+    async fn others_approve(&self, tenant: &str, now: UtcMillis) -> Result<bool, StoreError>;
 }

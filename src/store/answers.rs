@@ -36,11 +36,14 @@ pub enum Claim {
 /// What requests were answered that carry a key, so that one that is sent twice is carried out once.
 #[async_trait]
 pub trait Answers: Send + Sync + 'static {
-    /// Takes `key` for the request whose digest is `request`. Forgets keys that were taken [`ANSWERS_KEPT_MS`] ago, and the oldest
-    /// beyond [`MAX_ANSWERS`].
+    /// Takes `key` for the request whose digest is `request`. Forgets keys that were taken [`ANSWERS_KEPT_MS`] ago, and beyond
+    /// [`MAX_ANSWERS`] the oldest of those `holder`s that have most: nobody's go for somebody who has more.
+    ///
+    /// A key is the word for its caller, a space, and what the caller has sent; or that alone, without a space. That alone was what was
+    /// kept before: there it is found as well, if the request is the same.
     async fn claim_key(
         &self,
-        key: &str,
+        holder_and_key: (&str, &str),
         request: [u8; 32],
         now: UtcMillis,
     ) -> Result<Claim, StoreError>;

@@ -14,6 +14,7 @@ use crate::{
     },
     package::{PcpOffer, Version},
     task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},
+    tenant::TenantId,
 };
 
 /// Which commit it is: what a writer commits again, because it does not know whether it was committed, has the same number.
@@ -278,6 +279,8 @@ pub struct DeviceUpdate {
     pub attributes: AttributesChange,
     /// Only if this is its revision.
     pub seen: Option<i64>,
+    /// Only if it belongs to one of these tenants; `None`: whosesoever it is.
+    pub tenants: Option<Vec<TenantId>>,
 }
 
 /// What became of one device in [`super::Inventory::add_devices`].

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use super::{StoreError, UserId};
+use super::{StoreError, UserId, UserRecord};
 
 /// What somebody has shown as the second factor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +34,11 @@ pub trait SecondFactors: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// Takes the second factor and its recovery codes away, and a secret that was pending. With `proof` only if that is good still: it is
-    /// used then. Returns whether there was one.
+    /// used then. With `seen` only if it is that user still, with the same grants. Returns whether there was one.
     async fn remove_second_factor(
         &self,
         name: &str,
+        seen: Option<&UserRecord>,
         proof: Option<&Proof>,
     ) -> Result<bool, StoreError>;
 

@@ -151,8 +151,14 @@ pub trait Users: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Page<UserRecord>, StoreError>;
 
-    /// Changes a user: all that is given, or nothing. Returns whether there is one.
-    async fn update_user(&self, name: &str, change: &UserChange) -> Result<bool, StoreError>;
+    /// Changes a user: all that is given, or nothing. With `seen` only if it is that user still, with the same grants. Returns whether
+    /// there is one.
+    async fn update_user(
+        &self,
+        name: &str,
+        seen: Option<&UserRecord>,
+        change: &UserChange,
+    ) -> Result<bool, StoreError>;
 
     /// Sets the hash of a user's password, and ends the user's sessions. With `from` only if it was that. Returns whether it is set.
     async fn set_password(
@@ -162,8 +168,9 @@ pub trait Users: Send + Sync + 'static {
         to: &str,
     ) -> Result<bool, StoreError>;
 
-    /// Removes a user, and ends the user's sessions. Returns whether there was one.
-    async fn remove_user(&self, name: &str) -> Result<bool, StoreError>;
+    /// Removes a user, and ends the user's sessions. With `seen` only if it is that user still, with the same grants. Returns whether
+    /// there was one.
+    async fn remove_user(&self, name: &str, seen: Option<&UserRecord>) -> Result<bool, StoreError>;
 
     /// Begins a session, and forgets some that have ended. What was shown as the second factor is used up. Returns whether it has begun:
     /// not when the user was removed meanwhile, is kept out, has another password, or what was shown is not, or no longer, good.

@@ -28,6 +28,7 @@ use crate::{
     ledger::{Reasons, TaskId},
     store::{Again, Approval, TaskChange, TaskRecord},
     task::{TaskRules, WindowsForm, check_reasons},
+    tenant,
 };
 
 /// Longest note, characters.
@@ -364,7 +365,8 @@ async fn check_maker(
     id: i64,
 ) -> Result<u32, Problem> {
     let task = scoped::task(state, scope, id).await?;
-    let others = state.store.others_approve(state.now()).await?;
+    let owner = tenant::owner(&task.product);
+    let others = state.store.others_approve(owner, state.now()).await?;
     if caller.may_answer_for(&task.origin.by, &task.changed_by, others) {
         return Ok(task.revision);
     }

@@ -346,9 +346,10 @@ async fn cursors_name_no_device_that_is_outside() {
     excluded.push("in1".to_owned());
     let excluded = json!({"endpoints": excluded, "reason": "loan"});
     api.post("/v1/exclusions", &excluded).await;
-    for (list, inside) in [
-        ("/v1/exclusions?limit=7", vec!["in1"]),
-        ("/v1/devices?limit=1", vec!["in0", "in1"]),
+    for (list, inside, most_pages) in [
+        // of those that are excluded outside nothing is heard, not even how many
+        ("/v1/exclusions?limit=7", vec!["in1"], 1),
+        ("/v1/devices?limit=1", vec!["in0", "in1"], 3),
     ] {
         let (mut seen, mut pages, mut path) = (Vec::new(), 0, list.to_owned());
         loop {
@@ -365,7 +366,7 @@ async fn cursors_name_no_device_that_is_outside() {
             path = format!("{list}&cursor={cursor}");
         }
         assert_eq!(seen, inside, "{list}");
-        assert!(pages > 1, "{list}");
+        assert!(pages <= most_pages, "{list}: {pages}");
     }
     // nobody makes one for a name
     for list in ["devices", "exclusions"] {

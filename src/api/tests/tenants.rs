@@ -7,7 +7,10 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Answer, Api, TOKEN, events::Stream, users::PASSWORD};
-use crate::access::{OPERATIONS, Operation, Permission, Reach};
+use crate::{
+    access::{OPERATIONS, Operation, Permission, Reach},
+    api::events::{MAX_STREAMS_OF_ONE, MAX_STREAMS_OF_TENANT},
+};
 
 /// A carrier with one thing of each kind, whose names all have `foreign` in them; and the tenant `acme` with an administrator that has
 /// every role on it.
@@ -765,4 +768,134 @@ async fn tenants_are_added_changed_and_deleted() {
         api.get("/v1/devices?tenant=zeta").await.problem(),
         "not-found"
     );
+}
+
+#[tokio::test]
+async fn what_is_others_ends_no_page_and_is_in_no_cursor() {
+    let world = World::new().await;
+    let task = world.furnish().await;
+    let again = json!({"name": "foreign-again", "package_id": world.package, "all": true, "approval": true});
+    let made = world.api.post("/v1/tasks", &again).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    let excluded = json!({"endpoints": ["a0", "a1"], "reason": "loan"});
+    world.post("/v1/exclusions", &excluded).await;
+    for list in ["/v1/upgrades", "/v1/exclusions", "/v1/devices/a0/upgrades"] {
+        let all = world.get(&format!("{list}?limit=1000")).await.body;
+        let all = all["items"].as_array().unwrap().clone();
+        let (mut found, mut path) = (Vec::new(), format!("{list}?limit=1"));
+        loop {
+            let page = world.get(&path).await.body;
+            let items = page["items"].as_array().unwrap();
+            assert_eq!(items.len(), 1, "{path}: {page}");
+            found.extend(items.iter().cloned());
+            let Some(cursor) = page["next_cursor"].as_str() else {
+                break;
+            };
+            let name = list.rsplit('/').next().unwrap();
+            assert!(cursor.len() > 312, "{name}: {cursor}");
+            path = format!("{list}?limit=1&cursor={cursor}");
+        }
+        assert_eq!(found, all, "{list}");
+        let text = json!(found).to_string();
+        assert!(
+            text.contains("\"a0\"") && !text.contains("foreign"),
+            "{text}"
+        );
+    }
+    let plain = hex::encode(format!("newest-upgrades {task}"));
+    let refused = world.get(&format!("/v1/upgrades?cursor={plain}")).await;
+    assert_eq!(refused.fields(), ["cursor"]);
+}
+
+#[tokio::test]
+async fn an_approver_of_one_tenant_is_none_for_others() {
+    let world = World::new().await;
+    let path = format!("/v1/tasks/{}/approve", world.task);
+    let approval = json!({"by": "anna", "note": "seen"});
+    // acme has an approver, and default has none besides the token in the file
+    let approved = world.api.post(&path, &approval).await;
+    assert_eq!(approved.status, StatusCode::OK, "{approved:?}");
+}
+
+#[tokio::test]
+async fn callers_do_not_hear_of_each_other_s_keys() {
+    let world = World::new().await;
+    let (_, home) = world.api.token("home", roles_on("default")).await;
+    let add = async |token: &str, name: &str| {
+        let request = Request::post("/v1/groups")
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("Idempotency-Key", "nightly")
+            .body(Body::from(json!({"name": name, "devices": []}).to_string()))
+            .unwrap();
+        world.api.call(request).await
+    };
+    let ours = add(&world.acme, "ours").await;
+    assert_eq!(ours.status, StatusCode::CREATED, "{ours:?}");
+    for (token, name) in [(&*home, "theirs"), (TOKEN, "carrier's")] {
+        let theirs = add(token, name).await;
+        assert_eq!(theirs.status, StatusCode::CREATED, "{theirs:?}");
+        assert_eq!(add(token, name).await.id(), theirs.id());
+    }
+    assert_eq!(add(&world.acme, "ours").await.id(), ours.id());
+    assert_eq!(
+        add(&world.acme, "other").await.fields(),
+        ["Idempotency-Key"]
+    );
+}
+
+#[tokio::test]
+async fn one_tenant_leaves_streams_to_others() {
+    let world = World::new().await;
+    let viewer = json!([{"role": "viewer", "tenant": "acme"}]);
+    let mut open = Vec::new();
+    for n in 0..MAX_STREAMS_OF_TENANT / MAX_STREAMS_OF_ONE {
+        let (_, token) = world.api.token(&format!("v{n}"), viewer.clone()).await;
+        for _ in 0..MAX_STREAMS_OF_ONE {
+            let stream = Stream::open_as(&world.api, &token, "/v1/events", None).await;
+            open.push(stream.unwrap());
+        }
+    }
+    let another = Stream::open_as(&world.api, &world.acme, "/v1/events", None).await;
+    let refused = another.err().unwrap();
+    assert!(refused.detail().contains("acme have 16"), "{refused:?}");
+    let (_, home) = world.api.token("home", roles_on("default")).await;
+    for token in [&*home, TOKEN] {
+        let stream = Stream::open_as(&world.api, token, "/v1/events", None).await;
+        open.push(stream.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_granted_a_tenant_twice_has_what_it_makes() {
+    let world = World::new().await;
+    let task = world.furnish().await;
+    let package = world.get("/v1/packages").await.body["items"][0]["id"].clone();
+    let device = json!({"endpoint": "s0", "product": "p", "site": "a"});
+    world.post("/v1/devices", &device).await;
+    let grants = json!([
+        {"role": "operator", "tenant": "*", "filter": "site==a"},
+        {"role": "operator", "tenant": "acme", "filter": "site==b"},
+    ]);
+    let (_, both) = world.api.token("both", grants).await;
+    let new = json!({"name": "theirs", "package_id": package, "all": true});
+    let made = world.api.post_as(&both, "/v1/tasks", &new).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    let path = format!("/v1/tasks/{}", made.id());
+    let seen = world.api.get_as(&both, &path).await;
+    assert_eq!(seen.status, StatusCode::OK, "{seen:?}");
+    let path = format!("/v1/tasks/{task}");
+    let others = world.api.get_as(&both, &path).await;
+    assert_eq!(others.problem(), "not-found");
+    // a webhook for a task has the tenant of the task
+    let grants = json!([
+        {"role": "administrator", "tenant": "default"},
+        {"role": "administrator", "tenant": "acme"},
+        {"role": "viewer", "tenant": "acme"},
+    ]);
+    let (_, two) = world.api.token("two", grants).await;
+    let webhook = json!({"url": "https://1.1.1.1/", "task_id": task});
+    let added = world.api.post_as(&two, "/v1/webhooks", &webhook).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
+    assert_eq!(added.body["tenant"], "acme");
 }

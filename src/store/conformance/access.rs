@@ -2,7 +2,7 @@
 
 use super::{Store, T0, World, new_task, t};
 use crate::{
-    access::{Grant, Part, Role},
+    access::{Grant, Part, Role, Tenants},
     filter::Filter,
     ledger::TaskId,
     store::{AddTokenError, NewTask, NewToken, Origin, Selection, TokenId, TokenRecord},
@@ -73,8 +73,8 @@ pub(crate) async fn a_token_ends_at_its_time(store: &impl Store) {
     assert_eq!(found(10).await, None);
     // it can be looked at still
     assert_eq!(store.token(token.id).await.unwrap(), Some(token));
-    assert!(store.others_approve(t(9)).await.unwrap());
-    assert!(!store.others_approve(t(10)).await.unwrap());
+    assert!(store.others_approve("default", t(9)).await.unwrap());
+    assert!(!store.others_approve("default", t(10)).await.unwrap());
 }
 
 pub(crate) async fn tokens_have_names_of_their_own_and_are_listed_in_pages(store: &impl Store) {
@@ -107,16 +107,27 @@ pub(crate) async fn the_use_of_a_token_is_noted(store: &impl Store) {
 }
 
 pub(crate) async fn an_approver_of_some_devices_does_not_answer_for_all(store: &impl Store) {
-    assert!(!store.others_approve(T0).await.unwrap());
+    assert!(!store.others_approve("default", T0).await.unwrap());
     for (name, grant) in [("some", north()), ("operator", Grant::of(Role::Operator))] {
         store.add_token(&new(name, vec![grant])).await.unwrap();
-        assert!(!store.others_approve(T0).await.unwrap(), "{name}");
+        assert!(
+            !store.others_approve("default", T0).await.unwrap(),
+            "{name}"
+        );
     }
+    // nor one of another tenant
+    let of_acme = Grant {
+        tenant: Tenants::One("acme".parse().unwrap()),
+        ..Grant::of(Role::Approver)
+    };
+    store.add_token(&new("acme", vec![of_acme])).await.unwrap();
+    assert!(!store.others_approve("default", T0).await.unwrap());
+    assert!(store.others_approve("acme", T0).await.unwrap());
     let grants = vec![Grant::of(Role::Viewer), Grant::of(Role::Approver)];
     let token = store.add_token(&new("approver", grants)).await.unwrap();
-    assert!(store.others_approve(T0).await.unwrap());
+    assert!(store.others_approve("default", T0).await.unwrap());
     store.revoke_token(token.id).await.unwrap();
-    assert!(!store.others_approve(T0).await.unwrap());
+    assert!(!store.others_approve("default", T0).await.unwrap());
 }
 
 pub(crate) async fn there_are_so_many_tokens_at_most(store: &impl Store) {

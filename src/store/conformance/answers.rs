@@ -12,7 +12,7 @@ fn answer(status: u16) -> Answer {
 }
 
 pub(crate) async fn a_key_is_taken_once_and_answered_as_at_first(store: &impl Store) {
-    let claim = async |key, request| store.claim_key(key, [request; 32], T0).await.unwrap();
+    let claim = async |key, request| store.claim_key(("", key), [request; 32], T0).await.unwrap();
     assert_eq!(claim("a", 1).await, Claim::New);
     assert_eq!(claim("a", 1).await, Claim::Unanswered);
     assert_eq!(claim("a", 2).await, Claim::OtherRequest);
@@ -25,7 +25,7 @@ pub(crate) async fn a_key_is_taken_once_and_answered_as_at_first(store: &impl St
 }
 
 pub(crate) async fn a_key_that_is_given_back_is_new(store: &impl Store) {
-    let claim = async |key, request| store.claim_key(key, [request; 32], T0).await.unwrap();
+    let claim = async |key, request| store.claim_key(("", key), [request; 32], T0).await.unwrap();
     assert_eq!(claim("a", 1).await, Claim::New);
     store.give_key_back("a").await.unwrap();
     store.give_key_back("other").await.unwrap();
@@ -51,5 +51,23 @@ pub(crate) async fn a_key_is_forgotten_after_a_day(store: &impl Store) {
 }
 
 async fn claim(store: &impl Store, key: &str, at: u64) -> Claim {
-    store.claim_key(key, [1; 32], t(at)).await.unwrap()
+    store.claim_key(("", key), [1; 32], t(at)).await.unwrap()
+}
+
+pub(crate) async fn a_key_is_its_caller_s(store: &impl Store) {
+    let claim = async |key, request| {
+        let claimed = store.claim_key(("", key), [request; 32], T0);
+        claimed.await.unwrap()
+    };
+    assert_eq!(claim("token:1:a k", 1).await, Claim::New);
+    assert_eq!(claim("token:2:a k", 2).await, Claim::New);
+    assert_eq!(claim("k", 3).await, Claim::New);
+    assert_eq!(claim("token:1:a k", 1).await, Claim::Unanswered);
+    assert_eq!(claim("token:1:a k", 4).await, Claim::OtherRequest);
+    // what was taken before keys had a caller
+    assert_eq!(claim("old", 5).await, Claim::New);
+    store.keep_answer("old", &answer(201)).await.unwrap();
+    let found = claim("token:1:a old", 5).await;
+    assert_eq!(found, Claim::Answered(answer(201)));
+    assert_eq!(claim("token:2:a old", 6).await, Claim::New);
 }

@@ -188,9 +188,9 @@ pub(crate) async fn a_change_that_finds_nothing_leaves_no_row(store: &impl Store
     acting
         .scope(async {
             assert!(!store.revoke_token(TokenId(9)).await.unwrap());
-            assert!(!store.remove_user("nobody").await.unwrap());
+            assert!(!store.remove_user("nobody", None).await.unwrap());
             let change = UserChange::default();
-            assert!(!store.update_user("nobody", &change).await.unwrap());
+            assert!(!store.update_user("nobody", None, &change).await.unwrap());
             assert!(!store.remove_webhook(WebhookId(9)).await.unwrap());
             let replayed = store.replay(WebhookId(9), None, T0, 9).await.unwrap();
             assert_eq!(replayed, 0);

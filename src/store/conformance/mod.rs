@@ -97,11 +97,13 @@ macro_rules! whole_suite {
                 what_is_shown_as_the_second_factor_is_good_once,
                 who_comes_by_an_identity_is_one_user,
                 what_an_identity_is_granted_is_taken_away,
+                a_user_is_changed_as_it_was_seen_or_not_at_all,
             }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,
                 a_key_that_is_given_back_is_new,
                 a_key_is_forgotten_after_a_day,
+                a_key_is_its_caller_s,
             }
             attributes {
                 devices_bring_their_attributes,
@@ -332,6 +334,8 @@ macro_rules! whole_suite {
                 what_has_the_same_name_belongs_to_two,
                 names_are_unique_across_tenants,
                 a_device_is_given_to_another_tenant_when_nothing_runs,
+                nothing_is_taken_up_again_on_a_device_of_another_tenant,
+                a_device_is_changed_for_its_tenant_alone,
                 groups_have_devices_of_their_tenant,
                 tasks_are_listed_by_their_tenants,
                 webhooks_are_told_what_is_their_tenant_s,

@@ -9,9 +9,9 @@ use crate::{
     filter::Filter,
     ledger::{AttributesChange, TaskId},
     store::{
-        AddedDevice, AuditFilter, CreateTaskError, DeviceFilter, DeviceUpdate, GroupError, Members,
-        NewGroup, NewMembers, NewTask, NewTenant, NewToken, NewWebhook, Origin, Selection,
-        StoredPsk, TaskRecord, TenantError, UpdateDeviceError,
+        AddedDevice, AuditFilter, ChangeUpgradeError, CreateTaskError, DeviceFilter, DeviceUpdate,
+        GroupError, Members, NewGroup, NewMembers, NewTask, NewTenant, NewToken, NewWebhook,
+        Origin, Selection, StoredPsk, TaskRecord, TenantError, UpdateDeviceError, UpgradeState,
     },
     tenant::TenantId,
 };
@@ -212,7 +212,6 @@ pub(crate) async fn names_are_unique_across_tenants(store: &impl Store) {
             identity: identity.to_owned(),
             sealed: vec![1],
         }),
-        mqtt: None,
     };
     let add = async |device| store.add_devices(&[device], T0).await.unwrap().pop();
     assert_eq!(add(device("d", "p", "i")).await, Some(AddedDevice::Added));
@@ -271,6 +270,58 @@ pub(crate) async fn a_device_is_given_to_another_tenant_when_nothing_runs(store:
         (device.device.product, device.excluded),
         ("acme/p".to_owned(), None)
     );
+}
+
+/// Whoever had a device of a name before brings no package onto the device that another has added under it.
+pub(crate) async fn nothing_is_taken_up_again_on_a_device_of_another_tenant(store: &impl Store) {
+    let (ours, theirs) = two(store).await;
+    let world = World::new(store);
+    let upgrades = world.ids(theirs.id).await;
+    for upgrade in &upgrades[..2] {
+        store.cancel_upgrade(*upgrade, t(1)).await.unwrap();
+    }
+    assert!(store.remove_device("a0", None, t(2)).await.unwrap());
+    world.devices("p", &["a0"]).await;
+    let again = store.retry_upgrade(upgrades[0], t(3)).await;
+    let refused = matches!(again, Err(ChangeUpgradeError::DeviceRemoved(id)) if id == upgrades[0]);
+    assert!(refused, "{again:?}");
+    let detail = store.upgrade(upgrades[0]).await.unwrap().unwrap();
+    assert_eq!(detail.upgrade.state, UpgradeState::Cancelled);
+    // nor by itself for its next owner, when it was given away
+    store
+        .cancel_upgrade(world.ids(ours.id).await[0], t(3))
+        .await
+        .unwrap();
+    let given = DeviceUpdate {
+        product: Some("acme/p".to_owned()),
+        ..DeviceUpdate::default()
+    };
+    store.update_device("d0", &given).await.unwrap();
+    let again = store.retry_upgrade(world.ids(ours.id).await[0], t(4)).await;
+    assert!(again.is_err(), "{again:?}");
+    // its own is
+    store.retry_upgrade(upgrades[1], t(4)).await.unwrap();
+    let detail = store.upgrade(upgrades[1]).await.unwrap().unwrap();
+    assert_eq!(detail.upgrade.state, UpgradeState::Pending);
+}
+
+pub(crate) async fn a_device_is_changed_for_its_tenant_alone(store: &impl Store) {
+    two(store).await;
+    let change = async |tenants: &[&str]| {
+        let update = DeviceUpdate {
+            secure: Some(true),
+            tenants: Some(tenants.iter().map(|it| id(it)).collect()),
+            ..DeviceUpdate::default()
+        };
+        store.update_device("a0", &update).await
+    };
+    let others = change(&["default"]).await;
+    assert!(
+        matches!(others, Err(UpdateDeviceError::NotFound(_))),
+        "{others:?}"
+    );
+    assert!(change(&[]).await.is_err());
+    change(&["default", "acme"]).await.unwrap();
 }
 
 pub(crate) async fn groups_have_devices_of_their_tenant(store: &impl Store) {

@@ -7,7 +7,7 @@ use crate::{
     access::{Grant, Role},
     store::{
         AddUserError, Identity, IdentityUser, MAX_SESSIONS, NewSession, NewUser, Proof, UserChange,
-        UserRecord,
+        UserId, UserRecord,
     },
 };
 
@@ -56,14 +56,14 @@ pub(crate) async fn users_have_names_of_their_own(store: &impl Store) {
         grants: Some(grants.to_vec()),
         ..UserChange::default()
     };
-    assert!(store.update_user("anna", &granted).await.unwrap());
-    assert!(!store.update_user("clara", &granted).await.unwrap());
+    assert!(store.update_user("anna", None, &granted).await.unwrap());
+    assert!(!store.update_user("clara", None, &granted).await.unwrap());
     assert_eq!(store.user("anna").await.unwrap().unwrap().grants, grants);
     // a user may be the other pair of eyes
-    assert!(store.others_approve(T0).await.unwrap());
-    assert!(store.remove_user("anna").await.unwrap());
-    assert!(!store.remove_user("anna").await.unwrap());
-    assert!(!store.others_approve(T0).await.unwrap());
+    assert!(store.others_approve("default", T0).await.unwrap());
+    assert!(store.remove_user("anna", None).await.unwrap());
+    assert!(!store.remove_user("anna", None).await.unwrap());
+    assert!(!store.others_approve("default", T0).await.unwrap());
     let again = store.add_user(&new("anna")).await.unwrap();
     assert!(again.id.0 > anna.id.0 + 1);
 }
@@ -77,11 +77,11 @@ pub(crate) async fn grants_and_a_password_are_changed_together(store: &impl Stor
         ..UserChange::default()
     };
     let granted = change(Role::Auditor, None);
-    assert!(store.update_user("anna", &granted).await.unwrap());
+    assert!(store.update_user("anna", None, &granted).await.unwrap());
     assert_eq!(who(store, 1, 1).await.as_deref(), Some("anna"));
     let both = change(Role::Viewer, Some("another hash"));
-    assert!(!store.update_user("clara", &both).await.unwrap());
-    assert!(store.update_user("anna", &both).await.unwrap());
+    assert!(!store.update_user("clara", None, &both).await.unwrap());
+    assert!(store.update_user("anna", None, &both).await.unwrap());
     let grants = [Grant::of(Role::Viewer)];
     let changed = store.user("anna").await.unwrap().unwrap();
     assert_eq!(
@@ -134,7 +134,7 @@ pub(crate) async fn a_new_password_ends_sessions(store: &impl Store) {
     assert!(store.set_password("anna", None, "$newer").await.unwrap());
     assert!(!store.set_password("clara", None, "$newer").await.unwrap());
     assert_eq!(who(store, 3, 1).await, None);
-    store.remove_user("berta").await.unwrap();
+    store.remove_user("berta", None).await.unwrap();
     assert_eq!(who(store, 2, 1).await, None);
 }
 
@@ -166,14 +166,24 @@ pub(crate) async fn a_disabled_user_is_kept_out(store: &impl Store) {
     let mut new = new("anna");
     new.grants = vec![Grant::of(Role::Approver)];
     let anna = store.add_user(&new).await.unwrap();
-    assert!(!anna.disabled && store.others_approve(T0).await.unwrap());
+    assert!(!anna.disabled && store.others_approve("default", T0).await.unwrap());
     store.begin_session(&session(&anna, 1, 0)).await.unwrap();
-    assert!(store.update_user("anna", &keep_out(true)).await.unwrap());
+    assert!(
+        store
+            .update_user("anna", None, &keep_out(true))
+            .await
+            .unwrap()
+    );
     assert_eq!(who(store, 1, 1).await, None);
     assert!(store.user("anna").await.unwrap().unwrap().disabled);
-    assert!(!store.others_approve(T0).await.unwrap());
+    assert!(!store.others_approve("default", T0).await.unwrap());
     assert!(!store.begin_session(&session(&anna, 2, 1)).await.unwrap());
-    assert!(store.update_user("anna", &keep_out(false)).await.unwrap());
+    assert!(
+        store
+            .update_user("anna", None, &keep_out(false))
+            .await
+            .unwrap()
+    );
     assert!(store.begin_session(&session(&anna, 2, 1)).await.unwrap());
     // what is not given stays
     let anna = store.user("anna").await.unwrap().unwrap();
@@ -255,7 +265,7 @@ pub(crate) async fn what_is_shown_as_the_second_factor_is_good_once(store: &impl
     assert_eq!(store.recovery_codes(anna.id).await.unwrap(), 1);
     // by oneself
     let remove = async |proof: Option<Proof>| {
-        let removed = store.remove_second_factor("anna", proof.as_ref());
+        let removed = store.remove_second_factor("anna", None, proof.as_ref());
         removed.await.unwrap()
     };
     assert!(!remove(code(b"secret", 8)).await);
@@ -266,6 +276,12 @@ pub(crate) async fn what_is_shown_as_the_second_factor_is_good_once(store: &impl
     assert!(begin(None).await);
     // by an administrator
     store.enrol(anna.id, b"secret").await.unwrap();
+    let other = UserRecord {
+        id: UserId(anna.id.0 + 1),
+        ..anna.clone()
+    };
+    let others = store.remove_second_factor("anna", Some(&other), None);
+    assert!(!others.await.unwrap());
     assert!(remove(None).await);
     let anna = store.user("anna").await.unwrap().unwrap();
     assert_eq!((anna.totp, anna.totp_pending), (None, None));
@@ -304,7 +320,7 @@ pub(crate) async fn who_comes_by_an_identity_is_one_user(store: &impl Store) {
     // who is kept out gets nothing new
     assert!(
         store
-            .update_user(&user.name, &keep_out(true))
+            .update_user(&user.name, None, &keep_out(true))
             .await
             .unwrap()
     );
@@ -356,12 +372,41 @@ pub(crate) async fn what_an_identity_is_granted_is_taken_away(store: &impl Store
     assert_eq!(others("https://b.example").await, [identity(&berta)]);
     let all = [identity(&berta), identity(&clara)];
     assert_eq!(others("").await, all);
-    assert!(store.others_approve(T0).await.unwrap());
+    assert!(store.others_approve("default", T0).await.unwrap());
     for user in &all {
         assert!(store.ungrant(user).await.unwrap().is_some());
     }
-    assert!(!store.others_approve(T0).await.unwrap());
+    assert!(!store.others_approve("default", T0).await.unwrap());
     // a log-in grants anew
     let anna = someone("https://a.example", "anna").await;
     assert_eq!(anna.grants, [Grant::of(Role::Approver)]);
+}
+
+pub(crate) async fn a_user_is_changed_as_it_was_seen_or_not_at_all(store: &impl Store) {
+    let seen = store.add_user(&new("anna")).await.unwrap();
+    let update = async |seen: &UserRecord, change: &UserChange| {
+        let updated = store.update_user("anna", Some(seen), change);
+        updated.await.unwrap()
+    };
+    let password = UserChange {
+        password: Some("another".to_owned()),
+        ..UserChange::default()
+    };
+    assert!(update(&seen, &password).await);
+    // she is promoted meanwhile
+    let promoted = UserChange {
+        grants: Some(vec![Grant::of(Role::Administrator)]),
+        ..UserChange::default()
+    };
+    store.update_user("anna", None, &promoted).await.unwrap();
+    assert!(!update(&seen, &password).await);
+    assert!(!store.remove_user("anna", Some(&seen)).await.unwrap());
+    // or is somebody else
+    let before = store.user("anna").await.unwrap().unwrap();
+    assert!(store.remove_user("anna", Some(&before)).await.unwrap());
+    let again = store.add_user(&new("anna")).await.unwrap();
+    assert_eq!(again.grants, seen.grants);
+    assert!(!update(&seen, &password).await);
+    assert!(!store.remove_user("anna", Some(&seen)).await.unwrap());
+    assert!(update(&again, &password).await);
 }

@@ -125,16 +125,18 @@ impl Access for SqliteStore {
         Ok(true)
     }
 
-    async fn others_approve(&self, now: UtcMillis) -> Result<bool, StoreError> {
+    async fn others_approve(&self, tenant: &str, now: UtcMillis) -> Result<bool, StoreError> {
         sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM api_tokens, json_each(api_tokens.grants) j \
                  WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL \
-                     AND (expires_at IS NULL OR expires_at > ?2)) \
+                     AND COALESCE(j.value ->> 'tenant', '*') IN ('*', ?3) AND (expires_at IS NULL OR expires_at > ?2)) \
              OR EXISTS (SELECT 1 FROM users, json_each(users.grants) j \
-                 WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL AND users.disabled = 0)",
+                 WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL \
+                     AND COALESCE(j.value ->> 'tenant', '*') IN ('*', ?3) AND users.disabled = 0)",
         )
         .bind(Role::Approver.name())
         .bind(now.0)
+        .bind(tenant)
         .fetch_one(&self.readers)
         .await
         .doing("looking for approvers")

@@ -23,14 +23,16 @@ const TRIMMED_EVERY: u32 = 1_000;
 const FORGET_OLD: &str = "DELETE FROM answers WHERE key IN ( \
     SELECT key FROM answers INDEXED BY answers_by_age WHERE at < ? ORDER BY at, key LIMIT ?)";
 
-const FORGET_OLDEST: &str = "DELETE FROM answers WHERE key IN ( \
-    SELECT key FROM answers INDEXED BY answers_by_age ORDER BY at DESC, key DESC LIMIT -1 OFFSET ?)";
+/// Of whoever has most.
+const FORGET_OLDEST: &str = "DELETE FROM answers WHERE key IN (SELECT key FROM ( \
+    SELECT key, at, row_number() OVER (PARTITION BY holder ORDER BY at DESC, key DESC) AS nth FROM answers INDEXED BY answers_by_holder) \
+    ORDER BY nth, at DESC LIMIT -1 OFFSET ?)";
 
 #[async_trait]
 impl Answers for SqliteStore {
     async fn claim_key(
         &self,
-        key: &str,
+        (holder, key): (&str, &str),
         request: [u8; 32],
         now: UtcMillis,
     ) -> Result<Claim, StoreError> {
@@ -44,9 +46,12 @@ impl Answers for SqliteStore {
             .doing(CLAIMING)?;
         // one that is older than it is kept may wait to be forgotten still
         let found = sqlx::query(
-            "SELECT request, status, headers, body FROM answers WHERE key = ? AND at >= ?",
+            "SELECT request, status, headers, body FROM answers \
+             WHERE key IN (?1, ?2) AND (key = ?1 OR request = ?3) AND at >= ?4",
         )
         .bind(key)
+        .bind(key.rsplit(' ').next())
+        .bind(&request[..])
         .bind(old)
         .fetch_optional(&mut *tx)
         .await
@@ -75,13 +80,16 @@ impl Answers for SqliteStore {
                 .await
                 .doing(CLAIMING)?;
         }
-        sqlx::query("INSERT OR REPLACE INTO answers (key, request, at) VALUES (?, ?, ?)")
-            .bind(key)
-            .bind(&request[..])
-            .bind(now.0)
-            .execute(&mut *tx)
-            .await
-            .doing(CLAIMING)?;
+        sqlx::query(
+            "INSERT OR REPLACE INTO answers (key, request, at, holder) VALUES (?, ?, ?, ?)",
+        )
+        .bind(key)
+        .bind(&request[..])
+        .bind(now.0)
+        .bind(holder)
+        .execute(&mut *tx)
+        .await
+        .doing(CLAIMING)?;
         tx.commit().await.doing(CLAIMING)?;
         Ok(Claim::New)
     }

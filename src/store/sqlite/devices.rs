@@ -26,7 +26,7 @@ use crate::{
         EndExclusionError, Excluded, Exclusion, Inventory, NewDevice, Page, StoreError, StoredMqtt,
         StoredPsk, UpdateDeviceError,
     },
-    tenant,
+    tenant::{self, TenantId},
 };
 
 /// Devices that came by themselves have revision 0.
@@ -146,6 +146,9 @@ impl Inventory for SqliteStore {
         let doing = "changing a device";
         let mut tx = self.write(doing).await?;
         check_seen(&mut tx, endpoint, update.seen).await?;
+        if let Some(tenants) = &update.tenants {
+            check_tenant(&mut tx, endpoint, tenants).await?;
+        }
         tx.watch(Table::Devices, endpoint).await.doing(doing)?;
         let identity = (update.psk.iter().flatten()).map(|psk| psk.identity.as_str());
         let holders = holders(&mut tx, identity).await?;
@@ -404,6 +407,24 @@ impl Inventory for SqliteStore {
     ) -> Result<Page<Exclusion>, StoreError> {
         self.list_exclusions(after, limit).await
     }
+}
+
+/// Refuses a change of a device that belongs to none of these tenants by now: for them it is not there.
+async fn check_tenant(
+    conn: &mut SqliteConnection,
+    endpoint: &str,
+    tenants: &[TenantId],
+) -> Result<(), UpdateDeviceError> {
+    let owner: Option<String> =
+        sqlx::query_scalar("SELECT tenant FROM devices WHERE endpoint = ? AND removed = 0")
+            .bind(endpoint)
+            .fetch_optional(conn)
+            .await
+            .doing("looking whose a device is")?;
+    if owner.is_some_and(|owner| tenants.iter().any(|it| it.as_str() == owner)) {
+        return Ok(());
+    }
+    Err(UpdateDeviceError::NotFound(endpoint.to_owned()))
 }
 
 /// Refuses to give a device to another tenant while an upgrade of it has not ended: its task is the tenant's of before.

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::{Doing, SqliteStore, watched::Table};
-use crate::store::{Proof, SecondFactors, StoreError, UserId};
+use super::{Doing, SqliteStore, users, watched::Table};
+use crate::store::{Proof, SecondFactors, StoreError, UserId, UserRecord};
 
 const CHANGING: &str = "changing a second factor";
 
@@ -68,9 +68,13 @@ impl SecondFactors for SqliteStore {
     async fn remove_second_factor(
         &self,
         name: &str,
+        seen: Option<&UserRecord>,
         proof: Option<&Proof>,
     ) -> Result<bool, StoreError> {
         let mut tx = self.write(CHANGING).await?;
+        if !users::is_as_seen(&mut tx, name, seen).await? {
+            return Ok(false);
+        }
         tx.watch(Table::Users, name).await.doing(CHANGING)?;
         let user: Option<i64> = sqlx::query_scalar(
             "SELECT id FROM users WHERE name = ? AND (totp_sealed IS NOT NULL OR totp_pending IS NOT NULL)",

@@ -523,7 +523,8 @@ async fn expire_part(
     Ok(more)
 }
 
-/// Takes some upgrades up again that have ended in a state, behind one number. Returns theirs.
+/// Takes some upgrades up again that have ended in a state, behind one number. Returns theirs. A device that was removed is passed over,
+/// and so is one that has become another tenant's.
 #[expect(clippy::too_many_lines, reason = "one statement after the other")]
 pub(super) async fn again_part(
     conn: &mut SqliteConnection,
@@ -538,7 +539,8 @@ pub(super) async fn again_part(
         "SELECT u.id, u.endpoint, u.lot, u.outcome_reason FROM upgrades u \
          WHERE u.task_id = ?1 AND u.state = ?6 AND u.id > ?5 AND u.id <= COALESCE(?2, 9223372036854775807) \
              AND (?3 = '[]' OR u.outcome_reason IN (SELECT value FROM json_each(?3))) \
-             AND EXISTS (SELECT 1 FROM devices d WHERE d.endpoint = u.endpoint AND d.removed = 0) \
+             AND EXISTS (SELECT 1 FROM devices d WHERE d.endpoint = u.endpoint AND d.removed = 0 \
+                 AND d.tenant = (SELECT t.tenant FROM tasks t WHERE t.id = ?1)) \
          ORDER BY u.id LIMIT ?4",
     )
     .bind(task.0)

@@ -161,8 +161,16 @@ impl Users for SqliteStore {
         rows::page(&found, limit, record)
     }
 
-    async fn update_user(&self, name: &str, change: &UserChange) -> Result<bool, StoreError> {
+    async fn update_user(
+        &self,
+        name: &str,
+        seen: Option<&UserRecord>,
+        change: &UserChange,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.write(CHANGING).await?;
+        if !is_as_seen(&mut tx, name, seen).await? {
+            return Ok(false);
+        }
         tx.watch(Table::Users, name).await.doing(CHANGING)?;
         let user: Option<i64> = sqlx::query_scalar(
             "UPDATE users SET grants = COALESCE(?, grants), disabled = COALESCE(?, disabled), \
@@ -203,9 +211,12 @@ impl Users for SqliteStore {
         Ok(true)
     }
 
-    async fn remove_user(&self, name: &str) -> Result<bool, StoreError> {
+    async fn remove_user(&self, name: &str, seen: Option<&UserRecord>) -> Result<bool, StoreError> {
         let doing = "removing a user";
         let mut tx = self.write(doing).await?;
+        if !is_as_seen(&mut tx, name, seen).await? {
+            return Ok(false);
+        }
         tx.watch(Table::Users, name).await.doing(doing)?;
         let removed = sqlx::query("DELETE FROM users WHERE name = ?")
             .bind(name)
@@ -314,6 +325,22 @@ impl Users for SqliteStore {
             .doing(doing)?;
         tx.commit().await.doing(doing)
     }
+}
+
+/// Whether the user of a name is the one who was looked at, with the grants of then; `None`: whoever it is.
+pub(super) async fn is_as_seen(
+    conn: &mut SqliteConnection,
+    name: &str,
+    seen: Option<&UserRecord>,
+) -> Result<bool, StoreError> {
+    let Some(seen) = seen else { return Ok(true) };
+    let row = sqlx::query("SELECT * FROM users WHERE name = ?")
+        .bind(name)
+        .fetch_optional(conn)
+        .await
+        .doing(CHANGING)?;
+    let now = row.as_ref().map(record).transpose()?;
+    Ok(now.is_some_and(|now| now.id == seen.id && now.grants == seen.grants))
 }
 
 async fn is_taken(conn: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {

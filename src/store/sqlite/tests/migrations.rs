@@ -7,12 +7,13 @@ use sqlx::{SqliteConnection, migrate::Migrator};
 use super::*;
 use crate::{
     config::ProductConfig,
-    ledger::{Change, Failure, Outcome, UpgradeId},
+    ledger::{Change, Failure, Outcome, TaskId, UpgradeId},
     package::{PcpOffer, Segmentation, Version},
     store::{
         DatabaseFile, EarlierPackage, InsertPackageError, NewPackage, Papers, Products as _,
         Signatures, Subject, conformance::next_batch,
     },
+    tenant::TenantId,
     wording,
 };
 
@@ -338,4 +339,19 @@ async fn a_database_of_before_has_taken_no_products_in() {
     assert_eq!(products().await, None, "no server was started yet");
     store.import_products(&BTreeMap::new()).await.unwrap();
     assert_eq!(products().await, Some(BTreeMap::new()));
+}
+
+/// [`LEFT_AT_30`] with a webhook for its task.
+const LEFT_AT_30_WITH_WEBHOOK: &str = concat!(
+    include_str!("../../../../tests/databases/sqlite-0030.sql"),
+    "INSERT INTO webhooks (task_id, url, secret, created_at) VALUES (1, 'http://hooks.example/', x'00', 0);"
+);
+
+#[tokio::test]
+async fn webhooks_of_before_have_the_tenant_of_their_task() {
+    let (store, _dir) = of_before(LEFT_AT_30_WITH_WEBHOOK).await;
+    let home = [TenantId::default()];
+    let webhooks = store.webhooks(Some(&home), None, 9).await.unwrap().items;
+    let told: Vec<_> = webhooks.iter().map(|it| (it.task, &it.tenant)).collect();
+    assert_eq!(told, [(Some(TaskId(1)), &Some(TenantId::default()))]);
 }

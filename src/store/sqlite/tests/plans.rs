@@ -69,8 +69,8 @@ const EXCEPTIONS: [(&str, &str); 12] = [
         "gathers what it found by task",
     ),
     (
-        "DELETE FROM answers WHERE key IN ( SELECT key FROM answers INDEXED BY answers_by_age ORDER BY at DESC",
-        "passes over those that are kept, once in a thousand requests",
+        "DELETE FROM answers WHERE key IN (SELECT key FROM (",
+        "sorts those that are kept, once in a thousand requests",
     ),
     (
         "SELECT found.task_id, COUNT(*) AS waiting",

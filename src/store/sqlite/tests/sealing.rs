@@ -115,7 +115,7 @@ async fn copies_of_rows_that_were_lengthened_are_written_over() {
     assert_eq!(store.seal_webhook_secrets(&vault).await.unwrap(), 100);
     assert!(!is_on_disk(dir.path()));
     // they are what they were, and so is what refers to them
-    let listed = store.webhooks(None, 1_000).await.unwrap().items;
+    let listed = store.webhooks(None, None, 1_000).await.unwrap().items;
     let listed: Vec<WebhookId> = listed.iter().map(|it| it.id).collect();
     assert_eq!(listed, ids);
     let kept: Vec<(i64, i64)> = sqlx::query_as(
