@@ -29,6 +29,8 @@ pub(crate) fn bytes_per_connection(ours: &Ours, count: u32, tls: bool) -> u64 {
     grown / u64::from(count)
 }
 
+/// Is held, and not read from any more.
+#[expect(dead_code, reason = "the connection lasts as long as it does")]
 enum Stream {
     Plain(TcpStream),
     Tls(SslStream<TcpStream>),

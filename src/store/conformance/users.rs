@@ -225,7 +225,7 @@ pub(crate) async fn a_second_factor_counts_once_it_is_confirmed(store: &impl Sto
                 password: Some("$a third hash".to_owned()),
                 ..UserChange::default()
             };
-            store.update_user("berta", &change).await
+            store.update_user("berta", None, &change).await
         };
         assert!(changed.unwrap());
         let confirmed = store.confirm_second_factor(berta.id, b"first", 5, &recovery);
