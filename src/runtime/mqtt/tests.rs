@@ -571,8 +571,12 @@ fn figures_tell_who_is_connected() {
     let started = clock.now().instant;
     loop {
         let text = world.metrics.handle().render();
-        if text.contains("cellwise_mqtt_devices 1") {
-            assert!(text.contains("cellwise_mqtt_connects_accepted_total 1"));
+        // figures of one look come one after the other
+        let figures = [
+            "cellwise_mqtt_devices 1",
+            "cellwise_mqtt_connects_accepted_total 1",
+        ];
+        if figures.iter().all(|figure| text.contains(figure)) {
             return;
         }
         assert!(clock.now().instant.since(started) < deadline, "{text}");
