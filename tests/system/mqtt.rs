@@ -428,9 +428,10 @@ fn a_hundred_upgrades_over_mqtt_survive_ten_kills() {
     config.seed = 3;
     let specs = config.specs().unwrap();
     for spec in &specs {
-        let mqtt = match spec.style.is_iotda() {
-            true => iotda(&spec.device),
-            false => thingspanel(&spec.device),
+        let mqtt = if spec.style.is_iotda() {
+            iotda(&spec.device)
+        } else {
+            thingspanel(&spec.device)
         };
         add(&server, &spec.device, "meter", &mqtt);
     }

@@ -130,7 +130,7 @@ async fn faults_end_as_they_should() {
             }
             // what the server takes otherwise
             Fault::LosesReport | Fault::ReconnectStorm => {
-                assert_eq!(ending, Some(Ending::Upgraded), "{told}")
+                assert_eq!(ending, Some(Ending::Upgraded), "{told}");
             }
             _ => {
                 let upgraded = ending == Some(Ending::Upgraded);
