@@ -539,7 +539,7 @@ impl Default for AdminConfig {
     }
 }
 
-/// OpenID Connect.
+/// `OpenID` Connect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OidcConfig {

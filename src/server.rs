@@ -421,14 +421,14 @@ impl Server {
         let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
         let mqtt_addr = mqtt.as_ref().and_then(|it| it.tcp_addr);
-        let mqtts_addr = mqtt.as_ref().and_then(|it| it.tls_addr);
+        let mqtt_tls_addr = mqtt.as_ref().and_then(|it| it.tls_addr);
         announce(
             &config,
             &Listening {
                 coap: ports.coap_addr,
                 coaps: ports.dtls_addr,
                 mqtt: mqtt_addr,
-                mqtts: mqtts_addr,
+                mqtts: mqtt_tls_addr,
                 admin: admin_addr,
                 http: bound.http,
                 https: bound.https,
@@ -438,7 +438,7 @@ impl Server {
             coap_addr: ports.coap_addr,
             dtls_addr: ports.dtls_addr,
             mqtt_addr,
-            mqtts_addr,
+            mqtts_addr: mqtt_tls_addr,
             admin_addr,
             http_addr: bound.http,
             https_addr: bound.https,

@@ -142,6 +142,7 @@ impl TlsFiles {
 
 /// What the files hold.
 #[derive(PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "each says its format")]
 struct Contents {
     chain_pem: Vec<u8>,
     key_pem: Vec<u8>,

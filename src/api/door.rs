@@ -222,6 +222,7 @@ pub(super) fn takes_a_tenant(operation: &Operation) -> bool {
 }
 
 /// Lets in whoever has a token or a session, for what the grants permit.
+#[expect(clippy::too_many_lines, reason = "one check after the other")]
 pub(super) async fn admit(
     State(door): State<Arc<Door>>,
     path: MatchedPath,

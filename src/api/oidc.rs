@@ -1,4 +1,4 @@
-//! `/v1/session/oidc`: people log in by an identity provider (OpenID Connect Core 1.0, code flow, with PKCE).
+//! `/v1/session/oidc`: people log in by an identity provider (`OpenID` Connect Core 1.0, code flow, with PKCE).
 //!
 //! The browser goes to the provider with a state, a nonce and a challenge, and comes back with a code. What was sent is sealed in a cookie
 //! of the browser, so that nobody else can answer in its place. Of the groups that the provider tells, a table of the settings makes

@@ -106,11 +106,19 @@ impl Passwords {
 
     /// Whether another code of a user may be looked at, whose password was right; otherwise the seconds to wait. It counts as wrong until it
     /// is told that it was right.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a ration at the door needs no virtual time"
+    )]
     pub(super) fn ration_code(&self, user: i64) -> Result<(), u64> {
         self.codes.take(user, Instant::now())
     }
 
     /// The code that was looked at was right: it takes nothing of the ration of its user.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a ration at the door needs no virtual time"
+    )]
     pub(super) fn code_was_right(&self, user: i64) {
         self.codes.give_back(user, Instant::now());
     }
@@ -278,6 +286,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a moment to begin with")]
     fn wrong_codes_are_rationed_by_user_and_right_ones_are_not() {
         let codes = Codes::default();
         let begin = Instant::now();

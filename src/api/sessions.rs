@@ -106,6 +106,7 @@ pub(super) struct SessionBody {
         (status = 409, description = "The credential key is not set with which the second factor was stored", body = Problem),
         (status = 503, description = "Too many people log in at once, or the database is not available", body = Problem),
     ))]
+#[expect(clippy::too_many_lines, reason = "one check after the other")]
 pub(super) async fn log_in(
     State(state): State<ApiState>,
     Extension(source): Extension<Source>,

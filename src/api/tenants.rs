@@ -100,9 +100,12 @@ fn no_tenant(id: &str) -> Problem {
 /// The id of a tenant that may be there for the caller.
 fn id_of(scope: &Scope, id: &str) -> Result<TenantId, Problem> {
     let id = id.parse().map_err(|_| no_tenant(id));
-    id.and_then(|id: TenantId| match scope.has_all_of(id.as_str()) {
-        true => Ok(id),
-        false => Err(no_tenant(id.as_str())),
+    id.and_then(|id: TenantId| {
+        if scope.has_all_of(id.as_str()) {
+            Ok(id)
+        } else {
+            Err(no_tenant(id.as_str()))
+        }
     })
 }
 

@@ -23,6 +23,10 @@ pub(super) struct Tracing {
 }
 
 /// Has a span for each request of a route, whether it is let in or not. Of a stream it ends with the head of the answer.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a span has the times of the wall clock"
+)]
 pub(super) async fn trace(
     State(tracing): State<Tracing>,
     path: MatchedPath,

@@ -219,10 +219,11 @@ pub(super) async fn add(
     if let Some(task) = task {
         scoped::see_task(&state, &scope, task.0).await?;
     }
-    let tenant = match &scope {
-        Scope::Whole => None,        // it is told everything
-        _ if task.is_some() => None, // it has that of its task
-        scope => Some(scoped::home(scope)?),
+    // one for everything is told everything, and one of a task has the task's tenant
+    let tenant = if scope == Scope::Whole || task.is_some() {
+        None
+    } else {
+        Some(scoped::home(&scope)?)
     };
     let (new, secret) = check(&state, "", &body.url, body.secret, task).await?;
     let new = NewWebhook { tenant, ..new };

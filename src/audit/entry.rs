@@ -65,6 +65,7 @@ pub struct Entry {
     pub last_at: Option<String>,
 }
 
+#[expect(clippy::ref_option, reason = "serde hands the field over")]
 fn is_not_told(tenant: &Option<String>) -> bool {
     tenant.as_deref().is_none_or(|tenant| tenant == DEFAULT)
 }

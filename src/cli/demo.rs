@@ -184,7 +184,7 @@ async fn show(
     let address = address.ok_or("the server hears no devices")?;
     let weak = canary.as_ref().map(|canary| canary.take_weak(&mut specs));
     let weak = weak.transpose()?;
-    let plain: Vec<_> = if args.mixed {
+    let unsecured: Vec<_> = if args.mixed {
         specs.extract_if(.., |spec| spec.psk.is_none()).collect()
     } else {
         Vec::new()
@@ -192,7 +192,7 @@ async fn show(
     let mut devices = Vec::new();
     for (specs, address) in [
         (specs, address),
-        (plain, server.coap_addr.unwrap_or(address)),
+        (unsecured, server.coap_addr.unwrap_or(address)),
     ] {
         if !specs.is_empty() {
             devices.push(switched_on(specs, address).await?);
@@ -247,8 +247,8 @@ async fn show(
     if let Some(pause) = &mut pause {
         pause.ended(&ended.record);
     }
-    let served = (segments_served, downloaded_bytes);
-    Ok(Report::new(&plan, ended, served, idle, pause))
+    let traffic = (segments_served, downloaded_bytes);
+    Ok(Report::new(&plan, ended, traffic, idle, pause))
 }
 
 /// How many devices speak `CoAP`, and how many MQTT.

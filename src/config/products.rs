@@ -15,10 +15,6 @@ pub const MOST_PRODUCTS: usize = 1_000;
 /// What to change about the settings of a product. What is `None` stays as it is; where a setting may be as for all products,
 /// `Some(None)` makes it so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(
-    clippy::option_option,
-    reason = "what is left out stays, what is null is as for all"
-)]
 pub struct ProductChange {
     /// [`ProductConfig::check_code`].
     pub check_code: Option<CheckCodeKind>,

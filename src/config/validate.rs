@@ -331,6 +331,7 @@ impl Check {
         );
     }
 
+    #[expect(clippy::too_many_lines, reason = "one check after the other")]
     fn mqtt(&mut self, mqtt: &MqttConfig) {
         let certified = !mqtt.tls_certificate.as_os_str().is_empty();
         if certified == mqtt.tls_key.as_os_str().is_empty() {

@@ -192,7 +192,7 @@ impl Refused {
         match self {
             // RFC 9110 §11.6.1, RFC 6750 §3
             Self::Unauthorized => {
-                response.push_str("WWW-Authenticate: Bearer realm=\"packages\"\r\n")
+                response.push_str("WWW-Authenticate: Bearer realm=\"packages\"\r\n");
             }
             Self::Method => response.push_str("Allow: GET, HEAD\r\n"),
             Self::TooMany => response.push_str("Retry-After: 60\r\n"),

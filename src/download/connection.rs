@@ -255,6 +255,10 @@ impl<W: Wire> Connection<W> {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the steps of an answer, one after the other"
+    )]
     async fn respond(&mut self, request: &Request, after: After) -> Result<(), End> {
         let head_only = request.method == Method::Head;
         let opened = match self.admit(request) {

@@ -164,14 +164,14 @@ impl Downloads {
         let most = shared.settings.get().download.max_connections as usize;
         let slots = Arc::new(Semaphore::new(room_for(most)));
         let mut work = JoinSet::new();
-        let _inside = runtime.enter();
+        let inside = runtime.enter();
         for (listener, tls) in setup.listeners {
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
             work.spawn(serve(listener, tls, shared.clone(), slots.clone()));
         }
         work.spawn(keep_house(shared.clone(), setup.metrics, slots, most));
-        drop(_inside);
+        drop(inside);
         let run = async move {
             // none ends before it is told to; one that does ends the part
             let _ = work.join_next().await;
@@ -223,6 +223,10 @@ fn room_for(connections: usize) -> usize {
     room.min(connections)
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "the steps from accepting a connection to its end"
+)]
 async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -266,7 +270,7 @@ async fn serve(
                 None => {
                     Connection::new(stream, shared, source, place)
                         .converse()
-                        .await
+                        .await;
                 }
                 Some(tls) => {
                     let within = shared.settings.get().download.head_timeout_s;
@@ -407,6 +411,7 @@ impl Shared {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one figure after the other")]
     fn publish(&self, metrics: &Metrics, share: &mut Share, connections: usize) {
         let mut figures = metrics.of(share);
         let counted = &self.figures;

@@ -249,9 +249,12 @@ fn is_unannounced_end(error: &io::Error) -> bool {
     /// `SSL_R_UNEXPECTED_EOF_WHILE_READING` of OpenSSL 3's `sslerr.h`.
     const UNEXPECTED_EOF: c_int = 294;
     let error = error.get_ref().and_then(|error| error.downcast_ref());
-    let stack = error.and_then(|error: &openssl::ssl::Error| error.ssl_error());
+    let stack = error.and_then(openssl::ssl::Error::ssl_error);
     stack.is_some_and(|stack| {
-        let mut codes = stack.errors().iter().map(|error| error.reason_code());
+        let mut codes = stack
+            .errors()
+            .iter()
+            .map(openssl::error::Error::reason_code);
         codes.any(|code| code == UNEXPECTED_EOF)
     })
 }

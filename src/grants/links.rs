@@ -96,32 +96,27 @@ impl Links {
 
 /// Host and port.
 fn split(authority: &str) -> Result<(&str, Option<&str>), LinksError> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let end = rest.find(']').ok_or(LinksError::Host)?;
-            rest[..end]
-                .parse::<std::net::Ipv6Addr>()
-                .map_err(|_| LinksError::Host)?;
-            // with both brackets
-            let (host, rest) = authority.split_at(end + 2);
-            match rest.strip_prefix(':') {
-                Some(port) => (host, Some(port)),
-                None if rest.is_empty() => (host, None),
-                None => return Err(LinksError::Port),
-            }
-        }
-        None => {
-            let (host, port) = match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            };
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
-            if host.is_empty() || !host.bytes().all(allowed) {
-                return Err(LinksError::Host);
-            }
-            (host, port)
-        }
+    if let Some(rest) = authority.strip_prefix('[') {
+        let end = rest.find(']').ok_or(LinksError::Host)?;
+        rest[..end]
+            .parse::<std::net::Ipv6Addr>()
+            .map_err(|_| LinksError::Host)?;
+        // with both brackets
+        let (host, rest) = authority.split_at(end + 2);
+        return match rest.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if rest.is_empty() => Ok((host, None)),
+            None => Err(LinksError::Port),
+        };
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
     };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    if host.is_empty() || !host.bytes().all(allowed) {
+        return Err(LinksError::Host);
+    }
     Ok((host, port))
 }
 

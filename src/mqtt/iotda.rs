@@ -90,6 +90,7 @@ struct Envelope {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "they are the protocol's")]
 struct Event {
     #[serde(default, deserialize_with = "text")]
     service_id: Option<String>,
@@ -241,6 +242,7 @@ struct Down<'a, P> {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "they are the protocol's")]
 struct Service<'a, P> {
     service_id: &'a str,
     event_type: &'a str,

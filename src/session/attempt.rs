@@ -366,6 +366,10 @@ impl<X: Exchange> Session<X> {
     }
 
     /// Lets something happen to the upgrade. `known` is the version that the device is known to run.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the steps of an event, one after the other"
+    )]
     pub fn on(&mut self, now: Now, event: Input, known: Option<Version>, config: &Config) -> Step {
         let before = self.negotiation.clone();
         let event = self.awaited(event);

@@ -15,7 +15,7 @@ pub const MAX_SESSIONS: u32 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserId(pub i64);
 
-/// Who somebody is for an identity provider (OpenID Connect Core §2).
+/// Who somebody is for an identity provider (`OpenID` Connect Core §2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The provider.

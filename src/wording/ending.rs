@@ -306,6 +306,7 @@ pub fn outcome(outcome: &Outcome) -> String {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one sentence for each failure")]
 fn failure(failure: &Failure) -> String {
     match failure {
         Failure::DeviceNotHeard => "the device was not heard within the limit".into(),

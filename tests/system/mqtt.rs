@@ -467,8 +467,8 @@ fn a_hundred_upgrades_over_mqtt_survive_ten_kills() {
         server.kill_and_restart();
     }
     let upgrades = server.api.finished(task, MINUTE);
-    let states: BTreeSet<String> = upgrades.iter().map(|it| it["state"].to_string()).collect();
-    assert_eq!((upgrades.len(), states.len()), (100, 1), "{upgrades:?}");
+    let ends: BTreeSet<String> = upgrades.iter().map(|it| it["state"].to_string()).collect();
+    assert_eq!((upgrades.len(), ends.len()), (100, 1), "{upgrades:?}");
     assert_eq!(upgrades[0]["state"], "succeeded");
     // each is told once
     let url = server.api.url("/v1/events?after=0");

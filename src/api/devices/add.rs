@@ -57,7 +57,11 @@ pub(in crate::api) struct AddDevices {
 #[derive(ToSchema)]
 #[schema(as = AddDevices)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "stands in the description only")]
+#[expect(
+    dead_code,
+    clippy::large_enum_variant,
+    reason = "stands in the description only"
+)]
 pub(in crate::api) enum AddDevicesBody {
     One(AddOneDevice),
     Many(AddDeviceList),

@@ -64,7 +64,7 @@ const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::EdDsa,
 ];
 
-/// Claims beyond those that OpenID Connect names.
+/// Claims beyond those that `OpenID` Connect names.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 struct Claims {
     #[serde(flatten)]
@@ -289,12 +289,12 @@ impl Provider {
             .request_async(&self.http)
             .await
             .map_err(exchange_failed)?;
-        let claims = match self.claims(&party, &tokens, asked, now) {
+        let claims = match Self::claims(&party, &tokens, asked, now) {
             Err(ClaimsVerificationError::SignatureVerification(
                 SignatureVerificationError::NoMatchingKey,
             )) => {
                 let renewed = self.renew(now).await?;
-                self.claims(&self.party(&renewed), &tokens, asked, now)
+                Self::claims(&self.party(&renewed), &tokens, asked, now)
             }
             verified => verified,
         };
@@ -356,9 +356,8 @@ impl Provider {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks the token (OpenID Connect Core §3.1.3.7): who has signed it, for whom, for which log-in, and until when.
+    /// Checks the token (`OpenID` Connect Core §3.1.3.7): who has signed it, for whom, for which log-in, and until when.
     fn claims(
-        &self,
         party: &RelyingParty,
         tokens: &Tokens,
         asked: &Asked,
@@ -404,7 +403,7 @@ impl Provider {
         })
     }
 
-    /// The groups that the provider tells when it is asked for them (OpenID Connect Core §5.3).
+    /// The groups that the provider tells when it is asked for them (`OpenID` Connect Core §5.3).
     async fn asked_groups(
         &self,
         party: &RelyingParty,

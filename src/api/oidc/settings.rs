@@ -62,6 +62,7 @@ impl Oidc {
     ///
     /// # Errors
     /// A setting is not possible.
+    #[expect(clippy::too_many_lines, reason = "one setting after the other")]
     pub fn of(
         config: &Config,
         files: OidcFiles,

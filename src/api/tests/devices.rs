@@ -680,10 +680,10 @@ async fn what_devices_show_over_mqtt_is_taken_and_never_shown() {
     let list = api.get("/v1/devices").await;
     assert!(!list.body.to_string().contains("topsecret"));
     for file in std::fs::read_dir(api.dir.path()).unwrap() {
-        let path = file.unwrap().path();
-        let bytes = std::fs::read(&path).unwrap_or_default();
+        let file = file.unwrap().path();
+        let bytes = std::fs::read(&file).unwrap_or_default();
         let found = bytes.windows(9).any(|it| it == b"topsecret");
-        assert!(!found, "{}", path.display());
+        assert!(!found, "{}", file.display());
     }
 }
 

@@ -79,7 +79,8 @@ async fn a_change_is_in_effect_when_it_is_answered_and_in_the_database_before() 
     });
     let create = json!({"product": "meter", "settings": {"awake_window_s": 10}});
     api.post("/v1/products", &create).await;
-    for task in std::mem::take(&mut *told.lock().unwrap()) {
+    let tasks = std::mem::take(&mut *told.lock().unwrap());
+    for task in tasks {
         task.await.unwrap();
     }
     assert_eq!(api.in_effect("meter").unwrap().awake_window_s, Some(10));

@@ -375,11 +375,11 @@ async fn a_tenant_has_what_it_makes_and_says_nothing_of_it() {
         assert_eq!(names(&world.acme, path, field).await, ours, "{path}");
         assert_eq!(names(&home, path, field).await, theirs, "{path}");
         // whoever is granted everything sees both, or one that it names
-        let named = format!(
+        let of_acme = format!(
             "{path}{}tenant=acme",
             if path.contains('?') { "&" } else { "?" }
         );
-        assert_eq!(names(TOKEN, &named, field).await, ours, "{named}");
+        assert_eq!(names(TOKEN, &of_acme, field).await, ours, "{of_acme}");
     }
     assert_eq!(
         api.get("/v1/devices").await.body["items"]
@@ -406,8 +406,8 @@ async fn a_tenant_has_what_it_makes_and_says_nothing_of_it() {
             "not-found",
             "{path}"
         );
-        let named = format!("{path}?tenant=default");
-        assert_eq!(api.get(&named).await.problem(), "not-found", "{path}");
+        let of_default = format!("{path}?tenant=default");
+        assert_eq!(api.get(&of_default).await.problem(), "not-found", "{path}");
     }
     // pages of what is there for a caller go on to its end
     let first = world.get("/v1/tokens?limit=1").await.body;

@@ -22,6 +22,10 @@ use openssl::{
 
 /// Where they are, in PEM.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "one of the files is the certificate"
+)]
 pub(super) struct Certificate {
     /// The authority.
     pub(super) authority: PathBuf,
@@ -123,7 +127,7 @@ mod tests {
             &store.build(),
             &certificate,
             &Stack::new().unwrap(),
-            |context| context.verify_cert(),
+            openssl::x509::X509StoreContextRef::verify_cert,
         );
         assert!(verified.unwrap());
         assert!(
@@ -136,7 +140,7 @@ mod tests {
         let key = fs::read(&made.key).unwrap();
         let key = PKey::private_key_from_pem(&key).unwrap();
         assert!(key.public_eq(&certificate.public_key().unwrap()));
-        let mode = fs::metadata(&made.key).unwrap().permissions().mode();
-        assert_eq!(mode & 0o077, 0);
+        let permissions = fs::metadata(&made.key).unwrap().permissions().mode();
+        assert_eq!(permissions & 0o077, 0);
     }
 }

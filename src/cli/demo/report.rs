@@ -34,6 +34,7 @@ pub(super) struct Report {
 const MOST_IDLE: f64 = 0.02;
 
 impl Report {
+    #[expect(clippy::too_many_lines, reason = "one figure after the other")]
     pub(super) fn new(
         plan: &Plan,
         ended: Seen,

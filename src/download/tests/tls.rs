@@ -188,7 +188,7 @@ async fn a_device_goes_on_behind_the_last_record_that_it_could_read() {
     let request =
         |from: u64| format!("GET /t/{TOKEN}/x HTTP/1.1\r\nHost: a\r\nRange: bytes={from}-\r\n\r\n");
     stream.write_all(request(0).as_bytes()).unwrap();
-    stream.read_exact(&mut [0; 1_000_000]).unwrap();
+    stream.read_exact(&mut vec![0; 1_000_000]).unwrap();
     drop(stream); // a reset in the middle of it
     let broken = "cellwise_downloads_broken_total 1\n";
     while !world.metrics.handle().render().contains(broken) {

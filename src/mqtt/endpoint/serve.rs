@@ -67,6 +67,10 @@ impl Endpoint {
         self.table.get_mut(conn)?.open_mut()
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the steps of a publication, one after the other"
+    )]
     fn published(&mut self, now: Now, conn: ConnId, publication: Publication) {
         let (per_second, most) = (
             self.limits.unacknowledged_per_second,

@@ -60,6 +60,7 @@ pub(super) type Session = session::Session<Talk>;
 
 /// What goes with it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says another thing")]
 pub(super) struct Talk {
     pub(super) protocol: Protocol,
     /// Whether it can be counted how much of a package it was served.

@@ -7,7 +7,10 @@ use crate::{
     clock::Now,
     grants::Served,
     ledger::{DeviceId, Fate, Outbound},
-    upgrade::{Input, Sign, transfer::MqttInput},
+    upgrade::{
+        Input, Sign,
+        transfer::{MqttInput, Transfer},
+    },
 };
 
 /// How long after an offer that could not be sent it is sent again.
@@ -94,7 +97,7 @@ impl Engine {
             return;
         };
         let version = session.package.version;
-        let had_whole = (session.negotiation().transfer()).is_some_and(|it| it.has_whole());
+        let had_whole = (session.negotiation().transfer()).is_some_and(Transfer::has_whole);
         if had_whole && served.whole {
             return;
         }

@@ -167,10 +167,11 @@ impl Engine {
         let release = self.connections.get(&id).and_then(|it| it.release);
         let device = self.devices.get(&id);
         device.is_some_and(|it| match release {
-            // it may have told it before the server was started
-            Some(Release::V05) => it.tells_versions || (it.version.is_some() && !it.concluded),
             Some(Release::V1) => it.tells_versions,
-            None => it.tells_versions || (it.version.is_some() && !it.concluded),
+            // it may have told it before the server was started
+            Some(Release::V05) | None => {
+                it.tells_versions || (it.version.is_some() && !it.concluded)
+            }
         })
     }
 

@@ -1,6 +1,6 @@
 //! The operator's side: devices come and go, upgrades begin and are stopped. And the state of before a restart comes back.
 
-use std::sync::Arc;
+use std::{collections::hash_map::Entry, sync::Arc};
 
 use super::{
     Effect, Engine, Out,
@@ -71,16 +71,13 @@ impl Engine {
 
     fn add_device(&mut self, endpoint: &str, product: &str, protocol: Protocol) {
         let id = self.ids.of(endpoint);
-        match self.devices.get_mut(&id) {
-            Some(device) => {
-                device.product = product.into();
-                device.protocol = protocol;
-            }
-            None => {
-                self.devices
-                    .insert(id, Device::new(endpoint, product, protocol));
-                self.meet(id);
-            }
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.product = product.into();
+            device.protocol = protocol;
+        } else {
+            let device = Device::new(endpoint, product, protocol);
+            self.devices.insert(id, device);
+            self.meet(id);
         }
     }
 
@@ -225,8 +222,8 @@ impl Engine {
     pub fn restore_device(&mut self, now: Now, record: &DeviceRecord) {
         self.now = now;
         let id = self.ids.of(&record.endpoint);
-        if !self.devices.contains_key(&id) {
-            self.devices.insert(id, Device::restored(record));
+        if let Entry::Vacant(place) = self.devices.entry(id) {
+            place.insert(Device::restored(record));
             self.meet(id);
         }
     }

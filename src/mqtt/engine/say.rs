@@ -148,6 +148,10 @@ impl Engine {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one field after the other, for both protocols"
+    )]
     fn offer(&mut self, id: DeviceId, release: Option<Release>) {
         let Some(session) = self.session(id) else {
             return;

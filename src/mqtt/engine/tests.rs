@@ -850,7 +850,7 @@ fn between_two_steps() -> World {
         };
         Offer {
             id: PackageId(id),
-            version: version(target).into(),
+            version: version(target),
             from: Fits {
                 versions: vec![from.parse().unwrap()],
                 ..Fits::default()

@@ -4,6 +4,7 @@ use super::*;
 
 const AT: UtcMillis = UtcMillis(1_796_016_019_123);
 
+#[expect(clippy::unnecessary_wraps, reason = "as it is told")]
 fn told(text: &str) -> Option<Version> {
     Some(Version::new(text).unwrap())
 }

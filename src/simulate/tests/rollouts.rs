@@ -102,7 +102,7 @@ fn who_never_comes_back_fails_in_time_and_stops_the_task() {
         fleet: FleetFile::parse(fleet).unwrap(),
         ..by_rules
     };
-    let execute_ms = u64::from(scenario.config.upgrade.execute_s) * 1_000;
+    let execute_ms = scenario.config.upgrade.execute_s * 1_000;
     let summary = run(&scenario);
     assert_eq!(summary.violations, []);
     assert_eq!(summary.halts.stopped["failures"], 1);

@@ -670,7 +670,7 @@ pub(crate) async fn devices_bring_what_they_show_over_mqtt(store: &impl Store) {
         over_mqtt("d", None),
         over_mqtt("a", Some(token.clone())),
     ];
-    let taken = AddedDevice::TokenTaken("b".to_owned());
+    let held = AddedDevice::TokenTaken("b".to_owned());
     let other = AddedDevice::OtherProtocol(Protocol::Iotda);
     let added = store.add_devices(&new, T0).await.unwrap();
     let added_now = AddedDevice::Added;
@@ -679,7 +679,7 @@ pub(crate) async fn devices_bring_what_they_show_over_mqtt(store: &impl Store) {
         [
             added_now.clone(),
             added_now.clone(),
-            taken.clone(),
+            held.clone(),
             added_now,
             other.clone()
         ]
@@ -698,7 +698,7 @@ pub(crate) async fn devices_bring_what_they_show_over_mqtt(store: &impl Store) {
         AddedDevice::KeySet,
         AddedDevice::Unchanged,
         lwm2m,
-        taken,
+        held,
     ];
     assert_eq!(added, expected);
     let a = store.device("a").await.unwrap().unwrap();
@@ -760,8 +760,8 @@ pub(crate) async fn what_a_device_speaks_is_changed_while_nothing_runs(store: &i
     };
     let token = mqtt(Protocol::ThingsPanel, Some(1));
     update("a", Some(token.clone())).await.unwrap();
-    let taken = update("b", Some(token.clone())).await;
-    assert!(matches!(taken, Err(UpdateDeviceError::TokenTaken(holder)) if holder == "a"));
+    let refused = update("b", Some(token.clone())).await;
+    assert!(matches!(refused, Err(UpdateDeviceError::TokenTaken(holder)) if holder == "a"));
     // its own it may keep
     update("a", Some(token.clone())).await.unwrap();
     let package = world.package("p", "V1", 1).await;

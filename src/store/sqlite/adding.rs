@@ -134,6 +134,7 @@ impl<'d> Adding<'d> {
     }
 
     /// What becomes of a device.
+    #[expect(clippy::too_many_lines, reason = "one case after the other")]
     fn judge(&mut self, device: &'d NewDevice) -> AddedDevice {
         let place = self.places.get(device.endpoint.as_str()).copied();
         let other_protocol = self.other_protocol(device, place);

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{PackageId, TaskId, TaskState},
-    package::Version,
+    package::{Segmentation, Version},
     store::{
         Catalog, DeletePackageError, DeletedPackage, EarlierPackage, InsertPackageError,
         InsertedPackage, NewPackage, PackageRecord, Page, PapersChange, Signatures, StoreError,
@@ -399,8 +399,8 @@ async fn insert(conn: &mut SqliteConnection, new: &NewPackage) -> Result<Package
     .bind(new.md5.as_deref())
     .bind(i64::try_from(new.size_bytes).unwrap_or(i64::MAX))
     // 0: it is not served over PCP
-    .bind(cut.map_or(0, |cut| cut.segment_size()))
-    .bind(cut.is_some_and(|cut| cut.pad_last()))
+    .bind(cut.map_or(0, Segmentation::segment_size))
+    .bind(cut.is_some_and(Segmentation::pad_last))
     .bind(new.crc)
     .bind(new.pcp.as_ref().map_or(0, |pcp| pcp.check_code))
     .bind(new.created_at.0)

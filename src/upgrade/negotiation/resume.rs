@@ -35,6 +35,7 @@ pub struct Stored {
 impl Negotiation {
     /// An upgrade that goes on after a restart: in its stage, under what is left of its limit. `stored` is
     /// what the store held of it, `now` reads both clocks at the same moment.
+    #[expect(clippy::too_many_lines, reason = "one match over all stages")]
     pub fn resume(now: Now, stored: &Stored, rules: &Rules<'_>) -> Step {
         let until = now.instant_at(stored.deadline_at);
         let place = stored.cell.map(|cell| Place {

@@ -225,12 +225,14 @@ impl Course {
             reconnected: false,
             shown: false,
             claimed_until: self.claimed_until.or(Some(limit)),
+            // nor is it asked before that
+            look_at: None,
             ..self
         })
     }
 
     /// It says that it is through, and would tell its version: where it does not, what it was served decides.
-    pub(super) fn is_through(self, now: Instant, rules: &Rules<'_>) -> Self {
+    pub(super) fn through(self, now: Instant, rules: &Rules<'_>) -> Self {
         let limit = now + Deadline::Execution.duration(rules.upgrade);
         Self {
             confirmed: true,
@@ -252,11 +254,10 @@ impl Course {
             return Next::stays(self);
         }
         match (self.claimed_until, self.done_until) {
-            (Some(_), _) => Next::fails(Failure::NotDownloaded),
             (None, Some(_)) if self.whole || !rules.counted => {
                 Next::Ends(Outcome::Succeeded(Success::Unverified))
             }
-            (None, Some(_)) => Next::fails(Failure::NotDownloaded),
+            (Some(_), _) | (None, Some(_)) => Next::fails(Failure::NotDownloaded),
             (None, None) => Next::fails(Failure::TransferTimedOut),
         }
     }

@@ -70,6 +70,10 @@ impl Iotda {
 }
 
 /// It is asked what it runs, unless it is downloading.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the state is consumed and yields the next one"
+)]
 fn look(course: Course, now: Instant) -> Next<Course> {
     let look_at = course.busy_until(now).filter(|_| !course.is_claimed());
     let asks = look_at.is_none().then_some(Action::AskVersion);

@@ -168,7 +168,7 @@ fn on_said(
         MqttInput::FetchedLess => Next::stays(course.has_less(now)),
         MqttInput::Done {
             tells_versions: true,
-        } => Next::stays(course.is_through(now, rules)),
+        } => Next::stays(course.through(now, rules)),
         MqttInput::Done { .. } if course.whole => Next::Ends(UNVERIFIED),
         MqttInput::Done { .. } => course.claims_blindly(now, rules),
         MqttInput::FetchedAll if course.is_claimed() => Next::Ends(if tells_versions {

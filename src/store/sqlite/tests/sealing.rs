@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::{
-    store::{UnreadableSecret, WebhookId, webhook_secret},
+    store::{NewTenant, Tenancy as _, UnreadableSecret, WebhookId, webhook_secret},
+    tenant::TenantId,
     vault::Vault,
 };
 
@@ -92,9 +93,27 @@ async fn what_another_key_has_sealed_stays_and_the_rest_is_sealed() {
 #[tokio::test]
 async fn copies_of_rows_that_were_lengthened_are_written_over() {
     let (store, dir) = open().await;
+    let acme: TenantId = "acme".parse().unwrap();
+    let tenant = NewTenant {
+        id: acme.clone(),
+        name: "Acme".to_owned(),
+        created_at: UtcMillis(0),
+    };
+    store.add_tenant(&tenant).await.unwrap();
     let mut ids = Vec::new();
-    for _ in 0..100 {
-        ids.push(store.add_webhook(&webhook(None)).await.unwrap().id);
+    // no more than 50 are told the same
+    for (tenant, count) in [
+        (None, 34),
+        (Some(TenantId::default()), 33),
+        (Some(acme), 33),
+    ] {
+        for _ in 0..count {
+            let new = NewWebhook {
+                tenant: tenant.clone(),
+                ..webhook(None)
+            };
+            ids.push(store.add_webhook(&new).await.unwrap().id);
+        }
     }
     // attempts fail and work, and a row moves within its page
     for failing_since in [Some(1), None, Some(1_790_000_000_000_i64), None] {
