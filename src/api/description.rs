@@ -151,7 +151,8 @@ const NUMBER: &str = "3[1-9](3[0-9]){0,17}";
 const CELL: &str = "3[1-9](3[0-9]){0,8}";
 
 /// The id of a tenant.
-const TENANT: &str = "(2d|3[0-9]|6[1-9a-f]|7[0-9a]){1,32}";
+const TENANT: &str =
+    "(3[0-9]|6[1-9a-f]|7[0-9a])((2d|3[0-9]|6[1-9a-f]|7[0-9a]){0,30}(3[0-9]|6[1-9a-f]|7[0-9a]))?";
 /// The key of a product.
 const PRODUCT: &str = "(2[def]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]){1,97}";
 /// The key of a product, a space, and an endpoint name.

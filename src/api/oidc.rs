@@ -140,19 +140,19 @@ fn set_cookie(value: &str, lasts: Duration) -> String {
 #[into_params(parameter_in = Query)]
 pub(super) struct Answered {
     /// What is exchanged for a token.
-    #[param(max_length = 4096)]
+    #[param(max_length = 4096, pattern = r"^[\x20-\x7e]*$")]
     code: Option<String>,
     /// Names the log-in.
-    #[param(max_length = 4096)]
+    #[param(max_length = 1024, pattern = r"^[\x20-\x7e]*$")]
     state: Option<String>,
     /// Why there is no code.
-    #[param(max_length = 4096)]
+    #[param(max_length = 256, pattern = r"^[\x20-\x7e]*$")]
     error: Option<String>,
     /// The same, for people.
-    #[param(max_length = 4096)]
+    #[param(max_length = 1024, pattern = r"^[\x20-\x7e]*$")]
     error_description: Option<String>,
     /// Who answers (RFC 9207).
-    #[param(max_length = 4096)]
+    #[param(max_length = 1024, pattern = r"^[\x20-\x7e]*$")]
     iss: Option<String>,
 }
 

@@ -13,6 +13,8 @@
 //! not count. The package and the limit of the transfer bound that. Devices of release 1.x never report one: what they were served and their step 100 are all there
 //! is. A push leaves with QoS 0, so that one that was not followed by anything leaves again after a reconnection.
 
+use std::time::Duration;
+
 use super::{
     Next,
     course::{Course, MAX_OFFERS_AGAIN, MqttInput, Resumed},
@@ -23,6 +25,9 @@ use crate::{
     package::Version,
     upgrade::{Action, Input, Rules},
 };
+
+/// How long after it has connected a device tells its version at the latest, if it does.
+const TELLS_IN: Duration = Duration::from_mins(1);
 
 /// A transfer to a device of `ThingsPanel`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +69,7 @@ impl ThingsPanel {
             mut tells_versions,
         } = self;
         let next = match event {
-            Input::Connected => look(course.connects(), now, rules),
+            Input::Connected => meet(course.connects(), now, rules),
             Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now, rules),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)
@@ -86,8 +91,28 @@ impl ThingsPanel {
     }
 }
 
-/// It has connected: a push may be lost, and so may the download that followed it. It is pushed to again, unless it is
-/// downloading, or may be installing what it has.
+/// It has connected. Where it took a push before, it may be through already, and is about to tell its version: one that was
+/// pushed to at once would install the same twice.
+fn meet(course: Course, now: Instant, rules: &Rules<'_>) -> Next<Course> {
+    if !course.confirmed {
+        return look(course, now, rules);
+    }
+    let told_by = now + TELLS_IN;
+    let busy_until = busy_until(&course, now, rules);
+    let look_at = Some(busy_until.map_or(told_by, |until| until.max(told_by)));
+    Next::stays(Course { look_at, ..course })
+}
+
+/// Until when it is downloading, or may be installing what it has.
+fn busy_until(course: &Course, now: Instant, rules: &Rules<'_>) -> Option<Instant> {
+    let installs = Deadline::Execution.duration(rules.upgrade);
+    let installs = (course.active_at.filter(|_| course.whole)).map(|at| at + installs);
+    let installs = installs.filter(|until| *until > now);
+    course.busy_until(now).or(installs)
+}
+
+/// A push may be lost, and so may the download that followed it. It is pushed to again, unless it is downloading, or may be
+/// installing what it has.
 fn look(course: Course, now: Instant, rules: &Rules<'_>) -> Next<Course> {
     if !course.confirmed {
         let course = Course {
@@ -97,10 +122,7 @@ fn look(course: Course, now: Instant, rules: &Rules<'_>) -> Next<Course> {
         };
         return Next::Goes(course, vec![Action::Offer]);
     }
-    let installs = Deadline::Execution.duration(rules.upgrade);
-    let installs = (course.active_at.filter(|_| course.whole)).map(|at| at + installs);
-    let installs = installs.filter(|until| *until > now);
-    let look_at = course.busy_until(now).or(installs);
+    let look_at = busy_until(&course, now, rules);
     let again = offered_again(&course);
     if look_at.is_some() || course.done || course.is_claimed() || again > MAX_OFFERS_AGAIN {
         return Next::stays(Course { look_at, ..course });

@@ -176,9 +176,15 @@ fn one_that_comes_back_without_having_finished_is_pushed_to_again() {
     let later = |minutes| Instant::from_millis(0) + Duration::from_mins(minutes);
     let at_work = begin(&[Input::Connected, TELLS_NONE, FETCHED]);
     let (state, actions) = at_work.clone().on(later(3), Input::Connected, &rules);
+    // it may be through already, and about to say so
+    assert!(actions.is_empty());
+    let (_, actions) = state.clone().on(later(3), tells(OLD), &rules);
+    assert_eq!(actions, [Action::Offer]);
+    assert_eq!(state.next_deadline(), Some((Deadline::Nudge, later(4))));
+    let (state, actions) = state.on(later(4), Input::Reached(Deadline::Nudge), &rules);
     assert_eq!(actions, [Action::Offer]);
     // that it tells the version that it was to leave says nothing more
-    let (_, actions) = state.on(later(3), tells(OLD), &rules);
+    let (_, actions) = state.on(later(4), tells(OLD), &rules);
     assert!(actions.is_empty());
     // one whose download goes on beside is left alone, until that is quiet
     let (state, actions) = at_work.clone().on(later(1), Input::Connected, &rules);
@@ -199,6 +205,9 @@ fn one_that_comes_back_without_having_finished_is_pushed_to_again() {
     let mut pushes = 0;
     for connection in 1..10 {
         let (next, actions) = state.on(later(connection * 5), Input::Connected, &rules);
+        assert!(actions.is_empty());
+        let nudge = Input::Reached(Deadline::Nudge);
+        let (next, actions) = next.on(later(connection * 5 + 1), nudge, &rules);
         (state, pushes) = (next, pushes + actions.len());
     }
     assert_eq!(pushes, 4);
