@@ -132,7 +132,7 @@ enum Timer {
 
 const TIMERS: [Timer; 3] = [Timer::Connect, Timer::Install, Timer::Resume];
 
-/// A simulated device; see the [module](self).
+/// A simulated device.
 #[derive(Debug, Clone)]
 pub struct Device {
     spec: Spec,

@@ -34,7 +34,7 @@ pub enum Event {
     Broken(String),
 }
 
-/// One connection; see the [module](self).
+/// One connection.
 #[derive(Debug)]
 pub struct Link {
     input: BytesMut,
