@@ -10,9 +10,8 @@ use cellwise::clock::SystemClock;
 
 use crate::support::{Device, Random, Server, coap, noise};
 
-/// What the process may grow by while it is sent some 100,000 datagrams: 60 bytes kept of each would be
-/// more than this, let alone the datagram.
-// with some 8 MB that the server takes once, sooner or later: a leak of 100 bytes a datagram still shows
+/// What the process may grow by while it is sent some 200,000 datagrams, with some 8 MB that it takes once, sooner or later: 100 bytes
+/// kept of each datagram would be more than this.
 const MAX_GROWTH_BYTES: u64 = 20 << 20;
 
 #[test]
