@@ -28,10 +28,12 @@ use self::{
 use super::{
     ApiState,
     audit::lines,
+    cookie::cookie_named,
     extract::Query,
     middleware::too_many,
     problem::Problem,
-    sessions::{self, begin, cookie_named, random},
+    random::random,
+    sessions::{self, begin},
     source::Source,
 };
 use crate::{

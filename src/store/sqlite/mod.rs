@@ -59,6 +59,7 @@ mod traffic;
 mod turns;
 mod upgrade_rows;
 mod upgrades;
+mod user_rows;
 mod users;
 mod walk;
 mod watched;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns as _},
     second_factors,
+    user_rows::{is_as_seen, record},
     watched::Table,
 };
 use crate::{
@@ -327,22 +328,6 @@ impl Users for SqliteStore {
     }
 }
 
-/// Whether the user of a name is the one who was looked at, with the grants of then; `None`: whoever it is.
-pub(super) async fn is_as_seen(
-    conn: &mut SqliteConnection,
-    name: &str,
-    seen: Option<&UserRecord>,
-) -> Result<bool, StoreError> {
-    let Some(seen) = seen else { return Ok(true) };
-    let row = sqlx::query("SELECT * FROM users WHERE name = ?")
-        .bind(name)
-        .fetch_optional(conn)
-        .await
-        .doing(CHANGING)?;
-    let now = row.as_ref().map(record).transpose()?;
-    Ok(now.is_some_and(|now| now.id == seen.id && now.grants == seen.grants))
-}
-
 async fn is_taken(conn: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE name = ?)")
         .bind(name)
@@ -409,24 +394,4 @@ async fn end_sessions(conn: &mut SqliteConnection, user: UserId) -> Result<(), S
         .await
         .map(drop)
         .doing(CHANGING)
-}
-
-fn record(row: &SqliteRow) -> Result<UserRecord, StoreError> {
-    Ok(UserRecord {
-        id: UserId(row.int("id")?),
-        name: row.value("name")?,
-        password: row.value("password")?,
-        identity: match (row.value("issuer")?, row.value("subject")?) {
-            (Some(issuer), Some(subject)) => Some(Identity { issuer, subject }),
-            _ => None,
-        },
-        grants: rows::from_json(row, "grants")?.unwrap_or_default(),
-        created_by: row.value("created_by")?,
-        created_at: row.time("created_at")?,
-        last_login_at: row.maybe_time("last_login_at")?,
-        totp: row.value("totp_sealed")?,
-        totp_pending: row.value("totp_pending")?,
-        second_factor_required: row.value("second_factor_required")?,
-        disabled: row.value("disabled")?,
-    })
 }
