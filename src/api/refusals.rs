@@ -7,8 +7,9 @@ use crate::{
     store::{
         AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
         ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-        EndExclusionError, FileError, GroupError, InsertPackageError, StopTaskError, StoreError,
-        TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError, UploadError,
+        EndExclusionError, ExcludeError, FileError, GroupError, InsertPackageError, StopTaskError,
+        StoreError, TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError,
+        UploadError,
     },
     task::RuleError,
 };
@@ -271,6 +272,18 @@ impl From<ChangeTaskError> for Problem {
             ChangeTaskError::Changed { .. } => Self::changed_meanwhile(error),
             ChangeTaskError::Stop(error) => error.into(),
             ChangeTaskError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ExcludeError> for Problem {
+    fn from(error: ExcludeError) -> Self {
+        match error {
+            ExcludeError::UnknownDevices { .. } => {
+                let title = "Devices are not known";
+                Self::conflict("unknown-devices", title, error).about("endpoints")
+            }
+            ExcludeError::Store(error) => error.into(),
         }
     }
 }
