@@ -360,6 +360,7 @@ async fn known(
         identity,
         grants,
         at: now,
+        share: state.config.get().tenants.max_users,
     };
     let user = acting.scope(state.store.user_of_identity(&new)).await?;
     Ok(user)

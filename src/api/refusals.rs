@@ -71,7 +71,7 @@ impl From<AddTokenError> for Problem {
             AddTokenError::NameTaken { .. } => {
                 Self::conflict("name-taken", "The name is taken", error).about("name")
             }
-            AddTokenError::TooMany => {
+            AddTokenError::TooMany | AddTokenError::ShareTaken { .. } => {
                 Self::conflict("too-many-tokens", "There are too many tokens", error)
             }
             AddTokenError::Store(error) => error.into(),
@@ -85,7 +85,7 @@ impl From<AddUserError> for Problem {
             AddUserError::NameTaken(_) => {
                 Self::conflict("name-taken", "The name is taken", error).about("name")
             }
-            AddUserError::TooMany => {
+            AddUserError::TooMany | AddUserError::ShareTaken { .. } => {
                 Self::conflict("too-many-users", "There are too many users", error)
             }
             AddUserError::Store(error) => error.into(),
@@ -129,7 +129,7 @@ impl From<UpdateProductError> for Problem {
             UpdateProductError::InUse { .. } => {
                 Self::conflict("product-in-use", "The product is in use", error)
             }
-            UpdateProductError::TooMany => {
+            UpdateProductError::TooMany | UpdateProductError::ShareTaken { .. } => {
                 Self::conflict("too-many-products", "There are too many products", error)
             }
             UpdateProductError::Store(error) => error.into(),

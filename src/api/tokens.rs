@@ -142,7 +142,7 @@ fn generate() -> Result<String, Problem> {
     responses(
         (status = 201, description = "Added", body = AddedToken,
             headers(("Location" = String, description = "Path of the token"))),
-        (status = 409, description = "Another token has the name, or there are too many tokens", body = Problem),
+        (status = 409, description = "Another token has the name, or there are too many tokens, or too many of a tenant", body = Problem),
         (status = 422, description = "A field is not valid", body = Problem),
     ))]
 pub(super) async fn add(
@@ -161,6 +161,7 @@ pub(super) async fn add(
         created_by: caller.who(),
         created_at: now,
         expires_at,
+        share: state.config.get().tenants.max_tokens,
     };
     let record = state.store.add_token(&new).await?;
     let location = format!("/v1/tokens/{}", record.id.0);

@@ -123,7 +123,7 @@ pub(super) struct UpdateUser {
     responses(
         (status = 201, description = "Added", body = UserBody,
             headers(("Location" = String, description = "Path of the user"))),
-        (status = 409, description = "Another user has the name, or there are too many users", body = Problem),
+        (status = 409, description = "Another user has the name, or there are too many users, or too many of a tenant", body = Problem),
         (status = 422, description = "A field is not valid", body = Problem),
     ))]
 pub(super) async fn add(
@@ -143,6 +143,7 @@ pub(super) async fn add(
         grants,
         created_by: caller.who(),
         created_at: state.now(),
+        share: state.config.get().tenants.max_users,
     };
     let user = state.store.add_user(&new).await?;
     let location = format!("/v1/users/{}", user.name);

@@ -91,7 +91,7 @@ pub use second_factors::{Proof, SecondFactors};
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
-pub use tenancy::{MAX_TENANTS, NewTenant, Tenancy, TenantError, TenantRecord};
+pub use tenancy::{MAX_TENANTS, NewTenant, Tenancy, TenantCount, TenantError, TenantRecord};
 pub use users::{
     AddUserError, Identity, IdentityUser, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserChange,
     UserId, UserRecord, Users,

@@ -19,6 +19,7 @@ fn new(name: &str, grants: Vec<Grant>) -> NewToken {
         created_by: "admin-token".to_owned(),
         created_at: T0,
         expires_at: None,
+        share: 1_000,
     }
 }
 

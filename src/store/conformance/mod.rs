@@ -338,6 +338,7 @@ macro_rules! whole_suite {
                 a_device_is_changed_and_removed_by_those_for_whom_it_is_there,
                 upgrades_and_exclusions_are_changed_by_those_for_whom_the_device_is_there,
                 groups_have_devices_of_their_tenant,
+                a_tenant_has_its_share_of_what_there_is,
                 tasks_are_listed_by_their_tenants,
                 webhooks_are_told_what_is_their_tenant_s,
                 rows_of_the_audit_log_are_listed_by_their_tenants,

@@ -334,6 +334,7 @@ fn to_listen(awake_window_s: Option<u64>) -> ProductUpdate {
             ..ProductChange::default()
         },
         signatures: None,
+        share: None,
     }
 }
 
@@ -394,6 +395,7 @@ pub(crate) async fn settings_of_products_are_changed_by_whoever_has_seen_them(st
             ..ProductChange::default()
         },
         signatures: None,
+        share: None,
     };
     let seen = Some(created.revision);
     let changed = store.update_product("p", &tenths, seen).await.unwrap();

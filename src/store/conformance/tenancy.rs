@@ -9,10 +9,10 @@ use crate::{
     filter::Filter,
     ledger::{AttributesChange, TaskId},
     store::{
-        AddedDevice, AuditFilter, CancelUpgradeError, ChangeUpgradeError, CreateTaskError,
-        DeviceFilter, DeviceUpdate, ExcludeError, GroupError, Members, NewGroup, NewMembers,
-        NewTask, NewTenant, NewToken, NewWebhook, Origin, Selection, StoredPsk, TaskRecord,
-        TenantError, UpdateDeviceError, UpgradeState, Within,
+        AddTokenError, AddUserError, AddedDevice, AuditFilter, CancelUpgradeError,
+        ChangeUpgradeError, CreateTaskError, DeviceFilter, DeviceUpdate, ExcludeError, GroupError,
+        Members, NewGroup, NewMembers, NewTask, NewTenant, NewToken, NewUser, NewWebhook, Origin,
+        Selection, StoredPsk, TaskRecord, TenantError, UpdateDeviceError, UpgradeState, Within,
     },
     tenant::TenantId,
 };
@@ -147,6 +147,7 @@ pub(crate) async fn a_tenant_with_anything_is_not_deleted(store: &impl Store) {
         created_by: "admin-token".to_owned(),
         created_at: T0,
         expires_at: None,
+        share: 1,
     };
     let token = store.add_token(&token).await.unwrap();
     assert_eq!(token.grants[0].tenant, Tenants::One(acme.clone()));
@@ -553,4 +554,96 @@ pub(crate) async fn rows_of_the_audit_log_are_listed_by_their_tenants(store: &im
     assert!(!row.text.contains("tenant"), "{}", row.text);
     let row = store.audit_row(3).await.unwrap().unwrap();
     assert!(row.text.contains(r#""tenant":"acme""#), "{}", row.text);
+}
+
+pub(crate) async fn a_tenant_has_its_share_of_what_there_is(store: &impl Store) {
+    let (acme, beta) = (add(store, "acme").await, add(store, "beta").await);
+    let on = |tenants: &[&TenantId]| -> Vec<Grant> {
+        let grant = |tenant: &&TenantId| Grant {
+            tenant: Tenants::One((*tenant).clone()),
+            ..Grant::of(Role::Viewer)
+        };
+        tenants.iter().map(grant).collect()
+    };
+    let default = TenantId::default();
+    let token = async |name: &str, grants: Vec<Grant>| {
+        let mut hash = [0; 32];
+        hash[..name.len()].copy_from_slice(name.as_bytes());
+        let new = NewToken {
+            name: name.to_owned(),
+            hash,
+            grants,
+            created_by: "admin-token".to_owned(),
+            created_at: T0,
+            expires_at: None,
+            share: 2,
+        };
+        store.add_token(&new).await
+    };
+    let first = token("a1", on(&[&acme, &acme])).await.unwrap();
+    token("a2", on(&[&acme, &beta])).await.unwrap();
+    for taken in [on(&[&acme]), on(&[&beta, &acme])] {
+        let refused = token("a3", taken).await;
+        assert!(
+            matches!(&refused, Err(AddTokenError::ShareTaken { tenant, share: 2 }) if *tenant == acme),
+            "{refused:?}"
+        );
+    }
+    token("b", on(&[&beta])).await.unwrap();
+    for name in ["d1", "d2", "d3"] {
+        token(name, on(&[&default])).await.unwrap();
+    }
+    for name in ["w1", "w2", "w3"] {
+        token(name, vec![Grant::of(Role::Viewer)]).await.unwrap();
+    }
+    store.revoke_token(first.id).await.unwrap();
+    token("a3", on(&[&acme])).await.unwrap();
+
+    let user = async |name: &str, grants: Vec<Grant>| {
+        let new = NewUser {
+            name: name.to_owned(),
+            password: "$hash".to_owned(),
+            grants,
+            created_by: "admin-token".to_owned(),
+            created_at: T0,
+            share: 1,
+        };
+        store.add_user(&new).await
+    };
+    user("anna", on(&[&acme])).await.unwrap();
+    let refused = user("bert", on(&[&acme])).await;
+    assert!(
+        matches!(refused, Err(AddUserError::ShareTaken { .. })),
+        "{refused:?}"
+    );
+    for name in ["carl", "dora"] {
+        user(name, on(&[&default])).await.unwrap();
+    }
+
+    let product = async |key: &str| {
+        let new = ProductUpdate {
+            share: Some(1),
+            signatures: Some(Signatures::Required),
+            ..ProductUpdate::default()
+        };
+        store.create_product(key, &new).await?;
+        store.update_product(key, &new, None).await
+    };
+    for key in ["acme/a", "beta/a", "a", "b"] {
+        product(key).await.unwrap();
+    }
+    let refused = product("acme/b").await;
+    assert!(
+        matches!(&refused, Err(UpdateProductError::ShareTaken { tenant, .. }) if tenant == "acme"),
+        "{refused:?}"
+    );
+    let by_ruling = ProductUpdate {
+        share: Some(1),
+        ..Signatures::Required.into()
+    };
+    let refused = store.update_product("acme/b", &by_ruling, None).await;
+    assert!(
+        matches!(refused, Err(UpdateProductError::ShareTaken { .. })),
+        "{refused:?}"
+    );
 }

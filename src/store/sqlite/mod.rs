@@ -55,6 +55,7 @@ mod task_packages;
 mod task_writes;
 mod tasks;
 mod tenancy;
+mod tenant_counts;
 mod traffic;
 mod turns;
 mod upgrade_rows;

@@ -9,11 +9,12 @@ use sqlx::SqliteConnection;
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns as _},
-    second_factors,
+    second_factors, tenancy,
     user_rows::{is_as_seen, record},
     watched::Table,
 };
 use crate::{
+    access::Grant,
     clock::UtcMillis,
     store::{
         AddUserError, Identity, IdentityUser, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, Page,
@@ -21,6 +22,9 @@ use crate::{
     },
 };
 
+/// Users who are granted something on a tenant.
+const OF_TENANT: &str = "SELECT COUNT(*) FROM users \
+     WHERE EXISTS (SELECT 1 FROM json_each(users.grants) j WHERE j.value ->> 'tenant' = ?)";
 const ADDING: &str = "adding a user";
 const CHANGING: &str = "changing a user";
 const BEGINNING: &str = "beginning a session";
@@ -35,7 +39,7 @@ impl Users for SqliteStore {
         if is_taken(&mut tx, &new.name).await? {
             return Err(AddUserError::NameTaken(new.name.clone()));
         }
-        room(&mut tx).await?;
+        room(&mut tx, &new.grants, new.share).await?;
         let row = sqlx::query(
             "INSERT INTO users (name, password, grants, created_by, created_at) VALUES (?, ?, ?, ?, ?) RETURNING *",
         )
@@ -80,7 +84,7 @@ impl Users for SqliteStore {
             });
         }
         let name = free_name(&mut tx, new).await?;
-        room(&mut tx).await?;
+        room(&mut tx, &new.grants, new.share).await?;
         let row = sqlx::query(
             "INSERT INTO users (name, password, grants, created_by, created_at, issuer, subject) \
              VALUES (?, '', ?, 'identity-provider', ?, ?, ?) RETURNING *",
@@ -337,15 +341,23 @@ async fn is_taken(conn: &mut SqliteConnection, name: &str) -> Result<bool, Store
 }
 
 /// Whether another user may be added.
-async fn room(conn: &mut SqliteConnection) -> Result<(), AddUserError> {
+async fn room(
+    conn: &mut SqliteConnection,
+    grants: &[Grant],
+    share: u32,
+) -> Result<(), AddUserError> {
     let users: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM users")
-        .fetch_one(conn)
+        .fetch_one(&mut *conn)
         .await
         .doing(ADDING)?;
     if users >= MAX_USERS {
         return Err(AddUserError::TooMany);
     }
-    Ok(())
+    let without_room = tenancy::without_room(conn, OF_TENANT, grants, share).await;
+    match without_room.doing(ADDING)? {
+        Some(tenant) => Err(AddUserError::ShareTaken { tenant, share }),
+        None => Ok(()),
+    }
 }
 
 /// The name that is suggested, or where another user has it, the same with digits that follow from who it is.
