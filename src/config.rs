@@ -13,6 +13,7 @@ mod validate;
 
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
 pub use mqtt::MqttConfig;
+pub(crate) use products::each_product_setting;
 pub use products::{MOST_PRODUCTS, ProductChange, not_obeyed};
 pub use settings::{Reload, Settings};
 pub use validate::{MOST_SHARDS, ROLES, check_product_name};
@@ -754,7 +755,7 @@ impl From<&ProductConfig> for RadioUnits {
     }
 }
 
-/// What is peculiar to a product's devices.
+/// What is peculiar to a product's devices. `each_product_setting` has the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProductConfig {
