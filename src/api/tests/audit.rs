@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Answer, Api, TOKEN};
-use crate::{audit::Verifier, store::AuditLog as _};
+use crate::audit::Verifier;
 
 impl Api {
     /// All rows, oldest first, and that the chain is whole.

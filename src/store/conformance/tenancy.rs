@@ -12,7 +12,8 @@ use crate::{
         AddTokenError, AddUserError, AddedDevice, AuditFilter, CancelUpgradeError,
         ChangeUpgradeError, CreateTaskError, DeviceFilter, DeviceUpdate, ExcludeError, GroupError,
         Members, NewGroup, NewMembers, NewTask, NewTenant, NewToken, NewUser, NewWebhook, Origin,
-        Selection, StoredPsk, TaskRecord, TenantError, UpdateDeviceError, UpgradeState, Within,
+        ProductUpdate, Selection, Signatures, StoredPsk, TaskRecord, TenantError,
+        UpdateDeviceError, UpdateProductError, UpgradeState, Within,
     },
     tenant::TenantId,
 };
