@@ -34,6 +34,7 @@ mod series;
 mod serve;
 mod sessions;
 mod sifted;
+mod sites;
 mod source;
 mod tasks;
 mod tenants;
@@ -227,6 +228,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(cells::import::import, cells::list))
         .routes(routes!(cells::get, cells::rules::update))
         .routes(routes!(cells::outages::report))
+        .routes(routes!(sites::list))
+        .routes(routes!(sites::get, sites::set, sites::clear))
         .routes(routes!(series::of_task))
         .routes(routes!(series::of_cell))
         .routes(routes!(series::of_limit))

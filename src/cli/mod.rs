@@ -21,6 +21,7 @@ pub mod pcp;
 mod product;
 pub mod serve;
 mod similar;
+mod site;
 pub mod simulate;
 mod task;
 mod tenant;

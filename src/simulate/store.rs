@@ -12,7 +12,7 @@ use crate::{
         ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, TaskId, UpgradeId,
     },
     store::{
-        BatchId, CellChange, CommitReport, MemoryStore, RunningUpgrade, SoaksDue, UpgradeState,
+        BatchId, CommitReport, LaneChanges, MemoryStore, RunningUpgrade, SoaksDue, UpgradeState,
         UpgradeToStop,
     },
     task::{Due, Move, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
@@ -186,14 +186,17 @@ impl Backend {
         }
     }
 
-    pub(super) fn cell_changes_since(
+    pub(super) fn lane_changes_since(
         &self,
-        revision: i64,
+        (cells, sites): (i64, i64),
         limit: u32,
-    ) -> Result<Vec<CellChange>, Failed> {
+    ) -> Result<LaneChanges, Failed> {
         match self {
-            Self::Memory(store) => Ok(store.cell_changes_since(revision, limit)),
-            Self::Sqlite(store) => store.cell_changes_since(revision, limit),
+            Self::Memory(store) => Ok(LaneChanges {
+                cells: store.cell_changes_since(cells, limit),
+                sites: store.site_changes_since(sites, limit),
+            }),
+            Self::Sqlite(store) => store.lane_changes_since((cells, sites), limit),
         }
     }
 

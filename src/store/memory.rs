@@ -9,15 +9,15 @@ use std::{
 };
 
 use super::{
-    BatchId, CellChange, CommitReport, CreateTaskError, RunningUpgrade, SoaksDue, UpgradeState,
-    UpgradeToStop,
+    BatchId, CellChange, CommitReport, CreateTaskError, RunningUpgrade, SiteChange, SoaksDue,
+    UpgradeState, UpgradeToStop,
     apply::{self, Changed, Ending, UpgradeOver},
 };
 use crate::{
     clock::UtcMillis,
     filter::Unheard,
     ledger::{
-        ActiveUpgrade, Cancellation, Change, DeviceRecord, Learnt, Outcome, PackageId, RetryPolicy,
+        ActiveUpgrade, Cancellation, Change, DeviceRecord, Further, Lane, Learnt, Outcome, PackageId, RetryPolicy,
         Served, Standby, StopReason, TaskId, TaskState, Traffic, UpgradeId, UpgradeOrder, Usage,
     },
     package::Version,
@@ -41,6 +41,8 @@ pub struct MemoryStore {
     upgrades: Vec<Upgrade>,
     /// The rules of cells, and the number of the change that made them so.
     cells: BTreeMap<u32, (i64, CellRules)>,
+    /// The limits of sites, in the order in which they were given.
+    sites: Vec<SiteChange>,
     /// Soaks that go on, and when there is something to do about each.
     soaks: BTreeMap<UpgradeId, (UtcMillis, Soak)>,
     /// Of each subject: a simulation has so few cells that none is forgotten.
@@ -56,6 +58,8 @@ struct Device {
     running: u32,
     /// What its upgrades have cost, in each month of UTC: nothing is known of where it is.
     spent: BTreeMap<i32, Usage>,
+    /// The lane of its site.
+    site: Option<Lane>,
 }
 
 #[derive(Debug, Clone)]
@@ -165,7 +169,32 @@ impl MemoryStore {
             state: apply::Device::default(),
             running: 0,
             spent: BTreeMap::new(),
+            site: None,
         });
+    }
+
+    /// The device is at that site.
+    pub fn set_site_of(&mut self, endpoint: &str, site: Lane) {
+        let row = self.by_endpoint.get(endpoint);
+        if let Some(device) = row.and_then(|row| self.devices.get_mut(*row as usize)) {
+            device.site = Some(site);
+        }
+    }
+
+    /// Sites have these limits from now on: told once.
+    pub fn set_sites(&mut self, limits: impl IntoIterator<Item = (Lane, u32)>) {
+        let changes = (1..).zip(limits).map(|(revision, (lane, limit))| SiteChange {
+            revision,
+            lane,
+            limit: Some(limit),
+        });
+        self.sites = changes.collect();
+    }
+
+    /// See [`super::Sites::site_changes_since`].
+    pub fn site_changes_since(&self, revision: i64, limit: u32) -> Vec<SiteChange> {
+        let later = (self.sites.iter()).filter(|change| change.revision > revision);
+        later.take(limit as usize).copied().collect()
     }
 
     /// Creates a task with a package of its own for these devices, of which nothing is known but their names. Gives the number of the package, and the upgrades with
@@ -972,6 +1001,7 @@ impl MemoryStore {
             kept_awake: row.kept_awake,
             begun_at: row.now.started_at,
             back: None,
+            further: Further::of(self.devices.get(row.device as usize)?.site, None),
         })
     }
 

@@ -59,6 +59,7 @@ fn order() -> UpgradeOrder {
         kept_awake: Standby::default(),
         begun_at: None,
         back: None,
+        further: crate::ledger::Further::NONE,
     }
 }
 

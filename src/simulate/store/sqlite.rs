@@ -10,7 +10,7 @@ use crate::{
         ActiveUpgrade, AttributesChange, Change, DeviceRecord, Learnt, PackageId, TaskId, UpgradeId,
     },
     store::{
-        Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
+        Agenda as _, BatchId, Catalog as _, CellUpdate, Cells as _, ChangeTaskError, LaneChanges, Sites as _,
         CommitReport, DatabaseFile, Exclude, FILE_NAME, Inventory as _, Journal as _, Ledger as _,
         NewDevice, NewPackage, NewTask, Origin, Papers, RunningUpgrade, Selection, SoaksDue,
         SqliteStore, TaskChange, UpgradeToStop,
@@ -217,14 +217,17 @@ impl SqliteBackend {
             .map_err(text)
     }
 
-    pub(super) fn cell_changes_since(
+    pub(super) fn lane_changes_since(
         &self,
-        revision: i64,
+        (cells, sites): (i64, i64),
         limit: u32,
-    ) -> Result<Vec<CellChange>, Failed> {
-        self.runtime
-            .block_on(self.store.cell_changes_since(revision, limit))
-            .map_err(text)
+    ) -> Result<LaneChanges, Failed> {
+        let cells = (self.runtime).block_on(self.store.cell_changes_since(cells, limit));
+        let sites = (self.runtime).block_on(self.store.site_changes_since(sites, limit));
+        Ok(LaneChanges {
+            cells: cells.map_err(text)?,
+            sites: sites.map_err(text)?,
+        })
     }
 
     pub(super) fn restore_devices(&self) -> Result<Vec<DeviceRecord>, Failed> {
