@@ -7,8 +7,9 @@ use crate::{
     store::{
         AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
         ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-        EndExclusionError, FileError, GroupError, InsertPackageError, SiteError, StopTaskError, StoreError,
-        TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError, UploadError,
+        EndExclusionError, FileError, GroupError, InsertPackageError, SiteError, StopTaskError,
+        StoreError, TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError,
+        UploadError,
     },
     task::RuleError,
 };

@@ -67,7 +67,11 @@ pub(super) struct SetSite {
     #[schema(value_type = u32, minimum = 1, maximum = 100_000)]
     limit: u32,
     /// A note, 1 to 1,000 characters; none where it is left out.
-    #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u001f\u007f-\u009f\s][^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 1000,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u001f\u007f-\u009f\s][^\u0000-\u001f\u007f-\u009f]*$"
+    )]
     note: Option<String>,
 }
 
@@ -177,7 +181,10 @@ pub(super) async fn set(
     let seen = etag::if_match(&headers)?;
     let mut fields = Fields::default();
     let fits = (1..=MAX_SITE_LIMIT).contains(&body.limit);
-    let detail = format!("{} is out of range: 1 to {MAX_SITE_LIMIT} are possible", body.limit);
+    let detail = format!(
+        "{} is out of range: 1 to {MAX_SITE_LIMIT} are possible",
+        body.limit
+    );
     fields.check("limit", fits, detail);
     if let Some(note) = &body.note {
         fields.take("note", super::cells::rules::check_text(note, MAX_NOTE));

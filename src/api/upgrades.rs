@@ -26,12 +26,11 @@ use crate::{
     clock::UtcMillis,
     ledger::{DeviceRecord, Lane, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
-        DeviceDetail, DeviceUpgrade, OutcomeRecord, SiteKey, SiteRecord, SoakRecord, SoakState, TimelineEntry, UpgradeDetail,
-        UpgradeRecord, UpgradeState,
+        DeviceDetail, DeviceUpgrade, OutcomeRecord, SiteKey, SiteRecord, SoakRecord, SoakState,
+        TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
     },
     task::{self, NotYet, ShareNow},
-    tenant,
-    wording,
+    tenant, wording,
 };
 
 /// Longest name of whoever confirms an upgrade, characters.

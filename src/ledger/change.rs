@@ -5,8 +5,8 @@ use crate::{
     clock::UtcMillis,
     coap::Peer,
     ledger::{
-        Appointment, Coverage, Evidence, Facts, Further, Learnt, Line, Outcome, PackageId, Protocol,
-        RetryPolicy, Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
+        Appointment, Coverage, Evidence, Facts, Further, Learnt, Line, Outcome, PackageId,
+        Protocol, RetryPolicy, Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
     },
     lwm2m::Objects,
     package::Version,

@@ -100,7 +100,10 @@ mod tests {
     #[test]
     fn a_site_is_its_tenants_own() {
         assert_eq!(Lane::site("acme", "depot-4"), Lane::site("acme", "depot-4"));
-        assert_ne!(Lane::site("acme", "depot-4"), Lane::site("default", "depot-4"));
+        assert_ne!(
+            Lane::site("acme", "depot-4"),
+            Lane::site("default", "depot-4")
+        );
         assert_ne!(Lane::site("acme", "depot"), Lane::site("acmedepot", ""));
     }
 

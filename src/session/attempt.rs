@@ -14,8 +14,8 @@ use crate::{
     config::{AdmissionConfig, Config},
     ledger::{
         ActiveUpgrade, Asked, Cancellation, Change, Coverage, Deadline, Evidence, Facts, Failure,
-        Further,        Happened, Inbound, Lane, Last, Limit, Line, Outcome, PackageId, Progress, Protocol, Queue,
-        Served, Stage, StageChange, Standby, UpgradeOrder,
+        Further, Happened, Inbound, Lane, Last, Limit, Line, Outcome, PackageId, Progress,
+        Protocol, Queue, Served, Stage, StageChange, Standby, UpgradeOrder,
     },
     package::{Package, Version},
     upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},
@@ -223,7 +223,10 @@ impl<X: Exchange> Session<X> {
         exchange: X,
     ) -> Option<(Self, Change)> {
         let (id, package) = offers.assumed(runs, order.hardware.as_deref())?;
-        let negotiation = Negotiation::begin(now.instant, &rules(config, &package, &exchange, order.further));
+        let negotiation = Negotiation::begin(
+            now.instant,
+            &rules(config, &package, &exchange, order.further),
+        );
         let stage = StageChange {
             stage: Stage::WaitingForDevice,
             entered_at: now.utc,
@@ -272,7 +275,11 @@ impl<X: Exchange> Session<X> {
             queued_at: stage.queued_at,
             slot_deadline_at: stage.slot_deadline_at,
             cell: stage.cell,
-            cell_limit: (stage.cell_limit).unwrap_or(if stage.cell.is_some() { 1 } else { u32::MAX }),
+            cell_limit: (stage.cell_limit).unwrap_or(if stage.cell.is_some() {
+                1
+            } else {
+                u32::MAX
+            }),
             confirmed: stage.confirmed,
             segment: (upgrade.progress.zip(cut)).map(|(it, cut)| cut.segment_after(it.done_bytes)),
             whole: (upgrade.progress).is_some_and(|it| it.done_bytes >= it.total_bytes),

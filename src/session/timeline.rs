@@ -156,12 +156,10 @@ fn up_to_the_slot<X: Exchange>(
         (_, Negotiation::QueryingCell { .. }) => {
             Line::asking(Happened::CellNotTold, Asked::Cell, None)
         }
-        (Input::Reached(_), Negotiation::WaitingForSlot { place }) => {
-            Happened::NotMeasured {
-                cell: place.cell()?,
-            }
-            .into()
+        (Input::Reached(_), Negotiation::WaitingForSlot { place }) => Happened::NotMeasured {
+            cell: place.cell()?,
         }
+        .into(),
         (
             Input::CoverageAnswered(_) | Input::CellAnswered(_),
             Negotiation::WaitingForSlot { place },

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::ValueEnum;
 
+use super::sites::Sites;
 use crate::{
     clock::UtcMillis,
     ledger::{
@@ -91,6 +92,28 @@ impl Backend {
                 Ok(())
             }
             Self::Sqlite(store) => store.was_put_back(now),
+        }
+    }
+
+    /// Devices are at these sites: to be said before they are added.
+    pub(super) fn place<'e>(
+        &mut self,
+        sites: &Sites,
+        endpoints: impl Iterator<Item = &'e str>,
+    ) -> Result<(), Failed> {
+        let places = endpoints.enumerate().filter_map(|(device, endpoint)| {
+            let name = sites.name_of(device)?;
+            Some((endpoint.to_owned(), name.to_owned()))
+        });
+        match self {
+            Self::Memory(store) => {
+                store.set_sites(sites.all().map(|(name, limit)| (Sites::lane(name), limit)));
+                for (endpoint, name) in places {
+                    store.set_site_of(&endpoint, Sites::lane(&name));
+                }
+                Ok(())
+            }
+            Self::Sqlite(store) => store.place(sites, places.collect()),
         }
     }
 

@@ -17,8 +17,9 @@ use crate::{
     clock::UtcMillis,
     filter::Unheard,
     ledger::{
-        ActiveUpgrade, Cancellation, Change, DeviceRecord, Further, Lane, Learnt, Outcome, PackageId, RetryPolicy,
-        Served, Standby, StopReason, TaskId, TaskState, Traffic, UpgradeId, UpgradeOrder, Usage,
+        ActiveUpgrade, Cancellation, Change, DeviceRecord, Further, Lane, Learnt, Outcome,
+        PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState, Traffic, UpgradeId,
+        UpgradeOrder, Usage,
     },
     package::Version,
     task::{
@@ -43,6 +44,8 @@ pub struct MemoryStore {
     cells: BTreeMap<u32, (i64, CellRules)>,
     /// The limits of sites, in the order in which they were given.
     sites: Vec<SiteChange>,
+    /// The lanes of the sites that devices are at.
+    sites_of: HashMap<Box<str>, Lane>,
     /// Soaks that go on, and when there is something to do about each.
     soaks: BTreeMap<UpgradeId, (UtcMillis, Soak)>,
     /// Of each subject: a simulation has so few cells that none is forgotten.
@@ -58,8 +61,6 @@ struct Device {
     running: u32,
     /// What its upgrades have cost, in each month of UTC: nothing is known of where it is.
     spent: BTreeMap<i32, Usage>,
-    /// The lane of its site.
-    site: Option<Lane>,
 }
 
 #[derive(Debug, Clone)]
@@ -169,25 +170,23 @@ impl MemoryStore {
             state: apply::Device::default(),
             running: 0,
             spent: BTreeMap::new(),
-            site: None,
         });
     }
 
-    /// The device is at that site.
+    /// The device, which may be added later, is at that site.
     pub fn set_site_of(&mut self, endpoint: &str, site: Lane) {
-        let row = self.by_endpoint.get(endpoint);
-        if let Some(device) = row.and_then(|row| self.devices.get_mut(*row as usize)) {
-            device.site = Some(site);
-        }
+        self.sites_of.insert(endpoint.into(), site);
     }
 
     /// Sites have these limits from now on: told once.
     pub fn set_sites(&mut self, limits: impl IntoIterator<Item = (Lane, u32)>) {
-        let changes = (1..).zip(limits).map(|(revision, (lane, limit))| SiteChange {
-            revision,
-            lane,
-            limit: Some(limit),
-        });
+        let changes = (1..)
+            .zip(limits)
+            .map(|(revision, (lane, limit))| SiteChange {
+                revision,
+                lane,
+                limit: Some(limit),
+            });
         self.sites = changes.collect();
     }
 
@@ -987,10 +986,12 @@ impl MemoryStore {
 
     fn order(&self, upgrade: UpgradeId, row: &Upgrade, attempt: u32) -> Option<UpgradeOrder> {
         let task = self.tasks.get(row_of(row.task.0)?)?;
+        let endpoint = &self.devices.get(row.device as usize)?.endpoint;
+        let site = self.sites_of.get(endpoint).copied();
         Some(UpgradeOrder {
             upgrade,
             task: row.task,
-            endpoint: self.devices.get(row.device as usize)?.endpoint.to_string(),
+            endpoint: endpoint.to_string(),
             served: row.now.served.unwrap_or(Served::first(task.package)),
             hardware: None,
             attempt,
@@ -1001,7 +1002,7 @@ impl MemoryStore {
             kept_awake: row.kept_awake,
             begun_at: row.now.started_at,
             back: None,
-            further: Further::of(self.devices.get(row.device as usize)?.site, None),
+            further: Further::of(site, None),
         })
     }
 

@@ -84,7 +84,9 @@ pub enum SiteError {
     #[error("{MAX_SITES} sites have a limit already; take one away first")]
     TooMany,
     /// Somebody has changed it since it was seen.
-    #[error("the limit of site {name:?} was changed meanwhile: it has revision {revision}; look at it again")]
+    #[error(
+        "the limit of site {name:?} was changed meanwhile: it has revision {revision}; look at it again"
+    )]
     Changed {
         /// Its name.
         name: String,

@@ -256,6 +256,11 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Admission<K, L> {
         state.into_iter().flat_map(LaneState::devices)
     }
 
+    #[cfg(test)]
+    fn further_lane_count(&self) -> usize {
+        self.furthers.lane_count()
+    }
+
     /// Lanes in which anybody upgrades or waits.
     pub fn lane_count(&self) -> usize {
         self.lanes.len()

@@ -35,7 +35,9 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    ledger::{Cancellation, Coverage, Deadline, Failure, Lane, Outcome, Stage, StopReason, Success},
+    ledger::{
+        Cancellation, Coverage, Deadline, Failure, Lane, Outcome, Stage, StopReason, Success,
+    },
 };
 
 /// Where one upgrade stands.

@@ -4,9 +4,9 @@ use super::*;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Asked, Doubt, Explanation, Facts, FailedIn, Fate, Form, Happened, Home, Inbound, Last, Limit,
-        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent, Unhealthy,
-        Wanted,
+        Asked, Doubt, Explanation, Facts, FailedIn, Fate, Form, Happened, Home, Inbound, Last,
+        Limit, Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent,
+        Unhealthy, Wanted,
     },
     package::{Fits, Version},
     task::Stand,

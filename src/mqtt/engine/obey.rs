@@ -10,8 +10,8 @@ use crate::{
     clock::{Instant, Now},
     engine::Command,
     ledger::{
-        ActiveUpgrade, Cancellation, Change, DeviceId, DeviceRecord, Failure, Outcome,
-         Protocol, Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder,
+        ActiveUpgrade, Cancellation, Change, DeviceId, DeviceRecord, Failure, Outcome, Protocol,
+        Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder,
     },
     session::{self, Offers},
     upgrade::{Input, Negotiation},

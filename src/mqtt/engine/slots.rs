@@ -81,7 +81,9 @@ impl Engine {
     /// The device has a slot, if it can still use it.
     fn admitted(&mut self, id: DeviceId, lane: Lane) {
         let waits = self.queue(id) == Some(lane);
-        let over_time = self.session(id).is_some_and(|it| it.is_over_time(self.now.utc));
+        let over_time = self
+            .session(id)
+            .is_some_and(|it| it.is_over_time(self.now.utc));
         if !waits || over_time || !self.is_connected(id) {
             self.tell_gate(id, lane, GateRequest::Release);
             if waits {

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    ledger::{PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState},
+    ledger::{Lane, PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState},
+    store::{CellChange, SiteChange},
     task::{CellRules, LotHead, Membership, Results, TaskRules},
 };
 
@@ -175,6 +176,7 @@ fn cells_and_devices_come_before_stops_and_stops_before_starts() {
     });
     let expected = [
         "rule 51",
+        "limit Some(5)",
         "follow new",
         "follow gone",
         "Some(\"stopped\")",

@@ -54,6 +54,11 @@ impl Talk {
         }
     }
 
+    /// Whether nothing is said about any lane.
+    pub(super) fn is_silent(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether nothing is said about the lane.
     pub(super) fn is_quiet(&self, lane: Lane) -> bool {
         !self.0.contains_key(&lane)

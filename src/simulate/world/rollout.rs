@@ -99,7 +99,10 @@ impl<H: Hooks> World<H> {
                 after,
                 sites_after,
                 limit,
-            } => Reply::Lanes(self.store.lane_changes_since((*after, *sites_after), *limit)?),
+            } => Reply::Lanes(
+                self.store
+                    .lane_changes_since((*after, *sites_after), *limit)?,
+            ),
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
             Query::Join { task, after } => {
                 let now = self.now().utc;

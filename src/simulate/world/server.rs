@@ -221,6 +221,9 @@ impl<H: Hooks> World<H> {
                 let lane = Lane::Cell(cell);
                 (self.between.talk.is_quiet(lane)).then(|| server.gate.slots_taken(lane))
             });
+            if self.between.talk.is_silent() {
+                (self.checker).compare_sites(self.now_ms, |lane| server.gate.slots_taken(lane));
+            }
         }
         self.begin_batch();
     }

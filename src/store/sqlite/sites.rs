@@ -164,12 +164,13 @@ async fn read(
     conn: &mut SqliteConnection,
     key: &SiteKey,
 ) -> Result<Option<SiteRecord>, StoreError> {
-    let found = sqlx::query("SELECT * FROM sites WHERE tenant = ? AND name = ? AND most IS NOT NULL")
-        .bind(key.tenant.as_str())
-        .bind(&key.name)
-        .fetch_optional(conn)
-        .await
-        .doing(READING)?;
+    let found =
+        sqlx::query("SELECT * FROM sites WHERE tenant = ? AND name = ? AND most IS NOT NULL")
+            .bind(key.tenant.as_str())
+            .bind(&key.name)
+            .fetch_optional(conn)
+            .await
+            .doing(READING)?;
     found.as_ref().map(record).transpose()
 }
 

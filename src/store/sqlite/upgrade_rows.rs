@@ -11,8 +11,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, Further, Lane, PackageId, Progress, RetryPolicy, Served, StageChange, Standby, TaskId,
-        UpgradeId, UpgradeOrder,
+        ActiveUpgrade, Further, Lane, PackageId, Progress, RetryPolicy, Served, StageChange,
+        Standby, TaskId, UpgradeId, UpgradeOrder,
     },
     package::Version,
     store::{DeviceUpgrade, OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},

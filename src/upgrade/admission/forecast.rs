@@ -175,7 +175,15 @@ pub(super) fn turns<K: Copy + Ord + Hash>(
         if let (Some(line), Some(rank)) = (line, state.rank(&it.order)) {
             let outlook = look(it.device);
             let device = it.device;
-            line.expect(it.limit, it.at.max(now), Candidate { device, rank, outlook });
+            line.expect(
+                it.limit,
+                it.at.max(now),
+                Candidate {
+                    device,
+                    rank,
+                    outlook,
+                },
+            );
         }
     }
     let mut clock = state.turns;

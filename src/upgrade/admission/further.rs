@@ -319,7 +319,10 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Furthers<K, L> {
     /// Those who are to be considered again, and in whose queue they stand: there may be room for them. `None` where nobody is.
     pub(super) fn stir(&mut self, now: Instant) -> Option<(L, Vec<K>)> {
         loop {
-            let (lane, asked) = self.stirred.first_key_value().map(|(lane, at)| (*lane, *at))?;
+            let (lane, asked) = self
+                .stirred
+                .first_key_value()
+                .map(|(lane, at)| (*lane, *at))?;
             let free = self.free(&lane, false).unwrap_or(usize::MAX);
             let room = self.lanes.get_mut(&lane);
             let from = asked.map_or(Bound::Unbounded, Bound::Excluded);
@@ -411,7 +414,11 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Furthers<K, L> {
             self.release(device, *before);
         }
         for lane in &further {
-            self.lanes.entry(*lane).or_default().ends.insert(device, end);
+            self.lanes
+                .entry(*lane)
+                .or_default()
+                .ends
+                .insert(device, end);
         }
         self.holders.insert(device, (home, further));
     }
@@ -466,7 +473,10 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Furthers<K, L> {
         let ahead: usize = lines
             .map(|line| line.passed_over.range(..(order, device)).count())
             .sum();
-        let most = self.limits.get(&lane).map_or(usize::MAX, |most| *most as usize);
+        let most = self
+            .limits
+            .get(&lane)
+            .map_or(usize::MAX, |most| *most as usize);
         let mut ends: Vec<Instant> = (room.ends.values())
             .map(|end| (*end).max(now + now.since(*end)))
             .collect();
@@ -577,3 +587,6 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Room<K, L> {
         asked
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     clock::{Now, UtcMillis},
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{FailedIn, Protocol, ReportedFailure},
+    ledger::{FailedIn, Lane, Protocol, ReportedFailure},
     package::Version,
     upgrade::transfer::pcp::{MAX_COMMANDS, PcpInput},
 };
