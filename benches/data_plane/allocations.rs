@@ -152,6 +152,7 @@ impl Bench {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: cellwise::ledger::Further::NONE,
         };
         let offers = Offers::only(PackageId(1), Arc::new(package()));
         self.command(Command::Start {

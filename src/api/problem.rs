@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 72] = [
+const KINDS: [&str; 73] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -128,6 +128,7 @@ const KINDS: [&str; 72] = [
     "too-many-keys",
     "too-many-log-ins",
     "too-many-products",
+    "too-many-sites",
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",

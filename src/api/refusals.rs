@@ -7,9 +7,9 @@ use crate::{
     store::{
         AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
         ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-        EndExclusionError, ExcludeError, FileError, GroupError, InsertPackageError, StopTaskError,
-        StoreError, TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError,
-        UploadError,
+        EndExclusionError, ExcludeError, FileError, GroupError, InsertPackageError, SiteError,
+        StopTaskError, StoreError, TenantError, UpdateDeviceError, UpdatePackageError,
+        UpdateProductError, UploadError,
     },
     task::RuleError,
 };
@@ -319,6 +319,19 @@ impl From<GroupError> for Problem {
                 Self::conflict("group-in-use", "Tasks use the group", error)
             }
             GroupError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SiteError> for Problem {
+    fn from(error: SiteError) -> Self {
+        match error {
+            SiteError::NotFound(_) => Self::not_found(error),
+            SiteError::Changed { .. } => Self::changed_meanwhile(error),
+            SiteError::TooMany => {
+                Self::conflict("too-many-sites", "Too many sites have a limit", error)
+            }
+            SiteError::Store(error) => error.into(),
         }
     }
 }

@@ -284,6 +284,7 @@ impl World {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: crate::ledger::Further::NONE,
         };
         let offers = offers(package);
         self.command(Command::Start { order, offers });

@@ -5,8 +5,8 @@ use crate::{
     clock::UtcMillis,
     coap::Peer,
     ledger::{
-        Appointment, Coverage, Evidence, Facts, Learnt, Line, Outcome, PackageId, Protocol,
-        RetryPolicy, Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
+        Appointment, Coverage, Evidence, Facts, Further, Learnt, Line, Outcome, PackageId,
+        Protocol, RetryPolicy, Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
     },
     lwm2m::Objects,
     package::Version,
@@ -175,6 +175,8 @@ pub struct UpgradeOrder {
     pub begun_at: Option<UtcMillis>,
     /// When it is taken back, if it was not commanded to install by then; `None` where it never is.
     pub back: Option<TakeBack>,
+    /// In what lanes it competes besides its cell: its gateway and its site, as they were when it was given.
+    pub further: Further,
 }
 
 /// The end of a window, at which an upgrade is taken back that was not commanded to install.

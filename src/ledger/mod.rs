@@ -35,7 +35,7 @@ pub use facts::{
     Told, Wanted,
 };
 pub use ids::{PackageId, Reasons, RetryPolicy, TaskId, TaskState, UpgradeId};
-pub use lane::Lane;
+pub use lane::{Further, Home, Lane};
 pub use learnt::{DownloadPace, Learnt, ProductHabits, Standby};
 pub use line::{
     Asked, Doubt, Explanation, Form, Happened, Line, Misread, Postponed, Question, Repeated,

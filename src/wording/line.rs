@@ -2,7 +2,7 @@ use pcp::ResultCode;
 
 use super::{ending, misread::misread};
 use crate::ledger::{
-    Asked, Doubt, Explanation, FailedIn, Form, Happened, Line, Postponed, Question, Repeated,
+    Asked, Doubt, Explanation, FailedIn, Form, Happened, Home, Line, Postponed, Question, Repeated,
     Unhealthy,
 };
 
@@ -51,6 +51,7 @@ fn up_to_the_slot(happened: &Happened) -> Option<String> {
         Happened::Queued { cell, limit } => format!(
             "in cell {cell}, where {limit} may upgrade at once by its coverage: waiting for a slot"
         ),
+        Happened::QueuedAt { at } => format!("waiting for a slot of its {}", home(*at)),
         Happened::KeptAwake { turn } => format!("kept awake: a slot is expected for it at {turn}"),
         Happened::Appointed { at } => {
             format!("expected at {at} by appointment (the lifetime in /1/0/1 was written)")
@@ -63,9 +64,17 @@ fn up_to_the_slot(happened: &Happened) -> Option<String> {
     })
 }
 
+const fn home(home: Home) -> &'static str {
+    match home {
+        Home::Site => "site",
+        Home::Gateway => "gateway",
+    }
+}
+
 fn with_the_slot(happened: &Happened) -> Option<String> {
     Some(match happened {
         Happened::SlotGranted { cell } => format!("slot in cell {cell} granted"),
+        Happened::SlotGrantedAt { at } => format!("slot of its {} granted", home(*at)),
         Happened::SlotReturnedQuiet { cell, nudges } => format!(
             "{nudges} nudges without progress: slot in cell {cell} given back, it keeps its place in the queue until it \
              is heard"

@@ -178,6 +178,7 @@ impl World {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: cellwise::ledger::Further::NONE,
         };
         self.store.order(&order);
         order

@@ -257,6 +257,20 @@ fn steps() -> Vec<Step> {
             "groups/1",
         ),
         (
+            "PUT",
+            "/v1/sites/depot-4",
+            json!({"limit": 5, "note": "one line"}),
+            "set_site",
+            "sites/default/depot-4",
+        ),
+        (
+            "DELETE",
+            "/v1/sites/depot-4",
+            none.clone(),
+            "clear_site",
+            "sites/default/depot-4",
+        ),
+        (
             "POST",
             "/v1/webhooks",
             json!({"url": "http://127.0.0.1:9/hook"}),

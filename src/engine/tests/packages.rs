@@ -54,6 +54,7 @@ fn begin(world: &mut World, offers: Arc<Offers>, hardware: Option<&str>) {
         kept_awake: Standby::default(),
         begun_at: None,
         back: None,
+        further: crate::ledger::Further::NONE,
     };
     world.command(Command::Start { order, offers });
 }
@@ -447,6 +448,7 @@ fn crashed(before: &World, offers: Arc<Offers>) -> World {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: crate::ledger::Further::NONE,
         },
         stage: *row.stage.unwrap(),
         progress: row.progress,

@@ -53,6 +53,7 @@ fn restore(after: &mut World, before: &World) {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: crate::ledger::Further::NONE,
         },
         stage: stage.unwrap(),
         progress: None,
@@ -238,6 +239,7 @@ fn active(n: i64, stage: Stage, now: Now) -> ActiveUpgrade {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: crate::ledger::Further::NONE,
         },
         stage: StageChange {
             stage,

@@ -70,6 +70,7 @@ impl Engine {
                 let same = |known: &Connection| known.conn == conn;
                 if self.connections.get(&device).is_some_and(same) {
                     self.connections.remove(&device);
+                    self.tell_presence(device);
                 }
             }
             Event::Refused { .. } => {}
@@ -105,6 +106,7 @@ impl Engine {
         }
         self.said(id, Inbound::Connection);
         self.fire(id, Input::Connected);
+        self.tell_presence(id);
         let device = self.devices.get(&id);
         let idle = device.is_some_and(|it| it.session.is_none() && it.version.is_none());
         if idle {

@@ -21,6 +21,7 @@ mod fate;
 mod heard;
 mod obey;
 mod say;
+mod slots;
 #[cfg(test)]
 mod tests;
 

@@ -10,10 +10,10 @@ use crate::{
     clock::{Instant, Now},
     engine::Command,
     ledger::{
-        ActiveUpgrade, Cancellation, Change, DeviceId, DeviceRecord, Failure, Lane, Learnt,
-        Outcome, Protocol, Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder,
+        ActiveUpgrade, Cancellation, Change, DeviceId, DeviceRecord, Failure, Outcome, Protocol,
+        Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder,
     },
-    session::{self, GateAsk, GateOrder, GateRequest, Offers},
+    session::{self, Offers},
     upgrade::{Input, Negotiation},
 };
 
@@ -186,38 +186,6 @@ impl Engine {
         }
     }
 
-    /// No device of this engine waits for a slot: one that it is given all the same goes back.
-    fn obey_gate(&mut self, device: DeviceId, order: GateOrder) {
-        let (lane, request) = match order {
-            GateOrder::Admit { lane, .. } => (lane, GateRequest::Release),
-            GateOrder::Measure { lane }
-            | GateOrder::Ping { lane }
-            | GateOrder::KeepAwake { lane, .. }
-            | GateOrder::Appoint { lane, .. } => (lane, GateRequest::Withdraw),
-            GateOrder::WriteDown(pace) => {
-                let learnt = Box::new(Learnt::Download(pace));
-                return self.persist_lazily(Change::Learnt(learnt));
-            }
-            GateOrder::Standing(_) => return,
-        };
-        self.tell_gate(device, lane, request);
-    }
-
-    fn tell_gate(&mut self, device: DeviceId, lane: Lane, request: GateRequest) {
-        self.effects.push_back(Effect::Ask(GateAsk {
-            device,
-            lane,
-            request,
-        }));
-    }
-
-    /// Tells the gate what a session leaves that was in a lane.
-    pub(super) fn leave_lane(&mut self, id: DeviceId, before: &Negotiation, after: &Negotiation) {
-        if let Some((cell, request)) = session::leaves(before, after) {
-            self.tell_gate(id, Lane::Cell(cell), request);
-        }
-    }
-
     /// Gives back a device that the store knows, unless it is there.
     pub fn restore_device(&mut self, now: Now, record: &DeviceRecord) {
         self.now = now;
@@ -259,6 +227,8 @@ impl Engine {
         if let Some(device) = self.devices.get_mut(&id) {
             device.session = Some(Box::new(session));
         }
+        self.holds_still(id);
+        self.queue_up(id);
         if offered {
             self.grant(id);
         }

@@ -4,6 +4,7 @@ mod iotda;
 mod leaving;
 mod packages;
 mod restart;
+mod slots;
 mod thingspanel;
 
 use std::{net::SocketAddr, time::Duration};
@@ -15,15 +16,15 @@ use crate::{
     engine::Command,
     grants::Served as ServedBytes,
     ledger::{
-        ActiveUpgrade, DeviceRecord, Evidence, Failure, Happened, Outcome, PackageId, Progress,
-        Protocol, RetryPolicy, Served, Stage, StageChange, Standby, StopReason, Success, TaskId,
-        UpgradeOrder,
+        ActiveUpgrade, DeviceRecord, Evidence, Failure, Further, Happened, Lane, Outcome,
+        PackageId, Progress, Protocol, RetryPolicy, Served, Stage, StageChange, Standby,
+        StopReason, Success, TaskId, UpgradeOrder,
     },
     mqtt::endpoint::{Ending, Event, Style, Uplink, Version as MqttVersion},
     package::{
         CheckCodeKind, Fits, HttpPackage, Package, PcpOffer, SegmentFrames, Segmentation, Version,
     },
-    session::{Offer, Offers},
+    session::{GateOrder, GateRequest, Offer, Offers, Presence},
 };
 
 const DEVICE: &str = "meter-1";
@@ -67,6 +68,7 @@ fn order() -> UpgradeOrder {
         kept_awake: Standby::default(),
         begun_at: None,
         back: None,
+        further: crate::ledger::Further::NONE,
     }
 }
 
@@ -89,6 +91,8 @@ struct World {
     stalled: bool,
     connections: u32,
     protocol: Protocol,
+    /// What the gate was told.
+    asks: Vec<GateRequest>,
 }
 
 impl World {
@@ -128,6 +132,7 @@ impl World {
             stalled: false,
             connections: 0,
             protocol,
+            asks: Vec::new(),
         }
     }
 
@@ -144,7 +149,7 @@ impl World {
                     self.outs.push((out, after));
                 }
                 Effect::Report(_) | Effect::Left(_) => {}
-                Effect::Ask(ask) => panic!("there is nothing to ask the gate for: {ask:?}"),
+                Effect::Ask(ask) => self.asks.push(ask.request),
             }
         }
         if !self.stalled {

@@ -19,6 +19,7 @@ pub(crate) mod products;
 pub(crate) mod reach;
 pub(crate) mod rollouts;
 pub(crate) mod series;
+pub(crate) mod sites;
 pub(crate) mod soaks;
 pub(crate) mod targets;
 pub(crate) mod task_packages;
@@ -260,6 +261,10 @@ macro_rules! whole_suite {
                 a_cell_has_a_point_for_each_hour_of_a_week,
                 a_cell_has_the_last_changes_of_its_limit,
                 a_device_has_its_last_measurements,
+            }
+            sites {
+                limits_of_sites_are_kept_and_their_changes_seen_in_order,
+                an_order_names_the_site_of_its_device,
             }
             products {
                 keys_and_rules_of_products_are_kept,

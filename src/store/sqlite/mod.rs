@@ -47,6 +47,7 @@ mod rows;
 mod sealing;
 mod second_factors;
 mod series;
+mod sites;
 mod soaks;
 mod task_changes;
 mod task_creation;
