@@ -50,6 +50,9 @@ use crate::{
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
 const ENGINE_KNOWS_WITHIN: Duration = Duration::from_secs(2);
 
+/// Devices that are reached through a gateway, as far as its page names them.
+const CHILDREN_SHOWN: u32 = 100;
+
 /// The path of a device whose name may be added. `/v1/devices/unknown` is a list and `/v1/devices/count` a number: devices of
 /// these names are reached with an escaped letter (RFC 3986 §2.1).
 pub(crate) fn path(endpoint: &str) -> String {
@@ -79,6 +82,13 @@ pub(super) struct DeviceBody {
     /// How it shows who it is where it speaks MQTT; `null` where it does not.
     #[schema(required)]
     mqtt: Option<MqttShownBody>,
+    /// The endpoint name of the gateway through which it is reached; `null` where it is reached by itself, or its gateway is not
+    /// known.
+    #[schema(required)]
+    via: Option<String>,
+    /// The devices that are reached through it; `null` in lists, and where there are none.
+    #[schema(required)]
+    children: Option<ChildrenBody>,
     /// It is refused where nothing is encrypted.
     secure: bool,
     /// The identity of its pre-shared key; `null` when it has none. The key is never shown.
@@ -135,6 +145,16 @@ pub(super) struct DeviceBody {
     /// When it was added.
     #[schema(format = DateTime)]
     created_at: String,
+}
+
+/// Devices that are reached through a gateway.
+#[derive(Debug, Serialize, ToSchema)]
+struct ChildrenBody {
+    /// How many there are.
+    total: u64,
+    /// The endpoint names of the first of them, in order. `?filter=via==NAME` lists all.
+    #[schema(max_items = 100)]
+    first: Vec<String>,
 }
 
 /// When a device that sleeps wakes up by itself.
@@ -257,8 +277,10 @@ impl DeviceBody {
         let heard = LastHeard::of(state, &detail).await;
         let endpoint = &detail.device.endpoint;
         let month = state.store.month_usage(endpoint, state.now()).await?;
+        let (total, first) = state.store.children(endpoint, CHILDREN_SHOWN).await?;
         Ok(Self {
             month: month.map(MonthUsageBody::from),
+            children: (total > 0).then_some(ChildrenBody { total, first }),
             ..Self::new(detail, heard)
         })
     }
@@ -272,6 +294,8 @@ impl DeviceBody {
             product: tenant::product_name(&device.product).to_owned(),
             protocol: device.protocol.name(),
             mqtt: MqttShownBody::of(device.protocol, detail.mqtt_credential),
+            via: device.via.gateway().map(str::to_owned),
+            children: None,
             secure: device.secure,
             psk_identity: detail.psk_identity,
             registered: device.registration.is_some(),
@@ -472,6 +496,11 @@ pub(super) struct UpdateDevice {
     #[serde(default)]
     #[schema(value_type = Option<MqttBody>)]
     mqtt: MqttUpdate,
+    /// The endpoint name of the gateway through which it is reached from now on; `null`: through none. An upgrade that runs on it goes
+    /// on through that one, from the version query.
+    #[serde(default, deserialize_with = "extract::nullable")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
+    via: Option<Option<String>>,
     /// What is sold, 1 to 64 characters; `null` takes it away.
     #[serde(default, deserialize_with = "extract::nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64,
@@ -512,7 +541,7 @@ pub(super) struct UpdateDevice {
         (status = 404, description = "There is no such device", body = Problem),
         (status = 409, description = "Another device has the identity or the token, dtls.credential_key is not set, or an upgrade \
             runs that goes by what the device speaks; the device cannot be given to another tenant while an upgrade of it waits or \
-            runs", body = Problem),
+            runs; it cannot be reached through that gateway, or others are reached through it", body = Problem),
         (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn update(
@@ -627,8 +656,9 @@ fn to_update(
             || body.tenant.is_some()
             || body.secure.is_some()
             || !matches!(body.psk, PskUpdate::Keep)
-            || !matches!(body.mqtt, MqttUpdate::Keep),
-        "give product, tenant, secure, psk, mqtt, model, hardware, site, time_zone or tags",
+            || !matches!(body.mqtt, MqttUpdate::Keep)
+            || body.via.is_some(),
+        "give product, tenant, secure, psk, mqtt, via, model, hardware, site, time_zone or tags",
     );
     let attributes = given.check(&mut fields, "");
     let psk = match &body.psk {
@@ -649,6 +679,9 @@ fn to_update(
         MqttUpdate::Remove => Some(None),
         MqttUpdate::Keep => None,
     };
+    if let Some(Some(via)) = &body.via {
+        fields.take("via", crate::lwm2m::check_endpoint(via.as_bytes()));
+    }
     fields.finish()?;
     let keyed = matches!(psk, Some(Some(_)));
     Ok(DeviceUpdate {
@@ -656,6 +689,7 @@ fn to_update(
         secure: body.secure.or(keyed.then_some(true)),
         psk,
         mqtt,
+        via: body.via,
         attributes,
         seen: None,
         tenants: None,
@@ -664,7 +698,7 @@ fn to_update(
 
 /// Remove a device.
 ///
-/// Its upgrades end as failed (`device_removed`). When it registers again it is refused or, where registration
+/// Its upgrades end as failed (`device_removed`). A gateway stays as long as others are reached through it. When it registers again it is refused or, where registration
 /// is open, added anew as a device of product `default`.
 #[utoipa::path(delete, path = "/v1/devices/{endpoint}", operation_id = "remove_device", tag = "devices",
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; with `%75nknown` and \
@@ -673,6 +707,7 @@ fn to_update(
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "There is no such device", body = Problem),
+        (status = 409, description = "Others are reached through it", body = Problem),
         (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn remove(

@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 72] = [
+const KINDS: [&str; 74] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -81,6 +81,8 @@ const KINDS: [&str; 72] = [
     "disk-full",
     "empty-package",
     "forbidden",
+    "gateway-in-use",
+    "gateway-refused",
     "group-in-use",
     "identity-provider-unavailable",
     "identity-taken",

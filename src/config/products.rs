@@ -42,6 +42,8 @@ pub struct ProductChange {
     pub ota_events: Option<OtaEvents>,
     /// [`ProductConfig::iotda_large_downloads`].
     pub iotda_large_downloads: Option<bool>,
+    /// [`ProductConfig::fixed_children`].
+    pub fixed_children: Option<bool>,
     /// [`ProductConfig::module`].
     pub module: Option<Option<ArrayString<64>>>,
 }
@@ -65,6 +67,7 @@ impl ProductChange {
             iotda_large_downloads: self
                 .iotda_large_downloads
                 .unwrap_or(to.iotda_large_downloads),
+            fixed_children: self.fixed_children.unwrap_or(to.fixed_children),
             module: self.module.unwrap_or(to.module),
         }
     }
@@ -151,6 +154,7 @@ mod tests {
             ota: Some(OtaKind::Software),
             ota_events: Some(OtaEvents::V2),
             iotda_large_downloads: Some(true),
+            fixed_children: Some(true),
             module: Some(ArrayString::from("mcu").ok()),
             ..ProductChange::default()
         };
@@ -158,6 +162,7 @@ mod tests {
             ota: OtaKind::Software,
             ota_events: OtaEvents::V2,
             iotda_large_downloads: true,
+            fixed_children: true,
             module: ArrayString::from("mcu").ok(),
             check_code: CheckCodeKind::Zero,
             pad_last_segment: true,

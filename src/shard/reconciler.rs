@@ -610,6 +610,7 @@ pub fn follow(changes: Vec<DeviceChange>) -> Vec<Command> {
             product,
             secure,
             protocol,
+            via,
             removed,
             ..
         } = change;
@@ -621,6 +622,7 @@ pub fn follow(changes: Vec<DeviceChange>) -> Vec<Command> {
                 product,
                 secure,
                 protocol,
+                via,
             }
         }
     });

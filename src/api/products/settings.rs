@@ -98,6 +98,8 @@ pub(in crate::api) struct ProductSettingsBody {
     ota_events: OtaEvents,
     /// Whether its devices of IoTDA may be offered packages of more than 999,999,999 bytes.
     iotda_large_downloads: bool,
+    /// Whether its gateways do not say which devices are behind them (docs/gateways.md).
+    fixed_children: bool,
     /// The part of its devices of ThingsPanel that is upgraded; `null`: the whole (`default`).
     #[schema(required, value_type = Option<String>)]
     module: Option<ArrayString<64>>,
@@ -119,6 +121,7 @@ impl From<ProductConfig> for ProductSettingsBody {
             ota,
             ota_events,
             iotda_large_downloads,
+            fixed_children,
             module,
         } = settings;
         Self {
@@ -135,6 +138,7 @@ impl From<ProductConfig> for ProductSettingsBody {
             ota,
             ota_events,
             iotda_large_downloads,
+            fixed_children,
             module,
         }
     }
@@ -196,6 +200,10 @@ pub(in crate::api) struct UpdateProductSettings {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = bool)]
     iotda_large_downloads: Option<bool>,
+    /// Whether its gateways do not say which devices are behind them (docs/gateways.md).
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = bool)]
+    fixed_children: Option<bool>,
     /// The part of its devices of ThingsPanel that is upgraded, 1 to 64 bytes without control characters; `null`: the whole.
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
@@ -229,6 +237,7 @@ impl UpdateProductSettings {
             ota,
             ota_events,
             iotda_large_downloads,
+            fixed_children,
             module,
         } = self;
         let change = ProductChange {
@@ -245,6 +254,7 @@ impl UpdateProductSettings {
             ota,
             ota_events,
             iotda_large_downloads,
+            fixed_children,
             module,
         };
         // each setting is what it may be, whatever the others are

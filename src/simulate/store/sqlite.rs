@@ -143,6 +143,7 @@ impl SqliteBackend {
                 mqtt: None,
                 endpoint: (*endpoint).to_owned(),
                 product: product.to_owned(),
+                via: None,
             })
             .collect();
         let added = self.runtime.block_on(self.store.add_devices(&devices, now));

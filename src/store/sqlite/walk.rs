@@ -37,6 +37,7 @@ enum Path {
     ProductRegistered(String, bool),
     Model(String),
     Site(String),
+    Via(String),
     Tenant(String),
     /// The members of a list.
     Group(GroupId),
@@ -256,6 +257,9 @@ impl Walk {
             Path::Site(site) => query
                 .push(" FROM devices d INDEXED BY devices_by_site WHERE d.site = ")
                 .push_bind(site.clone()),
+            Path::Via(gateway) => query
+                .push(" FROM devices d INDEXED BY devices_by_gateway WHERE d.via = ")
+                .push_bind(gateway.clone()),
             Path::Tenant(tenant) => query
                 .push(" FROM devices d INDEXED BY devices_by_tenant WHERE d.tenant = ")
                 .push_bind(tenant.clone()),
@@ -354,6 +358,9 @@ async fn product(
 /// The path along an index that ends with the endpoint name.
 fn path(filter: &DeviceFilter, product: Option<String>) -> Path {
     let equal = |field| exact(filter, &field).map(str::to_owned);
+    if let Some(gateway) = equal(TextField::Via) {
+        return Path::Via(gateway);
+    }
     if let Some(site) = equal(TextField::Site) {
         return Path::Site(site);
     }
