@@ -1,3 +1,5 @@
+mod gateways;
+
 use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
@@ -99,6 +101,7 @@ impl World {
             product: "meters".into(),
             secure: false,
             protocol,
+            via: crate::ledger::Via::Itself,
         });
         world
     }
@@ -708,6 +711,7 @@ fn resumed(now: Now, stage: StageChange, evidence: Vec<Evidence>) -> World {
         evidence,
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     };
     world.engine.restore_device(now, &record);
     let upgrade = ActiveUpgrade {
@@ -836,6 +840,7 @@ fn a_device_that_connects_before_it_is_read_is_met_when_it_is() {
         product: "meters".into(),
         secure: false,
         protocol: Protocol::Iotda,
+        via: crate::ledger::Via::Itself,
     });
     // its version is not known yet
     assert_eq!(kinds(&world.published()), ["version_query"]);
