@@ -388,7 +388,6 @@ mod tests {
             psk: psk.map(|[identity, key]| (identity.to_owned(), key.to_owned())),
             mqtt: None,
             via: None,
-            via: None,
             attributes: Vec::new(),
         }
     }
