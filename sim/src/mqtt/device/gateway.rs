@@ -205,3 +205,119 @@ impl Device {
         self.behind = Some(behind);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::mqtt::Style;
+
+    fn gateway(fault: Option<Fault>) -> Device {
+        let mut spec = Spec::new("gw", Style::Iotda, "V1");
+        spec.fault = fault;
+        spec.behind = ["a", "b"]
+            .map(|name| Spec::new(name, Style::Iotda, "V1"))
+            .to_vec();
+        let mut gateway = Device::new(spec);
+        gateway.start(0);
+        assert!(matches!(outputs(&mut gateway)[..], [Output::Connect(_)]));
+        gateway.connected(1);
+        gateway
+    }
+
+    fn outputs(gateway: &mut Device) -> Vec<Output> {
+        std::iter::from_fn(|| gateway.poll_output()).collect()
+    }
+
+    /// What was published: of whom, and which event.
+    fn told(outputs: &[Output]) -> Vec<(String, String)> {
+        let told = outputs.iter().filter_map(|output| match output {
+            Output::Publish { topic, payload, .. } => {
+                assert_eq!(topic, "$oc/devices/gw/sys/events/up");
+                let it: Value = serde_json::from_slice(payload).unwrap();
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let kind = text(&it["services"][0]["event_type"]);
+                Some((text(&it["object_device_id"]), kind))
+            }
+            _ => None,
+        });
+        told.collect()
+    }
+
+    fn is_sent(gateway: &mut Device, at_ms: u64, object: &str, kind: &str, paras: &Value) {
+        let event =
+            json!({"service_id": "$ota", "event_type": kind, "event_time": "", "paras": paras});
+        let message = json!({"object_device_id": object, "services": [event]});
+        let payload = message.to_string().into_bytes();
+        gateway.message(at_ms, "$oc/devices/gw/sys/events/down", &payload);
+    }
+
+    fn offer() -> Value {
+        json!({"url": "http://h:1/p", "version": "V2", "file_size": 100, "access_token": "t", "sign": ""})
+    }
+
+    fn whole() -> Fetched {
+        Fetched {
+            bytes: 100,
+            sha256: String::new(),
+            md5: String::new(),
+        }
+    }
+
+    #[test]
+    fn it_asks_for_its_devices_and_answers_for_each_but_not_for_itself() {
+        let mut gateway = gateway(None);
+        let first = told(&outputs(&mut gateway));
+        for kind in ["sub_device_sync_request", "sub_device_update_status"] {
+            assert!(
+                first.contains(&("gw".to_owned(), kind.to_owned())),
+                "{first:?}"
+            );
+        }
+        is_sent(&mut gateway, 2, "b", "version_query", &json!({}));
+        let answers = told(&outputs(&mut gateway));
+        assert_eq!(answers, [("b".to_owned(), "version_report".to_owned())]);
+        is_sent(&mut gateway, 2, "gw", "version_query", &json!({}));
+        is_sent(&mut gateway, 2, "c", "version_query", &json!({}));
+        assert_eq!(outputs(&mut gateway), []);
+    }
+
+    #[test]
+    fn it_downloads_for_one_after_the_other_and_reports_for_each() {
+        let mut gateway = gateway(None);
+        outputs(&mut gateway);
+        is_sent(&mut gateway, 2, "a", "firmware_upgrade", &offer());
+        is_sent(&mut gateway, 2, "b", "firmware_upgrade", &offer());
+        assert!(matches!(outputs(&mut gateway)[..], [Output::Download(_)]));
+        gateway.downloaded(3, &whole());
+        assert!(matches!(outputs(&mut gateway)[..], [Output::Download(_)]));
+        gateway.downloaded(4, &whole());
+        assert!(!gateway.is_settled());
+        gateway.handle_timeout(10_000);
+        let reports = told(&outputs(&mut gateway));
+        for name in ["a", "b"] {
+            let report = (name.to_owned(), "upgrade_progress_report".to_owned());
+            assert!(reports.contains(&report), "{reports:?}");
+        }
+        assert!(gateway.is_settled());
+        assert!(gateway.upgradable().all(|it| it.version() == "V2"));
+    }
+
+    #[test]
+    fn one_that_restarts_in_a_download_begins_it_anew() {
+        let mut gateway = gateway(Some(Fault::DropsInDownload));
+        outputs(&mut gateway);
+        is_sent(&mut gateway, 2, "a", "firmware_upgrade", &offer());
+        outputs(&mut gateway);
+        gateway.downloading(3, 60, 100);
+        let broken = outputs(&mut gateway);
+        assert!(broken.contains(&Output::StopDownload), "{broken:?}");
+        assert!(broken.contains(&Output::Disconnect { orderly: false }));
+        gateway.handle_timeout(30_000);
+        gateway.connected(30_001);
+        let again = outputs(&mut gateway);
+        let anew = |it: &Output| matches!(it, Output::Download(request) if request.from == 0);
+        assert!(again.iter().any(anew), "{again:?}");
+    }
+}
