@@ -42,7 +42,9 @@ use crate::{
     access::Scope,
     config::check_product_name,
     filter::Filter,
-    ledger::{Appointment, CoverageReading, CoverageSource, QueueMode, Registration, WakeUps},
+    ledger::{
+        Appointment, CoverageReading, CoverageSource, QueueMode, Registration, ViaError, WakeUps,
+    },
     store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId, StoreError, UpdateDeviceError},
     tenant::{self, TenantId},
 };
@@ -86,7 +88,7 @@ pub(super) struct DeviceBody {
     /// known.
     #[schema(required)]
     via: Option<String>,
-    /// The devices that are reached through it; `null` in lists, and where there are none.
+    /// The devices that are reached through it; `null` in lists, where there are none, and for callers that see some devices only.
     #[schema(required)]
     children: Option<ChildrenBody>,
     /// It is refused where nothing is encrypted.
@@ -273,11 +275,16 @@ fn coverage_source() -> Object {
 
 impl DeviceBody {
     /// Asks when it was heard last, and what it has spent this month.
-    async fn of(state: &ApiState, detail: DeviceDetail) -> Result<Self, StoreError> {
+    async fn of(state: &ApiState, scope: &Scope, detail: DeviceDetail) -> Result<Self, StoreError> {
         let heard = LastHeard::of(state, &detail).await;
         let endpoint = &detail.device.endpoint;
         let month = state.store.month_usage(endpoint, state.now()).await?;
-        let (total, first) = state.store.children(endpoint, CHILDREN_SHOWN).await?;
+        // who sees some devices only may not see these
+        let (total, first) = if scope.has_all_of(tenant::owner(&detail.device.product)) {
+            state.store.children(endpoint, CHILDREN_SHOWN).await?
+        } else {
+            (0, Vec::new())
+        };
         Ok(Self {
             month: month.map(MonthUsageBody::from),
             children: (total > 0).then_some(ChildrenBody { total, first }),
@@ -459,15 +466,18 @@ pub(super) async fn get(
     Path(endpoint): Path<String>,
 ) -> Result<Response, Problem> {
     check_seen(&state, &scope, &endpoint).await?;
-    shown(&state, &endpoint).await
+    shown(&state, &scope, &endpoint).await
 }
 
 /// A device, with its `ETag`.
-async fn shown(state: &ApiState, endpoint: &str) -> Result<Response, Problem> {
+async fn shown(state: &ApiState, scope: &Scope, endpoint: &str) -> Result<Response, Problem> {
     let device = state.store.device(endpoint).await?;
     let device = device.ok_or_else(|| no_device(endpoint))?;
     let revision = device.revision;
-    Ok(etag::tagged(revision, DeviceBody::of(state, device).await?))
+    Ok(etag::tagged(
+        revision,
+        DeviceBody::of(state, scope, device).await?,
+    ))
 }
 
 /// What to change about a device. What is not given stays as it is.
@@ -556,14 +566,20 @@ pub(super) async fn update(
         return Err(no_device(&endpoint)); // there can be none
     }
     check_seen(&state, &scope, &endpoint).await?;
-    let product = product(&state, &scope, &endpoint, &body).await?;
+    let (product, looked_at) = product(&state, &scope, &endpoint, &body).await?.unzip();
     let update = DeviceUpdate {
-        seen,
+        // the product is named as that of the tenant that was found
+        seen: seen.or(looked_at),
         product,
-        // it may have been given away since it was looked at
-        tenants: scope.tenants(),
+        within: scoped::within(&state, &scope),
         ..to_update(body, &endpoint, &state)?
     };
+    if let Some(Some(via)) = &update.via
+        && !scoped::sees(&state, &scope, via).await?
+    {
+        let error = ViaError::NoGateway(via.clone());
+        return Err(UpdateDeviceError::Via { endpoint, error }.into());
+    }
     let updated = state.store.update_device(&endpoint, &update).await;
     let holder = match &updated {
         Err(
@@ -588,7 +604,7 @@ pub(super) async fn update(
     state.signals.devices_written(ENGINE_KNOWS_WITHIN).await;
     let identity = update.psk.iter().flatten().map(|psk| &*psk.identity);
     state.strangers.forget(identity.chain([&*endpoint]));
-    shown(&state, &endpoint).await
+    shown(&state, &scope, &endpoint).await
 }
 
 /// Fails unless the device is there for the caller, or for nobody.
@@ -604,18 +620,19 @@ fn no_device(endpoint: &str) -> Problem {
     Problem::not_found(format!("there is no device {endpoint:?}"))
 }
 
-/// The key of the product of a device that is to have another one, or another tenant.
+/// The key of the product of a device that is to have another one, or another tenant; and the device's revision, of which that holds.
 async fn product(
     state: &ApiState,
     scope: &Scope,
     endpoint: &str,
     body: &UpdateDevice,
-) -> Result<Option<String>, Problem> {
+) -> Result<Option<(String, i64)>, Problem> {
     if body.product.is_none() && body.tenant.is_none() {
         return Ok(None);
     }
     let device = state.store.device(endpoint).await?;
-    let before = device.ok_or_else(|| no_device(endpoint))?.device.product;
+    let device = device.ok_or_else(|| no_device(endpoint))?;
+    let (before, revision) = (device.device.product, device.revision);
     let mut owner = tenant::owner(&before);
     if let Some(to) = &body.tenant {
         if *scope != Scope::Whole && to != owner {
@@ -630,9 +647,8 @@ async fn product(
         return Err(no_tenant());
     }
     let name = body.product.as_deref();
-    Ok(Some(owner.product_key(
-        name.unwrap_or_else(|| tenant::product_name(&before)),
-    )))
+    let name = name.unwrap_or_else(|| tenant::product_name(&before));
+    Ok(Some((owner.product_key(name), revision)))
 }
 
 fn to_update(
@@ -692,7 +708,7 @@ fn to_update(
         via: body.via,
         attributes,
         seen: None,
-        tenants: None,
+        within: None,
     })
 }
 
@@ -717,9 +733,9 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let seen = etag::if_match(&headers)?;
-    check_seen(&state, &scope, &endpoint).await?;
+    let within = scoped::within(&state, &scope);
     let removed = (state.store)
-        .remove_device(&endpoint, seen, state.now())
+        .remove_device(&endpoint, seen, within.as_ref(), state.now())
         .await?;
     if !removed {
         return Err(no_device(&endpoint));

@@ -285,7 +285,7 @@ pub(in crate::api) async fn add(
     let Some(detail) = state.store.device(&device.endpoint).await? else {
         return Err(Problem::not_found("the device was removed meanwhile"));
     };
-    let device = DeviceBody::of(&state, detail).await?;
+    let device = DeviceBody::of(&state, &scope, detail).await?;
     let body = Json(AddAnswer::One(Box::new(device)));
     Ok((status, [(header::LOCATION, location)], body).into_response())
 }

@@ -130,7 +130,7 @@ pub(crate) async fn a_gateway_tells_who_is_behind_it(store: &impl Store) {
         .collect();
     assert_eq!(names, ["c0", "c1", "c2", "c4"]);
     // it stays as long as it has any
-    let refused = store.remove_device("g", None, t(1)).await;
+    let refused = store.remove_device("g", None, None, t(1)).await;
     assert!(
         matches!(
             &refused,
@@ -141,12 +141,12 @@ pub(crate) async fn a_gateway_tells_who_is_behind_it(store: &impl Store) {
     for n in 0..5 {
         assert!(
             store
-                .remove_device(&format!("c{n}"), None, t(2))
+                .remove_device(&format!("c{n}"), None, None, t(2))
                 .await
                 .unwrap()
         );
     }
-    assert!(store.remove_device("g", None, t(3)).await.unwrap());
+    assert!(store.remove_device("g", None, None, t(3)).await.unwrap());
 }
 
 pub(crate) async fn a_device_is_given_another_gateway(store: &impl Store) {
