@@ -156,6 +156,7 @@ impl World {
             product: device::product(device).into(),
             secure: false,
             protocol: cellwise::ledger::Protocol::Lwm2m,
+            via: cellwise::ledger::Via::Itself,
         });
     }
 
