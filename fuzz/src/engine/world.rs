@@ -455,6 +455,7 @@ impl World {
             | Change::VersionReported { .. }
             | Change::Evidence { .. }
             | Change::Appointed { .. }
+            | Change::Via { .. }
             | Change::Traffic { .. }
             | Change::Learnt(_)
             | Change::CoverageReported { .. } => {}
