@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, time::Duration};
 
-use super::{super::endpoint::Release, gateways::Behind};
+use super::{super::endpoint::Release, behind::Behind};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Seq,

@@ -15,6 +15,8 @@
 //! downloads. Nothing of MQTT outlives a connection, so that a session says what it wants said once its device has connected:
 //! it is asked for its version after each connection, and what it was not seen to take up is offered again.
 
+mod behind;
+mod children;
 mod device;
 mod drive;
 mod fate;
@@ -42,8 +44,8 @@ use crate::{
     ledger::{Change, DeviceId, DeviceIds, UpgradeId},
     session::GateAsk,
 };
+use behind::Children;
 use device::Device;
-use gateways::Children;
 
 /// What the engine is made from.
 #[derive(Debug, Clone)]
