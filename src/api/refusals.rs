@@ -195,6 +195,13 @@ impl From<UpdateDeviceError> for Problem {
                 Self::conflict("upgrade-running", "An upgrade has not ended", error).about("tenant")
             }
             UpdateDeviceError::Attributes(error) => Self::field("tags", error),
+            UpdateDeviceError::Via { .. } => {
+                let title = "The device is not reached through that gateway";
+                Self::conflict("gateway-refused", title, error).about("via")
+            }
+            UpdateDeviceError::HasChildren { .. } => {
+                Self::conflict("gateway-in-use", "Others are reached through it", error)
+            }
             UpdateDeviceError::Store(error) => error.into(),
         }
     }

@@ -479,6 +479,7 @@ mod tests {
             psk: None,
             mqtt: None,
             attributes: AttributesChange::default(),
+            via: None,
         };
         store.add_devices(&[device], now).await.unwrap();
         signals.members.changed();

@@ -44,6 +44,8 @@ pub enum Input {
     Restarted,
     /// The device, which speaks MQTT, has connected: what it was asked before is lost.
     Connected,
+    /// The device is reached through another gateway from now on: what it was asked and offered through the one before is void.
+    Moved,
     /// The device was heard otherwise: a registration update, service data, an answer to a ping.
     Heard,
     /// The device was asked for its version, and answered; what that is worth if it names the target.

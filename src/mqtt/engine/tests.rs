@@ -1,4 +1,5 @@
 mod downloads;
+mod gateways;
 mod hostile;
 mod iotda;
 mod leaving;
@@ -111,6 +112,7 @@ impl World {
             product: "meters".into(),
             secure: false,
             protocol,
+            via: crate::ledger::Via::Itself,
         });
         world
     }

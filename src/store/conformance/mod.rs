@@ -12,6 +12,7 @@ pub(crate) mod cells;
 pub(crate) mod commits;
 pub(crate) mod events;
 pub(crate) mod exclusions;
+pub(crate) mod gateways;
 pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
@@ -134,6 +135,13 @@ macro_rules! whole_suite {
             batches {
                 a_batch_is_the_same_as_its_changes_one_by_one,
                 memory_does_what_the_database_does,
+            }
+            gateways {
+                devices_are_added_behind_gateways,
+                a_gateway_tells_who_is_behind_it,
+                a_device_is_given_another_gateway,
+                a_gateway_has_so_many_devices_at_most,
+                what_a_gateway_says_of_its_devices_comes_behind_an_operators_word,
             }
             cells {
                 rules_are_kept_and_their_changes_seen_in_order,
@@ -407,6 +415,7 @@ impl<'s, S: Store> World<'s, S> {
                 mqtt: None,
                 endpoint: (*endpoint).to_owned(),
                 product: product.to_owned(),
+                via: None,
             })
             .collect();
         self.store.add_devices(&devices, T0).await.unwrap()

@@ -25,6 +25,7 @@ mod events;
 mod evidence;
 mod exclusions;
 mod filter_sql;
+mod gateways;
 mod groups;
 mod habits;
 mod heads;
