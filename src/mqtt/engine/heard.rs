@@ -9,7 +9,7 @@ use super::{
         endpoint::{Ack, Event, Release, Uplink},
         iotda, thingspanel,
     },
-    Connection, Engine, Out,
+    Basis, Connection, Engine, Out,
 };
 use crate::{
     clock::Now,
@@ -32,8 +32,27 @@ impl Engine {
                 let connection = Connection {
                     conn,
                     since: now.instant,
+                    basis: Basis::Connected,
                     subscribed: false,
                     release: None,
+                    held: false,
+                };
+                self.connections.insert(device, connection);
+                self.meet(device);
+            }
+            Event::Heard {
+                device,
+                conn,
+                anew,
+                release,
+            } => {
+                let connection = Connection {
+                    conn,
+                    since: now.instant,
+                    basis: if anew { Basis::Connected } else { Basis::Heard },
+                    // to whatever: nobody tells
+                    subscribed: true,
+                    release,
                     held: false,
                 };
                 self.connections.insert(device, connection);
@@ -94,17 +113,26 @@ impl Engine {
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
-        let since = connection.since;
+        let (since, basis) = (connection.since, connection.basis);
+        let subscribed = connection.subscribed;
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
-        device.heard_at = Some(since);
+        if basis != Basis::Guessed {
+            device.heard_at = Some(since);
+        }
         device.connects();
-        if device.protocol == Protocol::ThingsPanel {
+        if device.protocol == Protocol::ThingsPanel && !subscribed {
             device.tell_at = Some(since + UNSUBSCRIBED);
         }
-        self.said(id, Inbound::Connection);
-        self.fire(id, Input::Connected);
+        match basis {
+            Basis::Connected => {
+                self.said(id, Inbound::Connection);
+                self.fire(id, Input::Connected);
+            }
+            Basis::Heard => self.fire(id, Input::HeardAgain),
+            Basis::Guessed => self.fire(id, Input::MayBeThere),
+        }
         let device = self.devices.get(&id);
         let idle = device.is_some_and(|it| it.session.is_none() && it.version.is_none());
         if idle {
@@ -192,7 +220,9 @@ impl Engine {
 
     fn credence(&self, id: DeviceId, version: Version) -> Credence {
         let now = self.now;
-        let since = self.connections.get(&id).map(|it| it.since);
+        let connection = self.connections.get(&id);
+        let connection = connection.filter(|it| it.basis == Basis::Connected);
+        let since = connection.map(|it| it.since);
         let connected_at = since.map(|since| now.utc.before(now.instant.since(since)));
         let device = self.devices.get(&id);
         device.map_or(Credence::Sound, |it| it.credence(version, connected_at))

@@ -1,3 +1,5 @@
+mod broker;
+
 use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
