@@ -73,6 +73,10 @@ pub(super) struct MqttArguments {
     /// MQTT devices restart to run what they have installed
     #[arg(long, requires = "mqtt")]
     restarts: bool,
+
+    /// --mqtt is a broker whose client the server is: IoTDA devices subscribe, ThingsPanel's topics are below the device's name
+    #[arg(long, requires = "mqtt")]
+    on_broker: bool,
 }
 
 impl Arguments {
@@ -122,6 +126,7 @@ impl Arguments {
         config.start_spread_ms = millis(self.spread);
         config.keep_alive_s = own.keep_alive;
         config.restarts = own.restarts;
+        config.on_broker = own.on_broker;
         Ok(config)
     }
 }

@@ -23,11 +23,14 @@ pub(super) async fn all(config: &MqttConfig) -> Vec<Finding> {
 
 /// Whether somebody listens there. Nothing is said: two clients of one name would end each other's connections.
 async fn one(address: &str) -> Finding {
-    let advice = "start the broker, or correct mqtt.broker.addresses, the name server or the firewall";
+    let advice =
+        "start the broker, or correct mqtt.broker.addresses, the name server or the firewall";
     match timeout(WITHIN, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Finding::ok(
             CHECK,
-            format!("{address} can be reached; the server's log and cellwise_mqtt_broker_connected tell whether it lets the server in"),
+            format!(
+                "{address} can be reached; the server's log and cellwise_mqtt_broker_connected tell whether it lets the server in"
+            ),
         ),
         Ok(Err(error)) => Finding::error(
             CHECK,
