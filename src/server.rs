@@ -11,6 +11,7 @@ mod downloads;
 mod mqtt;
 mod products;
 mod secure;
+mod tenant_figures;
 mod time;
 mod upkeep;
 
@@ -31,6 +32,7 @@ use mqtt::{Mqtt, MqttParts};
 pub use products::stored_products;
 pub use secure::Purpose;
 use secure::SecuredPort;
+use tenant_figures::TenantFigures;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -387,6 +389,8 @@ impl Server {
         })
         .map_err(|error| system("serve downloads", &error))?;
         let downloading = supervisor.run(Part::Downloads, serve_downloads);
+        let figures = TenantFigures::new(database.clone(), settings.clone(), metrics.clone());
+        tokio::spawn(figures.keep_telling(told_to_stop.clone()));
         let router = api::router(ApiState {
             trail: trail.clone(),
             forecasts,

@@ -527,12 +527,12 @@ pub(super) async fn update(
         return Err(no_device(&endpoint)); // there can be none
     }
     check_seen(&state, &scope, &endpoint).await?;
-    let product = product(&state, &scope, &endpoint, &body).await?;
+    let (product, looked_at) = product(&state, &scope, &endpoint, &body).await?.unzip();
     let update = DeviceUpdate {
-        seen,
+        // the product is named as that of the tenant that was found
+        seen: seen.or(looked_at),
         product,
-        // it may have been given away since it was looked at
-        tenants: scope.tenants(),
+        within: scoped::within(&state, &scope),
         ..to_update(body, &endpoint, &state)?
     };
     let updated = state.store.update_device(&endpoint, &update).await;
@@ -575,18 +575,19 @@ fn no_device(endpoint: &str) -> Problem {
     Problem::not_found(format!("there is no device {endpoint:?}"))
 }
 
-/// The key of the product of a device that is to have another one, or another tenant.
+/// The key of the product of a device that is to have another one, or another tenant; and the device's revision, of which that holds.
 async fn product(
     state: &ApiState,
     scope: &Scope,
     endpoint: &str,
     body: &UpdateDevice,
-) -> Result<Option<String>, Problem> {
+) -> Result<Option<(String, i64)>, Problem> {
     if body.product.is_none() && body.tenant.is_none() {
         return Ok(None);
     }
     let device = state.store.device(endpoint).await?;
-    let before = device.ok_or_else(|| no_device(endpoint))?.device.product;
+    let device = device.ok_or_else(|| no_device(endpoint))?;
+    let (before, revision) = (device.device.product, device.revision);
     let mut owner = tenant::owner(&before);
     if let Some(to) = &body.tenant {
         if *scope != Scope::Whole && to != owner {
@@ -601,9 +602,8 @@ async fn product(
         return Err(no_tenant());
     }
     let name = body.product.as_deref();
-    Ok(Some(owner.product_key(
-        name.unwrap_or_else(|| tenant::product_name(&before)),
-    )))
+    let name = name.unwrap_or_else(|| tenant::product_name(&before));
+    Ok(Some((owner.product_key(name), revision)))
 }
 
 fn to_update(
@@ -658,7 +658,7 @@ fn to_update(
         mqtt,
         attributes,
         seen: None,
-        tenants: None,
+        within: None,
     })
 }
 
@@ -682,9 +682,9 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let seen = etag::if_match(&headers)?;
-    check_seen(&state, &scope, &endpoint).await?;
+    let within = scoped::within(&state, &scope);
     let removed = (state.store)
-        .remove_device(&endpoint, seen, state.now())
+        .remove_device(&endpoint, seen, within.as_ref(), state.now())
         .await?;
     if !removed {
         return Err(no_device(&endpoint));

@@ -7,8 +7,9 @@ use crate::{
     store::{
         AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
         ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-        EndExclusionError, FileError, GroupError, InsertPackageError, StopTaskError, StoreError,
-        TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError, UploadError,
+        EndExclusionError, ExcludeError, FileError, GroupError, InsertPackageError, StopTaskError,
+        StoreError, TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError,
+        UploadError,
     },
     task::RuleError,
 };
@@ -70,7 +71,7 @@ impl From<AddTokenError> for Problem {
             AddTokenError::NameTaken { .. } => {
                 Self::conflict("name-taken", "The name is taken", error).about("name")
             }
-            AddTokenError::TooMany => {
+            AddTokenError::TooMany | AddTokenError::ShareTaken { .. } => {
                 Self::conflict("too-many-tokens", "There are too many tokens", error)
             }
             AddTokenError::Store(error) => error.into(),
@@ -84,7 +85,7 @@ impl From<AddUserError> for Problem {
             AddUserError::NameTaken(_) => {
                 Self::conflict("name-taken", "The name is taken", error).about("name")
             }
-            AddUserError::TooMany => {
+            AddUserError::TooMany | AddUserError::ShareTaken { .. } => {
                 Self::conflict("too-many-users", "There are too many users", error)
             }
             AddUserError::Store(error) => error.into(),
@@ -128,7 +129,7 @@ impl From<UpdateProductError> for Problem {
             UpdateProductError::InUse { .. } => {
                 Self::conflict("product-in-use", "The product is in use", error)
             }
-            UpdateProductError::TooMany => {
+            UpdateProductError::TooMany | UpdateProductError::ShareTaken { .. } => {
                 Self::conflict("too-many-products", "There are too many products", error)
             }
             UpdateProductError::Store(error) => error.into(),
@@ -271,6 +272,18 @@ impl From<ChangeTaskError> for Problem {
             ChangeTaskError::Changed { .. } => Self::changed_meanwhile(error),
             ChangeTaskError::Stop(error) => error.into(),
             ChangeTaskError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ExcludeError> for Problem {
+    fn from(error: ExcludeError) -> Self {
+        match error {
+            ExcludeError::UnknownDevices { .. } => {
+                let title = "Devices are not known";
+                Self::conflict("unknown-devices", title, error).about("endpoints")
+            }
+            ExcludeError::Store(error) => error.into(),
         }
     }
 }

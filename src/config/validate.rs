@@ -104,6 +104,13 @@ impl Config {
             let problem = format!("{role:?} is no role; there are {}", ROLES.join(", "));
             check.fail("admin.totp_required_roles", problem);
         }
+        let tenants = &self.tenants;
+        check.range("tenants.max_products", tenants.max_products, 1..=1_000);
+        check.range("tenants.max_tokens", tenants.max_tokens, 1..=1_000);
+        check.range("tenants.max_users", tenants.max_users, 1..=1_000);
+        check.range("tenants.max_forecasts", tenants.max_forecasts, 1..=8);
+        check.range("tenants.max_exports", tenants.max_exports, 1..=16);
+        check.range("tenants.in_metrics", tenants.in_metrics, 0..=1_000);
         let webhooks = &self.webhooks;
         check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
         check.range("webhooks.first_pause_s", webhooks.first_pause_s, 1..=3_600);

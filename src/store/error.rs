@@ -244,6 +244,22 @@ pub enum UpdateDeviceError {
     Store(#[from] StoreError),
 }
 
+/// Why devices were not excluded. None was.
+#[derive(Debug, Error)]
+pub enum ExcludeError {
+    /// They are not there for whoever asks.
+    #[error("{count} of the devices are unknown: {}; correct their names, or leave them away", .first.join(", "))]
+    UnknownDevices {
+        /// How many.
+        count: u64,
+        /// The first few.
+        first: Vec<String>,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why an exclusion was not ended.
 #[derive(Debug, Error)]
 pub enum EndExclusionError {

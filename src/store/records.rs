@@ -14,7 +14,6 @@ use crate::{
     },
     package::{PcpOffer, Version},
     task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},
-    tenant::TenantId,
 };
 
 /// Which commit it is: what a writer commits again, because it does not know whether it was committed, has the same number.
@@ -279,8 +278,18 @@ pub struct DeviceUpdate {
     pub attributes: AttributesChange,
     /// Only if this is its revision.
     pub seen: Option<i64>,
-    /// Only if it belongs to one of these tenants; `None`: whosesoever it is.
-    pub tenants: Option<Vec<TenantId>>,
+    /// Only if it is there within this; `None`: whosesoever it is.
+    pub within: Option<Within>,
+}
+
+/// What devices are there for whoever asks for a change. It is looked at in the transaction that writes the change: a device may have
+/// been given away, or have moved, since whoever asks has seen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Within {
+    /// Those that this lets through.
+    pub filter: Filter,
+    /// Relative times of the filter are before this.
+    pub now: UtcMillis,
 }
 
 /// What became of one device in [`super::Inventory::add_devices`].

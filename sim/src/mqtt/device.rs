@@ -20,7 +20,8 @@ pub use report::{Counters, Ending, Report};
 
 use super::{
     fault::Fault,
-    spec::{Client, Secret, Spec, Style},
+    spec::{Secret, Spec},
+    style::{Client, Style},
 };
 use crate::rng::Rng;
 use upgrade::Upgrade;

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::spec::{Client, Style};
+use super::style::{Client, Style};
 use crate::Expected;
 
 /// One way to go wrong.

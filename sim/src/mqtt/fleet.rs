@@ -7,6 +7,7 @@
 mod config;
 mod download;
 mod drive;
+mod shared;
 mod stats;
 mod tls;
 
@@ -29,7 +30,7 @@ use super::{
     spec::Spec,
 };
 use crate::fleet::FleetError as SocketsError;
-use drive::Shared;
+use shared::Shared;
 
 /// How often [`Fleet::until_settled`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::spec::{Spec, Style};
+use super::{spec::Spec, style::Style};
 
 /// Where the device hears of new versions.
 pub(super) fn topic_inform(spec: &Spec) -> String {

@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use super::{
     identity::{Claim, Identity, Refusal, Style},
-    topic::{Downlink, Release, Uplink},
+    topic::{Downlink, Uplink},
 };
-use crate::ledger::DeviceId;
+use crate::{ledger::DeviceId, mqtt::thingspanel::Release};
 
 /// One connection, from its acceptance to its end. A number of an earlier connection never means a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

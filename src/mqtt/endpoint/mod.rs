@@ -43,10 +43,11 @@ pub use identity::{Claim, Credential, Identity, Refusal, Style};
 pub use limits::Limits;
 pub use ration::{Ration, Source};
 pub(in crate::mqtt) use topic::Spelling;
-pub use topic::{Downlink, MAX_TOPIC_LEN, Release, TopicError, Uplink, uplink};
+pub use topic::{Downlink, MAX_TOPIC_LEN, TopicError, Uplink, uplink};
 
 use std::{net::SocketAddr, time::Duration};
 
+pub use super::thingspanel::Release;
 use crate::{
     clock::{Instant, Now},
     ledger::DeviceId,

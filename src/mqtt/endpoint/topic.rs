@@ -8,7 +8,10 @@
 //! The device number is the device's endpoint name here.
 
 use super::identity::{Identity, Style};
-use crate::mqtt::{iotda, thingspanel};
+use crate::mqtt::{
+    iotda,
+    thingspanel::{self, Release},
+};
 
 /// The longest topic or filter that is looked at, in bytes.
 pub const MAX_TOPIC_LEN: usize = 512;
@@ -48,15 +51,6 @@ pub enum Downlink {
     /// The push of an upgrade (ThingsPanel), on the topic that the device has subscribed to; with no subscription on that
     /// of release 1.x.
     Push,
-}
-
-/// Which edition of ThingsPanel a topic belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Release {
-    /// 0.5: devices report their version.
-    V05,
-    /// 1.x: they do not.
-    V1,
 }
 
 /// A topic that is written to.

@@ -23,10 +23,10 @@ use crate::{
     filter::Filter,
     store::{
         AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate,
-        EndExclusionError, Excluded, Exclusion, Inventory, NewDevice, Page, StoreError, StoredMqtt,
-        StoredPsk, UpdateDeviceError,
+        EndExclusionError, ExcludeError, Excluded, Exclusion, Inventory, NewDevice, Page,
+        StoreError, StoredMqtt, StoredPsk, UpdateDeviceError, Within,
     },
-    tenant::{self, TenantId},
+    tenant,
 };
 
 /// Devices that came by themselves have revision 0.
@@ -145,10 +145,10 @@ impl Inventory for SqliteStore {
     ) -> Result<(), UpdateDeviceError> {
         let doing = "changing a device";
         let mut tx = self.write(doing).await?;
-        check_seen(&mut tx, endpoint, update.seen).await?;
-        if let Some(tenants) = &update.tenants {
-            check_tenant(&mut tx, endpoint, tenants).await?;
+        if !narrowing::is_there(&mut tx, endpoint, update.within.as_ref()).await? {
+            return Err(UpdateDeviceError::NotFound(endpoint.to_owned()));
         }
+        check_seen(&mut tx, endpoint, update.seen).await?;
         tx.watch(Table::Devices, endpoint).await.doing(doing)?;
         let identity = (update.psk.iter().flatten()).map(|psk| psk.identity.as_str());
         let holders = holders(&mut tx, identity).await?;
@@ -246,10 +246,14 @@ impl Inventory for SqliteStore {
         &self,
         endpoint: &str,
         seen: Option<i64>,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<bool, UpdateDeviceError> {
         let doing = "removing a device";
         let mut tx = self.write(doing).await?;
+        if !narrowing::is_there(&mut tx, endpoint, within).await? {
+            return Ok(false);
+        }
         check_seen(&mut tx, endpoint, seen).await?;
         tx.watch(Table::Devices, endpoint).await.doing(doing)?;
         let revision = rows::revision(&mut tx).await? + 1;
@@ -382,9 +386,10 @@ impl Inventory for SqliteStore {
         &self,
         endpoints: &[String],
         reason: &str,
+        within: Option<&Within>,
         now: UtcMillis,
-    ) -> Result<Excluded, StoreError> {
-        self.add_exclusions(endpoints, reason, now).await
+    ) -> Result<Excluded, ExcludeError> {
+        self.add_exclusions(endpoints, reason, within, now).await
     }
 
     async fn exclusion(&self, endpoint: &str) -> Result<Option<Exclusion>, StoreError> {
@@ -396,8 +401,9 @@ impl Inventory for SqliteStore {
         &self,
         endpoint: &str,
         seen: Option<i64>,
+        within: Option<&Within>,
     ) -> Result<bool, EndExclusionError> {
-        self.remove_exclusion(endpoint, seen).await
+        self.remove_exclusion(endpoint, seen, within).await
     }
 
     async fn exclusions(
@@ -407,24 +413,6 @@ impl Inventory for SqliteStore {
     ) -> Result<Page<Exclusion>, StoreError> {
         self.list_exclusions(after, limit).await
     }
-}
-
-/// Refuses a change of a device that belongs to none of these tenants by now: for them it is not there.
-async fn check_tenant(
-    conn: &mut SqliteConnection,
-    endpoint: &str,
-    tenants: &[TenantId],
-) -> Result<(), UpdateDeviceError> {
-    let owner: Option<String> =
-        sqlx::query_scalar("SELECT tenant FROM devices WHERE endpoint = ? AND removed = 0")
-            .bind(endpoint)
-            .fetch_optional(conn)
-            .await
-            .doing("looking whose a device is")?;
-    if owner.is_some_and(|owner| tenants.iter().any(|it| it.as_str() == owner)) {
-        return Ok(());
-    }
-    Err(UpdateDeviceError::NotFound(endpoint.to_owned()))
 }
 
 /// Refuses to give a device to another tenant while an upgrade of it has not ended: its task is the tenant's of before.

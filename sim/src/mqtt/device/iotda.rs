@@ -7,7 +7,8 @@ use super::{
 use crate::mqtt::{
     fault::Fault,
     iotda::{self, Asked, Offer},
-    spec::{Client, Secret, Style},
+    spec::Secret,
+    style::{Client, Style},
 };
 
 /// How event times are written, and how the hour of a client ID.

@@ -4,7 +4,7 @@ use super::{
     Connect, Device, Output,
     upgrade::{Check, Package},
 };
-use crate::mqtt::{fault::Fault, spec::Style, thingspanel};
+use crate::mqtt::{fault::Fault, style::Style, thingspanel};
 
 impl Device {
     /// The access token is the user name. What the client ID is does not matter, as long as nobody else has it.

@@ -5,7 +5,10 @@ use thiserror::Error;
 use super::{Fault, FleetError, Style};
 use crate::{
     fleet::{Amount, AmountError},
-    mqtt::spec::{Client, Secret, Spec, Timing},
+    mqtt::{
+        spec::{Secret, Spec, Timing},
+        style::Client,
+    },
     rng::Rng,
 };
 

@@ -6,7 +6,8 @@ use crate::{
     Expected,
     mqtt::{
         device::{Ending, Report},
-        spec::{Spec, Style},
+        spec::Spec,
+        style::Style,
     },
 };
 

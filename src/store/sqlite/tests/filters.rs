@@ -230,6 +230,18 @@ async fn a_search_goes_along_an_index_and_sorts_few() {
             "devices_by_site (site=? AND endpoint>? AND endpoint<?)",
         ),
         (
+            "tenant==a;model==b;site==c",
+            "devices_of_tenant_by_site (tenant=? AND site=? AND endpoint>? AND endpoint<?)",
+        ),
+        (
+            "tenant==a;model==b",
+            "devices_of_tenant_by_model (tenant=? AND model=? AND endpoint>? AND endpoint<?)",
+        ),
+        (
+            "tenant==default;model==b",
+            "devices_by_model (model=? AND endpoint>? AND endpoint<?)",
+        ),
+        (
             "site==c;tag.k==v",
             "device_tags_by_value (key=? AND value=?)",
         ),
