@@ -5,12 +5,14 @@
 //! unit that ends the key's name.
 
 mod address;
+mod broker;
 mod load;
 mod mqtt;
 mod products;
 mod settings;
 mod validate;
 
+pub use broker::{BrokerConfig, BrokerStyle, BrokerVersion, MqttMode};
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
 pub use mqtt::MqttConfig;
 pub(crate) use products::each_product_setting;

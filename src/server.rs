@@ -3,6 +3,7 @@
 
 mod audit_key;
 pub mod backup;
+mod broker;
 mod certificates;
 mod data_dir;
 pub mod doctor;
@@ -24,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use broker::BrokerFileError;
 use certificates::{CertificateEnds, Listeners};
 use metrics_exporter_prometheus::PrometheusHandle;
 use mqtt::{Mqtt, MqttParts};
@@ -163,6 +165,9 @@ pub enum StartError {
     /// A listener's certificate and key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What the broker's client needs.
+    #[error(transparent)]
+    BrokerFile(#[from] BrokerFileError),
     /// Devices could not use it.
     #[error("download.base_url {url}: {problem}; it is as https://updates.example.com:8443")]
     BaseUrl {
@@ -299,7 +304,7 @@ impl Server {
         let shards = Shards::start(ShardsSetup {
             engines,
             mqtt: mqtt.as_ref().map(|it| MqttOut {
-                server: it.server.clone(),
+                port: it.port.clone(),
                 grants: grants.clone(),
             }),
             plain: ports.plain,
@@ -324,7 +329,7 @@ impl Server {
             store: database.clone(),
             exchange: exchange.clone(),
             keys: ports.port.as_ref().map(|port| port.keys.clone()),
-            mqtt: (mqtt.as_ref()).map(|it| (it.identities.clone(), it.server.clone())),
+            mqtt: (mqtt.as_ref()).map(|it| (it.identities.clone(), it.port.clone())),
             clock,
             signals: signals.clone(),
             health: health.clone(),
@@ -549,7 +554,7 @@ impl Server {
         let orderly = async {
             let _ = self.stop.send(true); // its receivers may have ended
             if let Some(mqtt) = &self.mqtt {
-                mqtt.server.stop().await;
+                mqtt.port.stop().await;
             }
             // The rollout waits for what it has ordered.
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);

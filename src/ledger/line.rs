@@ -589,6 +589,8 @@ pub enum Repeated {
     AppointmentRefused,
     /// It connected over MQTT.
     Connection,
+    /// It was heard over MQTT after a silence.
+    HeardAgain,
 }
 
 impl Happened {

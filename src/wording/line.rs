@@ -413,6 +413,7 @@ const fn repeated(what: Repeated) -> &'static str {
         Repeated::KeptAwake => "kept awake by a ping",
         Repeated::Appointed => "given another appointment",
         Repeated::Connection => "connected anew (MQTT)",
+        Repeated::HeardAgain => "was heard again (MQTT)",
         Repeated::AppointmentRefused => "refused an appointment",
         Repeated::Question => "no result (PCP 24) yet, and to be asked for its version (PCP 19)",
     }

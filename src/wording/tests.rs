@@ -218,6 +218,7 @@ fn happenings() -> Vec<Happened> {
         Repeated::Appointed,
         Repeated::AppointmentRefused,
         Repeated::Connection,
+        Repeated::HeardAgain,
     ];
     let misreads = [
         Misread::Unreadable {

@@ -77,6 +77,10 @@ pub(super) struct MqttArguments {
     /// MQTT devices restart to run what they have installed
     #[arg(long, requires = "mqtt")]
     restarts: bool,
+
+    /// --mqtt is a broker whose client the server is: IoTDA devices subscribe, ThingsPanel's topics are below the device's name
+    #[arg(long, requires = "mqtt")]
+    on_broker: bool,
 }
 
 impl Arguments {
@@ -127,6 +131,7 @@ impl Arguments {
         config.keep_alive_s = own.keep_alive;
         config.behind = own.behind;
         config.restarts = own.restarts;
+        config.on_broker = own.on_broker;
         Ok(config)
     }
 }

@@ -201,12 +201,14 @@ impl Device {
     pub fn connected(&mut self, now_ms: u64) {
         self.line = Line::Up;
         self.counters.connections += 1;
-        if self.spec.style.is_iotda() {
+        if !self.spec.style.is_iotda() {
+            self.subscribe();
+        } else if self.spec.on_broker {
+            self.iotda_subscribe();
+        } else {
             self.iotda_connected(now_ms);
             self.settled_in(now_ms);
             self.gateway_connected(now_ms);
-        } else {
-            self.subscribe();
         }
     }
 
@@ -230,7 +232,9 @@ impl Device {
 
     /// The subscription is there, or was refused.
     pub fn subscribed(&mut self, now_ms: u64, accepted: bool) {
-        if accepted {
+        if accepted && self.spec.style.is_iotda() {
+            self.iotda_connected(now_ms);
+        } else if accepted {
             self.thingspanel_subscribed();
         } else {
             self.counters.refused_subscriptions += 1;

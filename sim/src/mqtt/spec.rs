@@ -87,6 +87,9 @@ pub struct Spec {
     /// Whether a `ThingsPanel` 1.x device subscribes to `inform`, as the documentation spells it, and not to
     /// `infrom`, as the published configuration does.
     pub spells_inform: bool,
+    /// Whether it is connected to a broker that is not the server: it subscribes to what it is told, and `ThingsPanel`'s topics,
+    /// which name no device, are below its name.
+    pub on_broker: bool,
     /// The version that it runs at first.
     pub version: String,
     /// The part of the device that is upgraded, as `ThingsPanel` names it.
@@ -120,6 +123,7 @@ impl Spec {
             password: None,
             check_stamp: true,
             spells_inform: false,
+            on_broker: false,
             version: version.into(),
             module: "default".to_owned(),
             keep_alive_s: 120,

@@ -42,6 +42,7 @@ pub use event::{Ack, ConnId, Ending, Event, Output, PublishError, Qos, Reading, 
 pub use identity::{Claim, Credential, Identity, Refusal, Style};
 pub use limits::Limits;
 pub use ration::{Ration, Source};
+pub(in crate::mqtt) use topic::Spelling;
 pub use topic::{Downlink, MAX_TOPIC_LEN, TopicError, Uplink, uplink};
 
 use std::{net::SocketAddr, time::Duration};

@@ -34,7 +34,7 @@ pub enum Uplink {
 
 impl Uplink {
     /// The longest payload that anybody reads, in bytes.
-    pub(super) const fn most_bytes(self) -> usize {
+    pub(in crate::mqtt) const fn most_bytes(self) -> usize {
         match self {
             Self::Events { .. } => iotda::MAX_ENVELOPE,
             Self::Inform(_) | Self::Progress(_) => thingspanel::MAX_REPORT,
@@ -55,7 +55,7 @@ pub enum Downlink {
 
 /// A topic that is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Spelling {
+pub(in crate::mqtt) enum Spelling {
     /// `$oc/devices/{id}/sys/events/down`.
     EventsDown,
     /// `ota/device/inform/{token}`.
@@ -102,7 +102,7 @@ impl Spelling {
     }
 
     /// The topic's name for that device; `None` where it has none.
-    pub(super) fn topic(self, identity: &Identity) -> Option<String> {
+    pub(in crate::mqtt) fn topic(self, identity: &Identity) -> Option<String> {
         if self.style() != identity.style {
             return None;
         }

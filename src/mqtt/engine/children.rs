@@ -166,10 +166,13 @@ impl Engine {
         else {
             return;
         };
+        let Some(address) = connection.address else {
+            return; // over somebody else's broker, which does not tell
+        };
         let report = Report::ChildRefused {
             gateway: device.endpoint.to_string(),
             child: child.to_owned(),
-            address: connection.address,
+            address,
         };
         self.effects.push_back(super::Effect::Report(report));
     }

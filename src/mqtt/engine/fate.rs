@@ -140,6 +140,7 @@ impl Engine {
         if let Some(device) = self.devices.get_mut(&id) {
             device.let_go_at = let_go_at;
         }
+        self.put_off_reminder(id);
         // over another connection than it was offered it, perhaps
         self.hold(id, true);
         if served.whole {

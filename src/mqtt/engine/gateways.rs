@@ -169,8 +169,17 @@ impl Engine {
 
     /// What a device that is there is told.
     pub(super) fn greet(&mut self, id: DeviceId) {
-        self.said(id, Inbound::Connection);
-        self.fire(id, Input::Connected);
+        let Some(basis) = self.connection(id).map(|it| it.basis) else {
+            return;
+        };
+        match basis {
+            Basis::Connected => {
+                self.said(id, Inbound::Connection);
+                self.fire(id, Input::Connected);
+            }
+            Basis::Heard => self.fire(id, Input::HeardAgain),
+            Basis::Guessed => self.fire(id, Input::MayBeThere),
+        }
         self.tell_presence(id);
         let device = self.devices.get(&id);
         let idle = device.is_some_and(|it| it.session.is_none() && it.version.is_none());

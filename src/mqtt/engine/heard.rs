@@ -9,7 +9,7 @@ use super::{
         endpoint::{Ack, Event, Release, Uplink},
         iotda, thingspanel,
     },
-    Connection, Engine, Out,
+    Basis, Connection, Engine, Out,
 };
 use crate::{
     clock::Now,
@@ -34,9 +34,29 @@ impl Engine {
                 let connection = Connection {
                     conn,
                     since: now.instant,
+                    basis: Basis::Connected,
                     subscribed: false,
-                    address: peer,
+                    address: Some(peer),
                     release: None,
+                    held_for: BTreeSet::new(),
+                };
+                self.connections.insert(device, connection);
+                self.meet(device);
+            }
+            Event::Heard {
+                device,
+                conn,
+                anew,
+                release,
+            } => {
+                let connection = Connection {
+                    conn,
+                    since: now.instant,
+                    basis: if anew { Basis::Connected } else { Basis::Heard },
+                    // to whatever: nobody tells
+                    subscribed: true,
+                    address: None,
+                    release,
                     held_for: BTreeSet::new(),
                 };
                 self.connections.insert(device, connection);
@@ -101,13 +121,16 @@ impl Engine {
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
-        let since = connection.since;
+        let (since, basis) = (connection.since, connection.basis);
+        let subscribed = connection.subscribed;
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
-        device.heard_at = Some(since);
+        if basis != Basis::Guessed {
+            device.heard_at = Some(since);
+        }
         device.connects();
-        if device.protocol == Protocol::ThingsPanel {
+        if device.protocol == Protocol::ThingsPanel && !subscribed {
             device.tell_at = Some(since + UNSUBSCRIBED);
         }
         self.greet(id);
@@ -189,10 +212,12 @@ impl Engine {
 
     fn credence(&self, id: DeviceId, version: Version) -> Credence {
         let now = self.now;
+        let link = self.link(id).and_then(|link| self.connections.get(&link));
+        let connection = link.filter(|it| it.basis == Basis::Connected);
         let device = self.devices.get(&id);
         let since = match device.and_then(|it| it.behind.as_deref()) {
-            Some(behind) => behind.met_at,
-            None => self.connections.get(&id).map(|it| it.since),
+            Some(behind) => behind.met_at.filter(|_| connection.is_some()),
+            None => connection.map(|it| it.since),
         };
         let connected_at = since.map(|since| now.utc.before(now.instant.since(since)));
         device.map_or(Credence::Sound, |it| it.credence(version, connected_at))

@@ -23,6 +23,7 @@ mod fate;
 mod gateways;
 mod heard;
 mod obey;
+mod remind;
 mod say;
 mod slots;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use crate::{
 };
 use behind::Children;
 use device::Device;
+use remind::Reminders;
 
 /// What the engine is made from.
 #[derive(Debug, Clone)]
@@ -113,13 +115,26 @@ pub enum Out {
     },
 }
 
+/// How it is known that a device is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Basis {
+    /// It has connected.
+    Connected,
+    /// It was heard, over a broker that tells nothing of connections: it may have been connected for long.
+    Heard,
+    /// It is not known: what it is sent may reach it.
+    Guessed,
+}
+
 /// A device's connection.
 #[derive(Debug, Clone)]
 struct Connection {
     conn: ConnId,
     since: Instant,
-    /// Where it comes from.
-    address: SocketAddr,
+    /// Where it comes from, where that is told.
+    address: Option<SocketAddr>,
+    /// How that is known.
+    basis: Basis,
     /// It has subscribed to where it is written to (`ThingsPanel`).
     subscribed: bool,
     /// Which edition of `ThingsPanel` it is, as far as its topics tell.
@@ -146,6 +161,8 @@ pub struct Engine {
     holders: HashMap<UpgradeId, DeviceId>,
     /// When a device has something to do: one entry for a device at most.
     alarms: BTreeSet<(Instant, DeviceId)>,
+    /// When a device with an upgrade that says nothing is asked next, where it is connected to somebody else's broker.
+    reminders: Reminders,
     /// Devices are asked one after the other: the next one not before this, microseconds.
     next_look_us: u64,
     seq: Seq,
@@ -170,6 +187,7 @@ impl Engine {
             gateways: HashMap::new(),
             holders: HashMap::new(),
             alarms: BTreeSet::new(),
+            reminders: Reminders::default(),
             next_look_us: 0,
             seq: 0,
             committed: 0,
@@ -203,11 +221,13 @@ impl Engine {
             }
             self.device_timeout(id);
         }
+        self.remind();
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.alarms.first().map(|(at, _)| *at)
+        let alarm = self.alarms.first().map(|(at, _)| *at);
+        alarm.into_iter().chain(self.reminders.next()).min()
     }
 
     /// Changes up to this one are committed.

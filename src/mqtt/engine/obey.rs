@@ -144,6 +144,7 @@ impl Engine {
         self.persist(id, change);
         self.note_that_gateway_is_offline(id);
         self.plan_look(id);
+        self.plan_reminder(id);
         self.set_alarm(id);
     }
 
@@ -152,13 +153,19 @@ impl Engine {
         if !self.is_connected(id) {
             return; // it is waited for
         }
+        let at = self.next_turn();
+        let device = self.devices.get_mut(&id);
+        if let Some(session) = device.and_then(|device| device.session.as_mut()) {
+            session.look_at = Some(at);
+        }
+    }
+
+    /// When another device may be asked.
+    pub(super) fn next_turn(&mut self) -> Instant {
         let spacing = 1_000_000 / u64::from(self.config.admission.per_second.max(1));
         let at = self.next_look_us.max(self.now.instant.as_millis() * 1_000);
         self.next_look_us = at + spacing;
-        let device = self.devices.get_mut(&id);
-        if let Some(session) = device.and_then(|device| device.session.as_mut()) {
-            session.look_at = Some(Instant::from_millis(at.div_ceil(1_000)));
-        }
+        Instant::from_millis(at.div_ceil(1_000))
     }
 
     /// Records that an attempt cannot begin.
@@ -242,6 +249,7 @@ impl Engine {
         }
         self.holds_still(id);
         self.queue_up(id);
+        self.plan_reminder(id);
         if offered {
             self.grant(id);
         }

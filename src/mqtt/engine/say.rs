@@ -39,7 +39,13 @@ impl Engine {
     /// Asks the device what it runs, where somebody wants to know and no upgrade asks by itself.
     pub(super) fn ask_what_it_runs(&mut self, id: DeviceId) {
         let asked = |it: &Device| it.asked_what_it_runs && it.session.is_none();
-        if self.devices.get(&id).is_some_and(asked) {
+        if !self.devices.get(&id).is_some_and(asked) {
+            return;
+        }
+        if self.is_on_a_broker() {
+            // it may be there
+            self.send_version_query(id);
+        } else {
             self.say_version_query(id);
         }
     }
@@ -67,7 +73,14 @@ impl Engine {
     /// Asks for the version, if the device is connected; it is asked after its next connection otherwise. Devices of `ThingsPanel`
     /// cannot be asked. While a query waits to leave there is no need for another one.
     pub(super) fn say_version_query(&mut self, id: DeviceId) {
-        if self.protocol(id) != Some(Protocol::Iotda) || !self.is_connected(id) {
+        if self.is_connected(id) {
+            self.send_version_query(id);
+        }
+    }
+
+    /// The same, whether it is known to be connected or not.
+    pub(super) fn send_version_query(&mut self, id: DeviceId) {
+        if self.protocol(id) != Some(Protocol::Iotda) {
             return;
         }
         if !self.has_room(id) {

@@ -1,3 +1,4 @@
+mod broker;
 mod downloads;
 mod gateways;
 mod hostile;

@@ -1,7 +1,7 @@
 //! What devices of Huawei IoTDA do.
 
 use super::{
-    Connect, Device,
+    Connect, Device, Output,
     upgrade::{Check, Package},
 };
 use crate::mqtt::{
@@ -26,6 +26,12 @@ impl Device {
             password: Some(Secret(iotda::password(&self.secret(), &hour))),
             keep_alive_s: self.spec.keep_alive_s,
         }
+    }
+
+    /// On an ordinary broker somebody has to subscribe.
+    pub(super) fn iotda_subscribe(&mut self) {
+        let topic = iotda::topic_down(&self.spec.device);
+        self.outputs.push_back(Output::Subscribe { topic, qos: 1 });
     }
 
     /// The kits subscribe to nothing: the platform publishes to them all the same.

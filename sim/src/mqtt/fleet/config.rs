@@ -43,6 +43,8 @@ pub struct FleetConfig {
     pub start_spread_ms: u64,
     /// Keep-alive, seconds.
     pub keep_alive_s: u16,
+    /// Whether they are connected to a broker that is not the server.
+    pub on_broker: bool,
     /// Whether devices restart to run what they have installed.
     pub restarts: bool,
     /// Which device has which fault follows from this number, and so does all that happens by chance.
@@ -65,6 +67,7 @@ impl FleetConfig {
             timing: Timing::default(),
             start_spread_ms: 0,
             keep_alive_s: 120,
+            on_broker: false,
             restarts: false,
             seed: 0,
         }
@@ -92,6 +95,7 @@ impl FleetConfig {
             };
             spec.keep_alive_s = self.keep_alive_s;
             spec.restarts = self.restarts;
+            spec.on_broker = self.on_broker;
             spec.seed = rng.next();
             spec.spells_inform = spec.seed % 4 >= 2;
             specs.push(spec);
