@@ -17,6 +17,7 @@
 
 mod device;
 mod drive;
+mod early;
 mod fate;
 mod heard;
 mod obey;
@@ -26,12 +27,13 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    net::SocketAddr,
     sync::Arc,
 };
 
 use bytes::Bytes;
 
-use super::endpoint::{Ack, ConnId, Downlink, Qos, Release};
+use super::endpoint::{Ack, ConnId, Downlink, Qos, Release, Version};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
@@ -41,6 +43,7 @@ use crate::{
     session::GateAsk,
 };
 use device::Device;
+use early::Early;
 
 /// What the engine is made from.
 #[derive(Debug, Clone)]
@@ -107,13 +110,31 @@ pub enum Out {
     },
 }
 
+/// How a device is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// Since when.
+    pub since: UtcMillis,
+    /// From which address.
+    pub peer: SocketAddr,
+    /// Which version of MQTT it speaks.
+    pub version: Version,
+    /// Its client ID; empty where it has none, never one that holds its token.
+    pub client_id: Box<str>,
+}
+
 /// A device's connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Connection {
     conn: ConnId,
     since: Instant,
+    peer: SocketAddr,
+    version: Version,
+    client_id: Box<str>,
     /// It has subscribed to where it is written to (`ThingsPanel`).
     subscribed: bool,
+    /// It has unsubscribed from it: it is sent nothing before it has subscribed again.
+    deaf: bool,
     /// Which edition of `ThingsPanel` it is, as far as its topics tell.
     release: Option<Release>,
     /// It is kept although it says nothing.
@@ -132,6 +153,8 @@ pub struct Engine {
     devices: HashMap<DeviceId, Device>,
     /// Who is connected, also of devices that are not read yet after a start.
     connections: HashMap<DeviceId, Connection>,
+    /// What devices have said that are not read yet after a start.
+    early: Early,
     /// Who has the upgrades that are under way.
     holders: HashMap<UpgradeId, DeviceId>,
     /// When a device has something to do: one entry for a device at most.
@@ -157,6 +180,7 @@ impl Engine {
             now,
             devices: HashMap::new(),
             connections: HashMap::new(),
+            early: Early::default(),
             holders: HashMap::new(),
             alarms: BTreeSet::new(),
             next_look_us: 0,
@@ -224,7 +248,7 @@ impl Engine {
         Tables {
             devices: self.devices.len(),
             sessions: self.holders.len(),
-            peers: self.connections.len(),
+            peers: self.connections.len() + self.early.len(),
             alarms: self.alarms.len(),
         }
     }
@@ -237,6 +261,17 @@ impl Engine {
     /// Whether the device is connected.
     pub fn is_connected(&self, id: DeviceId) -> bool {
         self.connections.contains_key(&id)
+    }
+
+    /// How the device is connected; `None` where it is not.
+    pub fn connected(&self, now: Now, id: DeviceId) -> Option<Connected> {
+        let connection = self.connections.get(&id)?;
+        Some(Connected {
+            since: now.utc.before(now.instant.since(connection.since)),
+            peer: connection.peer,
+            version: connection.version,
+            client_id: connection.client_id.clone(),
+        })
     }
 
     /// When the device was heard last, by any message. `None` when it was not since the engine began.

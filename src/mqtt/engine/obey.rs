@@ -65,7 +65,8 @@ impl Engine {
             }
             Command::Abandon { upgrade } => self.abandon(upgrade),
             Command::Gate { device, order } => self.obey_gate(device, order),
-            Command::Restored | Command::StoreAvailable(_) => {}
+            Command::Restored => self.all_read(),
+            Command::StoreAvailable(_) => {}
         }
     }
 
@@ -78,6 +79,7 @@ impl Engine {
             let device = Device::new(endpoint, product, protocol);
             self.devices.insert(id, device);
             self.meet(id);
+            self.hear_what_was_early(id);
         }
     }
 
@@ -122,8 +124,9 @@ impl Engine {
         talk.takes_large = self.product(id).iotda_large_downloads;
         let (refused, runs) = (order.clone(), device.version);
         let begun = Session::begin(self.now, order, offers, runs, &self.config, talk);
-        let Some((session, change)) = begun else {
-            return self.refuse_order(&refused, Failure::PackageUnavailable);
+        let (session, change) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => return self.refuse_order(&refused, failure),
         };
         self.holders.insert(session.order.upgrade, id);
         if let Some(device) = self.devices.get_mut(&id) {
@@ -225,6 +228,7 @@ impl Engine {
         if let Entry::Vacant(place) = self.devices.entry(id) {
             place.insert(Device::restored(record));
             self.meet(id);
+            self.hear_what_was_early(id);
         }
     }
 
