@@ -27,13 +27,13 @@ use utoipa::{
 };
 
 use attributes::{Given, tag_changes, tags, time_zone_or_null};
-use mqtt::{MqttBody, MqttShownBody, MqttUpdate};
+use mqtt::{ConnectedBody, MqttBody, MqttShownBody, MqttUpdate};
 use psk::{PskBody, PskUpdate};
 
 use super::{
     ApiState, etag,
     extract::{self, Fields, ListBody, Paging, Path, Query},
-    heard::LastHeard,
+    heard::Live,
     problem::Problem,
     scoped,
     traffic::MonthUsageBody,
@@ -79,6 +79,9 @@ pub(super) struct DeviceBody {
     /// How it shows who it is where it speaks MQTT; `null` where it does not.
     #[schema(required)]
     mqtt: Option<MqttShownBody>,
+    /// How it is connected over MQTT at the moment; `null` where it is not, or where the device side did not answer in time.
+    #[schema(required)]
+    connected: Option<ConnectedBody>,
     /// It is refused where nothing is encrypted.
     secure: bool,
     /// The identity of its pre-shared key; `null` when it has none. The key is never shown.
@@ -254,17 +257,17 @@ fn coverage_source() -> Object {
 impl DeviceBody {
     /// Asks when it was heard last, and what it has spent this month.
     async fn of(state: &ApiState, detail: DeviceDetail) -> Result<Self, StoreError> {
-        let heard = LastHeard::of(state, &detail).await;
+        let live = Live::of(state, &detail).await;
         let endpoint = &detail.device.endpoint;
         let month = state.store.month_usage(endpoint, state.now()).await?;
         Ok(Self {
             month: month.map(MonthUsageBody::from),
-            ..Self::new(detail, heard)
+            ..Self::new(detail, live)
         })
     }
 
-    fn new(detail: DeviceDetail, heard: LastHeard) -> Self {
-        let device = detail.device;
+    fn new(detail: DeviceDetail, live: Live) -> Self {
+        let (device, heard) = (detail.device, live.heard);
         Self {
             endpoint: device.endpoint,
             revision: detail.revision,
@@ -272,6 +275,7 @@ impl DeviceBody {
             product: tenant::product_name(&device.product).to_owned(),
             protocol: device.protocol.name(),
             mqtt: MqttShownBody::of(device.protocol, detail.mqtt_credential),
+            connected: live.connected.map(ConnectedBody::from),
             secure: device.secure,
             psk_identity: detail.psk_identity,
             registered: device.registration.is_some(),
@@ -414,9 +418,9 @@ pub(super) async fn list(
         .store
         .devices(&filter, after.as_deref(), paging.limit()?)
         .await?;
-    let heard = LastHeard::of_page(&state, &page.items).await;
-    let items = page.items.into_iter().zip(heard);
-    let items = items.map(|(detail, heard)| DeviceBody::new(detail, heard));
+    let live = Live::of_page(&state, &page.items).await;
+    let items = page.items.into_iter().zip(live);
+    let items = items.map(|(detail, live)| DeviceBody::new(detail, live));
     let next = page.next.map(|name| state.cursors.seal("devices", &name));
     Ok(Json(ListBody::with_cursor(items, next.transpose()?)))
 }
@@ -528,6 +532,11 @@ pub(super) async fn update(
     }
     check_seen(&state, &scope, &endpoint).await?;
     let product = product(&state, &scope, &endpoint, &body).await?;
+    if let MqttUpdate::Set(mqtt) = &body.mqtt
+        && let Some(token) = mqtt.token()
+    {
+        mqtt::check_token(&state, &endpoint, token).await?;
+    }
     let update = DeviceUpdate {
         seen,
         product,

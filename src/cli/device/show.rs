@@ -36,6 +36,7 @@ struct DeviceView {
     secure: bool,
     psk_identity: Option<String>,
     mqtt: Option<MqttView>,
+    connected: Option<ConnectedView>,
     registration: Option<RegistrationView>,
     last_heard_at: Option<String>,
     last_heard_is_stored: bool,
@@ -57,6 +58,15 @@ struct DeviceView {
 struct MqttView {
     style: String,
     credential: String,
+}
+
+/// How it is connected over MQTT.
+#[derive(Debug, Deserialize)]
+struct ConnectedView {
+    since: String,
+    peer: String,
+    version: String,
+    client_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -175,10 +185,9 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
         line("excluded", format!("from upgrades: {reason}"))?;
     }
     if let Some(MqttView { style, credential }) = device.mqtt {
-        line(
-            "speaks",
-            format!("MQTT as of {style}, and shows a {credential}"),
-        )?;
+        let speaks = format!("MQTT as of {style}, and shows a {credential}");
+        line("speaks", speaks)?;
+        line("connected", connected(device.connected))?;
     }
     match (device.psk_identity, device.secure) {
         (Some(identity), true) => line("key", format!("of {identity:?}, heard only encrypted"))?,
@@ -214,6 +223,23 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
         line("this month", spent(&month))?;
     }
     Ok(())
+}
+
+fn connected(connected: Option<ConnectedView>) -> String {
+    let Some(connected) = connected else {
+        return "no".to_owned();
+    };
+    let ConnectedView {
+        since,
+        peer,
+        version,
+        client_id,
+    } = connected;
+    let client_id = client_id.map(|id| format!(", as {id:?}"));
+    format!(
+        "since {since} from {peer} over MQTT {version}{}",
+        client_id.unwrap_or_default()
+    )
 }
 
 fn spent(month: &MonthView) -> String {
