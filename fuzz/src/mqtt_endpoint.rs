@@ -202,7 +202,9 @@ impl World {
                     self.endpoint.acknowledge(self.now, ack);
                 }
             }
-            Event::Subscribed { device, .. } | Event::Delivered { device, .. } => {
+            Event::Subscribed { device, .. }
+            | Event::Unsubscribed { device, .. }
+            | Event::Delivered { device, .. } => {
                 assert!(self.open.contains_key(&device), "it is connected");
             }
             Event::Refused { .. } => {}

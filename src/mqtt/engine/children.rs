@@ -160,13 +160,17 @@ impl Engine {
 
     /// A gateway speaks for a device that is not behind it.
     pub(super) fn speaks_for_another(&mut self, gateway: DeviceId, child: &str) {
+        if !self.early.are_all_read() {
+            // the child may be read in a moment, and is asked then
+            return self.early.lose();
+        }
         self.counters.mqtt_unexpected += 1;
         let (Some(device), Some(connection)) =
             (self.devices.get(&gateway), self.connections.get(&gateway))
         else {
             return;
         };
-        let Some(address) = connection.address else {
+        let Some(address) = connection.told.as_ref().map(|told| told.peer) else {
             return; // over somebody else's broker, which does not tell
         };
         let report = Report::ChildRefused {

@@ -19,7 +19,7 @@ use super::{
             topology::{Child, MAX_TOLD},
         },
     },
-    Connection, Engine, Out,
+    Basis, Connection, Engine, Out,
     device::message_id,
 };
 use crate::{
@@ -172,6 +172,10 @@ impl Engine {
         let Some(basis) = self.connection(id).map(|it| it.basis) else {
             return;
         };
+        let lossy = self.early.is_lossy();
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.asked_what_it_runs |= lossy;
+        }
         match basis {
             Basis::Connected => {
                 self.said(id, Inbound::Connection);
