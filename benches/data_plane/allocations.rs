@@ -138,6 +138,7 @@ impl Bench {
             product: "meter".into(),
             secure: false,
             protocol: Protocol::Lwm2m,
+            via: cellwise::ledger::Via::Itself,
         });
         let register = self.device.register(ENDPOINT);
         self.exchange(&register);

@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 73] = [
+const KINDS: [&str; 75] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -81,6 +81,8 @@ const KINDS: [&str; 73] = [
     "disk-full",
     "empty-package",
     "forbidden",
+    "gateway-in-use",
+    "gateway-refused",
     "group-in-use",
     "identity-provider-unavailable",
     "identity-taken",

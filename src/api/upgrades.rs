@@ -664,9 +664,9 @@ pub(super) async fn cancel(
     scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeBody>, Problem> {
-    scoped::see_upgrade(&state, &scope, id).await?;
+    let within = scoped::see_upgrade(&state, &scope, id).await?;
     let upgrade = (state.store)
-        .cancel_upgrade(UpgradeId(id), state.now())
+        .cancel_upgrade(UpgradeId(id), within.as_ref(), state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))
@@ -688,9 +688,9 @@ pub(super) async fn retry(
     scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeBody>, Problem> {
-    scoped::see_upgrade(&state, &scope, id).await?;
+    let within = scoped::see_upgrade(&state, &scope, id).await?;
     let upgrade = (state.store)
-        .retry_upgrade(UpgradeId(id), state.now())
+        .retry_upgrade(UpgradeId(id), within.as_ref(), state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))
@@ -728,7 +728,7 @@ pub(super) async fn confirm(
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<ConfirmRequest>,
 ) -> Result<Json<UpgradeBody>, Problem> {
-    scoped::see_upgrade(&state, &scope, id).await?;
+    let within = scoped::see_upgrade(&state, &scope, id).await?;
     let by = body.by.unwrap_or_default();
     if by.chars().count() > MAX_BY || by.chars().any(char::is_control) {
         let detail =
@@ -737,7 +737,7 @@ pub(super) async fn confirm(
     }
     let confirmed = body.confirmed.unwrap_or(true);
     let upgrade = (state.store)
-        .confirm_upgrade(UpgradeId(id), confirmed, &by, state.now())
+        .confirm_upgrade(UpgradeId(id), within.as_ref(), confirmed, &by, state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))
@@ -760,9 +760,9 @@ pub(super) async fn skip(
     scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeBody>, Problem> {
-    scoped::see_upgrade(&state, &scope, id).await?;
+    let within = scoped::see_upgrade(&state, &scope, id).await?;
     let upgrade = (state.store)
-        .skip_upgrade(UpgradeId(id), state.now())
+        .skip_upgrade(UpgradeId(id), within.as_ref(), state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))

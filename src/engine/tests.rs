@@ -269,6 +269,7 @@ impl World {
             product: "meter".into(),
             secure: false,
             protocol: crate::ledger::Protocol::Lwm2m,
+            via: crate::ledger::Via::Itself,
         });
     }
 

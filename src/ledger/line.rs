@@ -295,6 +295,24 @@ pub enum Happened {
     },
     /// The device connected over MQTT.
     Connected,
+    /// The device is reached through a gateway, which is not connected: it waits for that.
+    GatewayOffline {
+        /// The gateway; `None` where it is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gateway: Option<String>,
+    },
+    /// The device is reached through a gateway, which says that it is not there: it waits for it.
+    ChildOffline {
+        /// The gateway.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gateway: Option<String>,
+    },
+    /// The device is reached through another gateway from now on, and its upgrade begins anew through that one.
+    GatewayChanged {
+        /// The gateway; `None` where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gateway: Option<String>,
+    },
     /// The device, which speaks MQTT, has not told what it runs.
     VersionUnknown,
     /// The device, which speaks MQTT, tells another version than the target after it was offered that.
@@ -571,6 +589,8 @@ pub enum Repeated {
     AppointmentRefused,
     /// It connected over MQTT.
     Connection,
+    /// It was heard over MQTT after a silence.
+    HeardAgain,
 }
 
 impl Happened {

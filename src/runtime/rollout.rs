@@ -9,15 +9,12 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::{
-    Exchange, Keys, MqttIdentities, MqttServer, message::ShardGone, restore::restore_idle,
-};
+use super::{Exchange, Keys, MqttIdentities, MqttPort, message::ShardGone, restore::restore_idle};
 use crate::{
     clock::SystemClock,
     engine::Command,
     health::{Health, Part},
     ledger::{Failure, PackageId, TaskId, UpgradeOrder},
-    mqtt::endpoint::Ending,
     package::{Fits, HttpPackage, Package},
     session::{Offer, Offers},
     shard::{Query, Reconciler, Reply, Want, follow},
@@ -34,7 +31,7 @@ pub struct Rollout {
     store: Arc<dyn Store>,
     exchange: Arc<Exchange>,
     keys: Option<Arc<Keys>>,
-    mqtt: Option<(Arc<MqttIdentities>, MqttServer)>,
+    mqtt: Option<(Arc<MqttIdentities>, MqttPort)>,
     clock: SystemClock,
     signals: Arc<Signals>,
     health: Arc<Health>,
@@ -53,7 +50,7 @@ pub struct RolloutSetup {
     /// The keys of devices that encrypt, where there is a port for them.
     pub keys: Option<Arc<Keys>>,
     /// Who may connect over MQTT, and the server for them, where there is one.
-    pub mqtt: Option<(Arc<MqttIdentities>, MqttServer)>,
+    pub mqtt: Option<(Arc<MqttIdentities>, MqttPort)>,
     /// The clock.
     pub clock: SystemClock,
     /// Signalled when intent was written.
@@ -260,10 +257,10 @@ impl Rollout {
 
     /// Takes up the keys of devices, and ends what the old ones began.
     fn renew_keys(&self, changes: &[DeviceChange]) -> Result<(), ShardGone> {
-        if let Some((identities, server)) = &self.mqtt {
+        if let Some((identities, port)) = &self.mqtt {
             for change in changes {
                 for device in identities.set(&change.endpoint, change.mqtt.as_ref()) {
-                    server.kick(device, Ending::Credentials);
+                    port.kick(device);
                 }
             }
         }
@@ -479,6 +476,7 @@ mod tests {
             psk: None,
             mqtt: None,
             attributes: AttributesChange::default(),
+            via: None,
         };
         store.add_devices(&[device], now).await.unwrap();
         signals.members.changed();

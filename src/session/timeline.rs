@@ -67,9 +67,16 @@ fn over_mqtt<X: Exchange>(
         Input::Connected if rules.protocol == Protocol::ThingsPanel && offered => {
             Line::asking(Happened::Connected, Asked::ToFetchAgain, None)
         }
+        Input::HeardAgain if rules.protocol == Protocol::ThingsPanel && offered => {
+            Line::asking(Happened::Heard, Asked::ToFetchAgain, None)
+        }
         Input::Connected if rules.protocol == Protocol::ThingsPanel => Happened::Connected.into(),
-        Input::Heard if rules.protocol == Protocol::ThingsPanel => Happened::Heard.into(),
-        Input::Heard => Line::asking(Happened::Heard, Asked::ReportVersion, None),
+        Input::Heard | Input::HeardAgain if rules.protocol == Protocol::ThingsPanel => {
+            Happened::Heard.into()
+        }
+        Input::Heard | Input::HeardAgain => {
+            Line::asking(Happened::Heard, Asked::ReportVersion, None)
+        }
         Input::Connected => Line::asking(Happened::Connected, Asked::ReportVersion, number),
         Input::Reached(Deadline::Nudge) if rules.protocol == Protocol::ThingsPanel => {
             Line::asking(Happened::Quiet { segment: None }, Asked::ToFetchAgain, None)

@@ -619,6 +619,7 @@ pub fn follow(changes: Vec<DeviceChange>) -> Vec<Command> {
             product,
             secure,
             protocol,
+            via,
             removed,
             ..
         } = change;
@@ -630,6 +631,7 @@ pub fn follow(changes: Vec<DeviceChange>) -> Vec<Command> {
                 product,
                 secure,
                 protocol,
+                via,
             }
         }
     });

@@ -355,7 +355,9 @@ impl Invariants {
                     self.leaves_the_register(device);
                 }
             }
-            Change::VersionReported { endpoint, .. } | Change::Appointed { endpoint, .. } => {
+            Change::VersionReported { endpoint, .. }
+            | Change::Appointed { endpoint, .. }
+            | Change::Via { endpoint, .. } => {
                 self.touch(endpoint, number);
             }
             Change::Evidence {

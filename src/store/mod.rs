@@ -50,8 +50,8 @@ pub use catalog::Catalog;
 pub use cells::Cells;
 pub use error::{
     CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError,
-    DeleteTaskError, EarlierPackage, EndExclusionError, InsertPackageError, OpenError,
-    StopTaskError, StoreError, UpdateCellsError, UpdateDeviceError,
+    DeleteTaskError, EarlierPackage, EndExclusionError, ExcludeError, InsertPackageError,
+    OpenError, StopTaskError, StoreError, UpdateCellsError, UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
@@ -86,7 +86,7 @@ pub use records::{
     NewPackage, NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap, Overlaps,
     PackageRecord, Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder,
     SoakRecord, SoakState, SoaksDue, StoredMqtt, StoredPsk, TaskChange, TaskPackages, TaskRecord,
-    TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop, Within,
 };
 pub use second_factors::{Proof, SecondFactors};
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
@@ -95,7 +95,7 @@ pub use sites::{
 };
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
-pub use tenancy::{MAX_TENANTS, NewTenant, Tenancy, TenantError, TenantRecord};
+pub use tenancy::{MAX_TENANTS, NewTenant, Tenancy, TenantCount, TenantError, TenantRecord};
 pub use users::{
     AddUserError, Identity, IdentityUser, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserChange,
     UserId, UserRecord, Users,

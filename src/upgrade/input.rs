@@ -44,6 +44,14 @@ pub enum Input {
     Restarted,
     /// The device, which speaks MQTT, has connected: what it was asked before is lost.
     Connected,
+    /// The device is reached through another gateway from now on: what it was asked and offered through the one before is void.
+    Moved,
+    /// The device, which speaks MQTT, is heard after a silence, and nobody tells whether it has connected anew meanwhile: what it
+    /// was asked before may be lost.
+    HeardAgain,
+    /// The device, which speaks MQTT and cannot be asked, is not heard, and nobody tells whether it is connected: it is dealt with as if
+    /// it were there.
+    MayBeThere,
     /// The device was heard otherwise: a registration update, service data, an answer to a ping.
     Heard,
     /// The device was asked for its version, and answered; what that is worth if it names the target.

@@ -128,6 +128,7 @@ impl Negotiation {
                     ended(Outcome::Cancelled(Cancellation::TakenBack))
                 };
             }
+            Input::Moved => return stay(Self::begin(now, rules)),
             Input::NotSupported => return failed(Failure::NotSupported),
             // Whatever the stage: a device that says it runs the target version is done, if nothing speaks against it.
             Input::Pcp(said) if said.shows(rules.target) => {

@@ -219,6 +219,22 @@ fn besides(happened: &Happened) -> String {
             )
         }
         Happened::Connected => "connected (MQTT)".to_owned(),
+        Happened::GatewayOffline { gateway: None } => {
+            "waits: it is reached through a gateway, and it is not known through which".to_owned()
+        }
+        Happened::GatewayOffline {
+            gateway: Some(gateway),
+        } => format!("waits: gateway {gateway} is offline"),
+        Happened::ChildOffline { gateway } => format!(
+            "waits: gateway {} says that it is offline",
+            gateway.as_deref().unwrap_or("(unknown)")
+        ),
+        Happened::GatewayChanged { gateway: None } => {
+            "is reached through no gateway any more: it begins anew when it has one".to_owned()
+        }
+        Happened::GatewayChanged {
+            gateway: Some(gateway),
+        } => format!("is reached through gateway {gateway} from now on, and begins anew there"),
         Happened::VersionUnknown => "has not told its version".to_owned(),
         Happened::StillRuns { version } => format!("still runs version \"{version}\""),
         Happened::OnItsWay { percent: None } => "reports that it goes on".to_owned(),
@@ -397,6 +413,7 @@ const fn repeated(what: Repeated) -> &'static str {
         Repeated::KeptAwake => "kept awake by a ping",
         Repeated::Appointed => "given another appointment",
         Repeated::Connection => "connected anew (MQTT)",
+        Repeated::HeardAgain => "was heard again (MQTT)",
         Repeated::AppointmentRefused => "refused an appointment",
         Repeated::Question => "no result (PCP 24) yet, and to be asked for its version (PCP 19)",
     }

@@ -130,6 +130,17 @@ fn besides() -> Vec<Happened> {
         },
         Happened::TakenUpAgain {},
         Happened::Connected,
+        Happened::GatewayOffline { gateway: None },
+        Happened::GatewayOffline {
+            gateway: Some("gw-7".into()),
+        },
+        Happened::ChildOffline {
+            gateway: Some("gw-7".into()),
+        },
+        Happened::GatewayChanged { gateway: None },
+        Happened::GatewayChanged {
+            gateway: Some("gw-8".into()),
+        },
         Happened::VersionUnknown,
         Happened::StillRuns { version: v1 },
         Happened::OnItsWay { percent: None },
@@ -207,6 +218,7 @@ fn happenings() -> Vec<Happened> {
         Repeated::Appointed,
         Repeated::AppointmentRefused,
         Repeated::Connection,
+        Repeated::HeardAgain,
     ];
     let misreads = [
         Misread::Unreadable {

@@ -156,6 +156,7 @@ impl World {
             product: device::product(device).into(),
             secure: false,
             protocol: cellwise::ledger::Protocol::Lwm2m,
+            via: cellwise::ledger::Via::Itself,
         });
     }
 
@@ -455,6 +456,7 @@ impl World {
             | Change::VersionReported { .. }
             | Change::Evidence { .. }
             | Change::Appointed { .. }
+            | Change::Via { .. }
             | Change::Traffic { .. }
             | Change::Learnt(_)
             | Change::CoverageReported { .. } => {}

@@ -20,6 +20,7 @@ fn restore(after: &mut World, before: &World) {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     };
     let mut stage = None;
     for change in &before.changes {
@@ -98,6 +99,7 @@ fn when_a_device_was_heard_is_told_once_it_was_heard_here() {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     };
     let mut after = World::new();
     after.now = world.now + Duration::from_secs(30);
@@ -223,6 +225,7 @@ fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     }
 }
 
@@ -306,6 +309,7 @@ fn known(endpoint: &str) -> DeviceRecord {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     }
 }
 

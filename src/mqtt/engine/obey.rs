@@ -11,7 +11,7 @@ use crate::{
     engine::Command,
     ledger::{
         ActiveUpgrade, Cancellation, Change, DeviceId, DeviceRecord, Failure, Outcome, Protocol,
-        Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder,
+        Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder, Via,
     },
     session::{self, Offers},
     upgrade::{Input, Negotiation},
@@ -31,8 +31,9 @@ impl Engine {
                 endpoint,
                 product,
                 protocol,
+                via,
                 ..
-            } => self.add_device(&endpoint, &product, protocol),
+            } => self.add_device(&endpoint, &product, protocol, &via),
             Command::RemoveDevice { endpoint } => self.remove_device(&endpoint),
             Command::Start { order, offers } => self.start(order, offers),
             Command::Fail { order, failure } => self.refuse_order(&order, failure),
@@ -69,15 +70,25 @@ impl Engine {
         }
     }
 
-    fn add_device(&mut self, endpoint: &str, product: &str, protocol: Protocol) {
+    fn add_device(&mut self, endpoint: &str, product: &str, protocol: Protocol, via: &Via) {
         let id = self.ids.of(endpoint);
         if let Some(device) = self.devices.get_mut(&id) {
             device.product = product.into();
             device.protocol = protocol;
+            self.reach(id, via, false);
         } else {
             let device = Device::new(endpoint, product, protocol);
             self.devices.insert(id, device);
+            self.settle(id, via);
+        }
+    }
+
+    /// A device that was not there is reached so.
+    fn settle(&mut self, id: DeviceId, via: &Via) {
+        if *via == Via::Itself {
             self.meet(id);
+        } else {
+            self.reach(id, via, false);
         }
     }
 
@@ -87,6 +98,7 @@ impl Engine {
             return;
         }
         self.fire(id, Input::Stopped(StopReason::DeviceRemoved));
+        self.leave_gateway(id);
         if let Some(alarm) = self.devices.remove(&id).and_then(|device| device.alarm) {
             self.alarms.remove(&(alarm, id));
         }
@@ -130,7 +142,9 @@ impl Engine {
             device.session = Some(Box::new(session));
         }
         self.persist(id, change);
+        self.note_that_gateway_is_offline(id);
         self.plan_look(id);
+        self.plan_reminder(id);
         self.set_alarm(id);
     }
 
@@ -139,13 +153,19 @@ impl Engine {
         if !self.is_connected(id) {
             return; // it is waited for
         }
+        let at = self.next_turn();
+        let device = self.devices.get_mut(&id);
+        if let Some(session) = device.and_then(|device| device.session.as_mut()) {
+            session.look_at = Some(at);
+        }
+    }
+
+    /// When another device may be asked.
+    pub(super) fn next_turn(&mut self) -> Instant {
         let spacing = 1_000_000 / u64::from(self.config.admission.per_second.max(1));
         let at = self.next_look_us.max(self.now.instant.as_millis() * 1_000);
         self.next_look_us = at + spacing;
-        let device = self.devices.get_mut(&id);
-        if let Some(session) = device.and_then(|device| device.session.as_mut()) {
-            session.look_at = Some(Instant::from_millis(at.div_ceil(1_000)));
-        }
+        Instant::from_millis(at.div_ceil(1_000))
     }
 
     /// Records that an attempt cannot begin.
@@ -192,7 +212,7 @@ impl Engine {
         let id = self.ids.of(&record.endpoint);
         if let Entry::Vacant(place) = self.devices.entry(id) {
             place.insert(Device::restored(record));
-            self.meet(id);
+            self.settle(id, &record.via);
         }
     }
 
@@ -229,6 +249,7 @@ impl Engine {
         }
         self.holds_still(id);
         self.queue_up(id);
+        self.plan_reminder(id);
         if offered {
             self.grant(id);
         }

@@ -22,6 +22,7 @@ fn change(revision: i64, endpoint: &str, removed: bool) -> DeviceChange {
         psk: None,
         mqtt: None,
         removed,
+        via: crate::ledger::Via::Itself,
     }
 }
 

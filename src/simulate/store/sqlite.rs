@@ -172,6 +172,7 @@ impl SqliteBackend {
                 mqtt: None,
                 endpoint: (*endpoint).to_owned(),
                 product: product.to_owned(),
+                via: None,
             })
         });
         let devices: Vec<NewDevice> = devices.collect::<Result<_, Failed>>()?;

@@ -169,6 +169,7 @@ impl<H: Hooks> World<H> {
                 product,
                 secure: false,
                 protocol: crate::ledger::Protocol::Lwm2m,
+                via: crate::ledger::Via::Itself,
             };
             let done = Done::default();
             self.route(|directory, post| directory.obey(vec![command], &done, post));

@@ -31,6 +31,7 @@ impl Negotiation {
             }
             Input::Registered { .. }
             | Input::Connected
+            | Input::HeardAgain
             | Input::Reached(Deadline::RepeatQuestion) => ask_again(),
             Input::Reached(Deadline::Version) => failed(Failure::VersionQueryTimedOut),
             _ => stay(self),
@@ -97,9 +98,12 @@ pub(super) fn on_waiting_for_device(
     rules: &Rules<'_>,
 ) -> Step {
     match event {
-        Input::Registered { .. } | Input::Restarted | Input::Connected | Input::Heard => {
-            Negotiation::ask_version(now, rules)
-        }
+        Input::Registered { .. }
+        | Input::Restarted
+        | Input::Connected
+        | Input::HeardAgain
+        | Input::MayBeThere
+        | Input::Heard => Negotiation::ask_version(now, rules),
         Input::Reached(Deadline::DeviceHeard) => failed(Failure::DeviceNotHeard),
         _ => stay(Negotiation::WaitingForDevice { until }),
     }
