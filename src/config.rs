@@ -790,6 +790,8 @@ pub struct ProductConfig {
     /// Whether its devices of IoTDA may be offered packages of more than 999,999,999 bytes: the kit in C reads nine digits of
     /// `Content-Length`, others read more.
     pub iotda_large_downloads: bool,
+    /// Its gateways do not say which devices are behind them: the operator alone does.
+    pub fixed_children: bool,
     /// The part of its devices over MQTT that is upgraded, where it is not the whole (`ThingsPanel`): 1 to 64 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<ArrayString<64>>,

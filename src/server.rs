@@ -280,7 +280,7 @@ impl Server {
         restore_busy(&mut engines, &exchange, clock, &*database, &mut packages).await?;
 
         restore_shares(&mut gate, clock, &*database).await?;
-        let cells_revision = restore_rules(&mut gate, clock, &*database).await?;
+        let lane_revisions = restore_rules(&mut gate, clock, &*database).await?;
 
         let health = Arc::new(Health::starting());
         let (supervisor, deaths) = Supervisor::new(health.clone());
@@ -336,7 +336,7 @@ impl Server {
             open: config.lwm2m.registration == RegistrationPolicy::Open,
             soak_wait: Deadline::DeviceHeard.duration(&config.upgrade),
             revision,
-            cells_revision,
+            lane_revisions,
             join_interval: Duration::from_secs(config.tasks.join_interval_s),
             packages,
         });

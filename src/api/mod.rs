@@ -37,6 +37,7 @@ mod series;
 mod serve;
 mod sessions;
 mod sifted;
+mod sites;
 mod source;
 mod tasks;
 mod tenants;
@@ -230,6 +231,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(cells::import::import, cells::list))
         .routes(routes!(cells::get, cells::rules::update))
         .routes(routes!(cells::outages::report))
+        .routes(routes!(sites::list))
+        .routes(routes!(sites::get, sites::set, sites::clear))
         .routes(routes!(series::of_task))
         .routes(routes!(series::of_cell))
         .routes(routes!(series::of_limit))

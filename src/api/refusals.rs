@@ -7,9 +7,9 @@ use crate::{
     store::{
         AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
         ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-        EndExclusionError, ExcludeError, FileError, GroupError, InsertPackageError, StopTaskError,
-        StoreError, TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError,
-        UploadError,
+        EndExclusionError, ExcludeError, FileError, GroupError, InsertPackageError, SiteError,
+        StopTaskError, StoreError, TenantError, UpdateDeviceError, UpdatePackageError,
+        UpdateProductError, UploadError,
     },
     task::RuleError,
 };
@@ -195,6 +195,13 @@ impl From<UpdateDeviceError> for Problem {
                 Self::conflict("upgrade-running", "An upgrade has not ended", error).about("tenant")
             }
             UpdateDeviceError::Attributes(error) => Self::field("tags", error),
+            UpdateDeviceError::Via { .. } => {
+                let title = "The device is not reached through that gateway";
+                Self::conflict("gateway-refused", title, error).about("via")
+            }
+            UpdateDeviceError::HasChildren { .. } => {
+                Self::conflict("gateway-in-use", "Others are reached through it", error)
+            }
             UpdateDeviceError::Store(error) => error.into(),
         }
     }
@@ -319,6 +326,19 @@ impl From<GroupError> for Problem {
                 Self::conflict("group-in-use", "Tasks use the group", error)
             }
             GroupError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SiteError> for Problem {
+    fn from(error: SiteError) -> Self {
+        match error {
+            SiteError::NotFound(_) => Self::not_found(error),
+            SiteError::Changed { .. } => Self::changed_meanwhile(error),
+            SiteError::TooMany => {
+                Self::conflict("too-many-sites", "Too many sites have a limit", error)
+            }
+            SiteError::Store(error) => error.into(),
         }
     }
 }

@@ -30,6 +30,7 @@ macro_rules! each_product_setting {
             ota: OtaKind,
             ota_events: OtaEvents,
             iotda_large_downloads: bool,
+            fixed_children: bool,
             module: Option<ArrayString<64>>,
         }
     };
@@ -141,6 +142,7 @@ mod tests {
             ota: Some(OtaKind::Software),
             ota_events: Some(OtaEvents::V2),
             iotda_large_downloads: Some(true),
+            fixed_children: Some(true),
             module: Some(ArrayString::from("mcu").ok()),
             ..ProductChange::default()
         };
@@ -148,6 +150,7 @@ mod tests {
             ota: OtaKind::Software,
             ota_events: OtaEvents::V2,
             iotda_large_downloads: true,
+            fixed_children: true,
             module: ArrayString::from("mcu").ok(),
             check_code: CheckCodeKind::Zero,
             pad_last_segment: true,

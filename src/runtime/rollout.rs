@@ -19,7 +19,7 @@ use crate::{
     session::{Offer, Offers},
     shard::{Query, Reconciler, Reply, Want, follow},
     signal::Signals,
-    store::{DeviceChange, PackageFiles, Store, StoreError, TaskPackages},
+    store::{DeviceChange, LaneChanges, PackageFiles, Store, StoreError, TaskPackages},
     task::PackageRule,
 };
 
@@ -59,8 +59,8 @@ pub struct RolloutSetup {
     pub health: Arc<Health>,
     /// Device changes up to here are known to the engine.
     pub revision: i64,
-    /// Changes of cells up to here are known to the gate.
-    pub cells_revision: i64,
+    /// Changes of cells, and of sites, up to here are known to the gate.
+    pub lane_revisions: (i64, i64),
     /// Whether anybody may register, so that those who are gone are forgotten.
     pub open: bool,
     /// How often it is looked for devices that join tasks.
@@ -94,7 +94,7 @@ impl Rollout {
             signals: setup.signals,
             health: setup.health,
             reconciler: Reconciler::new(setup.clock.now(), setup.revision, setup.open)
-                .knowing_cells(setup.cells_revision)
+                .knowing_lanes(setup.lane_revisions)
                 .joining_every(setup.join_interval)
                 .waiting_for_soaks(setup.soak_wait),
             devices_look: 0,
@@ -192,9 +192,14 @@ impl Rollout {
                 }
                 Reply::NewcomersRemoved(removed)
             }
-            Query::CellChanges { after, limit } => {
-                Reply::Cells(store.cell_changes_since(after, limit).await?)
-            }
+            Query::LaneChanges {
+                after,
+                sites_after,
+                limit,
+            } => Reply::Lanes(LaneChanges {
+                cells: store.cell_changes_since(after, limit).await?,
+                sites: store.site_changes_since(sites_after, limit).await?,
+            }),
             Query::DeviceChanges {
                 after,
                 limit,
@@ -456,7 +461,7 @@ mod tests {
             signals: signals.clone(),
             health: Arc::new(Health::starting()),
             revision: i64::MAX,
-            cells_revision: 0,
+            lane_revisions: (0, 0),
             open: false,
             join_interval: Duration::from_hours(1),
             soak_wait: Duration::from_hours(24),
@@ -471,6 +476,7 @@ mod tests {
             psk: None,
             mqtt: None,
             attributes: AttributesChange::default(),
+            via: None,
         };
         store.add_devices(&[device], now).await.unwrap();
         signals.members.changed();
@@ -506,7 +512,7 @@ mod tests {
             signals: Arc::default(),
             health: Arc::new(Health::starting()),
             revision: 0,
-            cells_revision: 0,
+            lane_revisions: (0, 0),
             open: true,
             join_interval: JOIN_INTERVAL,
             soak_wait: Duration::from_hours(24),

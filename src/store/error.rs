@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::{AddWebhookError, GroupId, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
-    ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId},
+    ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId, ViaError},
     signing::KeyId,
     task::{HoldReason, RuleError, RulesError},
 };
@@ -239,6 +239,24 @@ pub enum UpdateDeviceError {
     /// Its attributes are not possible beside those that it has.
     #[error(transparent)]
     Attributes(#[from] AttributeError),
+    /// It is not reached through that gateway, or what is reached through it stands against the change.
+    #[error("device {endpoint:?}: {error}")]
+    Via {
+        /// The device.
+        endpoint: String,
+        /// Why.
+        error: ViaError,
+    },
+    /// A gateway is not removed while others are reached through it.
+    #[error(
+        "{children} devices are reached through {endpoint:?}; remove them, or give them another gateway, first"
+    )]
+    HasChildren {
+        /// The gateway.
+        endpoint: String,
+        /// How many.
+        children: u64,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

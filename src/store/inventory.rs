@@ -53,6 +53,9 @@ pub trait Inventory: Send + Sync + 'static {
         update: &DeviceUpdate,
     ) -> Result<(), UpdateDeviceError>;
 
+    /// How many devices are reached through the gateway, and the first `limit` of their endpoint names, in order.
+    async fn children(&self, gateway: &str, limit: u32) -> Result<(u64, Vec<String>), StoreError>;
+
     /// Up to `limit` pre-shared keys of devices whose endpoint follows `after`, ordered by endpoint.
     async fn restore_keys(
         &self,

@@ -159,6 +159,14 @@ impl Fault {
         }
     }
 
+    /// Whether devices behind a gateway can have it: they have no connection of their own.
+    pub const fn is_for_behind(self) -> bool {
+        !matches!(
+            self,
+            Self::SharesClientId | Self::WrongSecret | Self::BlockedDownload
+        )
+    }
+
     /// What a server should record for a device that goes wrong in this way.
     ///
     /// It is taken that the server offers `iotda-v2` devices the `_v2` messages, and counts the bytes that it serves.

@@ -106,6 +106,9 @@ pub struct Spec {
     pub epoch_s: i64,
     /// Its message numbers and jitter follow from this number alone.
     pub seed: u64,
+    /// Devices behind it: it is a gateway, of style [`Style::Iotda`] or [`Style::IotdaV2`] as they are. They have no connection,
+    /// and no secret, of their own.
+    pub behind: Vec<Self>,
 }
 
 impl Spec {
@@ -129,6 +132,7 @@ impl Spec {
             timing: Timing::default(),
             epoch_s: 0,
             seed: 0,
+            behind: Vec::new(),
         }
     }
 

@@ -101,6 +101,8 @@ pub(in crate::api) struct ProductSettingsBody {
     ota_events: OtaEvents,
     /// Whether its devices of IoTDA may be offered packages of more than 999,999,999 bytes.
     iotda_large_downloads: bool,
+    /// Whether its gateways do not say which devices are behind them (docs/gateways.md).
+    fixed_children: bool,
     /// The part of its devices of ThingsPanel that is upgraded; `null`: the whole (`default`).
     #[schema(required, value_type = Option<String>)]
     module: Option<ArrayString<64>>,
@@ -175,6 +177,10 @@ pub(in crate::api) struct UpdateProductSettings {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = bool)]
     iotda_large_downloads: Option<bool>,
+    /// Whether its gateways do not say which devices are behind them (docs/gateways.md).
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = bool)]
+    fixed_children: Option<bool>,
     /// The part of its devices of ThingsPanel that is upgraded, 1 to 64 bytes without control characters; `null`: the whole.
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]

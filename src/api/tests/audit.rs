@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Answer, Api, TOKEN};
-use crate::{audit::Verifier, store::AuditLog as _};
+use crate::audit::Verifier;
 
 impl Api {
     /// All rows, oldest first, and that the chain is whole.
@@ -255,6 +255,20 @@ fn steps() -> Vec<Step> {
             none.clone(),
             "remove_group",
             "groups/1",
+        ),
+        (
+            "PUT",
+            "/v1/sites/depot-4",
+            json!({"limit": 5, "note": "one line"}),
+            "set_site",
+            "sites/default/depot-4",
+        ),
+        (
+            "DELETE",
+            "/v1/sites/depot-4",
+            none.clone(),
+            "clear_site",
+            "sites/default/depot-4",
         ),
         (
             "POST",

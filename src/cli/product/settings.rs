@@ -51,6 +51,9 @@ pub(super) struct SaidArgs {
     /// Whether its devices of `IoTDA` may be offered packages of more than 999999999 bytes.
     #[arg(long, value_enum)]
     iotda_large_downloads: Option<Switch>,
+    /// Whether its gateways do not say which devices are behind them.
+    #[arg(long, value_enum)]
+    fixed_children: Option<Switch>,
     /// The part of its devices of `ThingsPanel` that is upgraded; `default`: the whole.
     #[arg(long)]
     module: Option<String>,

@@ -66,6 +66,9 @@ impl Engine {
             self.persist(id, change);
         }
         self.leave_lane(id, &before, &after);
+        if matches!(after, Negotiation::WaitingForSlot { .. }) && before != after {
+            self.queue_up(id);
+        }
         for action in actions {
             self.act(id, action);
         }

@@ -115,8 +115,9 @@ impl Engine {
             since: self.now.instant,
             basis: Basis::Guessed,
             subscribed: true,
+            address: None,
             release: None,
-            held: false,
+            held_for: BTreeSet::new(),
         };
         self.connections.insert(id, connection);
         self.meet(id);

@@ -1,10 +1,12 @@
 mod broker;
 mod downloads;
+mod gateways;
 mod hostile;
 mod iotda;
 mod leaving;
 mod packages;
 mod restart;
+mod slots;
 mod thingspanel;
 
 use std::{net::SocketAddr, time::Duration};
@@ -16,15 +18,15 @@ use crate::{
     engine::Command,
     grants::Served as ServedBytes,
     ledger::{
-        ActiveUpgrade, DeviceRecord, Evidence, Failure, Happened, Outcome, PackageId, Progress,
-        Protocol, RetryPolicy, Served, Stage, StageChange, Standby, StopReason, Success, TaskId,
-        UpgradeOrder,
+        ActiveUpgrade, DeviceRecord, Evidence, Failure, Further, Happened, Lane, Outcome,
+        PackageId, Progress, Protocol, RetryPolicy, Served, Stage, StageChange, Standby,
+        StopReason, Success, TaskId, UpgradeOrder,
     },
     mqtt::endpoint::{Ending, Event, Style, Uplink, Version as MqttVersion},
     package::{
         CheckCodeKind, Fits, HttpPackage, Package, PcpOffer, SegmentFrames, Segmentation, Version,
     },
-    session::{Offer, Offers},
+    session::{GateOrder, GateRequest, Offer, Offers, Presence},
 };
 
 const DEVICE: &str = "meter-1";
@@ -68,6 +70,7 @@ fn order() -> UpgradeOrder {
         kept_awake: Standby::default(),
         begun_at: None,
         back: None,
+        further: crate::ledger::Further::NONE,
     }
 }
 
@@ -90,6 +93,8 @@ struct World {
     stalled: bool,
     connections: u32,
     protocol: Protocol,
+    /// What the gate was told.
+    asks: Vec<GateRequest>,
 }
 
 impl World {
@@ -108,6 +113,7 @@ impl World {
             product: "meters".into(),
             secure: false,
             protocol,
+            via: crate::ledger::Via::Itself,
         });
         world
     }
@@ -129,6 +135,7 @@ impl World {
             stalled: false,
             connections: 0,
             protocol,
+            asks: Vec::new(),
         }
     }
 
@@ -145,7 +152,7 @@ impl World {
                     self.outs.push((out, after));
                 }
                 Effect::Report(_) | Effect::Left(_) => {}
-                Effect::Ask(ask) => panic!("there is nothing to ask the gate for: {ask:?}"),
+                Effect::Ask(ask) => self.asks.push(ask.request),
             }
         }
         if !self.stalled {

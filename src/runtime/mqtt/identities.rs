@@ -114,6 +114,9 @@ impl MqttIdentities {
             Protocol::ThingsPanel => Style::ThingsPanel,
             Protocol::Lwm2m => return None,
         };
+        if mqtt.credential == MqttCredential::Gateway {
+            return None; // its gateway connects
+        }
         let credential = if mqtt.credential == MqttCredential::Certificate {
             Credential::Certificate
         } else {

@@ -27,6 +27,7 @@ fn device(endpoint: &str, attributes: AttributesChange) -> NewDevice {
         psk: None,
         mqtt: None,
         attributes,
+        via: None,
     }
 }
 

@@ -259,6 +259,7 @@ pub(crate) async fn ten_thousand_devices_are_added_in_one_call(store: &impl Stor
             mqtt: None,
             endpoint: format!("urn:imei:{i:015}"),
             product: "p".to_owned(),
+            via: None,
         })
         .collect();
     let added = store.add_devices(&devices, T0).await.unwrap();
@@ -550,6 +551,7 @@ fn keyed(endpoint: &str, key: Option<StoredPsk>) -> NewDevice {
         product: "p".to_owned(),
         psk: key,
         mqtt: None,
+        via: None,
     }
 }
 

@@ -12,7 +12,8 @@ use crate::{
         AddTokenError, AddUserError, AddedDevice, AuditFilter, CancelUpgradeError,
         ChangeUpgradeError, CreateTaskError, DeviceFilter, DeviceUpdate, ExcludeError, GroupError,
         Members, NewGroup, NewMembers, NewTask, NewTenant, NewToken, NewUser, NewWebhook, Origin,
-        Selection, StoredPsk, TaskRecord, TenantError, UpdateDeviceError, UpgradeState, Within,
+        ProductUpdate, Selection, Signatures, StoredPsk, TaskRecord, TenantError,
+        UpdateDeviceError, UpdateProductError, UpgradeState, Within,
     },
     tenant::TenantId,
 };
@@ -163,6 +164,7 @@ pub(crate) async fn a_tenant_with_anything_is_not_deleted(store: &impl Store) {
         product: "acme/p".to_owned(),
         psk: None,
         mqtt: None,
+        via: None,
     };
     assert!(store.add_devices(&[device], T0).await.is_err());
 }
@@ -214,6 +216,7 @@ pub(crate) async fn names_are_unique_across_tenants(store: &impl Store) {
             identity: identity.to_owned(),
             sealed: vec![1],
         }),
+        via: None,
     };
     let add = async |device| store.add_devices(&[device], T0).await.unwrap().pop();
     assert_eq!(add(device("d", "p", "i")).await, Some(AddedDevice::Added));
@@ -265,6 +268,7 @@ pub(crate) async fn a_device_is_given_to_another_tenant_when_nothing_runs(store:
         product: "acme/p".to_owned(),
         psk: None,
         mqtt: None,
+        via: None,
     };
     store.add_devices(&[device], t(3)).await.unwrap();
     let device = store.device("d1").await.unwrap().unwrap();

@@ -23,7 +23,7 @@ const READING: &str = "reading a tenant";
 const CHANGING: &str = "changing a tenant";
 
 /// What may belong to a tenant, and whether anything of it does.
-const BELONGINGS: [(&str, &str); 9] = [
+const BELONGINGS: [(&str, &str); 10] = [
     (
         "products",
         "SELECT EXISTS (SELECT 1 FROM products WHERE tenant = ?)",
@@ -43,6 +43,10 @@ const BELONGINGS: [(&str, &str); 9] = [
     (
         "groups",
         "SELECT EXISTS (SELECT 1 FROM device_groups WHERE tenant = ? AND removed = 0)",
+    ),
+    (
+        "limits of sites",
+        "SELECT EXISTS (SELECT 1 FROM sites WHERE tenant = ? AND most IS NOT NULL)",
     ),
     (
         "webhooks",

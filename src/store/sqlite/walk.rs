@@ -37,6 +37,7 @@ enum Path {
     ProductRegistered(String, bool),
     Model(String),
     Site(String),
+    Via(String),
     /// Those of a tenant that is not the one of everything, and of this model.
     TenantModel(String, String),
     /// The same of a site.
@@ -260,6 +261,9 @@ impl Walk {
             Path::Site(site) => query
                 .push(" FROM devices d INDEXED BY devices_by_site WHERE d.site = ")
                 .push_bind(site.clone()),
+            Path::Via(gateway) => query
+                .push(" FROM devices d INDEXED BY devices_by_gateway WHERE d.via = ")
+                .push_bind(gateway.clone()),
             Path::TenantModel(tenant, model) => query
                 .push(
                     " FROM devices d INDEXED BY devices_of_tenant_by_model WHERE d.tenant <> 'default' AND d.tenant = ",
@@ -372,6 +376,9 @@ async fn product(
 /// The path along an index that ends with the endpoint name.
 fn path(filter: &DeviceFilter, product: Option<String>) -> Path {
     let equal = |field| exact(filter, &field).map(str::to_owned);
+    if let Some(gateway) = equal(TextField::Via) {
+        return Path::Via(gateway);
+    }
     let tenant = equal(TextField::Tenant);
     // the indexes of tenants leave that one out
     let narrow = tenant.clone().filter(|tenant| tenant != tenant::DEFAULT);

@@ -70,7 +70,8 @@ impl Device {
 
     fn iotda_version(&mut self, now_ms: u64) {
         self.counters.questions += 1;
-        if self.has(Fault::NoVersion) {
+        // the kits' gateways are silent when they are asked themselves
+        if self.has(Fault::NoVersion) || self.is_gateway() {
             return;
         }
         self.counters.versions_told += 1;
@@ -137,7 +138,12 @@ impl Device {
         self.event(report);
     }
 
-    fn event(&mut self, payload: Vec<u8>) {
+    /// The time of an event.
+    pub(super) fn event_time(&self, now_ms: u64) -> String {
+        self.clock(now_ms, EVENT_TIME)
+    }
+
+    pub(super) fn event(&mut self, payload: Vec<u8>) {
         let topic = iotda::topic_up(&self.spec.device);
         self.publish(topic, payload);
     }

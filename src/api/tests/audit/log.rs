@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::super::{Api, TOKEN};
-use crate::{audit::Verifier, runtime::prune_audit, store::AuditLog as _};
+use crate::{audit::Verifier, runtime::prune_audit};
 
 #[tokio::test]
 async fn what_was_refused_is_told_and_folded() {

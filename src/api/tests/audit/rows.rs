@@ -7,7 +7,7 @@ use axum::{
     http::{Method, Request, StatusCode, header},
 };
 use futures_util::{StreamExt as _, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::{Api, TOKEN, users::PASSWORD};
 use crate::store::{AuditLog as _, SqliteStore};

@@ -41,6 +41,7 @@ fn resumed(now: Now, stage: StageChange, evidence: Vec<Evidence>) -> World {
         product: "meters".into(),
         secure: false,
         protocol: Protocol::Iotda,
+        via: crate::ledger::Via::Itself,
         registration: None,
         last_heard_at: None,
         coverage: None,
@@ -77,6 +78,7 @@ fn a_device_that_connects_before_it_is_read_is_met_when_it_is() {
         product: "meters".into(),
         secure: false,
         protocol: Protocol::Iotda,
+        via: crate::ledger::Via::Itself,
     });
     // its version is not known yet
     assert_eq!(kinds(&world.published()), ["version_query"]);

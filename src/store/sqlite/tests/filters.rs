@@ -31,8 +31,8 @@ async fn insert(store: &SqliteStore, device: &Device) {
     let id: i64 = sqlx::query_scalar(
         "INSERT INTO devices (endpoint, product, model, hardware, site, time_zone, version, coverage_cell, coverage_rsrp_dbm, \
              coverage_sinr_db, coverage_at, secure, last_heard_at, created_at, wake_ups, reg_lwm2m_version, reg_binding, \
-             reg_queue_mode, reg_location, reg_peer, reg_lifetime_s, reg_expires_at, reg_registered_at, protocol) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'iotda') RETURNING id",
+             reg_queue_mode, reg_location, reg_peer, reg_lifetime_s, reg_expires_at, reg_registered_at, via, protocol) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'iotda') RETURNING id",
     )
     .bind(&device.endpoint)
     .bind(&device.product)
@@ -56,6 +56,7 @@ async fn insert(store: &SqliteStore, device: &Device) {
     .bind(registered)
     .bind(registered)
     .bind(registered)
+    .bind(&device.via)
     .fetch_one(&store.writer)
     .await
     .unwrap();

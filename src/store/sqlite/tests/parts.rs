@@ -24,6 +24,7 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
             product: "p".to_owned(),
             psk: None,
             mqtt: None,
+            via: None,
         })
         .collect();
     store.add_devices(&devices, T0).await.unwrap();
@@ -245,6 +246,7 @@ async fn devices_join_part_by_part_and_after_a_restart_none_twice() {
             product: "p".to_owned(),
             psk: None,
             mqtt: None,
+            via: None,
         })
         .collect();
     store.add_devices(&later, T0).await.unwrap();

@@ -68,6 +68,7 @@ impl Drive {
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),
             counted: true,
+            home: None,
             now: Instant::from_millis(0),
             state: Negotiation::Ended(UPGRADED),
             actions: Vec::new(),
