@@ -19,7 +19,7 @@ use super::{
             topology::{Child, MAX_TOLD},
         },
     },
-    Connection, Engine, Out,
+    Basis, Connection, Engine, Out,
     device::message_id,
 };
 use crate::{

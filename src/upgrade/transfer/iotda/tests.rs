@@ -68,7 +68,6 @@ impl Drive {
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),
             counted: true,
-            home: None,
             now: Instant::from_millis(0),
             state: Negotiation::Ended(UPGRADED),
             actions: Vec::new(),
@@ -92,6 +91,7 @@ impl Drive {
             admission: &self.admission,
             protocol: Protocol::Iotda,
             counted: self.counted,
+            home: None,
         }
     }
 
