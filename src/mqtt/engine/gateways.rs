@@ -69,12 +69,15 @@ impl Engine {
     fn gateway_has_room(&self, gateway: DeviceId) -> bool {
         let device = self.devices.get(&gateway);
         device.is_some_and(|it| it.unacknowledged.len() < WINDOW)
-            && self.connections.contains_key(&gateway)
+            && (self.connections.contains_key(&gateway) || self.is_on_a_broker())
     }
 
     /// The device is sent something that whoever has its connection is to acknowledge.
     pub(super) fn sent(&mut self, id: DeviceId, what: Option<Outbound>) {
         const MOST: usize = 16;
+        if self.is_on_a_broker() {
+            return; // it acknowledges for itself, and not for the device
+        }
         let link = self.link(id).and_then(|link| self.devices.get_mut(&link));
         if let Some(link) = link.filter(|it| it.unacknowledged.len() < MOST) {
             link.unacknowledged.push_back((id, what));
