@@ -94,6 +94,7 @@ impl Engine {
                 if self.connections.get(&device).is_some_and(same) {
                     self.connections.remove(&device);
                     self.tell_presence(device);
+                    self.gateway_left(device);
                 }
             }
             Event::Refused { .. } => {}
