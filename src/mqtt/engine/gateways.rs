@@ -119,6 +119,17 @@ impl Engine {
         self.pump(gateway);
     }
 
+    /// The gateway is connected no more: those behind it that wait for a slot cannot take one.
+    pub(super) fn gateway_left(&mut self, gateway: DeviceId) {
+        let Some(children) = self.gateways.get(&gateway) else {
+            return;
+        };
+        let all: Vec<DeviceId> = children.all.iter().copied().collect();
+        for child in all {
+            self.tell_presence(child);
+        }
+    }
+
     /// The device, which is behind a gateway, is met when that has room for it.
     pub(super) fn expect(&mut self, id: DeviceId) {
         let Some(gateway) = self.link(id).filter(|_| self.connection(id).is_some()) else {

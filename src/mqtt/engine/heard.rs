@@ -106,6 +106,7 @@ impl Engine {
                     self.connections.remove(&device);
                     self.early.disconnected(device);
                     self.tell_presence(device);
+                    self.gateway_left(device);
                 }
             }
             Event::Refused { .. } => {}
