@@ -146,6 +146,7 @@ mod tests {
                 psk: None,
                 mqtt: None,
                 attributes: AttributesChange::default(),
+                via: None,
             };
             store.add_devices(&[device], UtcMillis(5)).await.unwrap();
         }

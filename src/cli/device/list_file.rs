@@ -180,8 +180,8 @@ fn mqtt(
         }
     }
     if mqtt["secret"].is_null() && mqtt["token"].is_null() {
-        let shows = if by_gateway { "gateway" } else { "certificate" };
-        mqtt[shows] = json!(true);
+        let by = if by_gateway { "gateway" } else { "certificate" };
+        mqtt[by] = json!(true);
     }
     Ok(Some(mqtt))
 }

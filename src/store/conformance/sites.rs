@@ -75,6 +75,7 @@ pub(crate) async fn an_order_names_the_site_of_its_device(store: &impl Store) {
         psk: None,
         mqtt: None,
         attributes,
+        via: None,
     };
     let devices = [
         device("d0", at_depot),
