@@ -340,6 +340,7 @@ fn given(
         failures: earlier.map_or_else(Vec::new, |it| it.failures.clone()),
         devices,
         others: Vec::new(),
+        joining_per_day: None,
     }
 }
 
