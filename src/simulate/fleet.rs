@@ -1,6 +1,8 @@
 //! The fleet of a simulation: its coverage, when its devices wake up, what is peculiar to them. From a file, or
 //! a mix as it is found in the field.
 
+mod groups;
+
 use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
@@ -11,6 +13,7 @@ use sim::{
 };
 
 use super::faults::Faults;
+use groups::Group;
 
 /// Version of all devices before the upgrade.
 pub(super) const BEFORE: &str = "V1.0";
@@ -25,6 +28,8 @@ pub(crate) struct FleetFile {
     coverage: Option<BTreeMap<CoverageClass, u32>>,
     /// How devices listen, with shares.
     listening: Option<Vec<Listening>>,
+    /// What devices run and are, where they are not all alike.
+    groups: Option<Vec<Group>>,
     /// What devices do wrong (names as in `cellwise-sim --help`), in percent of all.
     characters: Option<BTreeMap<String, u8>>,
     /// Lifetime of the registrations, seconds.
@@ -39,6 +44,9 @@ pub(crate) struct FleetFile {
     joining: Option<JoiningFile>,
     /// Delays of all devices, milliseconds; each key as in `Timing`.
     timing: Option<toml::Table>,
+    /// The task starts when the devices that sleep have woken up again so often.
+    #[serde(skip)]
+    woken_up: u32,
 }
 
 /// What the devices of a cell share.
@@ -61,6 +69,8 @@ struct JoiningFile {
 
 /// The longest time within which devices join.
 const MOST_JOINING_S: u32 = 30 * 86_400;
+/// So often devices have woken up, where the fleet has been in service for a while.
+const WOKEN_UP: u32 = 4;
 /// A device is switched on so long after it was added.
 const SWITCHED_ON_AFTER_MS: u64 = 10_000;
 
@@ -100,6 +110,8 @@ pub(super) struct Member {
     pub(super) spec: DeviceSpec,
     pub(super) class: CoverageClass,
     pub(super) paging: Option<Paging>,
+    /// Its hardware, as the operator has given it.
+    pub(super) hardware: Option<String>,
     /// When it is added, where that is while the task runs, ms.
     pub(super) joins_at_ms: Option<u64>,
 }
@@ -108,7 +120,7 @@ pub(super) struct Member {
 #[derive(Debug)]
 pub(super) struct FleetPlan {
     pub(super) members: Vec<Member>,
-    /// When all devices have registered, ms.
+    /// When the task starts, ms.
     pub(super) ready_ms: u64,
 }
 
@@ -123,6 +135,7 @@ impl FleetFile {
         let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         file.check_shares()?;
         file.check_joining()?;
+        groups::check(file.groups.as_deref())?;
         if file.shared_capacity() == Some(0) {
             return Err(
                 "radio: shared_capacity_bytes_per_s is at least 1; leave it out".to_owned(),
@@ -203,7 +216,7 @@ impl FleetFile {
         .into();
         config.faults = self.characters(devices, seed, faults)?;
         config.timing = self.timing()?;
-        config.start_spread_ms = self.ready_ms();
+        config.start_spread_ms = self.registered_ms();
         if let Some(lifetime_s) = self.lifetime_s {
             config.behaviour.lifetime_s = lifetime_s;
         }
@@ -217,6 +230,10 @@ impl FleetFile {
                 // the seed's bits are as good as any
                 let dice = spec.seed;
                 let habit = pick(&listening, total, dice);
+                let group = groups::of(self.groups.as_deref(), dice);
+                if let Some(runs) = group.and_then(Group::version) {
+                    spec.version = version(runs)?;
+                }
                 if spec.fault == Some(sim::Fault::AlreadyCurrent) {
                     spec.version = *target;
                 }
@@ -225,14 +242,15 @@ impl FleetFile {
                 if let Some(at) = joins_at_ms {
                     spec.timing.start_delay_ms = at + SWITCHED_ON_AFTER_MS;
                 }
-                Member {
+                Ok(Member {
                     class: spec.coverage.class(),
                     paging: habit.paging,
+                    hardware: group.and_then(Group::hardware),
                     joins_at_ms,
                     spec,
-                }
+                })
             })
-            .collect();
+            .collect::<Result<_, String>>()?;
         Ok(FleetPlan {
             members,
             ready_ms: self.ready_ms(),
@@ -244,11 +262,26 @@ impl FleetFile {
         self.radio.map(|radio| radio.shared_capacity_bytes_per_s)
     }
 
-    /// When all devices have registered, and their task starts, ms.
+    /// The same fleet, which has been in service for a while when its task starts.
+    pub(super) const fn in_service(mut self) -> Self {
+        self.woken_up = WOKEN_UP;
+        self
+    }
+
+    /// When their task starts, ms.
     pub(super) fn ready_ms(&self) -> u64 {
+        self.registered_ms() + u64::from(self.woken_up) * self.longest_sleep_s() * 1_000
+    }
+
+    /// When all devices have registered, ms.
+    fn registered_ms(&self) -> u64 {
+        let least_s = self.longest_sleep_s().max(600);
+        self.start_within_s.unwrap_or(least_s) * 1_000
+    }
+
+    fn longest_sleep_s(&self) -> u64 {
         let sleeps = self.listening().into_iter().filter_map(|l| l.wake_every_s);
-        let longest_sleep_s = sleeps.max().unwrap_or(0);
-        self.start_within_s.unwrap_or(longest_sleep_s.max(600)) * 1_000
+        sleeps.max().unwrap_or(0)
     }
 
     fn coverage(&self) -> Vec<(CoverageClass, u32)> {

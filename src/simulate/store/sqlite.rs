@@ -7,7 +7,8 @@ use super::{Created, Failed, Final, Order};
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, AttributesChange, Change, DeviceRecord, Learnt, PackageId, TaskId, UpgradeId,
+        ActiveUpgrade, Attribute, AttributesChange, Change, DeviceRecord, Learnt, PackageId,
+        TaskId, UpgradeId,
     },
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
@@ -15,7 +16,7 @@ use crate::{
         NewDevice, NewPackage, NewTask, Origin, Papers, RunningUpgrade, Selection, SoaksDue,
         SqliteStore, TaskChange, UpgradeToStop,
     },
-    task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
+    task::{Due, Move, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
 };
 
 /// Rows that are read at once.
@@ -79,32 +80,31 @@ impl SqliteBackend {
     pub(super) fn create(
         &mut self,
         order: &Order<'_>,
-    ) -> Result<(PackageId, Vec<Created>), Failed> {
-        self.add_devices(order.endpoints, order.product, order.created_at)?;
+    ) -> Result<(Vec<PackageId>, Vec<Created>), Failed> {
+        self.add_devices(order.devices, order.product, order.created_at)?;
         let store = &self.store;
         let created = self.runtime.block_on(async {
-            let package = NewPackage {
-                product: order.product.to_owned(),
-                version: order.package.version.into(),
-                // the content is never read from a file
-                sha256: format!("{:064x}", self.tasks.len()),
-                crc: order.package.check_code,
-                size_bytes: order.package.segmentation.size_bytes(),
-                md5: None,
-                pcp: Some(*order.package),
-                created_at: order.created_at,
-                papers: Papers::default(),
-            };
-            let package = store
-                .insert_package(&package)
-                .await
-                .map_err(text)?
-                .record
-                .id;
+            let mut packages = Vec::new();
+            for (number, offer) in (0..).zip(order.offered.over_pcp()) {
+                let package = NewPackage {
+                    product: order.product.to_owned(),
+                    version: offer.version.into(),
+                    // the content is never read from a file
+                    sha256: format!("{:032x}{number:032x}", self.tasks.len()),
+                    crc: offer.check_code,
+                    size_bytes: offer.segmentation.size_bytes(),
+                    md5: None,
+                    pcp: Some(offer),
+                    created_at: order.created_at,
+                    papers: Papers::default(),
+                };
+                let inserted = store.insert_package(&package).await.map_err(text)?;
+                packages.push(inserted.record.id);
+            }
             let task = NewTask {
                 name: "simulation".to_owned(),
-                package,
-                packages: PackageRules::default(),
+                package: *packages.first().ok_or("a task has a package")?,
+                packages: order.offered.rules(&packages),
                 selection: Selection::All,
                 exclude: Exclude::default(),
                 start_at: Some(order.start_at),
@@ -115,9 +115,9 @@ impl SqliteBackend {
                 origin: Origin::default(),
             };
             let task = store.create_task(&task).await.map_err(text)?.id;
-            Ok::<_, Failed>((package, task))
+            Ok::<_, Failed>((packages, task))
         });
-        let (package, task) = created?;
+        let (packages, task) = created?;
         self.tasks.push(task);
         let created = self
             .upgrades(task, None)?
@@ -127,25 +127,37 @@ impl SqliteBackend {
                 endpoint: record.endpoint,
             })
             .collect();
-        Ok((package, created))
+        Ok((packages, created))
     }
 
     pub(super) fn add_devices(
         &self,
-        endpoints: &[&str],
+        devices: &[(&str, Option<&str>)],
         product: &str,
         now: UtcMillis,
     ) -> Result<(), Failed> {
-        let devices: Vec<NewDevice> = (endpoints.iter())
-            .map(|endpoint| NewDevice {
-                attributes: AttributesChange::default(),
-                psk: None,
-                mqtt: None,
-                endpoint: (*endpoint).to_owned(),
-                product: product.to_owned(),
+        let attributes = |hardware: Option<&str>| {
+            let mut attributes = AttributesChange::default();
+            if let Some(hardware) = hardware {
+                let given = Some(hardware.to_owned());
+                (attributes.set(Attribute::Hardware, given)).map_err(text)?;
+            }
+            Ok::<_, Failed>(attributes)
+        };
+        let devices: Result<Vec<NewDevice>, Failed> = (devices.iter())
+            .map(|(endpoint, hardware)| {
+                Ok(NewDevice {
+                    attributes: attributes(*hardware)?,
+                    psk: None,
+                    mqtt: None,
+                    endpoint: (*endpoint).to_owned(),
+                    product: product.to_owned(),
+                })
             })
             .collect();
-        let added = self.runtime.block_on(self.store.add_devices(&devices, now));
+        let added = self
+            .runtime
+            .block_on(self.store.add_devices(&devices?, now));
         added.map(drop).map_err(text)
     }
 
