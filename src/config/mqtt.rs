@@ -5,12 +5,16 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::address;
+use super::{BrokerConfig, MqttMode, address};
 
 /// MQTT 3.1.1 and 5, for devices of Huawei IoTDA's and ThingsPanel's kinds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MqttConfig {
+    /// Where devices are connected: to this server, or to a broker that is not its own.
+    pub mode: MqttMode,
+    /// That broker.
+    pub broker: BrokerConfig,
     /// Whether devices are served that do not encrypt.
     pub tcp: bool,
     /// TCP address to listen on for them. Port 0 lets the system choose.
@@ -68,13 +72,20 @@ pub struct MqttConfig {
 impl MqttConfig {
     /// Whether devices are served over MQTT at all.
     pub const fn is_on(&self) -> bool {
-        self.tcp || self.tls
+        self.tcp || self.tls || self.is_by_broker()
+    }
+
+    /// Whether devices are connected to a broker that is not this server's.
+    pub const fn is_by_broker(&self) -> bool {
+        matches!(self.mode, MqttMode::Broker)
     }
 }
 
 impl Default for MqttConfig {
     fn default() -> Self {
         Self {
+            mode: MqttMode::Server,
+            broker: BrokerConfig::default(),
             tcp: false,
             tcp_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1883)),
             tls: false,

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::{Config, DownloadConfig, not_obeyed};
 
 /// Settings that take effect while the server runs. A table's name stands for all that is in it.
-const RELOADED: [&str; 15] = [
+const RELOADED: [&str; 16] = [
     "admission",
     "admin.failed_attempts_per_minute",
     "admin.requests_per_second",
@@ -22,6 +22,7 @@ const RELOADED: [&str; 15] = [
     "download.least_bytes_per_second",
     "download.max_connections_per_address",
     "download.trusted_proxies",
+    "tenants",
     "webhooks.allow_networks",
     "log.filter",
 ];
@@ -122,6 +123,7 @@ impl Config {
             .allow_networks
             .clone_from(&new.webhooks.allow_networks);
         config.audit.clone_from(&new.audit);
+        config.tenants.clone_from(&new.tenants);
         config.log.filter.clone_from(&new.log.filter);
         // a listener begins to speak TLS, or ceases to, with a restart
         let tls = self.admin.has_tls() && new.admin.has_tls();

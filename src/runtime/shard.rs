@@ -298,6 +298,10 @@ impl Shard {
                 self.core.hear_of(now, event);
                 self.drain();
             }
+            Message::Mqtt(MqttNews::BrokerReached) => {
+                self.core.broker_reached(now);
+                self.drain();
+            }
             Message::Mqtt(MqttNews::Unsent {
                 device,
                 downlink,

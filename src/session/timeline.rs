@@ -4,7 +4,7 @@ use pcp::ResultCode;
 
 use super::{Exchange, Session};
 use crate::{
-    ledger::{Asked, Deadline, Happened, Line, Protocol, Question, Stage},
+    ledger::{Asked, Deadline, Happened, Home, Line, Protocol, Question, Stage},
     upgrade::{
         Action, Input, Negotiation, Rules,
         transfer::{MqttInput, pcp::PcpInput},
@@ -56,14 +56,27 @@ fn over_mqtt<X: Exchange>(
         size_bytes: session.package.size_bytes,
     };
     let target = rules.target;
+    let home = rules.home.and_then(Home::of);
+    if let (Negotiation::WaitingForSlot { .. }, Some(at)) = (after, home) {
+        let came = before.stage() != after.stage();
+        return came.then(|| Happened::QueuedAt { at }.into());
+    }
     Some(match event {
+        Input::SlotGranted => Line::asking(Happened::SlotGrantedAt { at: home? }, offer(), None),
         // these tell their version by themselves
         Input::Connected if rules.protocol == Protocol::ThingsPanel && offered => {
             Line::asking(Happened::Connected, Asked::ToFetchAgain, None)
         }
+        Input::HeardAgain if rules.protocol == Protocol::ThingsPanel && offered => {
+            Line::asking(Happened::Heard, Asked::ToFetchAgain, None)
+        }
         Input::Connected if rules.protocol == Protocol::ThingsPanel => Happened::Connected.into(),
-        Input::Heard if rules.protocol == Protocol::ThingsPanel => Happened::Heard.into(),
-        Input::Heard => Line::asking(Happened::Heard, Asked::ReportVersion, None),
+        Input::Heard | Input::HeardAgain if rules.protocol == Protocol::ThingsPanel => {
+            Happened::Heard.into()
+        }
+        Input::Heard | Input::HeardAgain => {
+            Line::asking(Happened::Heard, Asked::ReportVersion, None)
+        }
         Input::Connected => Line::asking(Happened::Connected, Asked::ReportVersion, number),
         Input::Reached(Deadline::Nudge) if rules.protocol == Protocol::ThingsPanel => {
             Line::asking(Happened::Quiet { segment: None }, Asked::ToFetchAgain, None)
@@ -150,14 +163,15 @@ fn up_to_the_slot<X: Exchange>(
         (_, Negotiation::QueryingCell { .. }) => {
             Line::asking(Happened::CellNotTold, Asked::Cell, None)
         }
-        (Input::Reached(_), Negotiation::WaitingForSlot { place }) => {
-            Happened::NotMeasured { cell: place.cell }.into()
+        (Input::Reached(_), Negotiation::WaitingForSlot { place }) => Happened::NotMeasured {
+            cell: place.cell()?,
         }
+        .into(),
         (
             Input::CoverageAnswered(_) | Input::CellAnswered(_),
             Negotiation::WaitingForSlot { place },
         ) => {
-            let (cell, limit) = (place.cell, place.limit);
+            let (cell, limit) = (place.cell()?, place.limit);
             Happened::Queued { cell, limit }.into()
         }
         _ => return None,
@@ -174,7 +188,7 @@ fn with_the_slot<X: Exchange>(
     let number = session.correspondence.tries;
     let offer = session.package.pcp_offer();
     let after = session.negotiation();
-    let cell = after.place()?.cell;
+    let cell = after.place()?.cell()?;
     Some(match (event, after.stage()) {
         (Input::Reached(Deadline::ResultGrace), Some(Stage::Executing)) => {
             Line::asking(Happened::NoResult, Asked::Version, None)

@@ -152,6 +152,13 @@ impl<D: Done> Core<D> {
         }
     }
 
+    /// The broker that devices over MQTT are connected to can be reached again. The next [`drain`](Self::drain) does what follows.
+    pub fn broker_reached(&mut self, now: Now) {
+        if let Machine::Mqtt(engine) = &mut self.machine {
+            engine.broker_reached(now);
+        }
+    }
+
     /// So much of a package was served to a device over HTTP. The next [`drain`](Self::drain) does what follows.
     pub fn served(&mut self, now: Now, served: &Served) {
         if let Machine::Mqtt(engine) = &mut self.machine {

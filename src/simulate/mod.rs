@@ -12,6 +12,7 @@ mod kept;
 mod offered;
 mod queue;
 mod scenario;
+mod sites;
 mod store;
 mod summary;
 pub(crate) mod task_file;

@@ -200,6 +200,8 @@ impl<H: Hooks> World<H> {
         }
         let mut rng = scenario.rng(2);
         let mut store = Backend::open(scenario.store)?;
+        let endpoints = fleet.members.iter().map(|it| it.spec.endpoint.as_str());
+        store.place(&fleet.sites, endpoints)?;
         let mut upgrades = vec![None; fleet.members.len()];
         let mut numbered = Vec::new();
         let mut tasks = Vec::new();
@@ -280,6 +282,7 @@ impl<H: Hooks> World<H> {
             shards,
         );
         checker.run_by(&scenario.rules, &tasks);
+        checker.at_sites(fleet.sites);
         // each step is as an upgrade of its own
         let steps = offered.iter().map(|it| it.most_steps()).max();
         let attempts = (u64::from(scenario.retry.attempts) + 1) * steps.unwrap_or(1);

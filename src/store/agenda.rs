@@ -10,6 +10,7 @@ use super::{
     Again, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
     DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlaps, Page, RunningUpgrade,
     SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
+    Within,
 };
 use crate::{
     access::Part,
@@ -98,10 +99,12 @@ pub trait Agenda: Send + Sync + 'static {
     async fn delete_task(&self, id: TaskId) -> Result<(), DeleteTaskError>;
 
     /// Cancels one upgrade: one that waits ends before this returns, one that runs appears in
-    /// [`Self::upgrades_to_stop`], and no attempt follows. One that was cancelled stays as it is.
+    /// [`Self::upgrades_to_stop`], and no attempt follows. One that was cancelled stays as it is. With `within`, here and below, there is
+    /// no such upgrade unless its device is there within that.
     async fn cancel_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, CancelUpgradeError>;
 
@@ -110,6 +113,7 @@ pub trait Agenda: Send + Sync + 'static {
     async fn retry_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError>;
 
@@ -118,6 +122,7 @@ pub trait Agenda: Send + Sync + 'static {
     async fn confirm_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         confirmed: bool,
         by: &str,
         now: UtcMillis,
@@ -128,6 +133,7 @@ pub trait Agenda: Send + Sync + 'static {
     async fn skip_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError>;
 

@@ -45,6 +45,7 @@ pub(in crate::api) struct AddDevices {
     product: Option<String>,
     psk: Option<PskBody>,
     mqtt: Option<MqttBody>,
+    via: Option<String>,
     model: Option<String>,
     hardware: Option<String>,
     site: Option<String>,
@@ -87,6 +88,10 @@ pub(in crate::api) struct AddOneDevice {
     psk: Option<PskBody>,
     /// That it speaks MQTT, and how it shows who it is; it speaks LwM2M when not given.
     mqtt: Option<MqttBody>,
+    /// The endpoint name of the gateway through which it is reached. Both speak the same; one that speaks MQTT has `gateway` in
+    /// `mqtt`.
+    #[schema(min_length = 1, max_length = 128)]
+    via: Option<String>,
     /// What is sold, 1 to 64 characters.
     #[schema(
         min_length = 1,
@@ -152,6 +157,10 @@ pub(in crate::api) struct AddDevice {
     psk: Option<PskBody>,
     /// That it speaks MQTT, and how it shows who it is; it speaks LwM2M when not given.
     mqtt: Option<MqttBody>,
+    /// The endpoint name of the gateway through which it is reached. Both speak the same; one that speaks MQTT has `gateway` in
+    /// `mqtt`.
+    #[schema(min_length = 1, max_length = 128)]
+    via: Option<String>,
     /// What is sold, 1 to 64 characters.
     #[schema(
         min_length = 1,
@@ -202,7 +211,7 @@ struct AddedBody {
 /// the others. Of many devices, those that are there with another product are listed as refused, and the others are added.
 ///
 /// A list (`text/csv`, RFC 4180) begins with a line that names its columns: `endpoint`, and if need be `product`, `model`,
-/// `hardware`, `site`, `time_zone`, `identity`, `key`, and `tag.KEY` for each tag. An empty field says nothing. Rows that
+/// `hardware`, `site`, `time_zone`, `identity`, `key`, `via`, and `tag.KEY` for each tag. An empty field says nothing. Rows that
 /// are wrong are refused one by one. The others are stored in batches while the list comes: one that breaks off leaves those
 /// that were stored, and may be sent again.
 #[utoipa::path(post, path = "/v1/devices", operation_id = "add_device", tag = "devices",
@@ -217,8 +226,8 @@ struct AddedBody {
         (status = 415, description = "The content type is neither application/json nor text/csv", body = Problem),
         (status = 422, description = "A field is not valid, or the first line of a list does not name its columns",
             body = Problem),
-        (status = 409, description = "One device: it is there with another product or protocol, or another has the identity or \
-            the token. Secrets are given, and dtls.credential_key is not set", body = Problem),
+        (status = 409, description = "One device: it is there with another product or protocol, another has the identity or \
+            the token, or it cannot be reached through that gateway. Secrets are given, and dtls.credential_key is not set", body = Problem),
     ))]
 pub(in crate::api) async fn add(
     State(state): State<ApiState>,
@@ -250,6 +259,10 @@ pub(in crate::api) async fn add(
         AddedDevice::Added => StatusCode::CREATED,
         AddedDevice::Unchanged | AddedDevice::Updated | AddedDevice::KeySet => StatusCode::OK,
         AddedDevice::Attributes(error) => return Err(Problem::field("tags", error)),
+        AddedDevice::Via(error) => {
+            let title = "The device is not reached through that gateway";
+            return Err(Problem::conflict("gateway-refused", title, error).about("via"));
+        }
         AddedDevice::IdentityTaken { identity, endpoint } => {
             let detail = told::identity_taken(&identity, &endpoint);
             return Err(Problem::identity_taken(detail));
@@ -272,7 +285,7 @@ pub(in crate::api) async fn add(
     let Some(detail) = state.store.device(&device.endpoint).await? else {
         return Err(Problem::not_found("the device was removed meanwhile"));
     };
-    let device = DeviceBody::of(&state, detail).await?;
+    let device = DeviceBody::of(&state, &scope, detail).await?;
     let body = Json(AddAnswer::One(Box::new(device)));
     Ok((status, [(header::LOCATION, location)], body).into_response())
 }
@@ -324,6 +337,7 @@ fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
     let for_one = body.product.is_some()
         || body.psk.is_some()
         || body.mqtt.is_some()
+        || body.via.is_some()
         || body.model.is_some()
         || body.hardware.is_some()
         || body.site.is_some()
@@ -336,6 +350,7 @@ fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
                 product: body.product.unwrap_or_else(default_product),
                 psk: body.psk,
                 mqtt: body.mqtt,
+                via: body.via,
                 model: body.model,
                 hardware: body.hardware,
                 site: body.site,
@@ -353,7 +368,7 @@ fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
         }
         (None, Some(_)) => Err(Problem::field(
             "product",
-            "give each device its own product, psk, mqtt and attributes",
+            "give each device its own product, psk, mqtt, via and attributes",
         )),
         _ => Err(Problem::field(
             "endpoint",
@@ -375,6 +390,9 @@ fn checked(device: AddDevice, prefix: &str, fields: &mut Fields, state: &ApiStat
         device.psk.is_none() || device.mqtt.is_none(),
         "a device that speaks MQTT has no pre-shared key; give psk or mqtt",
     );
+    if let Some(via) = &device.via {
+        fields.take(&format!("{prefix}via"), check_endpoint(via.as_bytes()));
+    }
     let psk = (device.psk)
         .and_then(|psk| fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint)));
     let mqtt = (device.mqtt)
@@ -389,6 +407,7 @@ fn checked(device: AddDevice, prefix: &str, fields: &mut Fields, state: &ApiStat
         product,
         psk,
         mqtt,
+        via: device.via,
     }
 }
 
@@ -410,6 +429,7 @@ fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
             | AddedDevice::TokenTaken(_)
             | AddedDevice::OtherProduct(_)
             | AddedDevice::OtherProtocol(_)
+            | AddedDevice::Via(_)
             | AddedDevice::Attributes(_) => {}
         }
         if let Some((field, detail)) = told::refusal(&device.endpoint, &added) {

@@ -235,6 +235,7 @@ impl List<'_> {
                 | AddedDevice::TokenTaken(_)
                 | AddedDevice::OtherProduct(_)
                 | AddedDevice::OtherProtocol(_)
+                | AddedDevice::Via(_)
                 | AddedDevice::Attributes(_) => {}
             }
             if let Some((_, detail)) = told::refusal(&device.endpoint, &added) {

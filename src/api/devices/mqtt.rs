@@ -25,7 +25,7 @@ pub(in crate::api) enum MqttStyle {
     ThingsPanel,
 }
 
-/// That a device speaks MQTT, and how it shows who it is: one of `secret`, `token` and `certificate`.
+/// That a device speaks MQTT, and how it shows who it is: one of `secret`, `token`, `certificate` and `gateway`.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct MqttBody {
@@ -45,6 +45,8 @@ pub(in crate::api) struct MqttBody {
     /// `true`: it shows a certificate of `mqtt.client_ca_file`, of which the common name or an alternative name is its endpoint
     /// name.
     certificate: Option<bool>,
+    /// Of `iotda`: `true`: it has no connection of its own, and a gateway speaks for it (`via`).
+    gateway: Option<bool>,
 }
 
 /// An error does not tell what was found instead: it may be a secret.
@@ -58,11 +60,12 @@ impl<'de> Deserialize<'de> for MqttBody {
             token: Option<String>,
             password: Option<String>,
             certificate: Option<bool>,
+            gateway: Option<bool>,
         }
         let given = Given::deserialize(deserializer).map_err(|_| {
             D::Error::custom(
                 "not an object of style, iotda or thingspanel, and one of secret, token with or without password, and \
-                 certificate, which is true",
+                 certificate or gateway, which is true",
             )
         })?;
         Ok(Self {
@@ -71,6 +74,7 @@ impl<'de> Deserialize<'de> for MqttBody {
             token: given.token,
             password: given.password,
             certificate: given.certificate,
+            gateway: given.gateway,
         })
     }
 }
@@ -89,8 +93,8 @@ impl fmt::Debug for MqttBody {
 pub(in crate::api) struct MqttShownBody {
     /// Which kind of device it is.
     style: MqttStyle,
-    /// `secret`, `token` or `certificate`.
-    #[schema(pattern = "^(secret|token|certificate)$")]
+    /// `secret`, `token` or `certificate`; `gateway`: it has no connection of its own, and a gateway speaks for it.
+    #[schema(pattern = "^(secret|token|certificate|gateway)$")]
     credential: &'static str,
 }
 
@@ -114,6 +118,23 @@ impl MqttBody {
         self.secret.is_some() || self.token.is_some()
     }
 
+    /// A device for which a gateway speaks: it shows nothing itself.
+    fn by_gateway(&self) -> Result<StoredMqtt, String> {
+        let shows = self.has_secret() || self.password.is_some() || self.certificate == Some(true);
+        if shows || self.style != MqttStyle::Iotda {
+            return Err(
+                "a device for which a gateway speaks is of style iotda, and has no secret, token, password or certificate"
+                    .to_owned(),
+            );
+        }
+        Ok(StoredMqtt {
+            protocol: Protocol::Iotda,
+            credential: MqttCredential::Gateway,
+            token_hash: None,
+            sealed: None,
+        })
+    }
+
     /// Checks it and seals what is secret, for the device named `endpoint`.
     pub(super) fn seal(&self, state: &ApiState, endpoint: &str) -> Result<StoredMqtt, String> {
         if endpoint.contains('+') {
@@ -134,6 +155,9 @@ impl MqttBody {
             check_secret(what, given.as_deref())?;
         }
         let certificate = self.certificate == Some(true);
+        if self.gateway == Some(true) {
+            return self.by_gateway();
+        }
         let (credential, plain) = match (self.style, &self.secret, &self.token, certificate) {
             (MqttStyle::Iotda, Some(secret), None, false) if self.password.is_none() => {
                 let secret = SealedMqtt::Secret(secret.clone());
@@ -152,7 +176,8 @@ impl MqttBody {
             (_, None, None, true) if self.password.is_none() => (MqttCredential::Certificate, None),
             _ => {
                 return Err(
-                    "give one of secret (iotda), token with or without password (thingspanel), and certificate: true"
+                    "give one of secret (iotda), token with or without password (thingspanel), certificate: true, and \
+                     gateway: true (iotda)"
                         .to_owned(),
                 );
             }

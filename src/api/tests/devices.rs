@@ -729,3 +729,61 @@ async fn what_cannot_be_shown_over_mqtt_is_refused_without_telling_it() {
         "{refused:?}"
     );
 }
+
+#[tokio::test]
+async fn devices_are_reached_through_gateways() {
+    let api = Api::new().await;
+    let many = json!({"devices": [
+        {"endpoint": "gw-1", "mqtt": {"style": "iotda", "certificate": true}},
+        {"endpoint": "c1", "mqtt": {"style": "iotda", "gateway": true}, "via": "gw-1"},
+        {"endpoint": "c2", "mqtt": {"style": "iotda", "gateway": true}},
+        {"endpoint": "c3", "mqtt": {"style": "iotda", "gateway": true}, "via": "nobody"},
+    ]});
+    let many = api.post("/v1/devices", &many).await;
+    assert_eq!(many.body["added"], 3, "{many:?}");
+    assert_eq!(many.body["refused"][0]["field"], "devices[3].via");
+    let c1 = api.get("/v1/devices/c1").await.body;
+    assert_eq!(c1["via"], "gw-1");
+    assert_eq!(c1["mqtt"]["credential"], "gateway");
+    let gateway = api.get("/v1/devices/gw-1").await.body;
+    assert_eq!(gateway["children"], json!({"total": 1, "first": ["c1"]}));
+    let patch = async |endpoint: &str, body: &str| {
+        let path = format!("/v1/devices/{endpoint}");
+        api.json(Method::PATCH, &path, body).await
+    };
+    let set = patch("c2", r#"{"via": "gw-1"}"#).await;
+    assert_eq!(
+        (set.status, &set.body["via"]),
+        (StatusCode::OK, &json!("gw-1"))
+    );
+    let listed = api.get("/v1/devices?filter=via%3D%3Dgw-1").await.body;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2);
+    let refused = patch("gw-1", r#"{"via": "gw-1"}"#).await;
+    assert_eq!(refused.problem(), "gateway-refused");
+    let kept = api.delete("/v1/devices/gw-1").await;
+    assert_eq!(
+        (kept.status, kept.problem()),
+        (StatusCode::CONFLICT, "gateway-in-use")
+    );
+    let alone = json!({"endpoint": "c4", "mqtt": {"style": "iotda", "gateway": true}, "via": "c1"});
+    assert_eq!(
+        api.post("/v1/devices", &alone).await.problem(),
+        "gateway-refused"
+    );
+    for (body, field) in [
+        (
+            json!({"endpoint": "d", "mqtt": {"style": "thingspanel", "gateway": true}}),
+            "mqtt",
+        ),
+        (
+            json!({"endpoint": "d", "mqtt": {"style": "iotda", "gateway": true, "secret": "topsecret"}}),
+            "mqtt",
+        ),
+        (json!({"endpoint": "d", "via": "a b"}), "via"),
+    ] {
+        let refused = api.post("/v1/devices", &body).await;
+        assert_eq!(refused.body["errors"][0]["field"], field, "{refused:?}");
+    }
+    let unset = patch("c2", r#"{"via": null}"#).await;
+    assert_eq!(unset.body["via"], Value::Null);
+}

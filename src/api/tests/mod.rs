@@ -26,6 +26,7 @@ mod products;
 mod scoped;
 mod second_factor;
 mod shares;
+mod sites;
 mod targets;
 mod task_packages;
 mod task_rules;

@@ -36,6 +36,8 @@ struct DeviceView {
     secure: bool,
     psk_identity: Option<String>,
     mqtt: Option<MqttView>,
+    via: Option<String>,
+    children: Option<ChildrenView>,
     registration: Option<RegistrationView>,
     last_heard_at: Option<String>,
     last_heard_is_stored: bool,
@@ -51,6 +53,12 @@ struct DeviceView {
     month: Option<MonthView>,
     exclusion_reason: Option<String>,
     created_at: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ChildrenView {
+    total: u64,
+    first: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -175,10 +183,23 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
         line("excluded", format!("from upgrades: {reason}"))?;
     }
     if let Some(MqttView { style, credential }) = device.mqtt {
-        line(
-            "speaks",
-            format!("MQTT as of {style}, and shows a {credential}"),
-        )?;
+        let how = if credential == "gateway" {
+            format!("MQTT as of {style}, through a gateway")
+        } else {
+            format!("MQTT as of {style}, and shows a {credential}")
+        };
+        line("speaks", how)?;
+    }
+    if let Some(gateway) = device.via {
+        line("reached", format!("through gateway {gateway}"))?;
+    }
+    if let Some(ChildrenView { total, first }) = device.children {
+        let more = if first.len() as u64 == total {
+            ""
+        } else {
+            ", …"
+        };
+        line("gateway of", format!("{total}: {}{more}", first.join(", ")))?;
     }
     match (device.psk_identity, device.secure) {
         (Some(identity), true) => line("key", format!("of {identity:?}, heard only encrypted"))?,

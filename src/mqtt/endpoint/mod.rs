@@ -42,10 +42,12 @@ pub use event::{Ack, ConnId, Ending, Event, Output, PublishError, Qos, Reading, 
 pub use identity::{Claim, Credential, Identity, Refusal, Style};
 pub use limits::Limits;
 pub use ration::{Ration, Source};
-pub use topic::{Downlink, MAX_TOPIC_LEN, Release, TopicError, Uplink, uplink};
+pub(in crate::mqtt) use topic::Spelling;
+pub use topic::{Downlink, MAX_TOPIC_LEN, TopicError, Uplink, uplink};
 
 use std::{net::SocketAddr, time::Duration};
 
+pub use super::thingspanel::Release;
 use crate::{
     clock::{Instant, Now},
     ledger::DeviceId,

@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, time::Duration};
 
-use super::super::endpoint::Release;
+use super::{super::endpoint::Release, behind::Behind};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Seq,
@@ -41,8 +41,11 @@ pub(super) struct Device {
     pub(super) query_out: bool,
     /// It is to be asked for its version again: that could not be sent.
     pub(super) owes_query: bool,
-    /// What it was sent over this connection and has not acknowledged, the oldest first.
-    pub(super) unacknowledged: VecDeque<Outbound>,
+    /// What was sent over its connection, to it or to a device behind it, and was not acknowledged, the oldest first. `None`: what an
+    /// upgrade does not need.
+    pub(super) unacknowledged: VecDeque<(DeviceId, Option<Outbound>)>,
+    /// How it is reached, where it is behind a gateway.
+    pub(super) behind: Option<Box<Behind>>,
     /// When its connection needs no holding any more, after it was served the whole package.
     pub(super) let_go_at: Option<Instant>,
     pub(super) session: Option<Box<Session>>,
@@ -152,6 +155,7 @@ impl Device {
             query_out: false,
             owes_query: false,
             unacknowledged: VecDeque::new(),
+            behind: None,
             let_go_at: None,
             session: None,
             pending: 0,
@@ -189,14 +193,6 @@ impl Device {
         self.unacknowledged.clear();
         if let Some(session) = &mut self.session {
             session.exchange.offer_out = false;
-        }
-    }
-
-    /// It was sent something that it is to acknowledge.
-    pub(super) fn sent(&mut self, what: Outbound) {
-        const MOST: usize = 16;
-        if self.unacknowledged.len() < MOST {
-            self.unacknowledged.push_back(what);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is heard: who is connected, and what devices say.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use pcp::ResultCode;
 
@@ -9,7 +9,7 @@ use super::{
         endpoint::{Ack, Event, Release, Uplink},
         iotda, thingspanel,
     },
-    Connection, Engine, Out,
+    Basis, Connection, Engine, Out,
 };
 use crate::{
     clock::Now,
@@ -28,13 +28,36 @@ impl Engine {
     pub fn handle_event(&mut self, now: Now, event: Event) {
         self.now = now;
         match event {
-            Event::Connected { device, conn, .. } => {
+            Event::Connected {
+                device, conn, peer, ..
+            } => {
                 let connection = Connection {
                     conn,
                     since: now.instant,
+                    basis: Basis::Connected,
                     subscribed: false,
+                    address: Some(peer),
                     release: None,
-                    held: false,
+                    held_for: BTreeSet::new(),
+                };
+                self.connections.insert(device, connection);
+                self.meet(device);
+            }
+            Event::Heard {
+                device,
+                conn,
+                anew,
+                release,
+            } => {
+                let connection = Connection {
+                    conn,
+                    since: now.instant,
+                    basis: if anew { Basis::Connected } else { Basis::Heard },
+                    // to whatever: nobody tells
+                    subscribed: true,
+                    address: None,
+                    release,
+                    held_for: BTreeSet::new(),
                 };
                 self.connections.insert(device, connection);
                 self.meet(device);
@@ -70,6 +93,7 @@ impl Engine {
                 let same = |known: &Connection| known.conn == conn;
                 if self.connections.get(&device).is_some_and(same) {
                     self.connections.remove(&device);
+                    self.tell_presence(device);
                 }
             }
             Event::Refused { .. } => {}
@@ -91,30 +115,26 @@ impl Engine {
 
     /// The device is connected, and known: of the two the later has just come about.
     pub(super) fn meet(&mut self, id: DeviceId) {
+        if self.devices.get(&id).is_some_and(|it| it.behind.is_some()) {
+            return self.expect(id);
+        }
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
-        let since = connection.since;
+        let (since, basis) = (connection.since, connection.basis);
+        let subscribed = connection.subscribed;
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
-        device.heard_at = Some(since);
+        if basis != Basis::Guessed {
+            device.heard_at = Some(since);
+        }
         device.connects();
-        if device.protocol == Protocol::ThingsPanel {
+        if device.protocol == Protocol::ThingsPanel && !subscribed {
             device.tell_at = Some(since + UNSUBSCRIBED);
         }
-        self.said(id, Inbound::Connection);
-        self.fire(id, Input::Connected);
-        let device = self.devices.get(&id);
-        let idle = device.is_some_and(|it| it.session.is_none() && it.version.is_none());
-        if idle {
-            self.say_version_query(id);
-        } else {
-            self.ask_what_it_runs(id);
-        }
-        self.say_what_is_owed(id);
-        self.hold_while_offered(id);
-        self.set_alarm(id);
+        self.greet(id);
+        self.meet_children(id);
     }
 
     fn subscribed(&mut self, id: DeviceId, release: Option<Release>) {
@@ -176,7 +196,7 @@ impl Engine {
     }
 
     /// What the device said last, for the facts of a failure.
-    fn said(&mut self, id: DeviceId, message: Inbound) {
+    pub(super) fn said(&mut self, id: DeviceId, message: Inbound) {
         let at = self.now.utc;
         if let Some(session) = self.session_mut(id) {
             session.correspondence.said = Some(Said { message, at });
@@ -192,9 +212,14 @@ impl Engine {
 
     fn credence(&self, id: DeviceId, version: Version) -> Credence {
         let now = self.now;
-        let since = self.connections.get(&id).map(|it| it.since);
-        let connected_at = since.map(|since| now.utc.before(now.instant.since(since)));
+        let link = self.link(id).and_then(|link| self.connections.get(&link));
+        let connection = link.filter(|it| it.basis == Basis::Connected);
         let device = self.devices.get(&id);
+        let since = match device.and_then(|it| it.behind.as_deref()) {
+            Some(behind) => behind.met_at.filter(|_| connection.is_some()),
+            None => connection.map(|it| it.since),
+        };
+        let connected_at = since.map(|since| now.utc.before(now.instant.since(since)));
         device.map_or(Credence::Sound, |it| it.credence(version, connected_at))
     }
 
@@ -203,16 +228,20 @@ impl Engine {
         let now = self.now;
         let sound = self.credence(id, version) == Credence::Sound;
         let pressed = self.is_pressed();
+        let Some(device) = self.devices.get(&id) else {
+            return;
+        };
+        let lately = (device.told_at).is_some_and(|at| now.instant.since(at) < TOLD_AGAIN);
+        let news = device.version != Some(version);
+        let writes = sound && (news || !(pressed || lately)) && self.may_write_for(id);
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
         device.asked_what_it_runs = false;
         device.query_out = false;
         device.owes_query = false;
-        let lately = (device.told_at).is_some_and(|at| now.instant.since(at) < TOLD_AGAIN);
-        let news = device.version != Some(version);
         device.concluded &= news || !sound;
-        if sound && (news || !(pressed || lately)) && device.may_write(now.instant) {
+        if writes {
             device.version = Some(version);
             device.concluded = false;
             device.told_at = Some(now.instant);
@@ -239,14 +268,35 @@ impl Engine {
         };
         self.counters.mqtt_others += u64::from(read.others);
         self.counters.mqtt_unreadable += u64::from(read.unreadable);
+        let about = match &read.child {
+            None => id,
+            Some(name) => match self.child_of(id, name) {
+                Some(child) => {
+                    self.heard(child);
+                    child
+                }
+                None => return self.speaks_for_another(id, name),
+            },
+        };
         for said in read.said {
             match said {
                 iotda::Said::Versions(versions) => {
-                    if let Some(version) = versions.of(self.kind(id)) {
-                        self.tells(id, version);
+                    if let Some(version) = versions.of(self.kind(about)) {
+                        self.tells(about, version);
                     }
                 }
-                iotda::Said::Progress(progress) => self.on_iotda_progress(id, progress),
+                iotda::Said::Progress(progress) => self.on_iotda_progress(about, progress),
+            }
+        }
+        for said in read.topology {
+            self.on_topology(id, said);
+        }
+        if about != id {
+            self.set_alarm(about);
+            // it is acknowledged when that is committed which follows for the child
+            let newest = self.devices.get(&about).map_or(0, |it| it.pending);
+            if let Some(device) = self.devices.get_mut(&id) {
+                device.pending = device.pending.max(newest);
             }
         }
     }

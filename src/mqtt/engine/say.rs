@@ -39,7 +39,13 @@ impl Engine {
     /// Asks the device what it runs, where somebody wants to know and no upgrade asks by itself.
     pub(super) fn ask_what_it_runs(&mut self, id: DeviceId) {
         let asked = |it: &Device| it.asked_what_it_runs && it.session.is_none();
-        if self.devices.get(&id).is_some_and(asked) {
+        if !self.devices.get(&id).is_some_and(asked) {
+            return;
+        }
+        if self.is_on_a_broker() {
+            // it may be there
+            self.send_version_query(id);
+        } else {
             self.say_version_query(id);
         }
     }
@@ -67,14 +73,26 @@ impl Engine {
     /// Asks for the version, if the device is connected; it is asked after its next connection otherwise. Devices of `ThingsPanel`
     /// cannot be asked. While a query waits to leave there is no need for another one.
     pub(super) fn say_version_query(&mut self, id: DeviceId) {
-        if self.protocol(id) != Some(Protocol::Iotda) || !self.is_connected(id) {
+        if self.is_connected(id) {
+            self.send_version_query(id);
+        }
+    }
+
+    /// The same, whether it is known to be connected or not.
+    pub(super) fn send_version_query(&mut self, id: DeviceId) {
+        if self.protocol(id) != Some(Protocol::Iotda) {
+            return;
+        }
+        if !self.has_room(id) {
+            if let Some(device) = self.devices.get_mut(&id) {
+                device.owes_query = true;
+            }
             return;
         }
         let committed = self.committed;
         let waits = |device: &mut Device| {
             device.owes_query = false;
             device.query_out = true;
-            device.sent(Outbound::VersionRequest);
             let waits = device.query_after > committed;
             device.query_after = device.query_after.max(device.pending);
             waits
@@ -82,6 +100,7 @@ impl Engine {
         if self.devices.get_mut(&id).is_none_or(waits) {
             return;
         }
+        self.sent(id, Some(Outbound::VersionRequest));
         let upgrade = self.session(id).map(|session| session.order.upgrade);
         let event_id = self.next_id(id, upgrade);
         let at = self.now.utc;
@@ -98,10 +117,13 @@ impl Engine {
         };
         let task = upgrade.map_or_else(String::new, |upgrade| upgrade.0.to_string());
         let payload = to.version_query(&task).into();
+        let Some(link) = self.link(id) else {
+            return;
+        };
         self.publish(
             id,
             Out::Publish {
-                device: id,
+                device: link,
                 downlink: Downlink::Events,
                 payload,
                 qos: Qos::AtLeastOnce,
@@ -109,7 +131,7 @@ impl Engine {
         );
     }
 
-    fn publish(&mut self, id: DeviceId, out: Out) {
+    pub(super) fn publish(&mut self, id: DeviceId, out: Out) {
         self.counters.mqtt_publications += 1;
         self.let_out(id, out);
     }
@@ -121,22 +143,22 @@ impl Engine {
 
     /// Offers what is to be offered, if the device is there to hear it.
     pub(super) fn say_what_is_owed(&mut self, id: DeviceId) {
-        let Some(connection) = self.connections.get(&id).copied() else {
+        let Some(connection) = self.connection(id) else {
             return;
         };
+        let (subscribed, release) = (connection.subscribed, connection.release);
         let Some(device) = self.devices.get(&id) else {
             return;
         };
         // before that, the topic is not known to which it listens
-        let waits = device.protocol == Protocol::ThingsPanel
-            && !connection.subscribed
-            && device.tell_at.is_some();
+        let waits =
+            device.protocol == Protocol::ThingsPanel && !subscribed && device.tell_at.is_some();
         let owes = (device.session.as_ref()).is_some_and(|session| session.exchange.owes_offer);
         if device.owes_query {
             self.say_version_query(id);
         }
-        if owes && !waits {
-            self.offer(id, connection.release);
+        if owes && !waits && self.has_room(id) {
+            self.offer(id, release);
         }
     }
 
@@ -162,7 +184,7 @@ impl Engine {
         let (Some(grant), Some(url)) = (grant, url) else {
             return self.cannot_offer(id);
         };
-        let subscribed = self.connections.get(&id).is_some_and(|it| it.subscribed);
+        let subscribed = self.connection(id).is_some_and(|it| it.subscribed);
         let committed = self.committed;
         let (kind, module, now) = (self.kind(id), self.module(id), self.now);
         let event_id = self.next_id(id, Some(grant.upgrade));
@@ -220,20 +242,22 @@ impl Engine {
                 (push.to_bytes(release), Downlink::Push, qos)
             }
         };
+        let Some(link) = self.link(id).filter(|_| !waits) else {
+            // one that waits to leave is enough
+            return self.hold(id, true);
+        };
         if qos == Qos::AtLeastOnce {
-            device.sent(Outbound::PackageOffer);
+            self.sent(id, Some(Outbound::PackageOffer));
         }
-        if !waits {
-            self.publish(
-                id,
-                Out::Publish {
-                    device: id,
-                    downlink,
-                    payload: payload.into(),
-                    qos,
-                },
-            );
-        }
+        self.publish(
+            id,
+            Out::Publish {
+                device: link,
+                downlink,
+                payload: payload.into(),
+                qos,
+            },
+        );
         // many devices download on the thread that speaks MQTT
         self.hold(id, true);
     }
@@ -246,12 +270,14 @@ impl Engine {
         };
         let now = self.now;
         let key = self.token_key;
+        let behind = self.devices.get(&id).and_then(|it| it.behind.as_deref());
+        let gateway = behind.and_then(|behind| behind.gateway);
         let session = self.session_mut(id)?;
         let package = session.serves().package;
         let http = session.package.http.as_ref()?;
         let (_, until) = session.negotiation().until()?;
         let (upgrade, attempt) = (session.order.upgrade, session.order.attempt);
-        let token = token(&key, [upgrade.0, i64::from(attempt), package.0])?;
+        let token = token(&key, [upgrade.0, i64::from(attempt), package.0], gateway)?;
         let grant = Grant {
             token: token.clone(),
             way,
@@ -270,11 +296,14 @@ impl Engine {
     }
 }
 
-/// A token that nobody else can make, and that stays the same for an attempt and a package.
-fn token(key: &[u8; 32], of: [i64; 3]) -> Option<Token> {
+/// A token that nobody else can make, and that stays the same for an attempt, a package, and a gateway.
+fn token(key: &[u8; 32], of: [i64; 3], gateway: Option<DeviceId>) -> Option<Token> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?; // takes keys of any length
     for number in of {
         mac.update(&number.to_be_bytes());
+    }
+    if let Some(gateway) = gateway {
+        mac.update(&gateway.to_bytes());
     }
     let text = BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
     Token::new(&text).ok() // 43 characters of its alphabet

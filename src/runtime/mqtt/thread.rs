@@ -458,6 +458,7 @@ impl Thread {
                         device, payload, ..
                     } => (Some(*device), payload.len()),
                     Event::Connected { device, .. }
+                    | Event::Heard { device, .. }
                     | Event::Subscribed { device, .. }
                     | Event::Delivered { device, .. }
                     | Event::Disconnected { device, .. } => (Some(*device), 0),

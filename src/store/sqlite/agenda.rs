@@ -31,7 +31,7 @@ use crate::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
         DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page,
         RunningUpgrade, SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
-        UpgradeState, UpgradeToStop,
+        UpgradeState, UpgradeToStop, Within,
     },
     task::{Due, MonthUsage, Move, PutOff, Source, Spent, TaskHead, TaskRules},
     tenant::TenantId,
@@ -254,11 +254,12 @@ impl Agenda for SqliteStore {
     async fn cancel_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, CancelUpgradeError> {
         let mut tx = self.write(CANCELLING).await?;
         tx.watch(Table::Upgrades, id.0).await.doing(CANCELLING)?;
-        let upgrade = cancel::read(&mut tx, id).await?;
+        let upgrade = cancel::read_within(&mut tx, id, within).await?;
         match upgrade.state {
             UpgradeState::Pending => {
                 let mut announcements = Announcements::default();
@@ -303,27 +304,30 @@ impl Agenda for SqliteStore {
     async fn retry_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
-        self.retry_one(id, now).await
+        self.retry_one(id, within, now).await
     }
 
     async fn confirm_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         confirmed: bool,
         by: &str,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
-        self.confirm_one(id, confirmed, by, now).await
+        self.confirm_one(id, within, confirmed, by, now).await
     }
 
     async fn skip_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
-        self.skip_one(id, now).await
+        self.skip_one(id, within, now).await
     }
 
     async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {

@@ -70,6 +70,7 @@ impl ThingsPanel {
         } = self;
         let next = match event {
             Input::Connected => meet(course.connects(), now, rules),
+            Input::HeardAgain | Input::MayBeThere => meet(course.is_heard_again(), now, rules),
             Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now, rules),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)

@@ -17,6 +17,7 @@ enum Column {
     Product,
     Identity,
     Key,
+    Via,
     Attribute(AttributeColumn),
 }
 
@@ -49,6 +50,7 @@ impl Column {
             "product" => return Ok(Self::Product),
             "identity" => return Ok(Self::Identity),
             "key" => return Ok(Self::Key),
+            "via" => return Ok(Self::Via),
             _ => {}
         }
         match AttributeColumn::named(name) {
@@ -56,7 +58,7 @@ impl Column {
             Ok(None) => {
                 let attributes = Attribute::ALL.map(Attribute::name).join(", ");
                 Err(format!(
-                    "there is no column {:?}; there are endpoint, product, identity, key, {attributes}, and tag.KEY",
+                    "there is no column {:?}; there are endpoint, product, identity, key, via, {attributes}, and tag.KEY",
                     name.chars().take(80).collect::<String>()
                 ))
             }
@@ -70,6 +72,7 @@ impl Column {
             Self::Product => "product".to_owned(),
             Self::Identity => "identity".to_owned(),
             Self::Key => "key".to_owned(),
+            Self::Via => "via".to_owned(),
             Self::Attribute(AttributeColumn::Attribute(attribute)) => attribute.name().to_owned(),
             Self::Attribute(AttributeColumn::Tag(key)) => format!("tag.{key}"),
         }
@@ -121,6 +124,7 @@ impl Columns {
             psk: None,
             mqtt: None,
             attributes: AttributesChange::default(),
+            via: None,
         };
         let (mut identity, mut key) = (None, None);
         for (column, field) in self.0.iter().zip(fields) {
@@ -142,6 +146,10 @@ impl Columns {
                 }
                 Column::Identity => identity = Some(value),
                 Column::Key => key = Some(value),
+                Column::Via => {
+                    check_endpoint(value.as_bytes()).map_err(|error| wrong(error.to_string()))?;
+                    device.via = Some(value);
+                }
                 Column::Attribute(column) => (device.attributes)
                     .set_column(column, value)
                     .map_err(|error| wrong(error.to_string()))?,

@@ -68,6 +68,7 @@ impl Drive {
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),
             counted: true,
+            home: None,
             now: Instant::from_millis(0),
             state: Negotiation::Ended(UPGRADED),
             actions: Vec::new(),
@@ -459,6 +460,8 @@ fn anything() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Connected),
         Just(Input::Heard),
+        Just(Input::HeardAgain),
+        Just(Input::MayBeThere),
         prop::sample::select(vec![OLD, TARGET, "V9"]).prop_map(tells),
         (0..=100u8).prop_map(progress),
         Just(FINAL),
