@@ -385,6 +385,8 @@ pub struct AdmissionConfig {
     pub coverage_max_age_s: u64,
     /// Admissions per second and cell, with bursts of as many.
     pub per_cell_per_second: u32,
+    /// Devices behind a gateway that upgrade at once.
+    pub per_gateway: u32,
     /// Admissions per second in total, with bursts of as many.
     pub per_second: u32,
 }
@@ -409,6 +411,7 @@ impl Default for AdmissionConfig {
             keep_awake_pings: 120,
             coverage_max_age_s: 600,
             per_cell_per_second: 10,
+            per_gateway: 1,
             per_second: 500,
         }
     }

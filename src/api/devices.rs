@@ -27,13 +27,13 @@ use utoipa::{
 };
 
 use attributes::{Given, tag_changes, tags, time_zone_or_null};
-use mqtt::{MqttBody, MqttShownBody, MqttUpdate};
+use mqtt::{ConnectedBody, MqttBody, MqttShownBody, MqttUpdate};
 use psk::{PskBody, PskUpdate};
 
 use super::{
     ApiState, etag,
     extract::{self, Fields, ListBody, Paging, Path, Query},
-    heard::LastHeard,
+    heard::Live,
     problem::Problem,
     scoped,
     traffic::MonthUsageBody,
@@ -91,6 +91,9 @@ pub(super) struct DeviceBody {
     /// The devices that are reached through it; `null` in lists, where there are none, and for callers that see some devices only.
     #[schema(required)]
     children: Option<ChildrenBody>,
+    /// How it is connected over MQTT at the moment; `null` where it is not, or where the device side did not answer in time.
+    #[schema(required)]
+    connected: Option<ConnectedBody>,
     /// It is refused where nothing is encrypted.
     secure: bool,
     /// The identity of its pre-shared key; `null` when it has none. The key is never shown.
@@ -276,7 +279,7 @@ fn coverage_source() -> Object {
 impl DeviceBody {
     /// Asks when it was heard last, and what it has spent this month.
     async fn of(state: &ApiState, scope: &Scope, detail: DeviceDetail) -> Result<Self, StoreError> {
-        let heard = LastHeard::of(state, &detail).await;
+        let live = Live::of(state, &detail).await;
         let endpoint = &detail.device.endpoint;
         let month = state.store.month_usage(endpoint, state.now()).await?;
         // who sees some devices only may not see these
@@ -288,12 +291,12 @@ impl DeviceBody {
         Ok(Self {
             month: month.map(MonthUsageBody::from),
             children: (total > 0).then_some(ChildrenBody { total, first }),
-            ..Self::new(detail, heard)
+            ..Self::new(detail, live)
         })
     }
 
-    fn new(detail: DeviceDetail, heard: LastHeard) -> Self {
-        let device = detail.device;
+    fn new(detail: DeviceDetail, live: Live) -> Self {
+        let (device, heard) = (detail.device, live.heard);
         Self {
             endpoint: device.endpoint,
             revision: detail.revision,
@@ -303,6 +306,7 @@ impl DeviceBody {
             mqtt: MqttShownBody::of(device.protocol, detail.mqtt_credential),
             via: device.via.gateway().map(str::to_owned),
             children: None,
+            connected: live.connected.map(ConnectedBody::from),
             secure: device.secure,
             psk_identity: detail.psk_identity,
             registered: device.registration.is_some(),
@@ -445,9 +449,9 @@ pub(super) async fn list(
         .store
         .devices(&filter, after.as_deref(), paging.limit()?)
         .await?;
-    let heard = LastHeard::of_page(&state, &page.items).await;
-    let items = page.items.into_iter().zip(heard);
-    let items = items.map(|(detail, heard)| DeviceBody::new(detail, heard));
+    let live = Live::of_page(&state, &page.items).await;
+    let items = page.items.into_iter().zip(live);
+    let items = items.map(|(detail, live)| DeviceBody::new(detail, live));
     let next = page.next.map(|name| state.cursors.seal("devices", &name));
     Ok(Json(ListBody::with_cursor(items, next.transpose()?)))
 }
@@ -566,6 +570,11 @@ pub(super) async fn update(
         return Err(no_device(&endpoint)); // there can be none
     }
     check_seen(&state, &scope, &endpoint).await?;
+    if let MqttUpdate::Set(mqtt) = &body.mqtt
+        && let Some(token) = mqtt.token()
+    {
+        mqtt::check_token(&state, &endpoint, token).await?;
+    }
     let (product, looked_at) = product(&state, &scope, &endpoint, &body).await?.unzip();
     let update = DeviceUpdate {
         // the product is named as that of the tenant that was found

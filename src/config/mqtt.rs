@@ -13,8 +13,6 @@ use super::{BrokerConfig, MqttMode, address};
 pub struct MqttConfig {
     /// Where devices are connected: to this server, or to a broker that is not its own.
     pub mode: MqttMode,
-    /// That broker.
-    pub broker: BrokerConfig,
     /// Whether devices are served that do not encrypt.
     pub tcp: bool,
     /// TCP address to listen on for them. Port 0 lets the system choose.
@@ -67,6 +65,8 @@ pub struct MqttConfig {
     pub send_maximum: u16,
     /// Messages with QoS 0 that are taken of a device in a second.
     pub unacknowledged_per_second: u32,
+    /// The broker that is not this server's.
+    pub broker: BrokerConfig,
 }
 
 impl MqttConfig {
@@ -85,7 +85,6 @@ impl Default for MqttConfig {
     fn default() -> Self {
         Self {
             mode: MqttMode::Server,
-            broker: BrokerConfig::default(),
             tcp: false,
             tcp_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1883)),
             tls: false,
@@ -110,6 +109,7 @@ impl Default for MqttConfig {
             receive_maximum: 32,
             send_maximum: 16,
             unacknowledged_per_second: 50,
+            broker: BrokerConfig::default(),
         }
     }
 }

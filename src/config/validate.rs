@@ -609,6 +609,7 @@ impl Check {
         );
         for (key, rate) in [
             ("admission.per_cell_per_second", config.per_cell_per_second),
+            ("admission.per_gateway", config.per_gateway),
             ("admission.per_second", config.per_second),
         ] {
             self.range(key, rate, 1..=1_000_000);

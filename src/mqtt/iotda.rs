@@ -5,6 +5,9 @@
 
 pub mod topology;
 
+use std::io::Read as _;
+
+use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -13,6 +16,15 @@ use topology::Topology;
 
 /// The longest envelope that is read, in bytes. A device's properties may be longer, and are none of an upgrade's matter.
 pub const MAX_ENVELOPE: usize = 64 * 1024;
+/// An envelope that a device has compressed (`?encoding=gzip` behind its topic). `None` where it is no gzip, or longer than what is
+/// read: no more than that is unpacked, whatever it claims to hold (RFC 1952).
+pub fn inflate(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut envelope = Vec::new();
+    let most = MAX_ENVELOPE as u64 + 1;
+    let unpacked = (MultiGzDecoder::new(payload).take(most)).read_to_end(&mut envelope);
+    (unpacked.is_ok() && envelope.len() <= MAX_ENVELOPE).then_some(envelope)
+}
+
 /// Events of an envelope that are looked at.
 const MAX_EVENTS: usize = 32;
 

@@ -38,7 +38,7 @@ pub use gate::{restore_rules, restore_shares};
 pub use heard::Heard;
 pub use keys::Keys;
 pub use lanes::{LaneNow, Lanes};
-pub use message::ShardGone;
+pub use message::{Live, ShardGone};
 pub use mqtt::{
     MqttIdentities, MqttNews, MqttServer, MqttSetup, MqttSink, SealedMqtt, Ticket, TlsBegin, listen,
 };

@@ -193,8 +193,7 @@ impl Rollout {
                 Reply::NewcomersRemoved(removed)
             }
             Query::LaneChanges {
-                after,
-                sites_after,
+                after: (after, sites_after),
                 limit,
             } => Reply::Lanes(LaneChanges {
                 cells: store.cell_changes_since(after, limit).await?,

@@ -171,11 +171,10 @@ mod tests {
         is_told("cellwise_tenant_upgrades_ended_total{tenant=\"other\",outcome=\"cancelled\"} 0");
         is_told("cellwise_tenant_tasks_running{tenant=\"default\"} 0");
         // nothing is left of one
-        for device in ["of-zeta"] {
-            let removed = store.remove_device(device, None, None, UtcMillis(10)).await;
-            assert!(removed.unwrap());
-            assert!(store.forget_removed(device).await.unwrap());
-        }
+        let device = "of-zeta";
+        let removed = store.remove_device(device, None, None, UtcMillis(10)).await;
+        assert!(removed.unwrap());
+        assert!(store.forget_removed(device).await.unwrap());
         store
             .delete_tenant(&"zeta".parse().unwrap(), UtcMillis(11), None)
             .await

@@ -8,6 +8,7 @@ use super::{
     meter::Meter,
     offers::Offers,
     timeline,
+    ways::Ways,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
@@ -20,9 +21,6 @@ use crate::{
     package::{Package, Version},
     upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},
 };
-
-/// The kit in C for IoTDA reads nine digits of a `Content-Length`, and takes what is longer for something else.
-const MAX_IOTDA_BYTES: u64 = 999_999_999;
 
 /// How often, and how soon at the earliest, the gate is asked of a lane that is closed when the time to wait is over.
 const CLOSED_ASKED_EVERY: Duration = Duration::from_mins(10);
@@ -211,9 +209,16 @@ pub struct Contact {
     pub objects: Vec<u16>,
 }
 
+/// Whether the package can be served to a device over that exchange.
+fn is_served(package: &Package, exchange: &impl Exchange) -> bool {
+    Ways::from(package).serve(exchange.protocol(), exchange.takes_large())
+}
+
 impl<X: Exchange> Session<X> {
-    /// An attempt that begins, and the change that says so. `runs` is the version that the device is known to run. `None` when
-    /// no package can be had.
+    /// An attempt that begins, and the change that says so. `runs` is the version that the device is known to run.
+    ///
+    /// # Errors
+    /// No package can be had, or none can be served to what the device speaks, and it is known to run another version.
     pub fn begin(
         now: Now,
         order: UpgradeOrder,
@@ -221,8 +226,14 @@ impl<X: Exchange> Session<X> {
         runs: Option<Version>,
         config: &Config,
         exchange: X,
-    ) -> Option<(Self, Change)> {
-        let (id, package) = offers.assumed(runs, order.hardware.as_deref())?;
+    ) -> Result<(Self, Change), Failure> {
+        let (id, package) =
+            (offers.assumed(runs, order.hardware.as_deref())).ok_or(Failure::PackageUnavailable)?;
+        // one whose version is not known is asked: it may run one of them already
+        let runs_another = runs.is_some_and(|runs| !offers.leads_to(runs));
+        if runs_another && !offers.any(|package| is_served(package, &exchange)) {
+            return Err(Failure::NotServed);
+        }
         let negotiation = Negotiation::begin(
             now.instant,
             &rules(config, &package, &exchange, order.further),
@@ -253,7 +264,7 @@ impl<X: Exchange> Session<X> {
             attempt: session.order.attempt,
         };
         let change = session.stage_change(Some(begun.into()), now.utc);
-        Some((session, change))
+        Ok((session, change))
     }
 
     /// An attempt that had begun before a restart of the server, with one of `offers`, and what to do. `coverage` is what the
@@ -521,15 +532,7 @@ impl<X: Exchange> Session<X> {
     /// The device is served this package from now on, if it can be had, and served to what the device speaks.
     fn serve(&mut self, id: PackageId, package: Option<Arc<Package>>) -> Result<(), Outcome> {
         let package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
-        let over_http = package.http.is_some();
-        let served = match self.exchange.protocol() {
-            Protocol::Lwm2m => package.pcp.is_some(),
-            Protocol::Iotda => {
-                let fits = package.size_bytes <= MAX_IOTDA_BYTES || self.exchange.takes_large();
-                over_http && fits
-            }
-            Protocol::ThingsPanel => over_http,
-        };
+        let served = is_served(&package, &self.exchange);
         // what it runs already it need not be served
         if !served && self.runs != Some(package.version) {
             return Err(Outcome::Failed(Failure::NotServed));

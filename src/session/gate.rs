@@ -322,6 +322,8 @@ pub struct Gate {
     open: bool,
     store_available: bool,
     orders: VecDeque<(DeviceId, GateOrder)>,
+    /// Gateways that have the limit of all gateways.
+    gateways: HashSet<Lane>,
 }
 
 impl Gate {
@@ -344,6 +346,7 @@ impl Gate {
             open: false,
             store_available: true,
             orders: VecDeque::new(),
+            gateways: HashSet::new(),
         }
     }
 
@@ -361,8 +364,14 @@ impl Gate {
         if self.config == *config {
             return;
         }
+        let gateways = self.config.per_gateway != config.per_gateway;
         self.config = config.clone();
         self.admission.configure(config);
+        if gateways {
+            for lane in &self.gateways {
+                self.admission.limit(*lane, Some(config.per_gateway));
+            }
+        }
         if self.adaptive.configure(config.adaptive, config.limit_good) {
             for lane in self.adaptive.lanes().collect::<Vec<_>>() {
                 // those that say nothing of their own begin anew
@@ -412,6 +421,15 @@ impl Gate {
     /// slot there keeps it.
     pub fn limit(&mut self, lane: Lane, most: Option<u32>) {
         self.admission.limit(lane, most);
+    }
+
+    /// Each gateway of these has a limit, the same as all have.
+    fn limit_gateways(&mut self, further: Further) {
+        for lane in further.lanes() {
+            if matches!(lane, Lane::Gateway(_)) && self.gateways.insert(lane) {
+                self.admission.limit(lane, Some(self.config.per_gateway));
+            }
+        }
     }
 
     /// Follows the wall clock, by which lanes open and busy hours begin and end. Call before
@@ -511,6 +529,7 @@ impl Gate {
                     since
                 };
                 let class = self.class_of(lane, limit, adaptive);
+                self.limit_gateways(further);
                 self.admission.wait(device, lane, task, class, place);
                 (self.admission).compete(device, lane, further.lanes());
                 let thought_of = self.waiting.get(&device).and_then(|it| it.thought_of);
@@ -566,6 +585,7 @@ impl Gate {
                 let mut slot = Slot::new(lane, limit, now, work);
                 slot.adaptive = adaptive;
                 self.slots.insert(device, slot);
+                self.limit_gateways(further);
                 self.admission.restore(device, lane, end);
                 return (self.admission).restore_further(device, lane, further.lanes(), end);
             }

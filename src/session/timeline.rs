@@ -32,12 +32,31 @@ pub(super) fn of<X: Exchange>(
     rules: &Rules<'_>,
 ) -> Option<Line> {
     if rules.protocol.is_mqtt() {
-        return over_mqtt(event, before, session, rules);
+        let home = rules.home.and_then(Home::of);
+        return match (event, session.negotiation(), home) {
+            (_, after @ Negotiation::WaitingForSlot { .. }, Some(at)) => {
+                (before.stage() != after.stage()).then(|| Happened::QueuedAt { at }.into())
+            }
+            (Input::SlotGranted, _, Some(at)) => Some(Line::asking(
+                Happened::SlotGrantedAt { at },
+                to_fetch(session),
+                None,
+            )),
+            _ => over_mqtt(event, before, session, rules),
+        };
     }
     if before.slot().is_none() && session.negotiation().slot().is_none() {
         up_to_the_slot(event, session, rules)
     } else {
         with_the_slot(event, before, session, rules)
+    }
+}
+
+/// What a device over MQTT is offered.
+fn to_fetch<X: Exchange>(session: &Session<X>) -> Asked {
+    Asked::ToFetch {
+        new_version: session.package.version,
+        size_bytes: session.package.size_bytes,
     }
 }
 
@@ -51,18 +70,9 @@ fn over_mqtt<X: Exchange>(
     let number = session.correspondence.tries;
     let after = session.negotiation();
     let offered = before.transfer().is_some();
-    let offer = || Asked::ToFetch {
-        new_version: session.package.version,
-        size_bytes: session.package.size_bytes,
-    };
+    let offer = || to_fetch(session);
     let target = rules.target;
-    let home = rules.home.and_then(Home::of);
-    if let (Negotiation::WaitingForSlot { .. }, Some(at)) = (after, home) {
-        let came = before.stage() != after.stage();
-        return came.then(|| Happened::QueuedAt { at }.into());
-    }
     Some(match event {
-        Input::SlotGranted => Line::asking(Happened::SlotGrantedAt { at: home? }, offer(), None),
         // these tell their version by themselves
         Input::Connected if rules.protocol == Protocol::ThingsPanel && offered => {
             Line::asking(Happened::Connected, Asked::ToFetchAgain, None)

@@ -468,6 +468,11 @@ impl<D: Done> Core<D> {
         self.machine.last_heard(now, device)
     }
 
+    /// How a device that is here is connected over MQTT.
+    pub fn connected(&self, now: Now, device: DeviceId) -> Option<mqtt::engine::Connected> {
+        self.machine.connected(now, device)
+    }
+
     /// What the engine has counted.
     pub const fn counters(&self) -> &Counters {
         self.machine.counters()

@@ -82,10 +82,8 @@ pub enum Query {
     },
     /// `cell_changes_since` and `site_changes_since`.
     LaneChanges {
-        /// Those of cells later than this revision.
-        after: i64,
-        /// Those of sites later than this one.
-        sites_after: i64,
+        /// Those of cells, and those of sites, later than these revisions.
+        after: (i64, i64),
         /// So many of each at most.
         limit: u32,
     },
@@ -317,8 +315,7 @@ impl Reconciler {
                 limit: PAGE,
             }),
             Step::Cells(_) => Want::Ask(Query::LaneChanges {
-                after: self.cells_revision,
-                sites_after: self.sites_revision,
+                after: (self.cells_revision, self.sites_revision),
                 limit: PAGE,
             }),
             Step::Ruling(changes, _) => Want::Rule(changes.clone()),

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     access::Part,
     clock::UtcMillis,
-    ledger::{TaskId, UpgradeId, Usage},
+    ledger::{Protocol, TaskId, UpgradeId, Usage},
     task::{Due, MonthUsage, Move, PutOff, Source, Spent, TaskHead, TaskRules},
     tenant::TenantId,
 };
@@ -36,6 +36,10 @@ pub trait Agenda: Send + Sync + 'static {
     /// Devices of a task that have an upgrade to the same package in other tasks, where neither has ended, and up to
     /// `limit` of these tasks.
     async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError>;
+
+    /// How many of a task's devices speak one of these protocols.
+    async fn count_speaking(&self, task: TaskId, protocols: &[Protocol])
+    -> Result<u64, StoreError>;
 
     /// What of a task has no final outcome, in the order of the numbers, after `after`: looks at `limit` upgrades.
     async fn open_upgrades(

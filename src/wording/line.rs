@@ -52,6 +52,7 @@ fn up_to_the_slot(happened: &Happened) -> Option<String> {
             "in cell {cell}, where {limit} may upgrade at once by its coverage: waiting for a slot"
         ),
         Happened::QueuedAt { at } => format!("waiting for a slot of its {}", home(*at)),
+        Happened::SlotGrantedAt { at } => format!("slot of its {} granted", home(*at)),
         Happened::KeptAwake { turn } => format!("kept awake: a slot is expected for it at {turn}"),
         Happened::Appointed { at } => {
             format!("expected at {at} by appointment (the lifetime in /1/0/1 was written)")
@@ -74,7 +75,6 @@ const fn home(home: Home) -> &'static str {
 fn with_the_slot(happened: &Happened) -> Option<String> {
     Some(match happened {
         Happened::SlotGranted { cell } => format!("slot in cell {cell} granted"),
-        Happened::SlotGrantedAt { at } => format!("slot of its {} granted", home(*at)),
         Happened::SlotReturnedQuiet { cell, nudges } => format!(
             "{nudges} nudges without progress: slot in cell {cell} given back, it keeps its place in the queue until it \
              is heard"

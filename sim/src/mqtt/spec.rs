@@ -71,6 +71,7 @@ impl Timing {
 
 /// Everything that makes a device what it is.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a habit of its own")]
 pub struct Spec {
     /// Device ID of IoTDA, device number of `ThingsPanel`; unique on the server.
     pub device: String,

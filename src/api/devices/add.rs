@@ -15,7 +15,7 @@ use super::{
     DeviceBody,
     attributes::{Given, tags, time_zone},
     csv::{self, DeviceFile, UploadedBody},
-    mqtt::MqttBody,
+    mqtt::{self, MqttBody},
     psk::{self, PskBody},
     told,
 };
@@ -211,7 +211,8 @@ struct AddedBody {
 /// the others. Of many devices, those that are there with another product are listed as refused, and the others are added.
 ///
 /// A list (`text/csv`, RFC 4180) begins with a line that names its columns: `endpoint`, and if need be `product`, `model`,
-/// `hardware`, `site`, `time_zone`, `identity`, `key`, `via`, and `tag.KEY` for each tag. An empty field says nothing. Rows that
+/// `hardware`, `site`, `time_zone`, `identity`, `key`, `style`, `secret`, `token`, `password`, `via`, and `tag.KEY` for each tag.
+/// `style` has a device speak MQTT, and by itself means a certificate, or with `via` a gateway. An empty field says nothing. Rows that
 /// are wrong are refused one by one. The others are stored in batches while the list comes: one that breaks off leaves those
 /// that were stored, and may be sent again.
 #[utoipa::path(post, path = "/v1/devices", operation_id = "add_device", tag = "devices",
@@ -240,8 +241,8 @@ pub(in crate::api) async fn add(
         return Ok(Json(AddAnswer::List(added)).into_response());
     }
     let extract::Json(body) = extract::Json::<AddDevices>::from_request(request, &state).await?;
-    let (devices, single) = to_devices(body, &tenant, &state)?;
-    let mut added = state.store.add_devices(&devices, state.now()).await?;
+    let (devices, tokens, single) = to_devices(body, &tenant, &state)?;
+    let mut added = mqtt::add(&state, &devices, &tokens).await?;
     told::hide_others(&state, &scope, &mut added).await?;
     state.signals.members.changed();
     state
@@ -299,12 +300,12 @@ enum AddAnswer {
     List(UploadedBody),
 }
 
-/// Checks every name; also tells whether one device was given by itself.
+/// Checks every name. Also tells the tokens that devices are given, and whether one device was given by itself.
 fn to_devices(
     body: AddDevices,
     tenant: &TenantId,
     state: &ApiState,
-) -> Result<(Vec<NewDevice>, bool), Problem> {
+) -> Result<(Vec<NewDevice>, Vec<Option<String>>, bool), Problem> {
     let mut devices = body.devices.iter().flatten();
     let secret = |mqtt: &Option<MqttBody>| mqtt.as_ref().is_some_and(MqttBody::has_secret);
     if body.psk.is_some()
@@ -315,6 +316,8 @@ fn to_devices(
     }
     let mut fields = Fields::default();
     let (devices, single) = given(body)?;
+    let tokens = (devices.iter()).map(|device| device.mqtt.as_ref()?.token().map(str::to_owned));
+    let tokens = tokens.collect();
     let devices = devices.into_iter().enumerate().map(|(i, device)| {
         let prefix = if single {
             String::new()
@@ -329,7 +332,7 @@ fn to_devices(
     });
     let devices = devices.collect();
     fields.finish()?;
-    Ok((devices, single))
+    Ok((devices, tokens, single))
 }
 
 /// The devices that are given, and whether one is given by itself.
@@ -388,7 +391,7 @@ fn checked(device: AddDevice, prefix: &str, fields: &mut Fields, state: &ApiStat
     fields.check(
         &format!("{prefix}mqtt"),
         device.psk.is_none() || device.mqtt.is_none(),
-        "a device that speaks MQTT has no pre-shared key; give psk or mqtt",
+        psk::OR_MQTT,
     );
     if let Some(via) = &device.via {
         fields.take(&format!("{prefix}via"), check_endpoint(via.as_bytes()));

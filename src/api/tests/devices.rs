@@ -787,3 +787,57 @@ async fn devices_are_reached_through_gateways() {
     let unset = patch("c2", r#"{"via": null}"#).await;
     assert_eq!(unset.body["via"], Value::Null);
 }
+
+#[tokio::test]
+async fn a_token_that_is_another_device_s_name_is_refused() {
+    let api = Api::new().await;
+    let token = |endpoint: &str, token: &str| json!({"endpoint": endpoint, "mqtt": {"style": "thingspanel", "token": token}});
+    api.post("/v1/devices", &json!({"endpoint": "pump-0001"}))
+        .await;
+    let refused = api.post("/v1/devices", &token("d1", "pump-0001")).await;
+    assert_eq!(refused.problem(), "identity-taken");
+    assert_eq!(
+        api.get("/v1/devices/d1").await.status,
+        StatusCode::NOT_FOUND
+    );
+    // its own name says nothing of another one; what is no name may be a token
+    let many = json!({"devices": [
+        token("pump-0002", "pump-0002"), token("d2", "pump-0003"), token("pump-0003", "to-ken-3?"), token("d4", "pump-0001"),
+        token("d5", "free-token"),
+    ]});
+    let many = api.post("/v1/devices", &many).await.body;
+    assert_eq!(many["added"], 3);
+    let refused: Vec<&Value> = (many["refused"].as_array().unwrap().iter())
+        .map(|it| &it["field"])
+        .collect();
+    assert_eq!(refused, ["devices[1].mqtt", "devices[3].mqtt"]);
+    assert!(!many["refused"].to_string().contains("pump"));
+    let patched = api
+        .json(
+            Method::PATCH,
+            "/v1/devices/d5",
+            r#"{"mqtt": {"style": "thingspanel", "token": "pump-0003"}}"#,
+        )
+        .await;
+    assert_eq!(patched.problem(), "identity-taken");
+}
+
+#[tokio::test]
+async fn how_a_device_is_connected_over_mqtt_is_shown() {
+    let mut api = Api::new().await;
+    for endpoint in ["mqtt-1", "mqtt-2"] {
+        let body =
+            json!({"endpoint": endpoint, "mqtt": {"style": "iotda", "secret": "topsecret0"}});
+        api.post("/v1/devices", &body).await;
+    }
+    let since = api.state.now().before(Duration::from_mins(5));
+    api.hear([("mqtt-1", since)]);
+    let connected = json!({
+        "since": since.to_string(), "peer": "192.0.2.7:50000", "version": "3.1.1", "client_id": "meter-7_0_0_2026113009",
+    });
+    let one = api.get("/v1/devices/mqtt-1").await.body;
+    assert_eq!(one["connected"], connected);
+    let list = api.get("/v1/devices").await.body;
+    assert_eq!(list["items"][0]["connected"], connected);
+    assert_eq!(list["items"][1]["connected"], Value::Null);
+}

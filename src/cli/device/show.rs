@@ -38,6 +38,7 @@ struct DeviceView {
     mqtt: Option<MqttView>,
     via: Option<String>,
     children: Option<ChildrenView>,
+    connected: Option<ConnectedView>,
     registration: Option<RegistrationView>,
     last_heard_at: Option<String>,
     last_heard_is_stored: bool,
@@ -65,6 +66,15 @@ struct ChildrenView {
 struct MqttView {
     style: String,
     credential: String,
+}
+
+/// How it is connected over MQTT.
+#[derive(Debug, Deserialize)]
+struct ConnectedView {
+    since: String,
+    peer: String,
+    version: String,
+    client_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -189,6 +199,9 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
             format!("MQTT as of {style}, and shows a {credential}")
         };
         line("speaks", how)?;
+        if credential != "gateway" {
+            line("connected", connected(device.connected))?;
+        }
     }
     if let Some(gateway) = device.via {
         line("reached", format!("through gateway {gateway}"))?;
@@ -235,6 +248,23 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
         line("this month", spent(&month))?;
     }
     Ok(())
+}
+
+fn connected(connected: Option<ConnectedView>) -> String {
+    let Some(connected) = connected else {
+        return "no".to_owned();
+    };
+    let ConnectedView {
+        since,
+        peer,
+        version,
+        client_id,
+    } = connected;
+    let client_id = client_id.map(|id| format!(", as {id:?}"));
+    format!(
+        "since {since} from {peer} over MQTT {version}{}",
+        client_id.unwrap_or_default()
+    )
 }
 
 fn spent(month: &MonthView) -> String {

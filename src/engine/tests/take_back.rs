@@ -138,7 +138,6 @@ fn windows_that_change_move_the_end_of_what_runs() {
             endpoint,
             upgrade,
             back,
-            further: crate::ledger::Further::NONE,
         });
     };
     let (mut world, _, _) = downloading();

@@ -118,6 +118,9 @@ pub enum Event {
         version: Version,
         /// From which address.
         peer: SocketAddr,
+        /// Its client ID, of any content, cut to 128 characters; empty where it has left that to the server. Never one that holds its
+        /// token.
+        client_id: Box<str>,
         /// Whether a connection of the same device was ended for it. No [`Event::Disconnected`] is told for that one.
         took_over: bool,
     },
@@ -141,6 +144,13 @@ pub enum Event {
         downlink: Downlink,
         /// Which edition's topic it is, where the topic tells.
         release: Option<Release>,
+    },
+    /// A device has unsubscribed from the last topic on which that reached it: nothing of it is sent before it has subscribed again.
+    Unsubscribed {
+        /// Who.
+        device: DeviceId,
+        /// What does not reach it any more.
+        downlink: Downlink,
     },
     /// A device has published something.
     Message {
@@ -243,6 +253,9 @@ pub enum PublishError {
     /// The device does not take such messages.
     #[error("the device is of another kind")]
     OtherStyle,
+    /// The device has unsubscribed from where it would be sent.
+    #[error("the device has unsubscribed from the topic")]
+    Unsubscribed,
     /// As much as is allowed is on the way and waits behind it.
     #[error("the device has not acknowledged what was sent before")]
     QueueFull,

@@ -398,8 +398,14 @@ impl Endpoint {
             && let Some(reason) = reason
         {
             let version = open.version;
+            let most = usize::try_from(open.packet_bytes).unwrap_or(usize::MAX);
             // what cannot be said is not said
-            let _ = (self.outbox).packet(conn, |out| reply::disconnect(out, version, reason));
+            let written = (self.outbox).packet(conn, |out| reply::disconnect(out, version, reason));
+            if let Ok(written) = written
+                && written > most
+            {
+                self.outbox.take_back(written);
+            }
         }
         self.drop_connection(conn, Some(why), true);
     }

@@ -79,6 +79,9 @@ impl Spelling {
         1 << self as u8
     }
 
+    /// The bits of those on which pushes leave.
+    pub(super) const PUSHES: u8 = Self::InformToken.bit() | Self::Infrom.bit() | Self::Inform.bit();
+
     pub(super) const fn downlink(self) -> Downlink {
         match self {
             Self::EventsDown => Downlink::Events,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     engine::Report,
-    ledger::{Change, DeviceId, Happened, MAX_CHILDREN, Protocol, Via},
+    ledger::{Change, DeviceId, Further, Happened, Lane, MAX_CHILDREN, Protocol, Via},
     tenant,
     upgrade::Input,
 };
@@ -117,6 +117,7 @@ impl Engine {
             return;
         };
         let gateway = via.gateway().map(str::to_owned);
+        let site = (session.order.further.lanes()).find(|lane| matches!(lane, Lane::Site(_)));
         let line = session.note(Happened::GatewayChanged { gateway }.into(), at);
         let token = session.exchange.next_step();
         self.persist(id, line);
@@ -125,6 +126,10 @@ impl Engine {
         }
         self.silence(id, token);
         self.fire(id, Input::Moved);
+        // it has left the lanes of before
+        if let Some(session) = self.session_mut(id) {
+            session.order.further = Further::of(site, via.gateway().map(Lane::gateway));
+        }
         self.set_alarm(id);
     }
 
@@ -160,13 +165,17 @@ impl Engine {
 
     /// A gateway speaks for a device that is not behind it.
     pub(super) fn speaks_for_another(&mut self, gateway: DeviceId, child: &str) {
+        if !self.early.are_all_read() {
+            // the child may be read in a moment, and is asked then
+            return self.early.lose();
+        }
         self.counters.mqtt_unexpected += 1;
         let (Some(device), Some(connection)) =
             (self.devices.get(&gateway), self.connections.get(&gateway))
         else {
             return;
         };
-        let Some(address) = connection.address else {
+        let Some(address) = connection.told.as_ref().map(|told| told.peer) else {
             return; // over somebody else's broker, which does not tell
         };
         let report = Report::ChildRefused {
@@ -317,7 +326,10 @@ impl Engine {
         };
         let was_offline = std::mem::replace(&mut behind.offline, !online);
         let lately = (behind.met_at).is_some_and(|at| now.since(at) < MET_LATELY);
-        if online && (was_offline || claims || !lately) {
+        if !online {
+            return self.tell_presence(child);
+        }
+        if was_offline || claims || !lately {
             let children = self.gateways.get_mut(&gateway);
             if children.is_some_and(|children| children.may_write(now)) {
                 self.meet(child);

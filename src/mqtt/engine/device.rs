@@ -29,6 +29,8 @@ pub(super) struct Device {
     pub(super) evidence: EvidenceList,
     /// It is to be asked for its version, and has not told it since.
     pub(super) asked_what_it_runs: bool,
+    /// It cannot be asked, and has until then to tell what it runs by itself (`ThingsPanel`).
+    pub(super) tells_by: Option<Instant>,
     /// It has told its version by itself, in this run (`ThingsPanel`).
     pub(super) tells_versions: bool,
     /// Nobody has told its version: it is what an upgrade is taken to have led to.
@@ -148,6 +150,7 @@ impl Device {
             version: None,
             evidence: EvidenceList::default(),
             asked_what_it_runs: false,
+            tells_by: None,
             tells_versions: false,
             concluded: false,
             told_at: None,
@@ -222,6 +225,7 @@ impl Device {
             back.map(|at| now.instant_at(at) + Duration::from_millis(1)),
             look,
             self.tell_at,
+            self.tells_by,
             self.let_go_at,
         ];
         due.into_iter().flatten().min()

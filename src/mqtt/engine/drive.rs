@@ -184,6 +184,11 @@ impl Engine {
             self.hold(id, false);
         }
         let device = self.devices.get_mut(&id);
+        let settled = device.and_then(|it| it.tells_by.take_if(|at| *at <= now.instant));
+        if settled.is_some() {
+            self.holds_what_it_told(id);
+        }
+        let device = self.devices.get_mut(&id);
         let tell = device.and_then(|it| it.tell_at.take_if(|at| *at <= now.instant));
         if tell.is_some() {
             self.say_what_is_owed(id);

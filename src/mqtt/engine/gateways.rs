@@ -19,7 +19,7 @@ use super::{
             topology::{Child, MAX_TOLD},
         },
     },
-    Connection, Engine, Out,
+    Basis, Connection, Engine, Out,
     device::message_id,
 };
 use crate::{
@@ -69,12 +69,15 @@ impl Engine {
     fn gateway_has_room(&self, gateway: DeviceId) -> bool {
         let device = self.devices.get(&gateway);
         device.is_some_and(|it| it.unacknowledged.len() < WINDOW)
-            && self.connections.contains_key(&gateway)
+            && (self.connections.contains_key(&gateway) || self.is_on_a_broker())
     }
 
     /// The device is sent something that whoever has its connection is to acknowledge.
     pub(super) fn sent(&mut self, id: DeviceId, what: Option<Outbound>) {
         const MOST: usize = 16;
+        if self.is_on_a_broker() {
+            return; // it acknowledges for itself, and not for the device
+        }
         let link = self.link(id).and_then(|link| self.devices.get_mut(&link));
         if let Some(link) = link.filter(|it| it.unacknowledged.len() < MOST) {
             link.unacknowledged.push_back((id, what));
@@ -114,6 +117,17 @@ impl Engine {
             self.hold_while_offered(child);
         }
         self.pump(gateway);
+    }
+
+    /// The gateway is connected no more: those behind it that wait for a slot cannot take one.
+    pub(super) fn gateway_left(&mut self, gateway: DeviceId) {
+        let Some(children) = self.gateways.get(&gateway) else {
+            return;
+        };
+        let all: Vec<DeviceId> = children.all.iter().copied().collect();
+        for child in all {
+            self.tell_presence(child);
+        }
     }
 
     /// The device, which is behind a gateway, is met when that has room for it.
@@ -172,6 +186,10 @@ impl Engine {
         let Some(basis) = self.connection(id).map(|it| it.basis) else {
             return;
         };
+        let lossy = self.early.is_lossy();
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.asked_what_it_runs |= lossy;
+        }
         match basis {
             Basis::Connected => {
                 self.said(id, Inbound::Connection);

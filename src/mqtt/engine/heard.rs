@@ -9,7 +9,8 @@ use super::{
         endpoint::{Ack, Event, Release, Uplink},
         iotda, thingspanel,
     },
-    Basis, Connection, Engine, Out,
+    Basis, Connection, Effect, Engine, Out, Told,
+    early::Message,
 };
 use crate::{
     clock::Now,
@@ -29,14 +30,24 @@ impl Engine {
         self.now = now;
         match event {
             Event::Connected {
-                device, conn, peer, ..
+                device,
+                conn,
+                version,
+                peer,
+                client_id,
+                ..
             } => {
                 let connection = Connection {
                     conn,
                     since: now.instant,
                     basis: Basis::Connected,
+                    told: Some(Told {
+                        peer,
+                        version,
+                        client_id,
+                    }),
                     subscribed: false,
-                    address: Some(peer),
+                    deaf: false,
                     release: None,
                     held_for: BTreeSet::new(),
                 };
@@ -55,7 +66,8 @@ impl Engine {
                     basis: if anew { Basis::Connected } else { Basis::Heard },
                     // to whatever: nobody tells
                     subscribed: true,
-                    address: None,
+                    told: None,
+                    deaf: false,
                     release,
                     held_for: BTreeSet::new(),
                 };
@@ -65,26 +77,25 @@ impl Engine {
             Event::Subscribed {
                 device, release, ..
             } => self.subscribed(device, release),
+            Event::Unsubscribed { device, .. } => {
+                self.heard(device);
+                if let Some(connection) = self.connections.get_mut(&device) {
+                    (connection.subscribed, connection.deaf) = (false, true);
+                }
+            }
             Event::Message {
                 device,
                 uplink,
                 payload,
                 ack,
-            } => {
-                self.heard(device);
-                self.counters.mqtt_messages += 1;
-                match uplink {
-                    Uplink::Events { gzip: false } => self.on_events(device, &payload),
-                    // compressed properties: upgrades' events are not compressed
-                    Uplink::Events { gzip: true } | Uplink::Other => {
-                        self.counters.mqtt_others += 1;
-                    }
-                    Uplink::Inform(release) => self.on_inform(device, release, &payload),
-                    Uplink::Progress(release) => self.on_progress(device, release, &payload),
-                }
-                self.acknowledge(device, ack);
-                self.set_alarm(device);
-            }
+            } => self.message(
+                device,
+                Message {
+                    uplink,
+                    payload,
+                    ack,
+                },
+            ),
             Event::Delivered { device, .. } => {
                 self.heard(device);
                 self.delivered(device);
@@ -93,10 +104,57 @@ impl Engine {
                 let same = |known: &Connection| known.conn == conn;
                 if self.connections.get(&device).is_some_and(same) {
                     self.connections.remove(&device);
+                    self.early.disconnected(device);
                     self.tell_presence(device);
+                    self.gateway_left(device);
                 }
             }
             Event::Refused { .. } => {}
+        }
+    }
+
+    /// The device has published something. One that is not read yet after a start is heard once it is.
+    fn message(&mut self, device: DeviceId, message: Message) {
+        let message = if self.devices.contains_key(&device) {
+            message
+        } else {
+            match self.early.keep(device, message) {
+                Ok(()) => return,
+                Err(lost) => lost,
+            }
+        };
+        self.heard(device);
+        self.counters.mqtt_messages += 1;
+        match message.uplink {
+            Uplink::Events { gzip: false } => self.on_events(device, &message.payload),
+            Uplink::Events { gzip: true } => match iotda::inflate(&message.payload) {
+                Some(payload) => self.on_events(device, &payload),
+                None => self.counters.mqtt_unreadable += 1,
+            },
+            Uplink::Other => self.counters.mqtt_others += 1,
+            Uplink::Inform(release) => self.on_inform(device, release, &message.payload),
+            Uplink::Progress(release) => self.on_progress(device, release, &message.payload),
+        }
+        self.acknowledge(device, message.ack);
+        self.set_alarm(device);
+    }
+
+    /// The device is read: what it has said before is heard now.
+    pub(super) fn hear_what_was_early(&mut self, id: DeviceId) {
+        for message in self.early.take(id) {
+            self.message(id, message);
+        }
+    }
+
+    /// No device of before follows. Who is not there is none of ours, or was removed.
+    pub(super) fn all_read(&mut self) {
+        for message in self.early.all_read() {
+            if let Some(ack) = message.ack {
+                self.effects.push_back(Effect::Out {
+                    out: Out::Acknowledge(ack),
+                    after: 0,
+                });
+            }
         }
     }
 
@@ -140,7 +198,7 @@ impl Engine {
     fn subscribed(&mut self, id: DeviceId, release: Option<Release>) {
         self.heard(id);
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.subscribed = true;
+            (connection.subscribed, connection.deaf) = (true, false);
         }
         // it was told where it did not listen
         let confirmed = (self.session(id)).is_some_and(|it| it.negotiation().is_confirmed());

@@ -19,6 +19,7 @@ mod behind;
 mod children;
 mod device;
 mod drive;
+mod early;
 mod fate;
 mod gateways;
 mod heard;
@@ -37,7 +38,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::endpoint::{Ack, ConnId, Downlink, Qos, Release};
+use super::endpoint::{Ack, ConnId, Downlink, Qos, Release, Version};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
@@ -48,6 +49,7 @@ use crate::{
 };
 use behind::Children;
 use device::Device;
+use early::Early;
 use remind::Reminders;
 
 /// What the engine is made from.
@@ -126,17 +128,40 @@ enum Basis {
     Guessed,
 }
 
+/// How a device is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// Since when.
+    pub since: UtcMillis,
+    /// From which address.
+    pub peer: SocketAddr,
+    /// Which version of MQTT it speaks.
+    pub version: Version,
+    /// Its client ID; empty where it has none, never one that holds its token.
+    pub client_id: Box<str>,
+}
+
+/// What a connection to our own server tells.
+#[derive(Debug)]
+struct Told {
+    peer: SocketAddr,
+    version: Version,
+    client_id: Box<str>,
+}
+
 /// A device's connection.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Connection {
     conn: ConnId,
     since: Instant,
-    /// Where it comes from, where that is told.
-    address: Option<SocketAddr>,
     /// How that is known.
     basis: Basis,
+    /// `None` over somebody else's broker, which tells nothing of connections.
+    told: Option<Told>,
     /// It has subscribed to where it is written to (`ThingsPanel`).
     subscribed: bool,
+    /// It has unsubscribed from it: it is sent nothing before it has subscribed again.
+    deaf: bool,
     /// Which edition of `ThingsPanel` it is, as far as its topics tell.
     release: Option<Release>,
     /// For whom it is kept although it says nothing: the device, or devices behind it.
@@ -157,6 +182,8 @@ pub struct Engine {
     connections: HashMap<DeviceId, Connection>,
     /// Who is behind which gateway.
     gateways: HashMap<DeviceId, Children>,
+    /// What devices have said that are not read yet after a start.
+    early: Early,
     /// Who has the upgrades that are under way.
     holders: HashMap<UpgradeId, DeviceId>,
     /// When a device has something to do: one entry for a device at most.
@@ -185,6 +212,7 @@ impl Engine {
             devices: HashMap::new(),
             connections: HashMap::new(),
             gateways: HashMap::new(),
+            early: Early::default(),
             holders: HashMap::new(),
             alarms: BTreeSet::new(),
             reminders: Reminders::default(),
@@ -255,7 +283,7 @@ impl Engine {
         Tables {
             devices: self.devices.len(),
             sessions: self.holders.len(),
-            peers: self.connections.len(),
+            peers: self.connections.len() + self.early.len(),
             alarms: self.alarms.len(),
         }
     }
@@ -268,6 +296,18 @@ impl Engine {
     /// Whether the device is connected, or its gateway for it.
     pub fn is_connected(&self, id: DeviceId) -> bool {
         self.connection(id).is_some()
+    }
+
+    /// How the device is connected; `None` where it is not, or nobody tells.
+    pub fn connected(&self, now: Now, id: DeviceId) -> Option<Connected> {
+        let connection = self.connections.get(&id)?;
+        let told = connection.told.as_ref()?;
+        Some(Connected {
+            since: now.utc.before(now.instant.since(connection.since)),
+            peer: told.peer,
+            version: told.version,
+            client_id: told.client_id.clone(),
+        })
     }
 
     /// When the device was heard last, by any message. `None` when it was not since the engine began.

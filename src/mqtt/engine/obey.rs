@@ -66,7 +66,8 @@ impl Engine {
             }
             Command::Abandon { upgrade } => self.abandon(upgrade),
             Command::Gate { device, order } => self.obey_gate(device, order),
-            Command::Restored | Command::StoreAvailable(_) => {}
+            Command::Restored => self.all_read(),
+            Command::StoreAvailable(_) => {}
         }
     }
 
@@ -90,6 +91,7 @@ impl Engine {
         } else {
             self.reach(id, via, false);
         }
+        self.hear_what_was_early(id);
     }
 
     fn remove_device(&mut self, endpoint: &str) {
@@ -134,8 +136,9 @@ impl Engine {
         talk.takes_large = self.product(id).iotda_large_downloads;
         let (refused, runs) = (order.clone(), device.version);
         let begun = Session::begin(self.now, order, offers, runs, &self.config, talk);
-        let Some((session, change)) = begun else {
-            return self.refuse_order(&refused, Failure::PackageUnavailable);
+        let (session, change) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => return self.refuse_order(&refused, failure),
         };
         self.holders.insert(session.order.upgrade, id);
         if let Some(device) = self.devices.get_mut(&id) {

@@ -115,7 +115,8 @@ impl Engine {
             since: self.now.instant,
             basis: Basis::Guessed,
             subscribed: true,
-            address: None,
+            told: None,
+            deaf: false,
             release: None,
             held_for: BTreeSet::new(),
         };

@@ -1,5 +1,7 @@
 //! What devices are told: the version query, and the offer of a package with the right to fetch it.
 
+use std::time::Duration;
+
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -16,7 +18,7 @@ use super::{
 use crate::{
     config::{OtaEvents, OtaKind, ProductConfig},
     grants::{Grant, Token, Way, safe_file_name},
-    ledger::{DeviceId, Failure, Outbound, Outcome, Protocol, UpgradeId},
+    ledger::{Change, DeviceId, Failure, Outbound, Outcome, Protocol, UpgradeId},
     upgrade::{Action, Sign},
 };
 
@@ -36,17 +38,51 @@ impl Engine {
         }
     }
 
-    /// Asks the device what it runs, where somebody wants to know and no upgrade asks by itself.
+    /// Asks the device what it runs, where somebody wants to know and no upgrade asks by itself. One of `ThingsPanel` cannot be asked:
+    /// it tells its version when it has connected, or never.
     pub(super) fn ask_what_it_runs(&mut self, id: DeviceId) {
-        let asked = |it: &Device| it.asked_what_it_runs && it.session.is_none();
-        if !self.devices.get(&id).is_some_and(asked) {
+        let settles = Duration::from_secs(self.config.upgrade.repeat_question_s);
+        let (now, since) = (self.now, self.connection(id).map(|it| it.since));
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        if !device.asked_what_it_runs || device.session.is_some() {
             return;
         }
-        if self.is_on_a_broker() {
+        if device.protocol == Protocol::ThingsPanel {
+            device.tells_by = since.map(|since| now.instant.max(since + settles));
+            self.set_alarm(id);
+        } else if self.is_on_a_broker() {
             // it may be there
             self.send_version_query(id);
         } else {
             self.say_version_query(id);
+        }
+    }
+
+    /// A device that cannot be asked what it runs is there, and has told no other version than is known: that one holds. One of
+    /// release 0.5 that had started anew with another one would have told it.
+    pub(super) fn holds_what_it_told(&mut self, id: DeviceId) {
+        let at = self.now.utc;
+        if !self.is_connected(id) {
+            return; // it is waited for
+        }
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        if let Some(version) = device.version
+            && device.session.is_none()
+            && std::mem::take(&mut device.asked_what_it_runs)
+        {
+            let endpoint = device.endpoint.to_string();
+            self.persist(
+                id,
+                Change::VersionReported {
+                    endpoint,
+                    version,
+                    at,
+                },
+            );
         }
     }
 
@@ -146,13 +182,14 @@ impl Engine {
         let Some(connection) = self.connection(id) else {
             return;
         };
-        let (subscribed, release) = (connection.subscribed, connection.release);
+        let (subscribed, deaf, release) =
+            (connection.subscribed, connection.deaf, connection.release);
         let Some(device) = self.devices.get(&id) else {
             return;
         };
-        // before that, the topic is not known to which it listens
-        let waits =
-            device.protocol == Protocol::ThingsPanel && !subscribed && device.tell_at.is_some();
+        // before that, the topic is not known to which it listens; one that has unsubscribed listens to none
+        let waits = device.protocol == Protocol::ThingsPanel
+            && (deaf || (!subscribed && device.tell_at.is_some()));
         let owes = (device.session.as_ref()).is_some_and(|session| session.exchange.owes_offer);
         if device.owes_query {
             self.say_version_query(id);

@@ -207,6 +207,7 @@ impl World {
             style,
             version: MqttVersion::V311,
             peer: SocketAddr::from(([10, 0, 0, 1], 4_000)),
+            client_id: "meter".into(),
             took_over: false,
         });
     }

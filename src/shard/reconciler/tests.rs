@@ -131,11 +131,7 @@ fn cells_and_devices_come_before_stops_and_stops_before_starts() {
     let mut begun = 0;
     let mut state = TaskState::Scheduled;
     let wanted = look(&mut reconciler, |query| match query {
-        Query::LaneChanges {
-            after: 7,
-            sites_after: 4,
-            ..
-        } => Reply::Lanes(LaneChanges {
+        Query::LaneChanges { after: (7, 4), .. } => Reply::Lanes(LaneChanges {
             cells: vec![CellChange {
                 revision: 8,
                 cell: 51,
@@ -271,7 +267,7 @@ fn where_nothing_is_due_it_waits_for_long_and_then_looks_again() {
     reconciler.look();
     assert!(matches!(
         reconciler.want(NOW),
-        Want::Ask(Query::LaneChanges { after: 0, .. })
+        Want::Ask(Query::LaneChanges { after: (0, 0), .. })
     ));
 }
 

@@ -57,22 +57,3 @@ fn a_site_of_no_limit_or_share_is_refused() {
         assert!(error.starts_with("sites.a: limit and share"), "{error}");
     }
 }
-
-#[test]
-fn zz_trace() {
-    for seed in [1, 2] {
-        let scenario = Scenario {
-            package_bytes: 4 * 1024,
-            products: Faults::Harsh.products(),
-            faults: Faults::Harsh,
-            crash_every: Some(Duration::from_mins(30)),
-            retry: crate::ledger::RetryPolicy {
-                attempts: 2,
-                interval_s: 300,
-                ..crate::ledger::RetryPolicy::default()
-            },
-            ..Scenario::new(100, 3, seed)
-        };
-        println!("TRACE {}", run(&scenario).trace_sha256);
-    }
-}

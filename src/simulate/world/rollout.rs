@@ -95,14 +95,9 @@ impl<H: Hooks> World<H> {
         Ok(match query {
             // the operator changes no devices in the midst of a task, and tells the shards whom he adds
             Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
-            Query::LaneChanges {
-                after,
-                sites_after,
-                limit,
-            } => Reply::Lanes(
-                self.store
-                    .lane_changes_since((*after, *sites_after), *limit)?,
-            ),
+            Query::LaneChanges { after, limit } => {
+                Reply::Lanes(self.store.lane_changes_since(*after, *limit)?)
+            }
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
             Query::Join { task, after } => {
                 let now = self.now().utc;

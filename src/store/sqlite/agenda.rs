@@ -26,7 +26,7 @@ use super::{
 use crate::{
     access::Part,
     clock::UtcMillis,
-    ledger::{Cancellation, StopReason, TaskId, UpgradeId, Usage},
+    ledger::{Cancellation, Protocol, StopReason, TaskId, UpgradeId, Usage},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
         DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page,
@@ -40,6 +40,10 @@ use crate::{
 const OVERLAPS: &str = "looking for overlaps of a task";
 /// Other tasks that are looked at: more with one package are not under way at once.
 const MAX_OVERLAPS: i64 = 1_000;
+
+/// Devices of a task that speak one of a JSON list of protocols.
+pub(super) const SPEAKING: &str = "SELECT COUNT(*) FROM upgrades u INDEXED BY upgrades_by_task CROSS JOIN devices d ON d.endpoint = u.endpoint \
+     WHERE u.task_id = ? AND d.protocol IN (SELECT j.value FROM json_each(?) j)";
 
 #[async_trait]
 impl Agenda for SqliteStore {
@@ -127,6 +131,20 @@ impl Agenda for SqliteStore {
         tasks.sort_by_key(|task| std::cmp::Reverse(task.id.0));
         tasks.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(Overlaps { devices, tasks })
+    }
+
+    async fn count_speaking(
+        &self,
+        task: TaskId,
+        protocols: &[Protocol],
+    ) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(SPEAKING)
+            .bind(task.0)
+            .bind(json_list(protocols.iter().map(|protocol| protocol.name())))
+            .fetch_one(&self.readers)
+            .await
+            .doing("counting a task's devices by what they speak")?;
+        Ok(count.unsigned_abs())
     }
 
     async fn tasks(

@@ -47,7 +47,8 @@ macro_rules! order {
         "json_array(u.id, u.task_id, u.endpoint, u.attempt, COALESCE(u.package_id, t.package_id), u.step, \
          IIF(t.packages IS NULL, NULL, (SELECT d.hardware FROM devices d WHERE d.endpoint = u.endpoint)), \
          t.retry_attempts + u.attempts_before, t.retry_interval_s, t.retry_reasons, u.kept_awake_s, u.kept_awake_pings, \
-         u.started_at, t.tenant, (SELECT d.site FROM devices d WHERE d.endpoint = u.endpoint))"
+         u.started_at, t.tenant, (SELECT d.site FROM devices d WHERE d.endpoint = u.endpoint), \
+         (SELECT d.via FROM devices d WHERE d.endpoint = u.endpoint))"
     };
 }
 
@@ -336,6 +337,7 @@ struct OrderRow {
     begun_at: Option<UtcMillis>,
     tenant: Box<str>,
     site: Option<Box<str>>,
+    via: Option<Box<str>>,
 }
 
 impl OrderRow {
@@ -361,7 +363,10 @@ impl OrderRow {
             },
             begun_at: self.begun_at,
             back: None,
-            further: Further::of(self.site.map(|site| Lane::site(&self.tenant, &site)), None),
+            further: Further::of(
+                self.site.map(|site| Lane::site(&self.tenant, &site)),
+                self.via.map(|via| Lane::gateway(&via)),
+            ),
         })
     }
 }

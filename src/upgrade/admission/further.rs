@@ -11,15 +11,19 @@
 //! its queue lets it go. A device has slots in all lanes or in none, and what is kept is kept from those alone who came later, so that
 //! nobody waits for somebody who waits for it.
 
+mod room;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     hash::Hash,
     ops::Bound,
     time::Duration,
 };
 
 use super::{Outlook, Readiness, share::Order};
-use crate::{clock::Instant, ledger::TaskId};
+use crate::clock::Instant;
+pub(super) use room::Group;
+use room::Room;
 
 /// The further lanes of all devices that have any.
 #[derive(Debug)]
@@ -61,56 +65,6 @@ enum State<L> {
     PassedOver(L, Group<L>, Order),
     /// It was passed over there, and is considered again as there was room.
     Asked(L, Group<L>),
-}
-
-/// Devices that may use the same slots of a queue: of its lane, their task and limit.
-pub(super) type Group<L> = (L, TaskId, u32);
-
-/// A further lane.
-#[derive(Debug)]
-struct Room<K, L> {
-    /// Who holds a slot, and when it is expected to come back.
-    ends: HashMap<K, Instant>,
-    /// For whom a slot is kept, as they are being looked for.
-    claims: BTreeSet<K>,
-    /// Who comes first.
-    overdue: BTreeSet<(Order, K)>,
-    groups: BTreeMap<Group<L>, Line<K>>,
-    /// Those who were passed over, by their queues.
-    queues: BTreeMap<L, BTreeSet<Order>>,
-    /// The first one of each queue.
-    heads: BTreeSet<(Order, L)>,
-    /// Devices that want a slot.
-    waiting: usize,
-}
-
-#[derive(Debug)]
-struct Line<K> {
-    passed_over: BTreeSet<(Order, K)>,
-    asked: BTreeSet<K>,
-}
-
-impl<K, L> Default for Room<K, L> {
-    fn default() -> Self {
-        Self {
-            ends: HashMap::new(),
-            claims: BTreeSet::new(),
-            overdue: BTreeSet::new(),
-            groups: BTreeMap::new(),
-            queues: BTreeMap::new(),
-            heads: BTreeSet::new(),
-            waiting: 0,
-        }
-    }
-}
-
-impl<K> Default for Line<K> {
-    fn default() -> Self {
-        Self {
-            passed_over: BTreeSet::new(),
-            asked: BTreeSet::new(),
-        }
-    }
 }
 
 impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Furthers<K, L> {
@@ -512,79 +466,6 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Furthers<K, L> {
     #[cfg(test)]
     pub(super) fn lane_count(&self) -> usize {
         self.lanes.len()
-    }
-}
-
-impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Room<K, L> {
-    fn line_up(&mut self, device: K, group: Group<L>, order: Order) {
-        let line = self.groups.entry(group).or_default();
-        line.passed_over.insert((order, device));
-        let (home, ..) = group;
-        self.in_queue(home, |queue| {
-            queue.insert(order);
-        });
-    }
-
-    fn leave(&mut self, device: K, group: Group<L>, order: Order) {
-        if let Some(line) = self.groups.get_mut(&group) {
-            line.passed_over.remove(&(order, device));
-        }
-        self.forget_if_empty(group);
-        let (home, ..) = group;
-        self.in_queue(home, |queue| {
-            queue.remove(&order);
-        });
-    }
-
-    fn is_not_asked(&mut self, device: K, group: Group<L>) {
-        if let Some(line) = self.groups.get_mut(&group) {
-            line.asked.remove(&device);
-        }
-        self.forget_if_empty(group);
-    }
-
-    fn forget_if_empty(&mut self, group: Group<L>) {
-        let line = self.groups.get(&group);
-        if line.is_some_and(|it| it.passed_over.is_empty() && it.asked.is_empty()) {
-            self.groups.remove(&group);
-        }
-    }
-
-    /// Changes who was passed over of a queue; its head follows.
-    fn in_queue(&mut self, home: L, change: impl FnOnce(&mut BTreeSet<Order>)) {
-        let queue = self.queues.entry(home).or_default();
-        let before = queue.first().copied();
-        change(queue);
-        let after = queue.first().copied();
-        if queue.is_empty() {
-            self.queues.remove(&home);
-        }
-        if before != after {
-            if let Some(order) = before {
-                self.heads.remove(&(order, home));
-            }
-            self.heads.extend(after.map(|order| (order, home)));
-        }
-    }
-
-    /// Of each group of a queue, has as many considered as there are slots.
-    fn ask(&mut self, home: L, free: usize) -> Vec<(K, Group<L>, Order)> {
-        let of_home = (home, TaskId(i64::MIN), 0)..=(home, TaskId(i64::MAX), u32::MAX);
-        let mut asked = Vec::new();
-        for (group, line) in self.groups.range_mut(of_home) {
-            while line.asked.len() < free
-                && let Some((order, device)) = line.passed_over.pop_first()
-            {
-                line.asked.insert(device);
-                asked.push((device, *group, order));
-            }
-        }
-        for (_, (home, ..), order) in &asked {
-            self.in_queue(*home, |queue| {
-                queue.remove(order);
-            });
-        }
-        asked
     }
 }
 

@@ -163,3 +163,18 @@ fn whoever_wants_to_know_what_an_idle_device_runs_has_it_asked() {
     assert_eq!(world.last().len(), 0);
     assert_eq!(world.engine.poll_timeout(), None);
 }
+
+/// A broker's acknowledgement says nothing of the device: what was sent does not wait for one.
+#[test]
+fn what_is_sent_over_a_broker_does_not_fill_up() {
+    let mut world = World::on_a_broker(Protocol::Iotda);
+    world.start();
+    world.after(Duration::from_secs(1));
+    assert_eq!(world.last(), ["version_query"]);
+    for _ in 0..40 {
+        world.after(ASK_EVERY);
+        assert_eq!(world.last(), ["version_query"]);
+    }
+    let device = &world.engine.devices[&id()];
+    assert!(device.unacknowledged.is_empty());
+}

@@ -78,3 +78,34 @@ fn garbage_is_counted_and_changes_nothing() {
     );
     assert!(begun);
 }
+
+#[test]
+fn compressed_events_are_unpacked_within_a_bound() {
+    use std::io::Write as _;
+    let gzip = |bytes: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    };
+    let mut world = World::of(Protocol::Iotda);
+    world.connect();
+    let says = |world: &mut World, payload: Vec<u8>| {
+        world.event(Event::Message {
+            device: id(),
+            uplink: Uplink::Events { gzip: true },
+            payload: payload.into(),
+            ack: None,
+        });
+        world.engine.counters().mqtt_unreadable
+    };
+    let event = json!({"object_device_id": DEVICE, "services": [{"service_id": "$ota", "event_type": "version_report",
+        "paras": {"fw_version": "V1"}}]});
+    assert_eq!(says(&mut world, gzip(event.to_string().as_bytes())), 0);
+    assert!(matches!(&*world.changes, [Change::VersionReported { .. }]));
+    // 4 MiB in 4 KB; cut off; none at all
+    let bomb = gzip(&vec![b' '; 4 << 20]);
+    assert_eq!(says(&mut world, bomb.clone()), 1);
+    assert_eq!(says(&mut world, bomb[..1_000].to_vec()), 2);
+    assert_eq!(says(&mut world, event.to_string().into_bytes()), 3);
+    assert_eq!(world.changes.len(), 1);
+}

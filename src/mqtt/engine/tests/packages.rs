@@ -4,16 +4,24 @@ use super::*;
 
 #[test]
 fn a_package_that_is_not_served_over_http_fails_before_anything_is_offered() {
+    let start = |world: &mut World| {
+        world.command(Command::Start {
+            order: order(),
+            offers: Arc::new(Offers::only(PackageId(3), Arc::new(package("V2")))),
+        });
+    };
     let mut world = World::of(Protocol::Iotda);
-    let package = Arc::new(package("V2"));
-    world.command(Command::Start {
-        order: order(),
-        offers: Arc::new(Offers::only(PackageId(3), package)),
-    });
+    start(&mut world);
     world.connect();
     world.tells("V1");
     assert_eq!(world.outcome().unwrap().reason(), "not_served");
     assert_eq!(kinds(&world.published()), ["version_query"]);
+    // at once, where it is known to run another version
+    world.changes.clear();
+    start(&mut world);
+    assert_eq!(world.outcome().unwrap().reason(), "not_served");
+    assert_eq!(world.stage(), None);
+    assert!(world.published().is_empty());
 }
 
 #[test]

@@ -84,3 +84,42 @@ fn a_device_that_connects_before_it_is_read_is_met_when_it_is() {
     assert_eq!(kinds(&world.published()), ["version_query"]);
     assert_eq!(world.engine.last_heard(world.now, id()), Some(now.utc));
 }
+
+#[test]
+fn what_a_device_says_before_it_is_read_is_heard_when_it_is() {
+    let now = Now {
+        instant: Instant::from_millis(1_000_000_000),
+        utc: UtcMillis(1_800_000_000_000),
+    };
+    let mut world = World::begun(Protocol::ThingsPanel, Config::default(), now);
+    world.connect();
+    let ack = Ack::new(world.conn(), std::num::NonZeroU16::MIN, false);
+    let inform = |ack| Event::Message {
+        device: id(),
+        uplink: Uplink::Inform(Release::V05),
+        payload: json!({"version": "V1"}).to_string().into(),
+        ack,
+    };
+    world.event(inform(Some(ack)));
+    // its connection is over before it is read
+    world.disconnect();
+    assert!(world.outs.is_empty() && world.changes.is_empty());
+    world.command(Command::AddDevice {
+        endpoint: DEVICE.into(),
+        product: "meters".into(),
+        secure: false,
+        protocol: Protocol::ThingsPanel,
+    });
+    assert!(matches!(
+        &*world.changes,
+        [Change::VersionReported { version: told, .. }] if *told == version("V1")
+    ));
+    assert_eq!(world.outs, [(Out::Acknowledge(ack), 1)]);
+    // who is none of ours is acknowledged, and forgotten, once all are read
+    let mut world = World::begun(Protocol::ThingsPanel, Config::default(), now);
+    world.connect();
+    world.event(inform(Some(ack)));
+    world.command(Command::Restored);
+    assert_eq!(world.outs, [(Out::Acknowledge(ack), 0)]);
+    assert_eq!(world.engine.tables().peers, 1);
+}

@@ -100,6 +100,7 @@ fn a_slot_of_before_a_restart_is_told_to_the_gate() {
         product: "meters".into(),
         secure: false,
         protocol: Protocol::Iotda,
+        via: crate::ledger::Via::Itself,
     });
     let active = |stage| ActiveUpgrade {
         order: at_site(),

@@ -182,3 +182,62 @@ fn negative_steps_fail_with_the_device_s_words() {
     assert_eq!(facts.code, Some(-3));
     assert_eq!(facts.description.as_deref(), Some("md5 differs"));
 }
+
+#[test]
+fn one_that_has_unsubscribed_is_pushed_to_when_it_has_subscribed_again() {
+    let mut world = World::of(Protocol::ThingsPanel);
+    world.connect();
+    world.subscribe(Release::V1);
+    world.event(Event::Unsubscribed {
+        device: id(),
+        downlink: Downlink::Push,
+    });
+    world.start();
+    world.after(Duration::from_mins(10));
+    assert!(world.published().is_empty());
+    world.subscribe(Release::V1);
+    assert_eq!(kinds(&world.published()), ["push"]);
+}
+
+/// What a soak asks.
+#[test]
+fn one_that_cannot_be_asked_holds_what_it_told_when_it_is_connected_for_a_while() {
+    let told = |world: &World| {
+        let told = world.changes.iter().filter_map(|change| match change {
+            Change::VersionReported { version, at, .. } => Some((*version, *at)),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let ask = Command::AskVersion {
+        endpoint: DEVICE.into(),
+    };
+    let mut world = World::of(Protocol::ThingsPanel);
+    world.connect();
+    world.says(Uplink::Inform(Release::V05), &json!({"version": "V1"}));
+    world.after(Duration::from_hours(1));
+    world.disconnect();
+    world.changes.clear();
+    world.command(ask.clone());
+    world.after(Duration::from_hours(1));
+    assert_eq!(told(&world), [], "it is not there");
+    world.connect();
+    world.after(Duration::from_secs(59));
+    assert_eq!(told(&world), [], "it has time to tell another one");
+    world.after(Duration::from_secs(2));
+    assert_eq!(told(&world).len(), 1);
+    assert_eq!(told(&world)[0].0, version("V1"));
+    world.after(Duration::from_hours(1));
+    assert_eq!(told(&world).len(), 1, "it was asked once");
+    // at once, where it is connected for long
+    world.command(ask.clone());
+    world.after(Duration::ZERO);
+    assert_eq!(told(&world).len(), 2);
+    // one that has gone back tells that by itself
+    world.command(ask);
+    world.connect();
+    world.says(Uplink::Inform(Release::V05), &json!({"version": "V0"}));
+    world.after(Duration::from_hours(1));
+    assert_eq!(told(&world).len(), 3);
+    assert_eq!(told(&world)[2].0, version("V0"));
+}
