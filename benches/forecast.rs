@@ -147,6 +147,7 @@ fn given(arguments: &Arguments) -> Result<Given, Box<dyn Error>> {
         failures: Vec::new(),
         devices: (0..arguments.devices).map(device).collect(),
         others: Vec::new(),
+        joining_per_day: None,
         config: Arc::new(config),
     })
 }

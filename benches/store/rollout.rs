@@ -8,12 +8,13 @@ use cellwise::{
     filter::Filter,
     ledger::{
         Attribute, AttributesChange, Change, Coverage, CoverageReading, CoverageSource, PackageId,
+        TaskId, Traffic,
     },
     package::Version,
     shard::COMMIT_BATCH,
     store::{
-        Agenda as _, DeviceFilter, Inventory as _, Ledger as _, NewDevice, NewTask, Selection,
-        SqliteStore,
+        Agenda as _, DeviceFilter, Inventory as _, Journal as _, Ledger as _, NewDevice, NewTask,
+        Selection, SqliteStore,
     },
     task::{Budget, Paces, Source, TaskRules, plan, that_begin},
 };
@@ -39,6 +40,8 @@ const COUNTS: u32 = 5;
 const PAGES: u32 = 50;
 /// Devices of a page.
 const PAGE: u32 = 100;
+/// Upgrades of which it is written down what they cost.
+const TRAFFIC: u32 = 10_000;
 
 const BY_PERCENT: &str =
     r#"{"phases": [{"percent": 10}, {"percent": 15}, {"percent": 20}, {"percent": 25}, {}]}"#;
@@ -66,8 +69,10 @@ pub(crate) async fn measure(devices: u32, kept: Option<&Path>, figures: &mut Fig
     let of_small = SMALL.min(devices);
     fill(&Fleet::new(of_small), &store).await;
     let package = fleet::package(&store).await;
-    create(&store, package, (BY_PERCENT, ALL), of_small).await;
+    let task = create(&store, package, (BY_PERCENT, ALL), of_small).await;
     let small_looks = looks(&store).await;
+    let small_traffic = traffic(&store, task, of_small).await;
+    figures.add("traffic_changes_per_second_of_10000_devices", small_traffic);
     for (name, times) in &small_looks {
         lists::add(&format!("{name}_of_10000_devices"), times, figures);
     }
@@ -92,7 +97,7 @@ pub(crate) async fn measure(devices: u32, kept: Option<&Path>, figures: &mut Fig
     ] {
         let waits = Waits::begin(&fleet, &store);
         let (begun, spent) = (now(), cpu_time());
-        create(&store, package, (rules, filter), expected).await;
+        let task = create(&store, package, (rules, filter), expected).await;
         figures.seconds(&format!("task_{name}_s"), begun.elapsed());
         // what a busy machine does not change so much, commits beside it included
         figures.seconds(
@@ -108,6 +113,8 @@ pub(crate) async fn measure(devices: u32, kept: Option<&Path>, figures: &mut Fig
                 let ratio = times[middle].as_secs_f64() / of_small[middle].as_secs_f64();
                 figures.add(&format!("{name}_of_all_devices_vs_10000"), ratio);
             }
+            let rate = traffic(&store, task, expected).await;
+            figures.add("traffic_changes_per_second_of_all_devices", rate);
         }
     }
     store.close().await;
@@ -131,7 +138,7 @@ async fn create(
     package: PackageId,
     (rules, filter): (&str, &str),
     expected: u32,
-) {
+) -> TaskId {
     let selection = Selection::Filter(Filter::parse(filter).unwrap());
     let new = NewTask {
         rules: serde_json::from_str::<TaskRules>(rules).unwrap(),
@@ -139,6 +146,44 @@ async fn create(
     };
     let task = store.create_task(&new).await.unwrap();
     assert_eq!(task.total(), u64::from(expected));
+    task.id
+}
+
+/// What upgrades of a task of so many devices have cost is written down, of [`TRAFFIC`] of them all over the fleet. How many a second.
+async fn traffic(store: &SqliteStore, task: TaskId, devices: u32) -> f64 {
+    let each = (devices / TRAFFIC).max(1) as usize;
+    let mut upgrades = Vec::new();
+    let mut after = None;
+    loop {
+        let page = (store.upgrades(task, None, after, 10_000).await).unwrap();
+        after = page.items.last().map(|upgrade| upgrade.id);
+        let some = page.items.into_iter().step_by(each);
+        upgrades.extend(some.map(|upgrade| (upgrade.id, upgrade.endpoint)));
+        if !page.more {
+            break;
+        }
+    }
+    let changes: Vec<Change> = (upgrades.into_iter().zip(0..))
+        .map(|((upgrade, endpoint), number)| Change::Traffic {
+            upgrade,
+            task,
+            endpoint,
+            cell: Some(number % 5_000),
+            traffic: Traffic {
+                bytes_down: 30_000,
+                bytes_up: 4_000,
+                active_ms: 400_000,
+                airtime_estimated_ms: 90_000,
+                ..Traffic::default()
+            },
+            at: t(120),
+        })
+        .collect();
+    let begun = now();
+    for batch in changes.chunks(COMMIT_BATCH) {
+        store.commit(next_batch(), batch).await.unwrap();
+    }
+    changes.len() as f64 / begun.elapsed().as_secs_f64()
 }
 
 /// Where the tasks stand, and what of them may begin.

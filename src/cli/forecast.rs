@@ -116,6 +116,7 @@ struct AssumedView {
     never_heard: u64,
     current: u64,
     packages_drawn: u64,
+    joining_per_day: Option<f64>,
     downloads: Vec<DownloadView>,
     install_seconds: f64,
     failing_percent: f64,
@@ -330,6 +331,12 @@ fn assumed(assumed: &AssumedView, out: &mut dyn Write) -> io::Result<()> {
         "  {:.0} s to install; {:.1} % of the devices fail",
         assumed.install_seconds, assumed.failing_percent
     )?;
+    if let Some(per_day) = assumed.joining_per_day {
+        writeln!(
+            out,
+            "  {per_day:.1} devices a day join the task; they want slots too, and are not counted"
+        )?;
+    }
     for (count, what) in [
         (assumed.away, "not registered any more, and not heard again"),
         (

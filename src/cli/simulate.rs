@@ -43,16 +43,20 @@ pub struct SimulateArgs {
     /// What the fleet is like: docs/fleet.toml is an example
     #[arg(long, value_name = "FILE")]
     pub fleet: Option<PathBuf>,
-    /// How the task is run (phases, abort, rate, windows, `not_after`): docs/tasks/canary.toml is an example. The simulation
+    /// How the task is run (phases, abort, rate, windows, `not_after`), and its packages where it has several (each with a version,
+    /// a size and what it is for; steps): docs/tasks/canary.toml and docs/tasks/steps.toml are examples. The simulation
     /// begins on Friday, 2027-01-15, at 08:00 UTC; the task starts when all devices have registered, 10 minutes later
     /// where the fleet file says nothing else. A task that is held is resumed an hour later; an approval is taken as given.
     /// Devices join it where the fleet file has some that come later
     #[arg(long, value_name = "FILE")]
     pub task: Option<PathBuf>,
     /// Forecast the task at its start and while it runs, and print that beside what then happens. The same fleet is upgraded
-    /// once before, in another course, so that something is known of it. Not with several products (--faults harsh)
+    /// once before, in another course, and is in service for a while, so that something is known of it. Not with several products (--faults harsh)
     #[arg(long)]
     pub forecast: bool,
+    /// Forecast it also so long after its start, in virtual time: 90s, 20m, 24h. Can be given several times
+    #[arg(long, value_name = "DURATION", requires = "forecast", value_parser = duration)]
+    pub forecast_after: Vec<Duration>,
     /// One of several tasks that share the slots of cells: its priority (0 to 9) and its weight (1 to 1000), such as 5:3. Each
     /// time it is given there is one task more, with a product of its own; the devices are dealt out to the products
     #[arg(long = "share", value_name = "PRIORITY:WEIGHT", value_parser = share)]
@@ -137,8 +141,9 @@ fn scenario(args: &SimulateArgs) -> Result<Scenario, String> {
         Some(path) => FleetFile::read(path)?,
         None => FleetFile::default(),
     };
-    let rules = args.task.as_deref();
-    let rules = rules.map(|path| task_file::read(path, &fleet));
+    let task = args.task.as_deref();
+    let task = task.map(|path| task_file::read(path, &fleet));
+    let task = task.transpose()?.unwrap_or_default();
     Ok(Scenario {
         config: Arc::new(config),
         fleet,
@@ -151,10 +156,12 @@ fn scenario(args: &SimulateArgs) -> Result<Scenario, String> {
             interval_s: args.retry_interval_s,
             ..RetryPolicy::default()
         },
-        rules: rules.transpose()?.unwrap_or_default(),
+        rules: task.rules,
+        packages: task.packages,
         shares: args.shares.clone(),
         store: args.store,
         forecast: args.forecast,
+        forecast_after: args.forecast_after.clone(),
         ..Scenario::new(args.devices as usize, args.cells, args.seed)
     })
 }

@@ -35,6 +35,9 @@ pub struct Given {
     pub devices: Vec<Subject>,
     /// Devices of other tasks whose upgrades have begun: they stand in the same queues, and are not counted.
     pub others: Vec<Subject>,
+    /// So many devices a day join the task while it runs, as far as that was observed: they want slots too, and are not counted.
+    /// `None` where nobody may join.
+    pub joining_per_day: Option<f64>,
 }
 
 /// How the task is run, and where it stands.

@@ -2,6 +2,7 @@
 //! duration.
 
 mod devices;
+mod joining;
 mod rollout;
 
 use std::{cmp::Reverse, collections::BinaryHeap, ops::ControlFlow, time::Duration};
@@ -65,6 +66,8 @@ enum Event {
     Look,
     /// Somebody has the task go on.
     Resume,
+    /// A device joins the task.
+    Joins,
 }
 
 /// How an attempt ends.
@@ -81,6 +84,8 @@ enum End {
 pub(super) struct Play<'g> {
     given: &'g Given,
     pace: Pace,
+    likeness: Likeness,
+    draws: Draws,
     chance: Chance,
     gate: Gate,
     now: Instant,
@@ -105,6 +110,8 @@ impl<'g> Play<'g> {
         let units: Vec<Unit> = (0..).zip(subjects).map(unit).collect();
         let mut play = Self {
             given,
+            likeness,
+            draws,
             chance,
             gate: Gate::new(&given.config.admission),
             now: instant(given.now),
@@ -161,6 +168,7 @@ impl<'g> Play<'g> {
         }
         self.gate.open(true);
         self.push(self.now, Event::Look);
+        self.plan_joining();
         if let Some(hold) = &self.given.task.hold {
             let at = if hold.why == HoldReason::Approval {
                 self.now // somebody approves it in time
@@ -278,6 +286,7 @@ impl<'g> Play<'g> {
             Event::Soaked(number) => self.soaked(number),
             Event::SoakedBefore(phase, devices) => self.soaked_before(phase, devices),
             Event::Look => self.look(),
+            Event::Joins => self.joins(),
             Event::Resume => self.resume(),
         }
     }

@@ -162,6 +162,8 @@ pub struct Assumed {
     pub current: u64,
     /// Devices of which it is not known what they run, where there are several packages: theirs are drawn from those of the others.
     pub packages_drawn: u64,
+    /// So many devices a day join the task while it runs; `None` where nobody may.
+    pub joining_per_day: Option<f64>,
     /// For how many seconds a KiB is downloaded, by limit; and whether that was measured.
     pub per_kib: Vec<(u32, f64, bool)>,
     /// How long devices install, seconds.
@@ -376,6 +378,7 @@ impl Assumed {
                 route.is_some_and(Route::is_current)
             }),
             packages_drawn: count(&|it| it.route.is_none() && given.routes.are_several()),
+            joining_per_day: given.joining_per_day,
             per_kib: per_kib.collect(),
             install_s: pace.habits.install().as_secs_f64(),
             listen_s: pace.habits.listening.window().as_secs_f64(),

@@ -73,6 +73,7 @@ fn awake(devices: u32, limit: u32) -> Given {
         failures: Vec::new(),
         devices: (0..devices).map(device).collect(),
         others: Vec::new(),
+        joining_per_day: None,
     }
 }
 
@@ -505,4 +506,31 @@ fn each_device_downloads_what_is_for_it() {
         (needed..needed + 60).contains(&took),
         "{took}, {needed} are needed"
     );
+}
+
+#[test]
+fn devices_that_join_want_slots_and_are_not_counted() {
+    let mut given = awake(60, 1);
+    given.task.rules =
+        rules(r#"{"membership": "joining", "phases": [{"count": 10, "min_results": 10}, {}]}"#);
+    for device in given.devices.iter_mut().skip(10) {
+        device.phase = 1;
+    }
+    given.joining_per_day = Some(0.0);
+    let alone = course(&given);
+    given.joining_per_day = Some(400.0);
+    let joined = course(&given);
+    for course in [&alone, &joined] {
+        assert_eq!((course.succeeded, course.unfinished), (60, 0));
+        assert_eq!(course.bytes, 60 * KIB * 1_024);
+        assert_eq!(course.ends.len(), 60);
+        assert_eq!(course.phases[0].devices, 10);
+    }
+    // in 44 minutes 12 join the first phase, of which some stand before the second one in the queue
+    let later = seconds(joined.finish.unwrap()) - seconds(alone.finish.unwrap());
+    assert!((2 * SERVICE_S..=12 * SERVICE_S).contains(&later), "{later}");
+    assert_eq!(full(&given).assumed.joining_per_day, Some(400.0));
+    // nobody joins a task that only takes those that are there
+    given.task.rules = rules(r#"{"phases": [{"count": 10, "min_results": 10}, {}]}"#);
+    assert_eq!(course(&given).ends, alone.ends);
 }

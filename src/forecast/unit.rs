@@ -280,6 +280,12 @@ impl Unit {
         unit
     }
 
+    /// It comes so much later.
+    pub(super) fn is_put_off(&mut self, later: Duration) {
+        self.absent_until = self.absent_until + later;
+        self.wakes_at = self.wakes_at + later;
+    }
+
     fn stands(&mut self, place: Place, now: Instant) {
         match place {
             Place::Waits => {}

@@ -1,6 +1,8 @@
 //! The fleet of a simulation: its coverage, when its devices wake up, what is peculiar to them. From a file, or
 //! a mix as it is found in the field.
 
+mod groups;
+
 use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
@@ -14,6 +16,7 @@ use super::{
     faults::Faults,
     sites::{self, SiteFile, Sites},
 };
+use groups::Group;
 
 /// Version of all devices before the upgrade.
 pub(super) const BEFORE: &str = "V1.0";
@@ -28,6 +31,8 @@ pub(crate) struct FleetFile {
     coverage: Option<BTreeMap<CoverageClass, u32>>,
     /// How devices listen, with shares.
     listening: Option<Vec<Listening>>,
+    /// What devices run and are, where they are not all alike.
+    groups: Option<Vec<Group>>,
     /// What devices do wrong (names as in `cellwise-sim --help`), in percent of all.
     characters: Option<BTreeMap<String, u8>>,
     /// Lifetime of the registrations, seconds.
@@ -44,6 +49,9 @@ pub(crate) struct FleetFile {
     timing: Option<toml::Table>,
     /// Sites with limits, by their names; all devices are at one of them.
     sites: Option<BTreeMap<String, SiteFile>>,
+    /// The task starts when the devices that sleep have woken up again so often.
+    #[serde(skip)]
+    woken_up: u32,
 }
 
 /// What the devices of a cell share.
@@ -66,6 +74,8 @@ struct JoiningFile {
 
 /// The longest time within which devices join.
 const MOST_JOINING_S: u32 = 30 * 86_400;
+/// So often devices have woken up, where the fleet has been in service for a while.
+const WOKEN_UP: u32 = 4;
 /// A device is switched on so long after it was added.
 const SWITCHED_ON_AFTER_MS: u64 = 10_000;
 
@@ -105,6 +115,8 @@ pub(super) struct Member {
     pub(super) spec: DeviceSpec,
     pub(super) class: CoverageClass,
     pub(super) paging: Option<Paging>,
+    /// Its hardware, as the operator has given it.
+    pub(super) hardware: Option<String>,
     /// When it is added, where that is while the task runs, ms.
     pub(super) joins_at_ms: Option<u64>,
 }
@@ -113,7 +125,7 @@ pub(super) struct Member {
 #[derive(Debug)]
 pub(super) struct FleetPlan {
     pub(super) members: Vec<Member>,
-    /// When all devices have registered, ms.
+    /// When the task starts, ms.
     pub(super) ready_ms: u64,
     /// Where they are.
     pub(super) sites: Sites,
@@ -130,6 +142,7 @@ impl FleetFile {
         let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         file.check_shares()?;
         file.check_joining()?;
+        groups::check(file.groups.as_deref())?;
         sites::check(file.sites.as_ref().unwrap_or(&BTreeMap::new()))?;
         if file.shared_capacity() == Some(0) {
             return Err(
@@ -211,7 +224,7 @@ impl FleetFile {
         .into();
         config.faults = self.characters(devices, seed, faults)?;
         config.timing = self.timing()?;
-        config.start_spread_ms = self.ready_ms();
+        config.start_spread_ms = self.registered_ms();
         if let Some(lifetime_s) = self.lifetime_s {
             config.behaviour.lifetime_s = lifetime_s;
         }
@@ -229,6 +242,10 @@ impl FleetFile {
                 // the seed's bits are as good as any
                 let dice = spec.seed;
                 let habit = pick(&listening, total, dice);
+                let group = groups::of(self.groups.as_deref(), dice);
+                if let Some(runs) = group.and_then(Group::version) {
+                    spec.version = version(runs)?;
+                }
                 if spec.fault == Some(sim::Fault::AlreadyCurrent) {
                     spec.version = *target;
                 }
@@ -237,14 +254,15 @@ impl FleetFile {
                 if let Some(at) = joins_at_ms {
                     spec.timing.start_delay_ms = at + SWITCHED_ON_AFTER_MS;
                 }
-                Member {
+                Ok(Member {
                     class: spec.coverage.class(),
                     paging: habit.paging,
+                    hardware: group.and_then(Group::hardware),
                     joins_at_ms,
                     spec,
-                }
+                })
             })
-            .collect();
+            .collect::<Result<_, String>>()?;
         Ok(FleetPlan {
             members,
             ready_ms: self.ready_ms(),
@@ -257,11 +275,26 @@ impl FleetFile {
         self.radio.map(|radio| radio.shared_capacity_bytes_per_s)
     }
 
-    /// When all devices have registered, and their task starts, ms.
+    /// The same fleet, which has been in service for a while when its task starts.
+    pub(super) const fn in_service(mut self) -> Self {
+        self.woken_up = WOKEN_UP;
+        self
+    }
+
+    /// When their task starts, ms.
     pub(super) fn ready_ms(&self) -> u64 {
+        self.registered_ms() + u64::from(self.woken_up) * self.longest_sleep_s() * 1_000
+    }
+
+    /// When all devices have registered, ms.
+    fn registered_ms(&self) -> u64 {
+        let least_s = self.longest_sleep_s().max(600);
+        self.start_within_s.unwrap_or(least_s) * 1_000
+    }
+
+    fn longest_sleep_s(&self) -> u64 {
         let sleeps = self.listening().into_iter().filter_map(|l| l.wake_every_s);
-        let longest_sleep_s = sleeps.max().unwrap_or(0);
-        self.start_within_s.unwrap_or(longest_sleep_s.max(600)) * 1_000
+        sleeps.max().unwrap_or(0)
     }
 
     fn coverage(&self) -> Vec<(CoverageClass, u32)> {

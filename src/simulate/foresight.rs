@@ -1,43 +1,70 @@
 //! What was forecast of a simulated task, beside what then happened.
 
-use crate::simulate::scenario::over_pcp;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, VecDeque},
     ops::ControlFlow,
     sync::Arc,
+    time::Duration,
 };
 
 use serde::Serialize;
 
-use super::scenario::product_name;
+use super::{offered::Offered, scenario::product_name};
 use crate::{
     clock::UtcMillis,
     config::Config,
-    filter::Unheard,
-    forecast::{self, Account, Given, PackageGiven, Rhythm, Routes, Subject, TaskGiven},
-    ledger::{ActiveUpgrade, DeviceRecord, Learnt, RetryPolicy, Usage},
-    package::Package,
+    forecast::{self, Account, Given, PackageGiven, Routes, Subject, TaskGiven},
+    ledger::{
+        ActiveUpgrade, Change, CoverageReading, CoverageSource, DeviceRecord, Learnt, PackageId,
+        RetryPolicy, Usage,
+    },
+    package::Version,
     store::UpgradeState,
-    task::{Census, Deal, Month, Place, Results, Spent, TaskRules},
+    task::{Month, Results, Spent, TaskHead, TaskRules},
 };
 
 /// Parts of the devices with a final outcome after which a forecast is made again, percent.
 const AGAIN_AT: [usize; 2] = [25, 50];
 
-/// What an earlier upgrade of the same fleet has taught.
+/// Since the earlier upgrade ended: what was measured in it is no measure any more.
+const SINCE: Duration = Duration::from_hours(7 * 24);
+/// So many results of a task tell how many of its devices fail.
+const TELLING: u64 = 20;
+
+/// What an earlier upgrade of the same fleet has taught. The server that is simulated has it in its store, as one in service would.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Earlier {
-    pub(super) learnt: Vec<Learnt>,
-    pub(super) devices: HashMap<String, DeviceRecord>,
+    learnt: Vec<Learnt>,
+    /// The coverage of each device, as it was measured last.
+    coverage: Vec<(String, CoverageReading)>,
     /// Parts of the devices that failed, by reason.
-    pub(super) failures: Vec<(String, f64)>,
+    failures: Vec<(String, f64)>,
+}
+
+impl Earlier {
+    /// What the store was told of it, where it ended some days before `now`.
+    pub(super) fn changes(&self, now: UtcMillis) -> Vec<Change> {
+        let learnt = self.learnt.iter().cloned().map(Box::new);
+        let newest = self.coverage.iter().map(|(_, reading)| reading.at).max();
+        let moved = newest.map_or(Duration::ZERO, |newest| newest.since(now)) + SINCE;
+        let moved_ms = i64::try_from(moved.as_millis()).unwrap_or(i64::MAX);
+        let told = self.coverage.iter().map(move |(endpoint, reading)| {
+            let at = UtcMillis(reading.at.0.saturating_sub(moved_ms));
+            Change::CoverageReported {
+                endpoint: endpoint.clone(),
+                reading: CoverageReading { at, ..*reading },
+                source: CoverageSource::Object,
+            }
+        });
+        learnt.map(Change::Learnt).chain(told).collect()
+    }
 }
 
 /// What was forecast.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Foreseen {
-    /// What was known: `nothing` (a fleet that nobody has upgraded), `earlier` (what an earlier upgrade has taught), `so_far` (how
-    /// the task stands and what it has taught, and of devices what was known before).
+    /// What was known: `nothing` (a fleet in service that nobody has upgraded), `earlier` (also what an earlier upgrade has taught),
+    /// `so_far` (also how the task stands, and what it has taught).
     pub(crate) known: &'static str,
     /// Devices with a final outcome when it was made, percent.
     pub(crate) after_percent: usize,
@@ -80,21 +107,23 @@ pub(super) struct Known<'a> {
     pub(super) record: &'a DeviceRecord,
     pub(super) state: UpgradeState,
     pub(super) attempts: u32,
+    /// How the last attempt ended.
+    pub(super) reason: Option<&'a str>,
+    /// Its phase, from 0.
+    pub(super) phase: u32,
     pub(super) active: Option<&'a ActiveUpgrade>,
     /// What it has spent this month.
     pub(super) used: Usage,
+    /// As the operator has given it.
+    pub(super) hardware: Option<&'a str>,
 }
 
 /// What a device has spent, where the task has a budget.
 fn account(setting: &Setting<'_>, known: &Known<'_>) -> Option<Box<Account>> {
     setting.rules.budget?;
     let coverage = known.record.coverage.map(|reading| reading.coverage);
-    let segments = over_pcp(setting.package).offer.segmentation.segment_count();
-    let need = Usage::of_package(
-        setting.package.size_bytes,
-        segments.into(),
-        coverage.as_ref(),
-    );
+    let (size_bytes, segments) = setting.offered.largest();
+    let need = Usage::of_package(size_bytes, segments, coverage.as_ref());
     let spent = Spent {
         used: known.used,
         need,
@@ -111,65 +140,97 @@ pub(super) struct Setting<'a> {
     pub(super) config: Arc<Config>,
     pub(super) rules: &'a TaskRules,
     pub(super) retry: RetryPolicy,
-    pub(super) package: &'a Package,
+    pub(super) offered: &'a Offered,
+    /// The task, as the store has it, unless it has ended.
+    pub(super) head: Option<TaskHead>,
 }
 
 /// Makes forecasts while a simulation goes on.
 #[derive(Debug, Default)]
 pub(super) struct Foresight {
-    pub(super) earlier: Earlier,
+    /// Parts of the devices that failed in the earlier upgrade, by reason.
+    failures: Vec<(String, f64)>,
     /// Those at the start are made.
     begun: bool,
     /// Of [`AGAIN_AT`], so many are made.
     again: usize,
+    /// So long after the start of the task one is made, in their order.
+    after: VecDeque<Duration>,
     pub(super) made: Vec<Foreseen>,
     /// Devices that were through when each was made.
     pub(super) through: Vec<usize>,
 }
 
 impl Foresight {
-    pub(super) fn new(earlier: Earlier) -> Self {
+    pub(super) fn new(earlier: Earlier, after: &[Duration]) -> Self {
+        let mut after = after.to_vec();
+        after.sort_unstable();
         Self {
-            earlier,
+            failures: earlier.failures,
+            after: after.into(),
             ..Self::default()
         }
     }
 
-    /// Whether a forecast is to be made now, when so many of the devices are through.
-    pub(super) fn is_due(&self, started: bool, ended: usize, devices: usize) -> bool {
-        let again = AGAIN_AT.get(self.again);
-        started && (!self.begun || again.is_some_and(|percent| ended * 100 >= devices * percent))
+    /// Whether a forecast is to be made so long after the start of the task, when so many of the devices are through.
+    pub(super) fn is_due(&self, since: Option<Duration>, ended: usize, devices: usize) -> bool {
+        since.is_some_and(|since| {
+            !self.begun
+                || self.percent_due(ended, devices).is_some()
+                || self.after.front().is_some_and(|after| *after <= since)
+        })
     }
 
-    /// Makes what is due.
+    /// The next part after which one is made, if so many are through.
+    fn percent_due(&self, ended: usize, devices: usize) -> Option<usize> {
+        let percent = AGAIN_AT.get(self.again).copied()?;
+        (ended * 100 >= devices * percent).then_some(percent)
+    }
+
+    /// Makes what is due, of what the store knows.
     pub(super) fn make(&mut self, setting: &Setting<'_>, all: &[Known<'_>], learnt: &[Learnt]) {
+        let ended = all.iter().filter(|known| known.state.is_final()).count();
         if !self.begun {
             self.begun = true;
-            self.add("nothing", 0, setting, &given(setting, all, learnt, None));
-            let earlier = std::mem::take(&mut self.earlier);
-            let given = given(setting, all, &earlier.learnt, Some(&earlier));
-            self.add("earlier", 0, setting, &given);
-            self.earlier = earlier;
-            return;
+            let unmeasured: Vec<DeviceRecord> = (all.iter())
+                .map(|known| DeviceRecord {
+                    coverage: None,
+                    ..known.record.clone()
+                })
+                .collect();
+            let unmeasured: Vec<Known<'_>> = (all.iter().zip(&unmeasured))
+                .map(|(known, record)| Known { record, ..*known })
+                .collect();
+            let blank = given(setting, &unmeasured, &[], &[]);
+            self.add("nothing", (ended, 0), setting, &blank);
+            let given = given(setting, all, learnt, &self.failures);
+            return self.add("earlier", (ended, 0), setting, &given);
         }
-        let percent = AGAIN_AT.get(self.again).copied().unwrap_or(0);
-        self.again += 1;
-        // of a task with phases nobody but the store knows who is in which
-        if setting.rules.phases.is_empty() {
-            let learnt = gone_on_with(&self.earlier.learnt, learnt);
-            let given = given(setting, all, &learnt, Some(&self.earlier));
-            self.add("so_far", percent, setting, &given);
+        if let Some(percent) = self.percent_due(ended, all.len()) {
+            self.again += 1;
+            let given = given(setting, all, learnt, &self.failures);
+            self.add("so_far", (ended, percent), setting, &given);
+        }
+        let since = setting.now.since(setting.start_at);
+        while self.after.pop_front_if(|after| *after <= since).is_some() {
+            let percent = ended * 100 / all.len().max(1);
+            let given = given(setting, all, learnt, &self.failures);
+            self.add("so_far", (ended, percent), setting, &given);
         }
     }
 
-    fn add(&mut self, known: &'static str, percent: usize, setting: &Setting<'_>, given: &Given) {
-        let through = given.task.ended.iter().map(|it| it.succeeded + it.failed());
-        self.through
-            .push(usize::try_from(through.sum::<u64>()).unwrap_or(0));
+    fn add(
+        &mut self,
+        known: &'static str,
+        (ended, percent): (usize, usize),
+        setting: &Setting<'_>,
+        given: &Given,
+    ) {
         let go_on = |_| ControlFlow::Continue(());
         let Some(forecast) = forecast::forecast(given, go_on) else {
             return;
         };
+        self.through.push(ended);
         let seconds = |at: UtcMillis| at.since(setting.start_at).as_secs_f64();
         let most = forecast.shares.iter().find(|share| share.percent == 90);
         self.made.push(Foreseen {
@@ -219,7 +280,7 @@ impl Foresight {
 pub(super) fn taught(
     (outcomes, reasons): (&BTreeMap<&str, u64>, &BTreeMap<String, u64>),
     learnt: Vec<Learnt>,
-    devices: Vec<DeviceRecord>,
+    devices: &[DeviceRecord],
 ) -> Earlier {
     let all: u64 = outcomes.values().sum();
     let share = |count: u64| float(count) / float(all.max(1));
@@ -231,8 +292,8 @@ pub(super) fn taught(
         failures: failures
             .map(|(reason, count)| (reason.clone(), share(*count)))
             .collect(),
-        devices: (devices.into_iter())
-            .map(|device| (device.endpoint.clone(), device))
+        coverage: (devices.iter())
+            .filter_map(|device| Some((device.endpoint.clone(), device.coverage?)))
             .collect(),
     }
 }
@@ -241,87 +302,53 @@ fn float(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// What a server knows that has learnt something in an earlier upgrade, and goes on with it.
-fn gone_on_with(earlier: &[Learnt], learnt: &[Learnt]) -> Vec<Learnt> {
-    let mut all: BTreeMap<_, Learnt> = (learnt.iter())
-        .map(|it| (it.subject(), it.clone()))
-        .collect();
-    for before in earlier {
-        match (all.get_mut(&before.subject()), before) {
-            (Some(Learnt::Download(pace)), Learnt::Download(before)) => {
-                pace.ms_per_kib = pace.ms_per_kib.and(&before.ms_per_kib);
-            }
-            (Some(_), _) => {}
-            (None, _) => {
-                all.insert(before.subject(), before.clone());
-            }
-        }
-    }
-    all.into_values().collect()
-}
-
-/// The same draw as that of the task, but for its seed.
-fn deal(rules: &TaskRules, all: &[Known<'_>]) -> Deal {
-    let mut census = Census::default();
-    for known in all {
-        census.count(place(rules, known));
-    }
-    Deal::new(rules, &census, 1)
-}
-
-/// Nothing was known of the devices at the start of the task.
-fn place(rules: &TaskRules, known: &Known<'_>) -> Place {
-    let unheard = Unheard {
-        endpoint: &known.record.endpoint,
-        product: &known.record.product,
-        created_at: UtcMillis(0),
-    };
-    Place::of(rules, &unheard, UtcMillis(0))
-}
-
+/// As a server makes it of its store (`runtime/forecasts/gather.rs`).
 fn given(
     setting: &Setting<'_>,
     all: &[Known<'_>],
     learnt: &[Learnt],
-    earlier: Option<&Earlier>,
+    failures: &[(String, f64)],
 ) -> Given {
-    let offer = &over_pcp(setting.package).offer;
-    let version = crate::package::Version::from(offer.version);
-    let bytes = offer.segmentation.size_bytes();
-    let package = PackageGiven {
-        bytes,
-        segments: offer.segmentation.segment_count().into(),
-    };
-    let mut routes = Routes::one(version, package);
-    let mut deal = deal(setting.rules, all);
+    let packages = setting.offered.over_pcp().into_iter().map(|offer| {
+        let given = PackageGiven {
+            bytes: offer.segmentation.size_bytes(),
+            segments: offer.segmentation.segment_count().into(),
+        };
+        (Version::from(offer.version), given)
+    });
+    let packages: Vec<_> = packages.collect();
+    // in their order: nobody asks for their numbers
+    let numbers: Vec<_> = (1..).take(packages.len()).map(PackageId).collect();
+    let mut routes = Routes::new(&setting.offered.rules(&numbers), &packages);
     let mut ended = vec![Results::default(); setting.rules.phase_count()];
     let mut devices = Vec::with_capacity(all.len());
     for known in all {
-        let lot = deal.lot(&known.record.endpoint, place(setting.rules, known), None);
-        let phase = deal.lots().get(lot as usize).map_or(0, |lot| lot.phase);
-        let results = &mut ended[phase as usize];
-        match known.state {
-            UpgradeState::Succeeded => results.succeeded += 1,
-            UpgradeState::Failed => *results.failed.entry("failed".to_owned()).or_default() += 1,
-            UpgradeState::Cancelled => {}
-            UpgradeState::Pending | UpgradeState::Active(_) => {
-                let mut subject = Subject::of(known.record, &setting.config, setting.start_at);
-                subject.route = known.record.version.map(|runs| routes.of(runs, None));
-                subject.phase = phase;
-                subject.account = account(setting, known);
-                subject.attempts = known.attempts;
-                if let Some(active) = known.active {
-                    subject.goes_on(active, bytes);
-                }
-                if let Some(before) = earlier.and_then(|it| it.devices.get(&*subject.endpoint)) {
-                    add_known(
-                        &mut subject,
-                        &Subject::of(before, &setting.config, setting.now),
-                    );
-                }
-                devices.push(subject);
+        if known.state.is_final() {
+            if let Some(results) = ended.get_mut(known.phase as usize) {
+                add(results, known);
             }
+            continue;
         }
+        let mut subject = Subject::of(known.record, &setting.config, setting.start_at);
+        subject.route = (known.record.version).map(|runs| routes.of(runs, known.hardware));
+        subject.phase = known.phase;
+        subject.account = account(setting, known);
+        subject.attempts = known.attempts;
+        if let Some(active) = known.active {
+            let first = routes.get(subject.route.unwrap_or_default()).steps.first();
+            subject.goes_on(active, first.map_or(0, |it| it.bytes));
+        }
+        devices.push(subject);
+    }
+    // without rules nobody looks at what has come of a task
+    if let Some(head) = setting.head.as_ref().filter(|it| !it.results.is_empty()) {
+        ended = (head.results.iter().cloned())
+            .map(|results| Results {
+                waiting: 0,
+                running: 0,
+                ..results
+            })
+            .collect();
     }
     Given {
         now: setting.now,
@@ -329,29 +356,58 @@ fn given(
         product: product_name(0),
         learnt: learnt.to_vec(),
         cells: Vec::new(),
-        task: TaskGiven {
-            start_at: setting.start_at,
-            rules: Arc::new(setting.rules.clone()),
-            retry: setting.retry,
-            ended,
-            ..TaskGiven::default()
-        },
+        failures: shares_that_fail(&ended).unwrap_or_else(|| failures.to_vec()),
+        task: stands(setting, ended),
         routes,
-        failures: earlier.map_or_else(Vec::new, |it| it.failures.clone()),
         devices,
         others: Vec::new(),
+        joining_per_day: None,
     }
 }
 
-/// Adds what was known of a device before.
-fn add_known(subject: &mut Subject, before: &Subject) {
-    if subject.cell.is_none() {
-        (subject.cell, subject.limit) = (before.cell, before.limit);
+/// Where the task stands, when that came of its devices.
+fn stands(setting: &Setting<'_>, ended: Vec<Results>) -> TaskGiven {
+    let task = TaskGiven {
+        start_at: setting.start_at,
+        rules: Arc::new(setting.rules.clone()),
+        retry: setting.retry,
+        ended,
+        ..TaskGiven::default()
+    };
+    match &setting.head {
+        Some(head) => TaskGiven {
+            hold: head.hold.clone(),
+            phase: head.phase,
+            resumed_with: head.resumed_with.clone(),
+            expired: head.expired,
+            ..task
+        },
+        None => task,
     }
-    // one whose registration is on its way, or that was heard too seldom since
-    if matches!(before.rhythm, Rhythm::Learnt(_))
-        || matches!(subject.rhythm, Rhythm::Away | Rhythm::Unheard)
-    {
-        subject.rhythm = before.rhythm;
+}
+
+/// A device has a final outcome.
+fn add(results: &mut Results, known: &Known<'_>) {
+    match known.state {
+        UpgradeState::Succeeded => results.succeeded += 1,
+        UpgradeState::Failed => {
+            let reason = known.reason.unwrap_or_default().to_owned();
+            *results.failed.entry(reason).or_default() += 1;
+        }
+        UpgradeState::Cancelled | UpgradeState::Pending | UpgradeState::Active(_) => {}
     }
+}
+
+/// Parts of the devices that have failed, by reason, where enough have a result.
+fn shares_that_fail(ended: &[Results]) -> Option<Vec<(String, f64)>> {
+    let mut all = Results::default();
+    for phase in ended {
+        all.add(phase);
+    }
+    let results = all.succeeded + all.failed();
+    (results >= TELLING).then(|| {
+        let failed = all.failed.into_iter();
+        let shares = failed.map(|(reason, count)| (reason, float(count) / float(results)));
+        shares.collect()
+    })
 }

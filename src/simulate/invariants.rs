@@ -20,7 +20,10 @@
 //! * nothing leaves that depends on a change which is not committed, and changes are committed in their order, none
 //!   left out;
 //! * no device receives a segment or a notification of a package other than its upgrade's, or a segment that is not what
-//!   it is said to be, or a frame that devices misread;
+//!   it is said to be, or a frame that devices misread. Of several packages none is notified that is not for what the device runs
+//!   or has answered, and for its hardware;
+//! * a step of a chain is done when the device runs what it leads to. No device installs a version twice, it ends with the last one
+//!   of its chain, and is skipped only where no package is for it;
 //! * a download goes on: nobody who has accepted the version is asked which it runs or notified again before it has
 //!   been quiet for the pause, least of all because the server was restarted, and no upgrade goes back to what it has
 //!   behind it;
@@ -43,6 +46,7 @@ mod datagrams;
 mod ends;
 mod goes_on;
 mod lifetimes;
+mod own;
 mod putting_back;
 mod restart;
 mod rollout;
@@ -50,6 +54,7 @@ mod sizes;
 mod slots;
 mod view;
 
+pub(super) use own::Own;
 pub(super) use putting_back::AsCopied;
 pub(super) use rollout::Member;
 
@@ -60,12 +65,12 @@ use std::{
 
 use serde::Serialize;
 
+use super::offered::Offered;
 use crate::{
     clock::UtcMillis,
     config::Config,
     engine::{Seq, ShardId},
     ledger::{Appointment, Change, Outcome, RetryPolicy, Stage, UpgradeId},
-    package::Package,
     simulate::sites::Sites,
     task::CellRules,
 };
@@ -107,6 +112,7 @@ pub(super) enum Rule {
     CommittedFirst,
     CommitOrder,
     OwnPackage,
+    Steps,
     WellFormed,
     GoesOn,
     Bounded,
@@ -124,14 +130,16 @@ pub(super) enum Rule {
 #[derive(Debug)]
 pub(super) struct Subject {
     pub(super) upgrade: UpgradeId,
-    /// Index of its product's package.
-    pub(super) package: usize,
+    /// Its product, and so its task.
+    pub(super) product: usize,
     /// Its coverage as it is.
     coverage: sim::Coverage,
     /// What it has told of that, as emitted and as committed.
     told_emitted: Option<Told>,
     told_committed: Option<Told>,
-    /// It runs the target version.
+    /// What it runs, and what is to become of it.
+    own: Own,
+    /// It runs the version with which it is to end.
     pub(super) current: bool,
     /// It listens for a while after its messages only.
     sleeps: bool,
@@ -155,18 +163,19 @@ pub(super) struct Subject {
 impl Subject {
     pub(super) fn new(
         upgrade: UpgradeId,
-        package: usize,
+        product: usize,
         coverage: sim::Coverage,
-        current: bool,
+        own: Own,
         sleeps: bool,
     ) -> Self {
         Self {
             upgrade,
-            package,
+            product,
             coverage,
             told_emitted: None,
             told_committed: None,
-            current,
+            current: own.is_current(),
+            own,
             sleeps,
             claims: claims::Claims::default(),
             newest: None,
@@ -196,7 +205,8 @@ struct Shard {
 pub(super) struct Invariants {
     rules: Arc<Config>,
     retry: RetryPolicy,
-    packages: Vec<Arc<Package>>,
+    /// By product.
+    offered: Vec<Arc<Offered>>,
     /// By device.
     subjects: Vec<Subject>,
     /// Device of each upgrade; number n stands at n − 1.
@@ -234,7 +244,7 @@ impl Invariants {
     pub(super) fn new(
         rules: Arc<Config>,
         retry: RetryPolicy,
-        packages: Vec<Arc<Package>>,
+        offered: Vec<Arc<Offered>>,
         subjects: Vec<Subject>,
         first_cell: u32,
         cells: u32,
@@ -260,7 +270,7 @@ impl Invariants {
         Self {
             rules,
             retry,
-            packages,
+            offered,
             open: subjects.len(),
             subjects,
             devices,

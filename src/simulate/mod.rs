@@ -9,6 +9,7 @@ mod halts;
 mod hooks;
 mod invariants;
 mod kept;
+mod offered;
 mod queue;
 mod scenario;
 mod sites;
@@ -60,7 +61,12 @@ pub(crate) fn simulate(
         ..scenario.clone()
     };
     let earlier = World::new(&before, Honest)?.teach(&mut progress)?;
-    World::new(scenario, Honest)?
-        .foreseeing(earlier, scenario)
+    // a fleet in service has woken up before, and the server knows when it does
+    let scenario = Scenario {
+        fleet: scenario.fleet.clone().in_service(),
+        ..scenario.clone()
+    };
+    World::new(&scenario, Honest)?
+        .foreseeing(earlier, &scenario)?
         .run(progress)
 }

@@ -8,6 +8,7 @@ use rand_chacha::{
 use super::{
     faults::Faults,
     fleet::{FleetFile, FleetPlan},
+    offered::{Offered, PackagesFile},
     store::StoreKind,
 };
 use crate::{
@@ -35,11 +36,15 @@ pub(crate) struct Scenario {
     pub(crate) retry: RetryPolicy,
     /// How each task is run.
     pub(crate) rules: TaskRules,
+    /// The packages of each task, where there are several.
+    pub(crate) packages: PackagesFile,
     /// What each task has of slots beside the others, whatever the rules say; those behind the last as the rules say.
     pub(crate) shares: Vec<Share>,
     pub(crate) store: StoreKind,
     /// Whether it is forecast at its beginning and while it goes on.
     pub(crate) forecast: bool,
+    /// And so long after its start.
+    pub(crate) forecast_after: Vec<Duration>,
     /// Another course of what happens to the same fleet.
     pub(crate) another: bool,
 }
@@ -63,9 +68,11 @@ impl Scenario {
                 ..RetryPolicy::default()
             },
             rules: TaskRules::default(),
+            packages: PackagesFile::default(),
             shares: Vec::new(),
             store: StoreKind::Memory,
             forecast: false,
+            forecast_after: Vec::new(),
             another: false,
         }
     }
@@ -87,28 +94,49 @@ impl Scenario {
         rules
     }
 
-    pub(super) fn packages(&self) -> Result<Vec<Arc<Package>>, String> {
+    /// What the task of each product has for its devices.
+    pub(super) fn offered(&self) -> Result<Vec<Arc<Offered>>, String> {
         let mut rng = self.rng(1);
         (0..self.products)
-            .map(|product| self.package(product, &mut rng).map(Arc::new))
+            .map(|product| self.offered_to(product, &mut rng).map(Arc::new))
             .collect()
     }
 
-    fn package(&self, product: usize, rng: &mut ChaCha8Rng) -> Result<Package, String> {
+    fn offered_to(&self, product: usize, rng: &mut ChaCha8Rng) -> Result<Offered, String> {
+        let file = &self.packages;
+        if file.packages.is_empty() {
+            let version = format!("V2.{product}");
+            let package = self.package(product, (&version, self.package_bytes), rng)?;
+            return Ok(Offered::new(vec![Arc::new(package)], file.clone()));
+        }
+        let packages = file.packages.iter().map(|package| {
+            let bytes = package.size_kib.map(|kib| kib as usize * 1_024);
+            let bytes = bytes.unwrap_or(self.package_bytes);
+            let package = self.package(product, (package.version.as_str(), bytes), rng)?;
+            Ok::<_, String>(Arc::new(package))
+        });
+        let packages = packages.collect::<Result<Vec<_>, _>>()?;
+        Ok(Offered::new(packages, file.clone()))
+    }
+
+    fn package(
+        &self,
+        product: usize,
+        (version, bytes): (&str, usize),
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Package, String> {
         let settings = self.config.products.get(&product_name(product));
         let settings = settings.copied().unwrap_or_default();
-        let mut content = vec![0; self.package_bytes];
+        let mut content = vec![0; bytes];
         rng.fill_bytes(&mut content);
-        let segmentation =
-            Segmentation::choose(self.package_bytes as u64, None, settings.pad_last_segment)
-                .map_err(|error| error.to_string())?;
+        let segmentation = Segmentation::choose(bytes as u64, None, settings.pad_last_segment)
+            .map_err(|error| error.to_string())?;
         let frames = SegmentFrames::build(&content, segmentation)
             .ok_or_else(|| "the package cannot be cut".to_owned())?;
         let check_code: CheckCodeKind = settings.check_code;
         Ok(Package::over_pcp(
             PcpOffer {
-                version: pcp::Version::new(&format!("V2.{product}"))
-                    .map_err(|error| error.to_string())?,
+                version: pcp::Version::new(version).map_err(|error| error.to_string())?,
                 check_code: check_code.apply(pcp::checksum(&content)),
                 segmentation,
             },
@@ -116,10 +144,9 @@ impl Scenario {
         ))
     }
 
-    pub(super) fn fleet(&self, packages: &[Arc<Package>]) -> Result<FleetPlan, String> {
-        let targets: Vec<pcp::Version> = packages
-            .iter()
-            .map(|package| over_pcp(package).offer.version)
+    pub(super) fn fleet(&self, offered: &[Arc<Offered>]) -> Result<FleetPlan, String> {
+        let targets: Vec<pcp::Version> = (offered.iter())
+            .map(|offered| over_pcp(offered.last()).offer.version)
             .collect();
         self.fleet
             .plan(self.devices, self.cells, self.seed, self.faults, &targets)

@@ -6,12 +6,14 @@ use std::{sync::Arc, time::Duration};
 
 use clap::ValueEnum;
 
+use super::offered::Offered;
 use super::sites::Sites;
 use crate::{
     clock::UtcMillis,
     ledger::{
         ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, TaskId, UpgradeId,
     },
+    package::Version,
     store::{
         BatchId, CommitReport, LaneChanges, MemoryStore, RunningUpgrade, SoaksDue, UpgradeState,
         UpgradeToStop,
@@ -51,8 +53,9 @@ pub(super) struct Final {
 #[derive(Debug, Clone)]
 pub(super) struct Order<'a> {
     pub(super) product: &'a str,
-    pub(super) endpoints: &'a [&'a str],
-    pub(super) package: &'a crate::package::PcpOffer,
+    /// Its devices, each with its hardware.
+    pub(super) devices: &'a [(&'a str, Option<&'a str>)],
+    pub(super) offered: &'a Offered,
     pub(super) created_at: UtcMillis,
     pub(super) start_at: UtcMillis,
     pub(super) retry: RetryPolicy,
@@ -117,52 +120,52 @@ impl Backend {
         }
     }
 
-    /// Adds a product with its devices, its package and a task for all of them. The packages' numbers begin
+    /// Adds a product with its devices, its packages and a task for all of them. The packages' numbers begin
     /// with 1.
     pub(super) fn create(
         &mut self,
         order: &Order<'_>,
-    ) -> Result<(PackageId, Vec<Created>), Failed> {
+    ) -> Result<(Vec<PackageId>, Vec<Created>), Failed> {
         match self {
             Self::Memory(store) => {
-                for endpoint in order.endpoints {
+                for (endpoint, hardware) in order.devices {
                     store.add_device(endpoint, order.product);
+                    store.set_hardware(endpoint, *hardware);
                 }
+                let endpoints: Vec<&str> = order.devices.iter().map(|(it, _)| *it).collect();
+                let packages = order.offered.packages();
+                let targets: Vec<Version> = packages.iter().map(|it| it.version).collect();
                 let times = (order.created_at, order.start_at);
-                let created = store.create_task(
-                    order.endpoints,
-                    order.package.version.into(),
-                    times,
-                    order.retry,
-                    order.rules,
-                );
-                let (package, created) = created.map_err(|error| error.to_string())?;
-                let segmentation = order.package.segmentation;
-                // the tasks have the numbers of their packages
-                let (task, segments) = (TaskId(package.0), segmentation.segment_count().into());
-                store.package_is(task, segmentation.size_bytes(), segments);
-                let created = (created.into_iter())
+                let created =
+                    store.create_task(&endpoints, &targets, times, order.retry, order.rules);
+                let task = created.map_err(|error| error.to_string())?;
+                let (size_bytes, segments) = order.offered.largest();
+                store.package_is(task.task, size_bytes, segments);
+                let created = (task.upgrades.into_iter())
                     .map(|(upgrade, endpoint)| Created { upgrade, endpoint })
                     .collect();
-                Ok((package, created))
+                let numbers = (task.package.0..).map(PackageId).take(packages.len());
+                Ok((numbers.collect(), created))
             }
             Self::Sqlite(store) => store.create(order),
         }
     }
 
-    /// Adds a device of a product.
+    /// Adds a device of a product, with its hardware.
     pub(super) fn add_device(
         &mut self,
-        endpoint: &str,
+        device: (&str, Option<&str>),
         product: &str,
         now: UtcMillis,
     ) -> Result<(), Failed> {
         match self {
             Self::Memory(store) => {
+                let (endpoint, hardware) = device;
                 store.add_device(endpoint, product);
+                store.set_hardware(endpoint, hardware);
                 Ok(())
             }
-            Self::Sqlite(store) => store.add_devices(&[endpoint], product, now),
+            Self::Sqlite(store) => store.add_devices(&[device], product, now),
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     kept::StandbyCost,
     store::Final,
 };
+use crate::ledger::Outcome;
 
 /// Cells that the text names: those that ended last.
 const NAMED_CELLS: usize = 10;
@@ -26,6 +27,8 @@ pub(crate) struct Summary {
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
     /// Upgrades by how they ended.
     pub(crate) reasons: BTreeMap<String, u64>,
+    /// Upgrades of devices that no package was for, by why: they are among the cancelled ones.
+    pub(crate) skipped: BTreeMap<String, u64>,
     pub(crate) ends: Ends,
     /// Upgrades that ended otherwise than their device's character would have it, by both.
     pub(crate) surprises: BTreeMap<String, u64>,
@@ -86,6 +89,10 @@ impl Summary {
                 *reasons.entry(reason.clone()).or_default() += 1;
             }
         }
+        let skips = Outcome::SKIPS.map(|reason| (reason, reasons.get(reason).copied()));
+        let skipped = (skips.into_iter())
+            .filter_map(|(reason, count)| Some((reason.to_owned(), count?)))
+            .collect();
         let since_start = |ms: u64| ms.saturating_sub(start_ms);
         let bounds = checker.bounds(start_ms);
         let cells = (checker.cells().zip(&bounds))
@@ -107,6 +114,7 @@ impl Summary {
             kept_awake,
             outcomes,
             reasons,
+            skipped,
             ends,
             surprises,
             cells,

@@ -1,18 +1,29 @@
-//! How the task of a simulation is run, as an operator writes it: a file in TOML with the fields of [`TaskRules`].
+//! The task of a simulation, as an operator writes it: a file in TOML with the fields of [`TaskRules`], and its packages where it
+//! has several.
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use super::{FleetFile, world::start_of};
+use super::{FleetFile, offered::PackagesFile, world::start_of};
 use crate::task::{Membership, TaskRules, WindowState};
 
 /// The largest file that is read, bytes.
 const MOST_BYTES: u64 = 1024 * 1024;
 
-/// Reads how a task for this fleet is run.
+/// Fields of a task that say what is installed, and not how it is run.
+const OF_PACKAGES: [&str; 3] = ["packages", "steps", "allow_downgrade"];
+
+/// A task.
+#[derive(Debug, Default)]
+pub(crate) struct TaskFile {
+    pub(crate) rules: TaskRules,
+    pub(crate) packages: PackagesFile,
+}
+
+/// Reads a task for this fleet.
 ///
 /// # Errors
 /// The file cannot be read, is no TOML, or has a field that cannot be had, for a person.
-pub(crate) fn read(path: &Path, fleet: &FleetFile) -> Result<TaskRules, String> {
+pub(crate) fn read(path: &Path, fleet: &FleetFile) -> Result<TaskFile, String> {
     let shown = path.display();
     let mut text = String::new();
     File::open(path)
@@ -26,12 +37,13 @@ pub(crate) fn read(path: &Path, fleet: &FleetFile) -> Result<TaskRules, String> 
     parse(&text, fleet).map_err(|error| format!("the task file {shown}: {error}"))
 }
 
-fn parse(text: &str, fleet: &FleetFile) -> Result<TaskRules, String> {
-    let mut rules: TaskRules = toml::from_str(text).map_err(|error| error.to_string())?;
+pub(super) fn parse(text: &str, fleet: &FleetFile) -> Result<TaskFile, String> {
+    let (mut rules, packages) = split(text).map_err(|error| error.to_string())?;
     let start_at = start_of(fleet);
     let errors = rules.check(start_at);
+    let errors = errors.iter().map(ToString::to_string);
+    let errors: Vec<String> = errors.chain(packages.check()).collect();
     if !errors.is_empty() {
-        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         return Err(errors.join("; "));
     }
     if rules.membership == Membership::Joining && !fleet.joins() {
@@ -49,7 +61,22 @@ fn parse(text: &str, fleet: &FleetFile) -> Result<TaskRules, String> {
     // somebody has approved it
     rules.approval = false;
     rules.confirmation = None;
-    Ok(rules)
+    Ok(TaskFile { rules, packages })
+}
+
+fn split(text: &str) -> Result<(TaskRules, PackagesFile), toml::de::Error> {
+    let mut table: toml::Table = toml::from_str(text)?;
+    let of_packages = OF_PACKAGES.iter();
+    let of_packages: toml::Table = of_packages
+        .filter_map(|field| table.remove_entry(*field))
+        .collect();
+    // what is left of the text says where it is wrong
+    let rules = if of_packages.is_empty() {
+        toml::from_str(text)?
+    } else {
+        table.try_into()?
+    };
+    Ok((rules, of_packages.try_into()?))
 }
 
 #[cfg(test)]
@@ -57,7 +84,8 @@ mod tests {
     use super::*;
 
     fn rules(text: &str) -> Result<TaskRules, String> {
-        parse(text, &FleetFile::parse("start_within_s = 60").unwrap())
+        let fleet = FleetFile::parse("start_within_s = 60").unwrap();
+        Ok(parse(text, &fleet)?.rules)
     }
 
     #[test]
@@ -110,6 +138,46 @@ mod tests {
     }
 
     #[test]
+    fn packages_are_for_whom_they_say() {
+        let fleet = FleetFile::default();
+        let steps = include_str!("../../docs/tasks/steps.toml");
+        let task = parse(steps, &fleet).unwrap();
+        assert_eq!(task.packages.packages.len(), 3);
+        assert_eq!(task.rules.phase_count(), 2, "the rest says how it is run");
+        for (text, expected) in [
+            (
+                "[[packages]]\nversion = \"V2\"\n[[packages]]\nversion = \"V3\"",
+                "packages[1].from: ",
+            ),
+            (
+                "[[packages]]\nversion = \"V2\"\nsize_kib = 0",
+                "packages[0].size_kib: 1 to 31000",
+            ),
+            (
+                "[[packages]]\nversion = \"a version of PCP is shorter\"",
+                "packages[0].version: ",
+            ),
+            ("steps = true", "steps: "),
+            (
+                "steps = true\n[[packages]]\nversion = \"V2\"\nfrom = { versions = [\"V1\"] }\n\
+                 [[packages]]\nversion = \"V1\"\nfrom = { versions = [\"V2\"] }",
+                "steps: the steps lead in a circle",
+            ),
+        ] {
+            let error = parse(text, &fleet).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        for (text, field) in [
+            ("[[packages]]\nfrom = {}", "version"),
+            ("[[packages]]\nversion = \"V2\"\nform = {}", "form"),
+            ("fases = []\n[[packages]]\nversion = \"V2\"", "fases"),
+        ] {
+            let error = parse(text, &fleet).unwrap_err();
+            assert!(error.contains(field), "{error}");
+        }
+    }
+
+    #[test]
     fn a_file_that_is_not_there_is_named() {
         let error = read(Path::new("/nowhere/task.toml"), &FleetFile::default()).unwrap_err();
         assert!(
@@ -121,7 +189,7 @@ mod tests {
     #[test]
     fn devices_join_where_the_fleet_has_some_that_come_later() {
         let fleet = FleetFile::parse("[joining]\npercent = 20\nwithin_s = 3600").unwrap();
-        let rules = parse("membership = \"joining\"", &fleet).unwrap();
+        let rules = parse("membership = \"joining\"", &fleet).unwrap().rules;
         assert_eq!(rules.membership, Membership::Joining);
     }
 

@@ -12,6 +12,7 @@ mod scenarios;
 mod seeds;
 mod shares;
 mod sites;
+mod steps;
 
 use super::{
     hooks::{Honest, Hooks},

@@ -21,7 +21,6 @@ mod putting_back;
 mod rollout;
 mod server;
 
-use crate::simulate::scenario::over_pcp;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
@@ -34,8 +33,9 @@ use super::{
     foresight::{Earlier, taught},
     halts::Halts,
     hooks::Hooks,
-    invariants::{Invariants, Member, Subject},
+    invariants::{Invariants, Member, Own, Subject},
     kept::StandbyCost,
+    offered::{Offered, PackagesFile},
     queue::Queue,
     scenario::{Scenario, product_name},
     store::{Backend, Created, Order},
@@ -151,6 +151,8 @@ pub(super) struct World<H> {
     copy: Option<putting_back::Copied>,
     /// By the packages of the tasks.
     packages: Vec<(PackageId, Arc<Offers>)>,
+    /// By products.
+    offered: Vec<Arc<Offered>>,
     ids: DeviceIds,
     shards: u8,
     cells: u32,
@@ -179,11 +181,15 @@ impl<H: Hooks> World<H> {
                     .to_owned(),
             );
         }
-        let packages = scenario.packages()?;
-        let fleet = scenario.fleet(&packages)?;
-        for package in &packages {
-            let segments = over_pcp(package).offer.segmentation.segment_count().into();
-            let need = Usage::of_package(package.size_bytes, segments, None);
+        let offered = scenario.offered()?;
+        let mut fleet = scenario.fleet(&offered)?;
+        if scenario.packages == PackagesFile::default() {
+            // the store has it where a task asks for it
+            (fleet.members.iter_mut()).for_each(|member| member.hardware = None);
+        }
+        for offered in &offered {
+            let (size_bytes, segments) = offered.largest();
+            let need = Usage::of_package(size_bytes, segments, None);
             let room = scenario.rules.budget.map(|it| it.has_room_for(need));
             if let Some(Err(over)) = room {
                 let (unit, need, budget) = (over.resource.name(), over.need, over.budget);
@@ -199,29 +205,30 @@ impl<H: Hooks> World<H> {
         let mut upgrades = vec![None; fleet.members.len()];
         let mut numbered = Vec::new();
         let mut tasks = Vec::new();
-        for (product, package) in packages.iter().enumerate() {
-            let endpoints: Vec<&str> = (fleet.members.iter().skip(product))
-                .step_by(packages.len())
+        for (product, of_product) in offered.iter().enumerate() {
+            let devices: Vec<(&str, Option<&str>)> = (fleet.members.iter().skip(product))
+                .step_by(offered.len())
                 .filter(|member| member.joins_at_ms.is_none())
-                .map(|member| member.spec.endpoint.as_str())
+                .map(|member| (&*member.spec.endpoint, member.hardware.as_deref()))
                 .collect();
-            if endpoints.is_empty() {
+            if devices.is_empty() {
                 if fleet.members.len() > product {
                     return Err("joining: no device is there when a task starts; give more devices, or a smaller percent".to_owned());
                 }
                 continue;
             }
-            let (id, created) = store.create(&Order {
+            let (ids, created) = store.create(&Order {
                 product: &product_name(product),
-                endpoints: &endpoints,
-                package: &over_pcp(package).offer,
+                devices: &devices,
+                offered: of_product,
                 created_at: utc(0),
                 start_at: utc(fleet.ready_ms),
                 retry: scenario.retry,
                 rules: &scenario.rules_of(product),
             })?;
-            let offers = Offers::only(id, package.clone());
-            numbered.push((id, Arc::new(offers)));
+            let offers = of_product.offers(&ids).ok_or("a task has no package")?;
+            let offers = Arc::new(offers);
+            numbered.extend(ids.into_iter().map(|id| (id, offers.clone())));
             let mut task = Vec::with_capacity(created.len());
             for Created { upgrade, endpoint } in created {
                 if let Some(device) = super::invariants::device(&endpoint)
@@ -246,15 +253,17 @@ impl<H: Hooks> World<H> {
         }
         let mut subjects = Vec::with_capacity(fleet.members.len());
         for ((device, member), upgrade) in fleet.members.iter().enumerate().zip(upgrades) {
-            let package = device % packages.len();
+            let product = device % offered.len();
             let joins = member.joins_at_ms.map(|_| UpgradeId(0));
             let upgrade = upgrade.or(joins).ok_or("a device has no upgrade")?;
-            let current = member.spec.version == over_pcp(&packages[package]).offer.version;
+            let hardware = member.hardware.as_deref();
+            let way = offered[product].way(member.spec.version, hardware);
+            let of_package = Own::new(member.spec.version, hardware, way);
             subjects.push(Subject::new(
                 upgrade,
-                package,
+                product,
                 member.spec.coverage,
-                current,
+                of_package,
                 member.spec.behaviour.queue_mode.is_some(),
             ));
         }
@@ -266,7 +275,7 @@ impl<H: Hooks> World<H> {
         let mut checker = Invariants::new(
             scenario.config.clone(),
             scenario.retry,
-            packages.clone(),
+            offered.clone(),
             subjects,
             super::fleet::FIRST_CELL,
             scenario.cells,
@@ -274,7 +283,9 @@ impl<H: Hooks> World<H> {
         );
         checker.run_by(&scenario.rules, &tasks);
         checker.at_sites(fleet.sites);
-        let attempts = u64::from(scenario.retry.attempts) + 1;
+        // each step is as an upgrade of its own
+        let steps = offered.iter().map(|it| it.most_steps()).max();
+        let attempts = (u64::from(scenario.retry.attempts) + 1) * steps.unwrap_or(1);
         let attempt_ms = u64::try_from(checker.longest_attempt_ms()).unwrap_or(0)
             + u64::from(scenario.retry.interval_s) * 1_000;
         let asleep_ms = if fleet
@@ -309,6 +320,7 @@ impl<H: Hooks> World<H> {
             store,
             copy: None,
             packages: numbered,
+            offered: offered.clone(),
             ids: DeviceIds::new(token_key),
             shards,
             cells: scenario.cells,
@@ -322,7 +334,7 @@ impl<H: Hooks> World<H> {
             start_ms: fleet.ready_ms,
             end_ms: fleet.ready_ms + attempts * attempt_ms + asleep_ms + AFTERWARDS_MS,
         };
-        world.populate(fleet.members, scenario, &packages);
+        world.populate(fleet.members, scenario, &offered);
         Ok(world)
     }
 
@@ -338,7 +350,7 @@ impl<H: Hooks> World<H> {
         let (learnt, devices) = (self.store.restore_learnt()?, self.store.restore_devices()?);
         let summary = self.sum_up()?;
         let came = (&summary.outcomes, &summary.reasons);
-        Ok(taught(came, learnt, devices))
+        Ok(taught(came, learnt, &devices))
     }
 
     fn happen(&mut self, mut progress: impl FnMut(&Progress)) -> Result<(), String> {
@@ -485,7 +497,8 @@ impl<H: Hooks> World<H> {
                 .checker
                 .device_of(end.upgrade)
                 .and_then(|d| self.units.get(d))
-                && unit.is_to_succeed() != (end.state == UpgradeState::Succeeded)
+                && unit.expected() != end.state
+                && [unit.expected(), end.state].contains(&UpgradeState::Succeeded)
             {
                 let reason = end.reason.as_deref().unwrap_or("-");
                 let surprise = format!("{}: {reason}", unit.character());

@@ -29,6 +29,17 @@ use crate::{
     },
 };
 
+/// A task that was created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedTask {
+    /// Its number.
+    pub task: TaskId,
+    /// That of its first package, which the others follow.
+    pub package: PackageId,
+    /// Its upgrades with their devices, in the order of these.
+    pub upgrades: Vec<(UpgradeId, String)>,
+}
+
 /// Devices, tasks and upgrades.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
@@ -50,12 +61,15 @@ pub struct MemoryStore {
     soaks: BTreeMap<UpgradeId, (UtcMillis, Soak)>,
     /// Of each subject: a simulation has so few cells that none is forgotten.
     learnt: BTreeMap<(&'static str, String), Learnt>,
+    /// Packages that tasks were created with.
+    packages: usize,
 }
 
 #[derive(Debug, Clone)]
 struct Device {
     endpoint: Box<str>,
     product: Box<str>,
+    hardware: Option<Box<str>>,
     state: apply::Device,
     /// Upgrades that run on it.
     running: u32,
@@ -65,15 +79,14 @@ struct Device {
 
 #[derive(Debug, Clone)]
 struct Task {
-    package: PackageId,
+    /// Its packages and their versions, at least one.
+    packages: Vec<(PackageId, Version)>,
     /// Whom it is for: all devices of this product.
     product: Box<str>,
     state: TaskState,
     start_at: UtcMillis,
     retry: RetryPolicy,
     rules: Arc<TaskRules>,
-    /// The version of its package.
-    target: Version,
     hold: Option<Hold>,
     /// What had come of it when it was resumed last.
     resumed_with: Results,
@@ -86,13 +99,20 @@ struct Task {
     results: Vec<Results>,
     /// Upgrades without a final outcome.
     open: u64,
-    /// Bytes and segments of its package.
+    /// Bytes and segments of its largest package.
     size: (u64, u64),
     /// What its upgrades have cost.
     traffic: Traffic,
 }
 
 impl Task {
+    /// The version of what an upgrade of it was served last.
+    fn target(&self, served: Option<Served>) -> Version {
+        let served = served.map(|served| served.package);
+        let known = self.packages.iter().find(|(id, _)| Some(*id) == served);
+        known.unwrap_or(&self.packages[0]).1
+    }
+
     /// Whether devices join it, until that is over.
     fn may_be_joined(&self) -> bool {
         self.rules.membership == Membership::Joining && !self.expired
@@ -167,10 +187,19 @@ impl MemoryStore {
         self.devices.push(Device {
             endpoint: endpoint.into(),
             product: product.into(),
+            hardware: None,
             state: apply::Device::default(),
             running: 0,
             spent: BTreeMap::new(),
         });
+    }
+
+    /// The operator says of which hardware a device is.
+    pub fn set_hardware(&mut self, endpoint: &str, hardware: Option<&str>) {
+        let row = self.by_endpoint.get(endpoint).copied();
+        if let Some(device) = row.and_then(|row| self.devices.get_mut(row as usize)) {
+            device.hardware = hardware.map(Into::into);
+        }
     }
 
     /// The device, which may be added later, is at that site.
@@ -196,8 +225,8 @@ impl MemoryStore {
         later.take(limit as usize).copied().collect()
     }
 
-    /// Creates a task with a package of its own for these devices, of which nothing is known but their names. Gives the number of the package, and the upgrades with
-    /// their devices in the order of these.
+    /// Creates a task with packages of its own, which lead to these versions (at least one), for these devices, of which nothing
+    /// is known but their names.
     ///
     /// # Errors
     /// A phase would have no device.
@@ -205,13 +234,13 @@ impl MemoryStore {
     pub fn create_task(
         &mut self,
         endpoints: &[&str],
-        target: Version,
+        targets: &[Version],
         (created_at, start_at): (UtcMillis, UtcMillis),
         retry: RetryPolicy,
         rules: &TaskRules,
-    ) -> Result<(PackageId, Vec<(UpgradeId, String)>), CreateTaskError> {
+    ) -> Result<CreatedTask, CreateTaskError> {
         let number = number_of(self.tasks.len());
-        let (task, package) = (TaskId(number), PackageId(number));
+        let (task, package) = (TaskId(number), PackageId(number_of(self.packages)));
         let mut endpoints = endpoints.to_vec();
         endpoints.sort_unstable();
         let rows: Vec<u32> = (endpoints.iter())
@@ -258,14 +287,15 @@ impl MemoryStore {
             results[deal.lots()[lot as usize].phase as usize].waiting += 1;
             created.push((upgrade, self.devices[device as usize].endpoint.to_string()));
         }
+        self.packages += targets.len();
+        let packages = (package.0..).map(PackageId).zip(targets.iter().copied());
         self.tasks.push(Task {
-            package,
+            packages: packages.collect(),
             product,
             state: TaskState::Scheduled,
             start_at,
             retry,
             rules: Arc::new(rules.clone()),
-            target,
             hold: None,
             resumed_with: Results::default(),
             expired: false,
@@ -277,7 +307,11 @@ impl MemoryStore {
             size: (0, 0),
             traffic: Traffic::default(),
         });
-        Ok((package, created))
+        Ok(CreatedTask {
+            task,
+            package,
+            upgrades: created,
+        })
     }
 
     /// See [`super::Ledger::commit`].
@@ -463,7 +497,7 @@ impl MemoryStore {
             return;
         }
         row.taken_back += u32::from(taken_back);
-        let (now, next) = (row.now.state, row.now.not_before);
+        let (now, next, served) = (row.now.state, row.now.not_before, row.now.served);
         if matches!(before, UpgradeState::Active(_)) {
             self.devices[device as usize].running -= 1;
         }
@@ -475,7 +509,7 @@ impl MemoryStore {
         if now == UpgradeState::Succeeded && soak_s > 0 {
             let due_at = ended_at + Duration::from_secs(soak_s.into());
             let soak = Soak {
-                target: task.target,
+                target: task.target(served),
                 began_at: ended_at,
                 due_at,
             };
@@ -564,7 +598,8 @@ impl MemoryStore {
                 && let Some(task) = row_of(upgrade.task.0).and_then(|row| self.tasks.get(row))
                 && let Some(device) = self.devices.get_mut(upgrade.device as usize)
             {
-                device.state.put_back([task.target], now);
+                let versions = task.packages.iter().map(|(_, version)| *version);
+                device.state.put_back(versions, now);
             }
         }
     }
@@ -833,7 +868,7 @@ impl MemoryStore {
             .collect()
     }
 
-    /// The package of a task has so many bytes and segments.
+    /// The largest package of a task has so many bytes and segments.
     pub fn package_is(&mut self, task: TaskId, size_bytes: u64, segments: u64) {
         if let Some(task) = self.task(task) {
             task.size = (size_bytes, segments);
@@ -986,14 +1021,14 @@ impl MemoryStore {
 
     fn order(&self, upgrade: UpgradeId, row: &Upgrade, attempt: u32) -> Option<UpgradeOrder> {
         let task = self.tasks.get(row_of(row.task.0)?)?;
-        let endpoint = &self.devices.get(row.device as usize)?.endpoint;
-        let site = self.sites_of.get(endpoint).copied();
+        let device = self.devices.get(row.device as usize)?;
+        let site = self.sites_of.get(&device.endpoint).copied();
         Some(UpgradeOrder {
             upgrade,
             task: row.task,
-            endpoint: endpoint.to_string(),
-            served: row.now.served.unwrap_or(Served::first(task.package)),
-            hardware: None,
+            endpoint: device.endpoint.to_string(),
+            served: (row.now.served).unwrap_or(Served::first(task.packages[0].0)),
+            hardware: device.hardware.clone(),
             attempt,
             retry: RetryPolicy {
                 attempts: task.retry.attempts + row.taken_back,

@@ -70,7 +70,7 @@ pub use inventory::Inventory;
 pub use journal::Journal;
 pub use kept::{UnreadableSecret, webhook_secret};
 pub use ledger::Ledger;
-pub use memory::MemoryStore;
+pub use memory::{CreatedTask, MemoryStore};
 pub use papers::{
     PackageSignature, Papers, PapersChange, SbomRecord, UpdatePackageError, UpdatedPackage,
 };

@@ -207,6 +207,10 @@ struct AssumedBody {
     current: u64,
     /// Devices of which it is not known what they run, where the task has several packages: theirs are drawn from the others'.
     packages_drawn: u64,
+    /// So many devices a day join the task while it runs, as in the last four weeks: those that are to join want slots too, and are
+    /// not counted anywhere here. Not given where nobody may join.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joining_per_day: Option<f64>,
     /// How long downloads take, by the devices' limit.
     downloads: Vec<DownloadBody>,
     /// How long devices install, seconds.
@@ -365,6 +369,7 @@ impl From<&Assumed> for AssumedBody {
             never_heard: assumed.unheard,
             current: assumed.current,
             packages_drawn: assumed.packages_drawn,
+            joining_per_day: assumed.joining_per_day,
             downloads: downloads.collect(),
             install_seconds: assumed.install_s,
             listen_seconds: assumed.listen_s,

@@ -29,6 +29,7 @@ pub(super) struct Line<'a> {
     wall_seconds: f64,
     outcomes: &'a BTreeMap<&'static str, u64>,
     reasons: &'a BTreeMap<String, u64>,
+    skipped: &'a BTreeMap<String, u64>,
     finished_unheard: usize,
     retries: u64,
     surprises: &'a BTreeMap<String, u64>,
@@ -59,6 +60,7 @@ impl Run {
             wall_seconds: self.wall.as_secs_f64(),
             outcomes: &summary.outcomes,
             reasons: &summary.reasons,
+            skipped: &summary.skipped,
             finished_unheard: summary.ends.finished_unheard,
             retries: summary.ends.retries,
             surprises: &summary.surprises,
@@ -214,13 +216,16 @@ impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { summary, run } = self;
         let count = |state| summary.outcomes.get(state).copied().unwrap_or(0);
-        let cancelled = match count("cancelled") {
+        let skipped: u64 = summary.skipped.values().sum();
+        let told = |count: u64, what: &str| match count {
             0 => String::new(),
-            count => format!(", {count} cancelled"),
+            count => format!(", {count} {what}"),
         };
+        let cancelled = told(count("cancelled").saturating_sub(skipped), "cancelled");
+        let skipped = told(skipped, "skipped");
         writeln!(
             f,
-            "{} devices in {} cells: {} upgraded, {} failed{cancelled}, in {} (simulated in {:.1} s, seed {})",
+            "{} devices in {} cells: {} upgraded, {} failed{skipped}{cancelled}, in {} (simulated in {:.1} s, seed {})",
             run.devices,
             run.cells,
             count("succeeded"),

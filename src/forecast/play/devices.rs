@@ -271,7 +271,7 @@ impl Play<'_> {
         }
         self.unit(number).left = 0;
         self.unit(number).state = State::Installing;
-        if self.units[number as usize].lot.is_some() {
+        if self.units[number as usize].lot.is_some() && self.is_counted(number) {
             self.course.downloaded(left);
         }
         self.ask(number, GateRequest::Downloaded { install });

@@ -134,6 +134,29 @@ impl Rollout {
             .collect();
     }
 
+    /// The phase that devices join at that time, if any may.
+    pub(super) fn joined_phase(&self, now: UtcMillis) -> Option<u32> {
+        self.head.takes_up(now).then_some(self.head.phase)
+    }
+
+    /// A device has joined that phase, and may begin from now on. Gives its lot.
+    pub(super) fn takes_up(&mut self, number: u32, phase: u32, now: UtcMillis) -> Option<u32> {
+        let lot = self.lots.iter().position(|lot| lot.phase == phase);
+        let lot = lot.unwrap_or_else(|| {
+            self.lots.push(Lot {
+                phase,
+                zone: None,
+                waiting: BinaryHeap::new(),
+            });
+            self.lots.len() - 1
+        });
+        self.lots[lot].waiting.push(Reverse((now, number)));
+        if let Some(results) = self.head.results.get_mut(phase as usize) {
+            results.waiting += 1;
+        }
+        u32::try_from(lot).ok()
+    }
+
     /// When the first one is due that is not yet.
     fn next_due(&self, now: UtcMillis) -> Option<UtcMillis> {
         let running = self.head.phase;
@@ -181,8 +204,13 @@ impl Rollout {
 }
 
 impl Play<'_> {
+    /// Whether a device belongs to those of which it is forecast when they are through.
+    pub(super) fn is_counted(&self, number: u32) -> bool {
+        (number as usize) < self.given.devices.len()
+    }
+
     /// Plans a look at the task, unless one comes before.
-    fn look_at(&mut self, at: Instant) {
+    pub(super) fn look_at(&mut self, at: Instant) {
         if self.rollout.looks_at.is_none_or(|before| at < before) {
             self.rollout.looks_at = Some(at);
             self.push(at, Event::Look);
@@ -310,9 +338,11 @@ impl Play<'_> {
             results.running = results.running.saturating_sub(1);
             results.waiting += u64::from(!expired);
         }
-        if expired {
+        if expired && self.is_counted(number) {
             self.open -= 1;
             self.course.gave_up(number, true);
+        } else if expired {
+            // one that has joined
         } else if let Some(lot) = lot.and_then(|lot| self.rollout.lots.get_mut(lot as usize)) {
             lot.waiting.push(Reverse((since, number)));
         }
@@ -368,8 +398,11 @@ impl Play<'_> {
     /// What has not begun is done away with; of a task that is stopped, what runs as well.
     fn give_up(&mut self, expires: bool) {
         let now = self.now;
-        for number in 0..u32::try_from(self.given.devices.len()).unwrap_or(u32::MAX) {
+        for number in 0..self.unit_count() {
             let unit = self.unit(number);
+            if unit.lot.is_none() {
+                continue; // of another task
+            }
             // what has begun once is tried again, also after the last time
             let waits = unit.state == State::Waits;
             let stays = expires && (!waits || (unit.attempts > 0 && !unit.taken_back));
@@ -394,8 +427,10 @@ impl Play<'_> {
                 }
                 State::Waits | State::Sought | State::Asked | State::Over => {}
             }
-            self.open -= 1;
-            self.course.gave_up(number, expires);
+            if self.is_counted(number) {
+                self.open -= 1;
+                self.course.gave_up(number, expires);
+            }
         }
         let units = &self.units;
         for lot in &mut self.rollout.lots {
@@ -436,29 +471,22 @@ impl Play<'_> {
             }
             return self.look_at(instant(at));
         }
-        self.open -= 1;
+        let counted = self.is_counted(number);
+        self.open -= usize::from(counted);
         let phase = self.rollout.lots[lot_number as usize].phase;
         match end {
             End::Succeeded => {
                 let results = &mut self.rollout.head.results[phase as usize];
                 results.succeeded += 1;
-                self.course.succeeded += 1;
-                let soak_s = self.given.task.rules.phase(phase).soak_seconds;
-                if soak_s > 0 {
-                    let over = now + Duration::from_secs(soak_s.into());
-                    let unit = &self.units[number as usize];
-                    // one that sleeps is heard when it wakes up
-                    let heard = if unit.sleeps && over > now + unit.period {
-                        over + unit.period / 2
-                    } else {
-                        over
-                    };
-                    self.push(heard, Event::Soaked(number));
-                }
+                self.course.succeeded += u64::from(counted);
+                self.plan_soak(number, phase);
             }
-            End::Skipped(reason) => self.course.skipped(reason),
+            End::Skipped(reason) if counted => self.course.skipped(reason),
+            End::Skipped(_) => {}
             End::Failed(reason) => {
-                self.course.failed(&reason);
+                if counted {
+                    self.course.failed(&reason);
+                }
                 let results = &mut self.rollout.head.results[phase as usize];
                 *results.failed.entry(reason).or_default() += 1;
             }
@@ -466,6 +494,24 @@ impl Play<'_> {
         if self.open > 0 {
             self.look_at(now + TOGETHER);
         }
+    }
+
+    /// It is heard in health after the soak of its phase, where that has one.
+    fn plan_soak(&mut self, number: u32, phase: u32) {
+        let now = self.now;
+        let soak_s = self.given.task.rules.phase(phase).soak_seconds;
+        if soak_s == 0 {
+            return;
+        }
+        let over = now + Duration::from_secs(soak_s.into());
+        let unit = &self.units[number as usize];
+        // one that sleeps is heard when it wakes up
+        let heard = if unit.sleeps && over > now + unit.period {
+            over + unit.period / 2
+        } else {
+            over
+        };
+        self.push(heard, Event::Soaked(number));
     }
 
     /// So many devices were heard in health that had succeeded before the course began.

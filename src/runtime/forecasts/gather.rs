@@ -1,5 +1,6 @@
 //! What a forecast is made of, read from the store in parts: the writer is left to others, and nothing that is read is locked.
 
+mod joining;
 mod left_out;
 mod selection;
 
@@ -18,7 +19,7 @@ use crate::{
     ledger::{ActiveUpgrade, TaskId, UpgradeId, Usage},
     store::{
         CreateTaskError, DeviceDetail, NewTask, OpenUpgrade, PackageRecord, Store, StoreError,
-        TaskRecord,
+        Targets, TaskRecord,
     },
     task::{
         CellRules, Census, Deal, Month, PackageRules, Place as InDraw, Results, Spent, TaskRules,
@@ -107,7 +108,8 @@ impl Gather {
         };
         let failures = self.failures(&package.package.product, None).await?;
         let others = self.others(None, devices.len(), ends).await?;
-        self.given(&package, routes, task, failures, (devices, others))
+        let targets = Some(joining::targets(new));
+        self.given(&package, routes, task, failures, (devices, others), targets)
             .await
     }
 
@@ -164,8 +166,16 @@ impl Gather {
             resumed_with: head.map(|head| head.resumed_with).unwrap_or_default(),
             expired: task.expired,
         };
-        self.given(&package, routes, given, failures, (devices, others))
-            .await
+        let targets = task.targets.clone();
+        self.given(
+            &package,
+            routes,
+            given,
+            failures,
+            (devices, others),
+            targets,
+        )
+        .await
     }
 
     /// The devices of upgrades that have no final outcome.
@@ -217,7 +227,11 @@ impl Gather {
         task: TaskGiven,
         failures: Vec<(String, f64)>,
         (devices, others): (Vec<Subject>, Vec<Subject>),
+        targets: Option<Targets>,
     ) -> Result<Given, Ended> {
+        let product = &package.package.product;
+        let joining = self.joining_per_day(&task.rules, product, targets);
+        let joining_per_day = joining.await?;
         Ok(Given {
             now: self.now,
             config: self.config.clone(),
@@ -229,6 +243,7 @@ impl Gather {
             failures,
             devices,
             others,
+            joining_per_day,
         })
     }
 

@@ -83,6 +83,7 @@ impl Invariants {
     /// The server is about to hear a device: does that tell that it runs the target, and is it?
     pub(in super::super) fn hears(&mut self, now_ms: u64, device: usize, datagram: &[u8]) {
         self.could_be_served(now_ms, device);
+        self.answers(device, datagram);
         let Some(subject) = self.subjects.get_mut(device) else {
             return;
         };
@@ -146,11 +147,12 @@ impl Invariants {
         let Some(subject) = self.subjects.get_mut(device) else {
             return;
         };
-        let target = self.packages[subject.package].version;
-        let contested = evidence.iter().any(|of| of.version == target);
+        let target = subject.own.target();
+        let contested = evidence.iter().any(|of| Some(of.version) == target);
         // it is seen to take it since
-        let afresh =
-            |at| (evidence.iter()).any(|of| of.version == target && of.at > at && !of.commanded);
+        let afresh = |at| {
+            (evidence.iter()).any(|of| Some(of.version) == target && of.at > at && !of.commanded)
+        };
         if subject.claims.put_back_at.is_some_and(afresh) {
             subject.claims.put_back_at = None;
         }
@@ -158,13 +160,6 @@ impl Invariants {
             subject.claims.contested_committed = contested;
         } else {
             subject.claims.contested = contested;
-        }
-    }
-
-    /// A device runs the target version from now on.
-    pub(in super::super) fn switched(&mut self, device: usize) {
-        if let Some(subject) = self.subjects.get_mut(device) {
-            subject.current = true;
         }
     }
 }

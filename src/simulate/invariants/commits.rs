@@ -115,7 +115,7 @@ impl Invariants {
             return;
         };
         // The store gives a task that is stopped no further attempts.
-        let task = self.subjects[device].package;
+        let task = self.subjects[device].product;
         let late = outcome.is_taken_back() && self.rollout.is_expired(task);
         let stopped = late || self.rollout.is_stopped(task);
         let follows = retry_at.filter(|_| !stopped);
@@ -148,8 +148,8 @@ impl Invariants {
             self.last_end_ms = now_ms;
             let subject = &mut self.subjects[device];
             subject.over_ms = Some(now_ms);
-            let package = subject.package;
-            self.rollout.over(package, device, outcome);
+            let product = subject.product;
+            self.rollout.over(product, device, outcome);
         }
     }
 }

@@ -1,4 +1,3 @@
-use crate::simulate::scenario::over_pcp;
 use pcp::{MessageCode, ResultCode};
 use sim::coap::{Code, Message, MessageType, option};
 
@@ -162,10 +161,10 @@ impl Invariants {
                 .iter()
                 .fold(0, |number, byte| (number << 8) | u16::from(*byte))
         });
+        let own = self.is_own_segment(subject, number, frame);
+        let upgrade = subject.upgrade.0;
         self.segments += 1;
-        let own = over_pcp(&self.packages[subject.package]).frames.get(number);
-        if own.as_deref() != Some(frame) {
-            let upgrade = subject.upgrade.0;
+        if !own {
             self.violated(now_ms, Rule::OwnPackage, || {
                 format!("{upgrade}: receives a segment {number} that is not its package's")
             });

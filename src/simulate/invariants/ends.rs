@@ -132,7 +132,9 @@ impl Invariants {
                 format!("{upgrade}: {name} has {length_ms} ms, {most_ms} ms is its limit")
             });
         }
-        let same_attempt = before.stage.is_some() && before.attempt == attempt;
+        // each step has limits of its own
+        let next_step = View::is_next_step(before, change);
+        let same_attempt = before.stage.is_some() && before.attempt == attempt && !next_step;
         let times = (change.entered_at, change.deadline_at);
         let right = if same_attempt && before.stage == Some(change.stage) {
             times == (before.entered_at, before.deadline_at)
@@ -233,6 +235,7 @@ impl Invariants {
                 format!("{upgrade}: attempt {attempt} ends and does not run")
             });
         }
+        self.is_skipped(now_ms, device, outcome);
         if outcome.is_taken_back() {
             self.is_taken_back(now_ms, now, device, before.stage);
         }

@@ -1,5 +1,4 @@
-use crate::simulate::scenario::over_pcp;
-use pcp::{MessageCode, PlatformMessage};
+use pcp::MessageCode;
 use sim::coap::{Code, Message};
 
 use super::{Invariants, Rule, SLACK_MS, datagrams};
@@ -85,19 +84,7 @@ impl Invariants {
                 )
             });
         }
-        let identity = over_pcp(&self.packages[self.subjects[device].package]).offer;
-        let mut buffer = [0; 64];
-        let own = PlatformMessage::NewVersion {
-            version: identity.version,
-            segment_size: identity.segmentation.segment_size(),
-            segment_count: identity.segmentation.segment_count(),
-            check_code: identity.check_code,
-        };
-        if own.encode(&mut buffer).is_ok_and(|own| own != frame) {
-            self.violated(now_ms, Rule::OwnPackage, || {
-                format!("{upgrade}: is notified of a package other than its own")
-            });
-        }
+        self.is_notified(now_ms, device, frame, repeated);
     }
 
     /// An upgrade enters a stage: not one that it has behind it, unless its slot is given back before it has accepted
@@ -114,6 +101,9 @@ impl Invariants {
         let Some(stage) = before.stage.filter(|stage| change.stage < *stage) else {
             return;
         };
+        if before.is_next_step(change) && self.offered[subject.product].most_steps() > 1 {
+            return self.step_is_done(now_ms, device);
+        }
         let served_at = subject.written.served_at.unwrap_or(UtcMillis(i64::MIN));
         let quiet_ms = now.0.saturating_sub(served_at.0);
         let rules = &self.rules.upgrade;

@@ -177,6 +177,11 @@ impl Invariants {
         self.rollout.used(device, at)
     }
 
+    /// The phase of a device, from 0.
+    pub(in super::super) fn phase_of(&self, device: usize) -> u32 {
+        self.rollout.phases.get(device).copied().unwrap_or(0)
+    }
+
     /// When an attempt began last that belongs to a task with rules, ms.
     pub(in super::super) const fn last_begun_ms(&self) -> u64 {
         self.rollout.last_begun_ms
@@ -195,10 +200,10 @@ impl Invariants {
             return;
         };
         let subject = &self.subjects[device];
-        let (upgrade, package) = (subject.upgrade.0, subject.package);
+        let (upgrade, product) = (subject.upgrade.0, subject.product);
         let rules = Arc::clone(&self.rollout.rules);
         self.rollout.last_begun_ms = now_ms;
-        let Some(task) = self.rollout.tasks.get_mut(package) else {
+        let Some(task) = self.rollout.tasks.get_mut(product) else {
             return;
         };
         let (running, held) = (task.phase, task.held);
@@ -247,9 +252,9 @@ impl Invariants {
             return;
         };
         let subject = &self.subjects[device];
-        let (upgrade, package) = (subject.upgrade.0, subject.package);
+        let (upgrade, product) = (subject.upgrade.0, subject.product);
         let used = self.rollout.used(device, now);
-        let need = self.packages[package].size_bytes;
+        let (need, _) = self.offered[product].largest();
         let bytes = budget.bytes_per_month;
         if let Some(bytes) = bytes.filter(|bytes| used.bytes + need > *bytes) {
             let spent = used.bytes;
@@ -357,7 +362,7 @@ impl Invariants {
         let has_soaked = |device: usize, subject: &Subject| {
             let over_ms = subject.over_ms.filter(|_| {
                 let succeeded = subject.outcome.as_ref().is_some_and(Outcome::is_success);
-                succeeded && row_of(TaskId(task)) == Some(subject.package)
+                succeeded && row_of(TaskId(task)) == Some(subject.product)
             });
             let told_ms = over_ms.and(subject.claims.true_ms);
             self.rollout.phases.get(device) == Some(&phase)
@@ -409,10 +414,10 @@ impl Invariants {
         subject.emitted.over = true;
         subject.outcome = Some(outcome.clone());
         subject.over_ms = Some(now_ms);
-        let package = subject.package;
+        let product = subject.product;
         self.open = self.open.saturating_sub(1);
         self.last_end_ms = now_ms;
-        self.rollout.over(package, device, outcome);
+        self.rollout.over(product, device, outcome);
     }
 
     /// A device that was added while its task runs joins that, in the phase that runs, and once.

@@ -41,7 +41,7 @@ impl View {
         at: UtcMillis,
         lost_ms: i64,
     ) {
-        if self.stage.is_none() || attempt != self.attempt {
+        if self.stage.is_none() || attempt != self.attempt || self.is_next_step(change) {
             self.begun_at = at;
             self.lost_before_ms = lost_ms;
             self.reached = None;
@@ -54,6 +54,12 @@ impl View {
         self.slot_deadline_at = change.slot_deadline_at;
         self.confirmed = change.confirmed;
         self.reached = self.reached.max(Some(change.stage));
+    }
+
+    /// Whether the attempt goes on with its next step: each is as an upgrade of its own.
+    pub(super) const fn is_next_step(&self, change: &StageChange) -> bool {
+        matches!(change.stage, Stage::QueryingVersion)
+            && matches!(self.stage, Some(Stage::Downloading | Stage::Executing))
     }
 
     pub(super) fn end(&mut self, attempt: u32, retry_at: Option<UtcMillis>) {

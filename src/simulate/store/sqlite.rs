@@ -17,7 +17,7 @@ use crate::{
         NewDevice, NewPackage, NewTask, Origin, Papers, RunningUpgrade, Selection, SiteKey,
         Sites as _, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
     },
-    task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
+    task::{Due, Move, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
     tenant::TenantId,
 };
 
@@ -103,32 +103,31 @@ impl SqliteBackend {
     pub(super) fn create(
         &mut self,
         order: &Order<'_>,
-    ) -> Result<(PackageId, Vec<Created>), Failed> {
-        self.add_devices(order.endpoints, order.product, order.created_at)?;
+    ) -> Result<(Vec<PackageId>, Vec<Created>), Failed> {
+        self.add_devices(order.devices, order.product, order.created_at)?;
         let store = &self.store;
         let created = self.runtime.block_on(async {
-            let package = NewPackage {
-                product: order.product.to_owned(),
-                version: order.package.version.into(),
-                // the content is never read from a file
-                sha256: format!("{:064x}", self.tasks.len()),
-                crc: order.package.check_code,
-                size_bytes: order.package.segmentation.size_bytes(),
-                md5: None,
-                pcp: Some(*order.package),
-                created_at: order.created_at,
-                papers: Papers::default(),
-            };
-            let package = store
-                .insert_package(&package)
-                .await
-                .map_err(text)?
-                .record
-                .id;
+            let mut packages = Vec::new();
+            for (number, offer) in (0..).zip(order.offered.over_pcp()) {
+                let package = NewPackage {
+                    product: order.product.to_owned(),
+                    version: offer.version.into(),
+                    // the content is never read from a file
+                    sha256: format!("{:032x}{number:032x}", self.tasks.len()),
+                    crc: offer.check_code,
+                    size_bytes: offer.segmentation.size_bytes(),
+                    md5: None,
+                    pcp: Some(offer),
+                    created_at: order.created_at,
+                    papers: Papers::default(),
+                };
+                let inserted = store.insert_package(&package).await.map_err(text)?;
+                packages.push(inserted.record.id);
+            }
             let task = NewTask {
                 name: "simulation".to_owned(),
-                package,
-                packages: PackageRules::default(),
+                package: *packages.first().ok_or("a task has a package")?,
+                packages: order.offered.rules(&packages),
                 selection: Selection::All,
                 exclude: Exclude::default(),
                 start_at: Some(order.start_at),
@@ -139,9 +138,9 @@ impl SqliteBackend {
                 origin: Origin::default(),
             };
             let task = store.create_task(&task).await.map_err(text)?.id;
-            Ok::<_, Failed>((package, task))
+            Ok::<_, Failed>((packages, task))
         });
-        let (package, task) = created?;
+        let (packages, task) = created?;
         self.tasks.push(task);
         let created = self
             .upgrades(task, None)?
@@ -151,23 +150,29 @@ impl SqliteBackend {
                 endpoint: record.endpoint,
             })
             .collect();
-        Ok((package, created))
+        Ok((packages, created))
     }
 
     pub(super) fn add_devices(
         &self,
-        endpoints: &[&str],
+        devices: &[(&str, Option<&str>)],
         product: &str,
         now: UtcMillis,
     ) -> Result<(), Failed> {
-        let devices = endpoints.iter().map(|endpoint| {
+        let attributes = |endpoint: &str, hardware: Option<&str>| {
             let mut attributes = AttributesChange::default();
-            if let Some(site) = self.places.get(*endpoint) {
-                let set = attributes.set(Attribute::Site, Some(site.clone()));
-                set.map_err(|error| error.to_string())?;
+            let site = self.places.get(endpoint).cloned();
+            let hardware = hardware.map(str::to_owned);
+            for (attribute, given) in [(Attribute::Site, site), (Attribute::Hardware, hardware)] {
+                if given.is_some() {
+                    attributes.set(attribute, given).map_err(text)?;
+                }
             }
+            Ok::<_, Failed>(attributes)
+        };
+        let devices = devices.iter().map(|(endpoint, hardware)| {
             Ok(NewDevice {
-                attributes,
+                attributes: attributes(endpoint, *hardware)?,
                 psk: None,
                 mqtt: None,
                 endpoint: (*endpoint).to_owned(),

@@ -46,7 +46,7 @@ fn breaks<H: Hooks>(scenario: &Scenario, hooks: H, rule: Rule) {
 
 /// Breaks a rule, and what is said of it has `words` in it.
 #[track_caller]
-fn breaks_so<H: Hooks>(scenario: &Scenario, hooks: H, rule: Rule, words: &str) {
+pub(super) fn breaks_so<H: Hooks>(scenario: &Scenario, hooks: H, rule: Rule, words: &str) {
     assert_eq!(run(scenario).violations, [], "unbroken");
     let violations = run_with(scenario, hooks).violations;
     assert!(

@@ -1,6 +1,8 @@
 //! What is forecast of a task whose fleet was upgraded once before, beside what then happens. `docs/forecast.md` has the whole table, and
 //! how it is made.
 
+use std::time::Duration;
+
 use crate::simulate::{Faults, FleetFile, Scenario, Summary, simulate};
 
 macro_rules! fleet {
@@ -66,5 +68,38 @@ fn the_end_of_a_task_is_forecast_within_ten_percent() {
             let unknown = name.ends_with("awake");
             assert!(!unknown || spread > 1.05, "{what}: {spread}");
         }
+    }
+}
+
+#[test]
+fn a_task_with_phases_is_forecast_while_it_runs_as_a_server_would() {
+    let fleet = "start_within_s = 60\n[coverage]\ngood = 1\n[[listening]]\nshare = 1\n";
+    let scenario = Scenario {
+        fleet: FleetFile::parse(fleet).unwrap(),
+        package_bytes: 4_000,
+        rules: super::rollouts::rules(
+            "[[phases]]\ncount = 20\n[[phases]]\n[rate]\nper_minute = 1\n",
+        ),
+        forecast: true,
+        forecast_after: vec![Duration::from_hours(1)],
+        ..Scenario::new(80, 1, 4)
+    };
+    let summary = simulate(&scenario, |_| {}).unwrap();
+    assert_eq!(summary.violations, []);
+    let took_s = seconds(summary.took_ms);
+    assert!(took_s > 4_800.0, "one begins a minute: {took_s}");
+    let so_far = summary.foreseen.iter().filter(|it| it.known == "so_far");
+    let after: Vec<_> = so_far.collect();
+    let percents: Vec<usize> = after.iter().map(|it| it.after_percent).collect();
+    assert_eq!(
+        percents,
+        [25, 25, 50],
+        "at a quarter, after an hour, at a half"
+    );
+    assert!(after[1].made_seconds >= 3_600.0);
+    for made in after {
+        let finish_s = made.finish_p50_seconds.unwrap();
+        let off = (finish_s - took_s) / took_s * 100.0;
+        assert!(off.abs() <= BOUND, "{}: {off:+.1} %", made.made_seconds);
     }
 }

@@ -50,10 +50,10 @@ fn a_fleet_file_says_what_the_fleet_is_like() {
     assert_eq!(summary.reasons["cell_unknown"], 1);
 
     let nonsense = with("[characters]\nreports-nothing = 1\n");
-    let error = nonsense.fleet(&nonsense.packages().unwrap()).unwrap_err();
+    let error = nonsense.fleet(&nonsense.offered().unwrap()).unwrap_err();
     assert!(error.contains("reports-nothing"), "{error}");
     let nonsense = with("[timing]\ninstal_ms = 1\n");
-    let error = nonsense.fleet(&nonsense.packages().unwrap()).unwrap_err();
+    let error = nonsense.fleet(&nonsense.offered().unwrap()).unwrap_err();
     assert!(error.contains("instal_ms"), "{error}");
     assert!(FleetFile::parse("coverge = 1").is_err());
 }

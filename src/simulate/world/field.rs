@@ -1,6 +1,5 @@
 //! The devices' side: what they do, what the network does to them.
 
-use crate::simulate::scenario::over_pcp;
 use std::{sync::Arc, time::Duration};
 
 use rand_chacha::rand_core::Rng;
@@ -12,9 +11,11 @@ use sim::{
 use super::{Occurrence, World, address};
 use crate::{
     coap::Peer,
-    package::Package,
     shard::home,
-    simulate::{fleet::Member, hooks::Hooks, kept::Kept, scenario::Scenario, trace::Way},
+    simulate::{
+        fleet::Member, hooks::Hooks, kept::Kept, offered::Offered, scenario::Scenario, trace::Way,
+    },
+    store::UpgradeState,
 };
 
 /// Ports of the devices' addresses begin here; a new address is the next port.
@@ -26,10 +27,12 @@ pub(super) struct Unit {
     device: Device,
     radio: Radio,
     port: u16,
-    /// The version that its upgrade leads to.
-    target: pcp::Version,
-    /// It runs that version.
-    current: bool,
+    /// The version that its upgrade leads to; none where it is skipped.
+    target: Option<pcp::Version>,
+    /// The version that it runs.
+    runs: pcp::Version,
+    /// Its hardware, as the operator has given it.
+    hardware: Option<String>,
     kept: Kept,
 }
 
@@ -39,24 +42,24 @@ impl<H: Hooks> World<H> {
         &mut self,
         members: Vec<Member>,
         scenario: &Scenario,
-        packages: &[Arc<Package>],
+        offered: &[Arc<Offered>],
     ) {
         let mut rng = scenario.rng(3);
         let place_seed = rng.next_u64();
-        for ((device, member), package) in (0..).zip(members).zip(packages.iter().cycle()) {
+        for ((device, member), offered) in (0..).zip(members).zip(offered.iter().cycle()) {
             let cell = u64::from(member.spec.coverage.cell_id.unwrap_or(0));
             let cell_seed = place_seed ^ cell.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             if let Some(at) = member.joins_at_ms {
                 self.queue.push(at, Occurrence::Joins(device));
             }
-            let target = over_pcp(package).offer.version;
-            let current = member.spec.version == target;
+            let way = offered.way(member.spec.version, member.hardware.as_deref());
             self.units.push(Unit {
+                target: way.target(),
+                runs: member.spec.version,
+                hardware: member.hardware,
                 radio: Radio::new(member.class, member.paging, cell_seed, rng.next_u64()),
                 device: Device::new(member.spec),
                 port: FIRST_PORT,
-                target,
-                current,
                 kept: Kept::default(),
             });
             self.units[device as usize].device.start(0);
@@ -156,11 +159,12 @@ impl<H: Hooks> World<H> {
         if unit.device.take_address_change() {
             unit.port = next_port(unit.port);
         }
-        let current = unit.device.version() == unit.target;
+        let runs = unit.device.version();
+        let target = unit.target.filter(|target| *target == runs);
         while let Some(bytes) = unit.device.poll_transmit() {
             unit.kept.contact_ms = self.now_ms;
-            if current {
-                (self.checker).says(device as usize, unit.target, &bytes);
+            if let Some(target) = target {
+                (self.checker).says(device as usize, target, &bytes);
             }
             self.figures.datagrams_up += 1;
             self.figures.bytes_up += bytes.len() as u64;
@@ -185,9 +189,9 @@ impl<H: Hooks> World<H> {
             *alarm_ms = at.max(self.now_ms);
             self.queue.push(*alarm_ms, Occurrence::Wake(device));
         }
-        if !unit.current && current {
-            unit.current = true;
-            self.checker.switched(device as usize);
+        if unit.runs != runs {
+            unit.runs = runs;
+            self.checker.switched(self.now_ms, device as usize, runs);
         }
     }
 
@@ -218,9 +222,22 @@ impl<H: Hooks> World<H> {
 }
 
 impl Unit {
-    /// Whether its character lets an upgrade succeed.
-    pub(super) fn is_to_succeed(&self) -> bool {
-        self.device.spec().expected() == sim::Expected::Succeeded
+    /// The state in which its character lets its upgrade end: one that is skipped is asked what it runs before.
+    pub(super) fn expected(&self) -> UpgradeState {
+        let spec = self.device.spec();
+        let is_asked = !matches!(spec.fault, Some(sim::Fault::RefuseVersionQuery(_)));
+        match spec.expected() {
+            _ if self.target.is_none() && is_asked => UpgradeState::Cancelled,
+            // no slot in a cell is needed to find that there is nothing to do
+            _ if self.target == Some(spec.version) && is_asked => UpgradeState::Succeeded,
+            sim::Expected::Succeeded => UpgradeState::Succeeded,
+            sim::Expected::Failed => UpgradeState::Failed,
+        }
+    }
+
+    /// Its hardware, as the operator has given it.
+    pub(super) fn hardware(&self) -> Option<&str> {
+        self.hardware.as_deref()
     }
 
     /// Its endpoint name.

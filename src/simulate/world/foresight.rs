@@ -11,6 +11,7 @@ use crate::{
         invariants::device,
         scenario::Scenario,
     },
+    store::BatchId,
     task::TaskRules,
 };
 
@@ -25,15 +26,25 @@ pub(super) struct Foresees {
 }
 
 impl<H: Hooks> World<H> {
-    /// Has forecasts made.
-    pub(in crate::simulate) fn foreseeing(mut self, earlier: Earlier, scenario: &Scenario) -> Self {
+    /// Has forecasts made. The server has in its store what an earlier upgrade of the fleet has taught.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(in crate::simulate) fn foreseeing(
+        mut self,
+        earlier: Earlier,
+        scenario: &Scenario,
+    ) -> Result<Self, String> {
+        // no server has that number
+        let batch = BatchId::first_of(u64::MAX);
+        (self.store).commit(batch, &earlier.changes(utc(0)))?;
         self.foresees = Some(Foresees {
-            foresight: Foresight::new(earlier),
+            foresight: Foresight::new(earlier, &scenario.forecast_after),
             rules: scenario.rules.clone(),
             retry: scenario.retry,
             ends_s: Vec::new(),
         });
-        self
+        Ok(self)
     }
 
     /// Makes a forecast, if one is to be made before what happens then.
@@ -45,12 +56,12 @@ impl<H: Hooks> World<H> {
         let ended = devices - self.checker.open();
         let since_s = std::time::Duration::from_millis(self.now_ms.saturating_sub(self.start_ms));
         foresees.ends_s.resize(ended, since_s.as_secs_f64());
-        let started = next_ms >= self.start_ms;
-        if !foresees.foresight.is_due(started, ended, devices) {
+        let since = next_ms.checked_sub(self.start_ms);
+        let since = since.map(std::time::Duration::from_millis);
+        if !foresees.foresight.is_due(since, ended, devices) {
             return Ok(());
         }
-        let first = self.packages.first();
-        let Some(package) = first.and_then(|(id, offers)| offers.package(*id)) else {
+        let Some(offered) = self.offered.first() else {
             return Ok(());
         };
         let records = self.store.restore_devices()?;
@@ -60,7 +71,8 @@ impl<H: Hooks> World<H> {
         let active = self.store.restore_upgrades()?;
         let active: HashMap<_, _> = active.iter().map(|it| (it.order.upgrade, it)).collect();
         let finals = self.store.finals()?;
-        let now = utc(self.now_ms.max(self.start_ms));
+        let now = utc(next_ms.max(self.start_ms));
+        let heads = self.store.task_heads(now)?;
         let known: Vec<Known<'_>> = (finals.iter())
             .filter_map(|end| {
                 let device = self.checker.device_of(end.upgrade)?;
@@ -68,8 +80,11 @@ impl<H: Hooks> World<H> {
                     record: by_number.get(&device)?,
                     state: end.state,
                     attempts: end.attempts,
+                    reason: end.reason.as_deref(),
+                    phase: self.checker.phase_of(device),
                     active: active.get(&end.upgrade).copied(),
                     used: self.checker.used(device, now),
+                    hardware: self.units.get(device)?.hardware(),
                 })
             })
             .collect();
@@ -79,7 +94,8 @@ impl<H: Hooks> World<H> {
             config: self.config.clone(),
             rules: &foresees.rules,
             retry: foresees.retry,
-            package,
+            offered,
+            head: heads.into_iter().next(),
         };
         let learnt = self.store.restore_learnt()?;
         foresees.foresight.make(&setting, &known, &learnt);

@@ -154,10 +154,11 @@ impl<H: Hooks> World<H> {
 
     /// The operator adds a device: it may register, and joins its task when that is looked at next.
     pub(super) fn joins(&mut self, device: u32) -> Result<(), String> {
-        let product = product_name(device as usize % self.packages.len().max(1));
-        let endpoint = self.units[device as usize].endpoint().to_owned();
+        let product = product_name(device as usize % self.offered.len());
+        let unit = &self.units[device as usize];
+        let endpoint = unit.endpoint().to_owned();
         let now = self.now().utc;
-        self.store.add_device(&endpoint, &product, now)?;
+        (self.store).add_device((&endpoint, unit.hardware()), &product, now)?;
         if self.server.is_some() {
             let command = Command::AddDevice {
                 endpoint,

@@ -385,17 +385,17 @@ impl Fleet {
         let mut tasks = self.tasks.clone();
         let mut upgrades = Vec::new();
         for (task, endpoints) in tasks.iter_mut().zip([&endpoints[..], &endpoints[..2]]) {
-            let (package, created) = memory
+            let created = memory
                 .create_task(
                     endpoints,
-                    task.version,
+                    &[task.version],
                     (task.created_at, task.start_at),
                     task.retry,
                     &TaskRules::default(),
                 )
                 .unwrap();
-            (task.id, task.package) = (TaskId(package.0), package);
-            upgrades.extend(created.into_iter().map(|(upgrade, _)| upgrade));
+            (task.id, task.package) = (created.task, created.package);
+            upgrades.extend(created.upgrades.into_iter().map(|(upgrade, _)| upgrade));
         }
         let begin = tasks.each_ref().map(|task| Move::Begin(task.id));
         memory.make_moves(&begin, t(0));
