@@ -464,6 +464,16 @@ impl Check {
             1..=1_000_000,
         );
         self.range(
+            "download.max_downloads_per_address",
+            config.max_downloads_per_address,
+            1..=1_000_000,
+        );
+        self.range(
+            "download.max_connections_per_token",
+            config.max_connections_per_token,
+            1..=1_000,
+        );
+        self.range(
             "download.failed_attempts_per_minute",
             config.failed_attempts_per_minute,
             1..=1_000_000,
@@ -491,6 +501,7 @@ impl Check {
             ("upgrade.download_s", config.download_s),
             ("upgrade.transfer_s", config.transfer_s),
             ("upgrade.execute_s", config.execute_s),
+            ("upgrade.claim_settle_s", config.claim_settle_s),
             ("upgrade.repeat_question_s", config.repeat_question_s),
             ("upgrade.nudge_after_s", config.nudge_after_s),
             (

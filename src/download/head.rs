@@ -55,7 +55,7 @@ pub enum Target {
 }
 
 /// The check codes that a device may ask for (`Crc16-Method`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CrcKind {
     /// CRC-16/KERMIT, which is what CRC-16/CCITT stands for.
     Ccitt,
