@@ -413,6 +413,7 @@ impl Check {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one check after the other")]
     fn download(&mut self, config: &DownloadConfig) {
         let named = |path: &std::path::Path| !path.as_os_str().is_empty();
         let (certificate, key) = (named(&config.tls_certificate), named(&config.tls_key));

@@ -21,6 +21,7 @@ fn status_of(world: &World, bytes: &[u8]) -> Option<(u16, bool)> {
     Some((answer.status(), goes_on))
 }
 
+#[expect(clippy::too_many_lines, reason = "one request after the other")]
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_requests_have_one_answer_each() {
     let world = World::with(1_000, None, |config| {
