@@ -5,14 +5,17 @@
 //! unit that ends the key's name.
 
 mod address;
+mod broker;
 mod load;
 mod mqtt;
 mod products;
 mod settings;
 mod validate;
 
+pub use broker::{BrokerConfig, BrokerStyle, BrokerVersion, MqttMode};
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
 pub use mqtt::MqttConfig;
+pub(crate) use products::each_product_setting;
 pub use products::{MOST_PRODUCTS, ProductChange, not_obeyed};
 pub use settings::{Reload, Settings};
 pub use validate::{MOST_SHARDS, ROLES, check_product_name};
@@ -57,6 +60,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// How people log in by an identity provider.
     pub oidc: OidcConfig,
+    /// What of the whole one tenant may take.
+    pub tenants: TenantsConfig,
     /// How applications are told what happened.
     pub webhooks: WebhookConfig,
     /// Who has changed what.
@@ -87,6 +92,7 @@ impl Default for Config {
             download: DownloadConfig::default(),
             admin: AdminConfig::default(),
             oidc: OidcConfig::default(),
+            tenants: TenantsConfig::default(),
             webhooks: WebhookConfig::default(),
             audit: AuditConfig::default(),
             evidence: EvidenceConfig::default(),
@@ -382,6 +388,8 @@ pub struct AdmissionConfig {
     pub coverage_max_age_s: u64,
     /// Admissions per second and cell, with bursts of as many.
     pub per_cell_per_second: u32,
+    /// Devices behind a gateway that upgrade at once.
+    pub per_gateway: u32,
     /// Admissions per second in total, with bursts of as many.
     pub per_second: u32,
 }
@@ -406,6 +414,7 @@ impl Default for AdmissionConfig {
             keep_awake_pings: 120,
             coverage_max_age_s: 600,
             per_cell_per_second: 10,
+            per_gateway: 1,
             per_second: 500,
         }
     }
@@ -596,6 +605,38 @@ pub struct OidcGrant {
     pub tenant: Option<String>,
 }
 
+/// What of the whole one tenant may take, so that there is something left for others. `default`, the tenant that there always is, has what is
+/// left of products, tokens and users.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TenantsConfig {
+    /// Products of a tenant, of the 1,000 in all.
+    pub max_products: u32,
+    /// Tokens with a grant on a tenant, of the 1,000 in all.
+    pub max_tokens: u32,
+    /// Users with a grant on a tenant, of the 1,000 in all.
+    pub max_users: u32,
+    /// Forecasts that callers of a tenant have under way, of the 8 that may wait.
+    pub max_forecasts: usize,
+    /// Exports of evidence that callers of a tenant have under way, of 16.
+    pub max_exports: usize,
+    /// Tenants that have figures of their own in the metrics, the oldest. The others are one.
+    pub in_metrics: usize,
+}
+
+impl Default for TenantsConfig {
+    fn default() -> Self {
+        Self {
+            max_products: 200,
+            max_tokens: 200,
+            max_users: 200,
+            max_forecasts: 3,
+            max_exports: 4,
+            in_metrics: 20,
+        }
+    }
+}
+
 /// Webhooks and events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -728,7 +769,7 @@ impl From<&ProductConfig> for RadioUnits {
     }
 }
 
-/// What is peculiar to a product's devices.
+/// What is peculiar to a product's devices. `each_product_setting` has the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProductConfig {
@@ -761,6 +802,8 @@ pub struct ProductConfig {
     /// Whether its devices of IoTDA may be offered packages of more than 999,999,999 bytes: the kit in C reads nine digits of
     /// `Content-Length`, others read more.
     pub iotda_large_downloads: bool,
+    /// Its gateways do not say which devices are behind them: the operator alone does.
+    pub fixed_children: bool,
     /// The part of its devices over MQTT that is upgraded, where it is not the whole (`ThingsPanel`): 1 to 64 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<ArrayString<64>>,

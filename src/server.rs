@@ -3,6 +3,7 @@
 
 mod audit_key;
 pub mod backup;
+mod broker;
 mod certificates;
 mod data_dir;
 pub mod doctor;
@@ -10,6 +11,7 @@ mod downloads;
 mod mqtt;
 mod products;
 mod secure;
+mod tenant_figures;
 mod time;
 mod upkeep;
 
@@ -23,12 +25,14 @@ use std::{
     time::Duration,
 };
 
+use broker::BrokerFileError;
 use certificates::{CertificateEnds, Listeners};
 use metrics_exporter_prometheus::PrometheusHandle;
 use mqtt::{Mqtt, MqttParts};
 pub use products::stored_products;
 pub use secure::Purpose;
 use secure::SecuredPort;
+use tenant_figures::TenantFigures;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -161,6 +165,9 @@ pub enum StartError {
     /// A listener's certificate and key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What the broker's client needs.
+    #[error(transparent)]
+    BrokerFile(#[from] BrokerFileError),
     /// Devices could not use it.
     #[error("download.base_url {url}: {problem}; it is as https://updates.example.com:8443")]
     BaseUrl {
@@ -273,7 +280,7 @@ impl Server {
         restore_busy(&mut engines, &exchange, clock, &*database, &mut packages).await?;
 
         restore_shares(&mut gate, clock, &*database).await?;
-        let cells_revision = restore_rules(&mut gate, clock, &*database).await?;
+        let lane_revisions = restore_rules(&mut gate, clock, &*database).await?;
 
         let health = Arc::new(Health::starting());
         let (supervisor, deaths) = Supervisor::new(health.clone());
@@ -297,7 +304,7 @@ impl Server {
         let shards = Shards::start(ShardsSetup {
             engines,
             mqtt: mqtt.as_ref().map(|it| MqttOut {
-                server: it.server.clone(),
+                port: it.port.clone(),
                 grants: grants.clone(),
             }),
             plain: ports.plain,
@@ -322,14 +329,14 @@ impl Server {
             store: database.clone(),
             exchange: exchange.clone(),
             keys: ports.port.as_ref().map(|port| port.keys.clone()),
-            mqtt: (mqtt.as_ref()).map(|it| (it.identities.clone(), it.server.clone())),
+            mqtt: (mqtt.as_ref()).map(|it| (it.identities.clone(), it.port.clone())),
             clock,
             signals: signals.clone(),
             health: health.clone(),
             open: config.lwm2m.registration == RegistrationPolicy::Open,
             soak_wait: Deadline::DeviceHeard.duration(&config.upgrade),
             revision,
-            cells_revision,
+            lane_revisions,
             join_interval: Duration::from_secs(config.tasks.join_interval_s),
             packages,
         });
@@ -382,6 +389,8 @@ impl Server {
         })
         .map_err(|error| system("serve downloads", &error))?;
         let downloading = supervisor.run(Part::Downloads, serve_downloads);
+        let figures = TenantFigures::new(database.clone(), settings.clone(), metrics.clone());
+        tokio::spawn(figures.keep_telling(told_to_stop.clone()));
         let router = api::router(ApiState {
             trail: trail.clone(),
             forecasts,
@@ -545,7 +554,7 @@ impl Server {
         let orderly = async {
             let _ = self.stop.send(true); // its receivers may have ended
             if let Some(mqtt) = &self.mqtt {
-                mqtt.server.stop().await;
+                mqtt.port.stop().await;
             }
             // What had arrived of the downloads under way is told to the shards, and stored.
             let _ = self.downloading.await;

@@ -40,11 +40,13 @@ pub enum Refusal {
     WrongMqttCredential,
     /// Over MQTT: the device's clock is more than an hour off.
     StaleMqttStamp,
+    /// A gateway spoke for it, and it is not reached through that gateway.
+    OthersChild,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::UnknownEndpoint,
         Self::UnknownIdentity,
         Self::WrongKey,
@@ -53,6 +55,7 @@ impl Refusal {
         Self::UnknownMqttDevice,
         Self::WrongMqttCredential,
         Self::StaleMqttStamp,
+        Self::OthersChild,
     ];
 
     /// A stable word for programs.
@@ -66,6 +69,7 @@ impl Refusal {
             Self::UnknownMqttDevice => "unknown_mqtt_device",
             Self::WrongMqttCredential => "wrong_mqtt_credential",
             Self::StaleMqttStamp => "stale_mqtt_stamp",
+            Self::OthersChild => "others_child",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     sync::OnceLock,
 };
 
-use metrics::{Counter, Gauge};
+use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
 pub use traces::{RequestSpan, Traced, Traces, TracesError};
@@ -101,6 +101,37 @@ impl Metrics {
         self.recorder.handle()
     }
 
+    /// Tells how much there is of what these labels name. Whoever tells sees to it that there are few of them.
+    #[allow(clippy::cast_precision_loss)] // counts of devices and tasks stay far below 2^52
+    pub fn labelled_gauge(
+        &self,
+        name: &str,
+        help: &'static str,
+        labels: &[(&'static str, &str)],
+        value: u64,
+    ) {
+        metrics::with_local_recorder(&self.recorder, || {
+            let name = format!("cellwise_{name}");
+            metrics::describe_gauge!(name.clone(), help);
+            metrics::gauge!(name, named(labels)).set(value as f64);
+        });
+    }
+
+    /// Counts so many more of what these labels name.
+    pub fn labelled_counter(
+        &self,
+        name: &str,
+        help: &'static str,
+        labels: &[(&'static str, &str)],
+        more: u64,
+    ) {
+        metrics::with_local_recorder(&self.recorder, || {
+            let name = format!("cellwise_{name}_total");
+            metrics::describe_counter!(name.clone(), help);
+            metrics::counter!(name, named(labels)).increment(more);
+        });
+    }
+
     /// Lets a part of the server tell its share.
     pub const fn of<'a>(&'a self, share: &'a mut Share) -> Figures<'a> {
         Figures {
@@ -108,6 +139,11 @@ impl Metrics {
             share,
         }
     }
+}
+
+fn named(labels: &[(&'static str, &str)]) -> Vec<Label> {
+    let label = |(name, value): &(&'static str, &str)| Label::new(*name, (*value).to_owned());
+    labels.iter().map(label).collect()
 }
 
 /// What a part of the server has told so far: several parts add up to one figure.

@@ -138,6 +138,7 @@ impl Bench {
             product: "meter".into(),
             secure: false,
             protocol: Protocol::Lwm2m,
+            via: cellwise::ledger::Via::Itself,
         });
         let register = self.device.register(ENDPOINT);
         self.exchange(&register);
@@ -152,6 +153,7 @@ impl Bench {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: cellwise::ledger::Further::NONE,
         };
         let offers = Offers::only(PackageId(1), Arc::new(package()));
         self.command(Command::Start {

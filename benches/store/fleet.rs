@@ -52,6 +52,7 @@ impl Fleet {
                 product: PRODUCT.to_owned(),
                 psk: None,
                 mqtt: None,
+                via: None,
             })
             .collect()
     }

@@ -268,6 +268,7 @@ fn device(number: u32) -> NewDevice {
         psk: None,
         mqtt: None,
         attributes,
+        via: None,
     }
 }
 

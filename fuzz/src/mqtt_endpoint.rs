@@ -202,10 +202,13 @@ impl World {
                     self.endpoint.acknowledge(self.now, ack);
                 }
             }
-            Event::Subscribed { device, .. } | Event::Delivered { device, .. } => {
+            Event::Subscribed { device, .. }
+            | Event::Unsubscribed { device, .. }
+            | Event::Delivered { device, .. } => {
                 assert!(self.open.contains_key(&device), "it is connected");
             }
-            Event::Refused { .. } => {}
+            // of brokers alone
+            Event::Refused { .. } | Event::Heard { .. } => {}
         }
     }
 

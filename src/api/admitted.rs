@@ -65,3 +65,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Credential {
         admitted(parts)
     }
 }
+
+/// The caller has no session, which this is for.
+pub(super) fn no_session() -> Problem {
+    let title = "The caller is not logged in";
+    Problem::conflict(
+        "no-session",
+        title,
+        "the caller has a token, and no session",
+    )
+}

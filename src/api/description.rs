@@ -126,7 +126,7 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 17] = [
+const CURSORS: [(&str, &str, &str); 18] = [
     ("/v1/audit", "audit", NUMBER),
     ("/v1/packages", "packages", NUMBER),
     ("/v1/evidence", "evidence", PRODUCT_AND_TEXT),
@@ -139,6 +139,7 @@ const CURSORS: [(&str, &str, &str); 17] = [
     ("/v1/tasks/{id}/upgrades", "upgrades", NUMBER),
     ("/v1/upgrades", "newest-upgrades", SEALED),
     ("/v1/cells", "cells", CELL),
+    ("/v1/sites", "sites", NUMBER),
     ("/v1/tenants", "tenants", TENANT),
     ("/v1/tokens", "tokens", NUMBER),
     ("/v1/users", "users", NUMBER),

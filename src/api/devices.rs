@@ -27,13 +27,13 @@ use utoipa::{
 };
 
 use attributes::{Given, tag_changes, tags, time_zone_or_null};
-use mqtt::{MqttBody, MqttShownBody, MqttUpdate};
+use mqtt::{ConnectedBody, MqttBody, MqttShownBody, MqttUpdate};
 use psk::{PskBody, PskUpdate};
 
 use super::{
     ApiState, etag,
     extract::{self, Fields, ListBody, Paging, Path, Query},
-    heard::LastHeard,
+    heard::Live,
     problem::Problem,
     scoped,
     traffic::MonthUsageBody,
@@ -42,13 +42,18 @@ use crate::{
     access::Scope,
     config::check_product_name,
     filter::Filter,
-    ledger::{Appointment, CoverageReading, CoverageSource, QueueMode, Registration, WakeUps},
+    ledger::{
+        Appointment, CoverageReading, CoverageSource, QueueMode, Registration, ViaError, WakeUps,
+    },
     store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId, StoreError, UpdateDeviceError},
     tenant::{self, TenantId},
 };
 
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
 const ENGINE_KNOWS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Devices that are reached through a gateway, as far as its page names them.
+const CHILDREN_SHOWN: u32 = 100;
 
 /// The path of a device whose name may be added. `/v1/devices/unknown` is a list and `/v1/devices/count` a number: devices of
 /// these names are reached with an escaped letter (RFC 3986 §2.1).
@@ -79,6 +84,16 @@ pub(super) struct DeviceBody {
     /// How it shows who it is where it speaks MQTT; `null` where it does not.
     #[schema(required)]
     mqtt: Option<MqttShownBody>,
+    /// The endpoint name of the gateway through which it is reached; `null` where it is reached by itself, or its gateway is not
+    /// known.
+    #[schema(required)]
+    via: Option<String>,
+    /// The devices that are reached through it; `null` in lists, where there are none, and for callers that see some devices only.
+    #[schema(required)]
+    children: Option<ChildrenBody>,
+    /// How it is connected over MQTT at the moment; `null` where it is not, or where the device side did not answer in time.
+    #[schema(required)]
+    connected: Option<ConnectedBody>,
     /// It is refused where nothing is encrypted.
     secure: bool,
     /// The identity of its pre-shared key; `null` when it has none. The key is never shown.
@@ -135,6 +150,16 @@ pub(super) struct DeviceBody {
     /// When it was added.
     #[schema(format = DateTime)]
     created_at: String,
+}
+
+/// Devices that are reached through a gateway.
+#[derive(Debug, Serialize, ToSchema)]
+struct ChildrenBody {
+    /// How many there are.
+    total: u64,
+    /// The endpoint names of the first of them, in order. `?filter=via==NAME` lists all.
+    #[schema(max_items = 100)]
+    first: Vec<String>,
 }
 
 /// When a device that sleeps wakes up by itself.
@@ -253,18 +278,25 @@ fn coverage_source() -> Object {
 
 impl DeviceBody {
     /// Asks when it was heard last, and what it has spent this month.
-    async fn of(state: &ApiState, detail: DeviceDetail) -> Result<Self, StoreError> {
-        let heard = LastHeard::of(state, &detail).await;
+    async fn of(state: &ApiState, scope: &Scope, detail: DeviceDetail) -> Result<Self, StoreError> {
+        let live = Live::of(state, &detail).await;
         let endpoint = &detail.device.endpoint;
         let month = state.store.month_usage(endpoint, state.now()).await?;
+        // who sees some devices only may not see these
+        let (total, first) = if scope.has_all_of(tenant::owner(&detail.device.product)) {
+            state.store.children(endpoint, CHILDREN_SHOWN).await?
+        } else {
+            (0, Vec::new())
+        };
         Ok(Self {
             month: month.map(MonthUsageBody::from),
-            ..Self::new(detail, heard)
+            children: (total > 0).then_some(ChildrenBody { total, first }),
+            ..Self::new(detail, live)
         })
     }
 
-    fn new(detail: DeviceDetail, heard: LastHeard) -> Self {
-        let device = detail.device;
+    fn new(detail: DeviceDetail, live: Live) -> Self {
+        let (device, heard) = (detail.device, live.heard);
         Self {
             endpoint: device.endpoint,
             revision: detail.revision,
@@ -272,6 +304,9 @@ impl DeviceBody {
             product: tenant::product_name(&device.product).to_owned(),
             protocol: device.protocol.name(),
             mqtt: MqttShownBody::of(device.protocol, detail.mqtt_credential),
+            via: device.via.gateway().map(str::to_owned),
+            children: None,
+            connected: live.connected.map(ConnectedBody::from),
             secure: device.secure,
             psk_identity: detail.psk_identity,
             registered: device.registration.is_some(),
@@ -414,9 +449,9 @@ pub(super) async fn list(
         .store
         .devices(&filter, after.as_deref(), paging.limit()?)
         .await?;
-    let heard = LastHeard::of_page(&state, &page.items).await;
-    let items = page.items.into_iter().zip(heard);
-    let items = items.map(|(detail, heard)| DeviceBody::new(detail, heard));
+    let live = Live::of_page(&state, &page.items).await;
+    let items = page.items.into_iter().zip(live);
+    let items = items.map(|(detail, live)| DeviceBody::new(detail, live));
     let next = page.next.map(|name| state.cursors.seal("devices", &name));
     Ok(Json(ListBody::with_cursor(items, next.transpose()?)))
 }
@@ -435,15 +470,18 @@ pub(super) async fn get(
     Path(endpoint): Path<String>,
 ) -> Result<Response, Problem> {
     check_seen(&state, &scope, &endpoint).await?;
-    shown(&state, &endpoint).await
+    shown(&state, &scope, &endpoint).await
 }
 
 /// A device, with its `ETag`.
-async fn shown(state: &ApiState, endpoint: &str) -> Result<Response, Problem> {
+async fn shown(state: &ApiState, scope: &Scope, endpoint: &str) -> Result<Response, Problem> {
     let device = state.store.device(endpoint).await?;
     let device = device.ok_or_else(|| no_device(endpoint))?;
     let revision = device.revision;
-    Ok(etag::tagged(revision, DeviceBody::of(state, device).await?))
+    Ok(etag::tagged(
+        revision,
+        DeviceBody::of(state, scope, device).await?,
+    ))
 }
 
 /// What to change about a device. What is not given stays as it is.
@@ -472,6 +510,11 @@ pub(super) struct UpdateDevice {
     #[serde(default)]
     #[schema(value_type = Option<MqttBody>)]
     mqtt: MqttUpdate,
+    /// The endpoint name of the gateway through which it is reached from now on; `null`: through none. An upgrade that runs on it goes
+    /// on through that one, from the version query.
+    #[serde(default, deserialize_with = "extract::nullable")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
+    via: Option<Option<String>>,
     /// What is sold, 1 to 64 characters; `null` takes it away.
     #[serde(default, deserialize_with = "extract::nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64,
@@ -512,7 +555,7 @@ pub(super) struct UpdateDevice {
         (status = 404, description = "There is no such device", body = Problem),
         (status = 409, description = "Another device has the identity or the token, dtls.credential_key is not set, or an upgrade \
             runs that goes by what the device speaks; the device cannot be given to another tenant while an upgrade of it waits or \
-            runs", body = Problem),
+            runs; it cannot be reached through that gateway, or others are reached through it", body = Problem),
         (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn update(
@@ -527,14 +570,25 @@ pub(super) async fn update(
         return Err(no_device(&endpoint)); // there can be none
     }
     check_seen(&state, &scope, &endpoint).await?;
-    let product = product(&state, &scope, &endpoint, &body).await?;
+    if let MqttUpdate::Set(mqtt) = &body.mqtt
+        && let Some(token) = mqtt.token()
+    {
+        mqtt::check_token(&state, &endpoint, token).await?;
+    }
+    let (product, looked_at) = product(&state, &scope, &endpoint, &body).await?.unzip();
     let update = DeviceUpdate {
-        seen,
+        // the product is named as that of the tenant that was found
+        seen: seen.or(looked_at),
         product,
-        // it may have been given away since it was looked at
-        tenants: scope.tenants(),
+        within: scoped::within(&state, &scope),
         ..to_update(body, &endpoint, &state)?
     };
+    if let Some(Some(via)) = &update.via
+        && !scoped::sees(&state, &scope, via).await?
+    {
+        let error = ViaError::NoGateway(via.clone());
+        return Err(UpdateDeviceError::Via { endpoint, error }.into());
+    }
     let updated = state.store.update_device(&endpoint, &update).await;
     let holder = match &updated {
         Err(
@@ -559,7 +613,7 @@ pub(super) async fn update(
     state.signals.devices_written(ENGINE_KNOWS_WITHIN).await;
     let identity = update.psk.iter().flatten().map(|psk| &*psk.identity);
     state.strangers.forget(identity.chain([&*endpoint]));
-    shown(&state, &endpoint).await
+    shown(&state, &scope, &endpoint).await
 }
 
 /// Fails unless the device is there for the caller, or for nobody.
@@ -575,18 +629,19 @@ fn no_device(endpoint: &str) -> Problem {
     Problem::not_found(format!("there is no device {endpoint:?}"))
 }
 
-/// The key of the product of a device that is to have another one, or another tenant.
+/// The key of the product of a device that is to have another one, or another tenant; and the device's revision, of which that holds.
 async fn product(
     state: &ApiState,
     scope: &Scope,
     endpoint: &str,
     body: &UpdateDevice,
-) -> Result<Option<String>, Problem> {
+) -> Result<Option<(String, i64)>, Problem> {
     if body.product.is_none() && body.tenant.is_none() {
         return Ok(None);
     }
     let device = state.store.device(endpoint).await?;
-    let before = device.ok_or_else(|| no_device(endpoint))?.device.product;
+    let device = device.ok_or_else(|| no_device(endpoint))?;
+    let (before, revision) = (device.device.product, device.revision);
     let mut owner = tenant::owner(&before);
     if let Some(to) = &body.tenant {
         if *scope != Scope::Whole && to != owner {
@@ -601,9 +656,8 @@ async fn product(
         return Err(no_tenant());
     }
     let name = body.product.as_deref();
-    Ok(Some(owner.product_key(
-        name.unwrap_or_else(|| tenant::product_name(&before)),
-    )))
+    let name = name.unwrap_or_else(|| tenant::product_name(&before));
+    Ok(Some((owner.product_key(name), revision)))
 }
 
 fn to_update(
@@ -627,8 +681,9 @@ fn to_update(
             || body.tenant.is_some()
             || body.secure.is_some()
             || !matches!(body.psk, PskUpdate::Keep)
-            || !matches!(body.mqtt, MqttUpdate::Keep),
-        "give product, tenant, secure, psk, mqtt, model, hardware, site, time_zone or tags",
+            || !matches!(body.mqtt, MqttUpdate::Keep)
+            || body.via.is_some(),
+        "give product, tenant, secure, psk, mqtt, via, model, hardware, site, time_zone or tags",
     );
     let attributes = given.check(&mut fields, "");
     let psk = match &body.psk {
@@ -649,6 +704,9 @@ fn to_update(
         MqttUpdate::Remove => Some(None),
         MqttUpdate::Keep => None,
     };
+    if let Some(Some(via)) = &body.via {
+        fields.take("via", crate::lwm2m::check_endpoint(via.as_bytes()));
+    }
     fields.finish()?;
     let keyed = matches!(psk, Some(Some(_)));
     Ok(DeviceUpdate {
@@ -656,15 +714,16 @@ fn to_update(
         secure: body.secure.or(keyed.then_some(true)),
         psk,
         mqtt,
+        via: body.via,
         attributes,
         seen: None,
-        tenants: None,
+        within: None,
     })
 }
 
 /// Remove a device.
 ///
-/// Its upgrades end as failed (`device_removed`). When it registers again it is refused or, where registration
+/// Its upgrades end as failed (`device_removed`). A gateway stays as long as others are reached through it. When it registers again it is refused or, where registration
 /// is open, added anew as a device of product `default`.
 #[utoipa::path(delete, path = "/v1/devices/{endpoint}", operation_id = "remove_device", tag = "devices",
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; with `%75nknown` and \
@@ -673,6 +732,7 @@ fn to_update(
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "There is no such device", body = Problem),
+        (status = 409, description = "Others are reached through it", body = Problem),
         (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn remove(
@@ -682,9 +742,9 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let seen = etag::if_match(&headers)?;
-    check_seen(&state, &scope, &endpoint).await?;
+    let within = scoped::within(&state, &scope);
     let removed = (state.store)
-        .remove_device(&endpoint, seen, state.now())
+        .remove_device(&endpoint, seen, within.as_ref(), state.now())
         .await?;
     if !removed {
         return Err(no_device(&endpoint));

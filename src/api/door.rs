@@ -22,13 +22,13 @@ use super::{
     ApiState,
     admitted::Credential,
     audit::lines,
+    cookie::{self, has_csrf_token},
     extract::{self, TenantIsNamed},
     middleware::{RateLimit, too_many},
     problem::Problem,
     second_factor::has_to_enrol,
-    sessions::{self, has_csrf_token},
     source::Source,
-    token::TokenHash,
+    token::{PREFIX, TokenHash},
 };
 use crate::{
     access::{Caller, Operation, Permission, Reach, Refusal, Scope},
@@ -37,8 +37,6 @@ use crate::{
     tenant::TenantId,
 };
 
-/// What every token of the API begins with, so that whoever looks for secrets where none should be finds it.
-pub(super) const PREFIX: &str = "cw_";
 /// A use is noted when the last one that was noted is so long ago.
 const NOTED_EVERY: Duration = Duration::from_mins(1);
 
@@ -114,7 +112,7 @@ impl Door {
         }
         let credential = Credential::Session {
             hash,
-            csrf_token: sessions::csrf_token(session),
+            csrf_token: cookie::csrf_token(session),
             has_to_enrol: has_to_enrol(&user, &self.state.config.get().admin),
         };
         let caller = Caller::user(user.id.0, user.name, user.grants);
@@ -236,7 +234,7 @@ pub(super) async fn admit(
             return next.run(request).await;
         }
     }
-    let (token, session) = (bearer(&request), sessions::cookie(request.headers()));
+    let (token, session) = (bearer(&request), cookie::cookie(request.headers()));
     let found = match (&token, &session) {
         (Some(token), _) => door.holder(token).await,
         (None, Some(session)) => door.logged_in(session).await,

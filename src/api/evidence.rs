@@ -64,15 +64,16 @@ impl Evidence {
         }
     }
 
-    /// A place for going through the whole fleet.
-    pub(super) fn place(&self, who: &str) -> Result<Place, Problem> {
-        self.places
-            .take(who, "exports or counts of the whole fleet")
+    /// A place for going through the whole fleet. A tenant's callers never have all.
+    pub(super) fn place(&self, caller: &Caller, share: usize) -> Result<Place, Problem> {
+        let share = share.min(MAX_WALKS - 1);
+        let what = "exports or counts of the whole fleet";
+        self.places.take(caller, share, what)
     }
 
     /// A place for an export from its beginning until it is sent.
-    pub(super) fn place_to_send(&self, who: &str) -> Result<Place, Problem> {
-        self.sending.take(who, "exports")
+    pub(super) fn place_to_send(&self, caller: &Caller, share: usize) -> Result<Place, Problem> {
+        self.sending.take(caller, share, "exports")
     }
 }
 
@@ -431,7 +432,8 @@ pub(super) async fn count(
 ) -> Result<Json<EvidenceCountBody>, Problem> {
     let at = state.now();
     let (cve, products) = concerned(&state, &scope, &params.cve).await?;
-    let _place = state.evidence.place(&caller.who())?;
+    let share = state.config.get().tenants.max_exports;
+    let _place = state.evidence.place(&caller, share)?;
     let mut walk = Walk::new(products);
     let mut counts = EvidenceCounts::default();
     while let Some(part) = walk.next(&*state.store, walk::ROWS).await? {

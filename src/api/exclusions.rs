@@ -126,9 +126,9 @@ pub(super) async fn add(
         format!("a reason has 1 to {MAX_REASON} characters and no control characters"),
     );
     fields.finish()?;
-    scoped::see_all(&state, &scope, &body.endpoints).await?;
+    let within = scoped::within(&state, &scope);
     let excluded = (state.store)
-        .exclude(&body.endpoints, &body.reason, state.now())
+        .exclude(&body.endpoints, &body.reason, within.as_ref(), state.now())
         .await?;
     state.signals.written();
     Ok(Json(ExcludedBody {
@@ -211,8 +211,9 @@ pub(super) async fn end(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let seen = etag::if_match(&headers)?;
-    let known = scoped::sees(&state, &scope, &endpoint).await?;
-    if !known || !state.store.end_exclusion(&endpoint, seen).await? {
+    let within = scoped::within(&state, &scope);
+    let ended = (state.store).end_exclusion(&endpoint, seen, within.as_ref());
+    if !ended.await? {
         return Err(not_excluded(&endpoint));
     }
     state.signals.members.changed();

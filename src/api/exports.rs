@@ -16,6 +16,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::problem::Problem;
+use crate::{access::Caller, tenant::TenantId};
 
 /// So many exports of the audit log are sent at once.
 const MAX_AUDIT: usize = 16;
@@ -30,14 +31,21 @@ pub(super) struct Places {
     /// Of these for one caller.
     each: usize,
     /// How many each caller has; those without any are not there.
-    taken: Mutex<HashMap<String, usize>>,
+    taken: Mutex<HashMap<Holder, usize>>,
+}
+
+/// Whose places: a caller, and the tenant on which it is granted whatever it is granted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Holder {
+    tenant: Option<TenantId>,
+    who: String,
 }
 
 /// A place, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
-    who: String,
+    holder: Holder,
 }
 
 impl Places {
@@ -49,17 +57,38 @@ impl Places {
         })
     }
 
-    /// A place for this caller. `what` tells what is done in such places.
+    /// A place for this caller. `share` is how many the callers of a tenant may have; `what` tells what is done in such places.
     ///
     /// # Errors
-    /// All are taken, or this caller has as many as it may.
-    pub(super) fn take(self: &Arc<Self>, who: &str, what: &str) -> Result<Place, Problem> {
+    /// All are taken, or this caller, or its tenant, has as many as it may.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        caller: &Caller,
+        share: usize,
+        what: &str,
+    ) -> Result<Place, Problem> {
+        let holder = Holder {
+            tenant: caller.tenant().cloned(),
+            who: caller.who(),
+        };
         let mut taken = self.taken();
-        if taken.get(who).is_some_and(|count| *count >= self.each) {
+        if taken.get(&holder).is_some_and(|count| *count >= self.each) {
+            let who = holder.who;
             let each = self.each;
             return Err(full(format!(
                 "{who} has {each} {what} under way already, which is as many as a caller may; ask again when one is done"
             )));
+        }
+        if let Some(tenant) = &holder.tenant {
+            let theirs = taken
+                .iter()
+                .filter(|(it, _)| it.tenant.as_ref() == Some(tenant));
+            if theirs.map(|(_, count)| count).sum::<usize>() >= share {
+                return Err(full(format!(
+                    "callers of tenant {tenant} have {share} {what} under way already, which is their share (tenants.max_exports); ask again \
+                     when one is done"
+                )));
+            }
         }
         if taken.values().sum::<usize>() >= self.all {
             let all = self.all;
@@ -67,14 +96,14 @@ impl Places {
                 "{all} {what} are under way already; ask again when one is done"
             )));
         }
-        *taken.entry(who.to_owned()).or_default() += 1;
+        *taken.entry(holder.clone()).or_default() += 1;
         Ok(Place {
             places: self.clone(),
-            who: who.to_owned(),
+            holder,
         })
     }
 
-    fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+    fn taken(&self) -> MutexGuard<'_, HashMap<Holder, usize>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -82,10 +111,10 @@ impl Places {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
-        if let Some(count) = taken.get_mut(&self.who) {
+        if let Some(count) = taken.get_mut(&self.holder) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&self.who);
+                taken.remove(&self.holder);
             }
         }
     }
@@ -111,8 +140,8 @@ impl Default for AuditExports {
 }
 
 impl AuditExports {
-    pub(super) fn place(&self, who: &str) -> Result<Place, Problem> {
-        self.0.take(who, "exports of the audit log")
+    pub(super) fn place(&self, caller: &Caller) -> Result<Place, Problem> {
+        self.0.take(caller, MAX_AUDIT, "exports of the audit log")
     }
 }
 
@@ -195,11 +224,39 @@ mod tests {
     use axum::body::to_bytes;
 
     use super::*;
+    use crate::access::{Grant, Role, Tenants};
+
+    fn named(name: &str) -> Caller {
+        Caller::user(1, name.to_owned(), Vec::new())
+    }
+
+    #[test]
+    fn callers_of_a_tenant_leave_places_to_others() {
+        let places = Places::new(9, 2);
+        let of = |tenant: &str, name: &str| {
+            let grant = Grant {
+                tenant: Tenants::One(tenant.parse().unwrap()),
+                ..Grant::of(Role::Viewer)
+            };
+            Caller::user(1, name.to_owned(), vec![grant])
+        };
+        let take = |caller: Caller| places.take(&caller, 3, "exports");
+        let theirs: Vec<_> = ["anna", "anna", "bert", "bert"]
+            .map(|name| take(of("acme", name)).ok())
+            .into();
+        assert_eq!(theirs.iter().flatten().count(), 3);
+        let full = take(of("acme", "carl")).unwrap_err();
+        assert!(format!("{full:?}").contains("tenant acme"), "{full:?}");
+        let others = [take(of("beta", "anna")), take(named("dora"))];
+        assert!(others.iter().all(Result::is_ok));
+        drop(theirs);
+        assert!(take(of("acme", "carl")).is_ok());
+    }
 
     #[test]
     fn a_caller_leaves_places_to_others() {
         let places = Places::new(5, 2);
-        let take = |who| places.take(who, "exports");
+        let take = |who| places.take(&named(who), 9, "exports");
         let anna: Vec<_> = std::iter::from_fn(|| take("anna").ok()).collect();
         assert_eq!(anna.len(), 2);
         let berta: Vec<_> = std::iter::from_fn(|| take("berta").ok()).collect();
@@ -228,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn all_of_it_is_sent_and_the_place_is_free() {
         let places = Places::new(1, 1);
-        let place = places.take("anna", "exports").unwrap();
+        let place = places.take(&named("anna"), 9, "exports").unwrap();
         let body = paced(parts(9), place, PATIENCE);
         assert_eq!(
             to_bytes(body, 100).await.unwrap()[..],
@@ -240,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_takes_nothing_loses_its_place_and_is_told() {
         let places = Places::new(1, 1);
-        let place = places.take("anna", "exports").unwrap();
+        let place = places.take(&named("anna"), 9, "exports").unwrap();
         let patience = Patience {
             piece: Duration::from_millis(50),
             ..PATIENCE
@@ -256,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn what_fails_does_not_look_whole() {
         let places = Places::new(1, 1);
-        let place = places.take("anna", "exports").unwrap();
+        let place = places.take(&named("anna"), 9, "exports").unwrap();
         let broken = parts(2).chain(stream::iter([Err(io::ErrorKind::NotFound.into())]));
         let body = paced(broken, place, PATIENCE);
         let all: Vec<_> = body.into_data_stream().collect().await;

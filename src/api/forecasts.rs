@@ -17,7 +17,7 @@ use super::{
     tasks::{self, CreateTask},
 };
 use crate::{
-    access::Scope,
+    access::{Caller, Scope},
     runtime::{ForecastError, ForecastId, ForecastJob, ForecastState},
 };
 use body::ForecastBody;
@@ -30,7 +30,8 @@ const ASK_AGAIN: HeaderValue = HeaderValue::from_static("30");
 /// Forecast a task that is not created.
 ///
 /// The body is that of a new task, and what would be refused is refused here. Nothing is created. The forecast is made in the
-/// background, one at a time; up to 8 wait. The last 32 are kept until the server is started anew.
+/// background, one at a time; up to 8 wait, of which a tenant's callers have a share (`tenants.max_forecasts`). The last 32 are kept until
+/// the server is started anew.
 #[utoipa::path(post, path = "/v1/forecasts", operation_id = "forecast_task", tag = "forecasts", request_body = CreateTask,
     responses(
         (status = 202, description = "It is made", body = ForecastBody,
@@ -41,11 +42,12 @@ const ASK_AGAIN: HeaderValue = HeaderValue::from_static("30");
     ))]
 pub(super) async fn add(
     State(state): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     extract::Json(body): extract::Json<CreateTask>,
 ) -> Result<Response, Problem> {
     let new = tasks::to_new_task(&state, &scope, body).await?;
-    match state.forecasts.of_new(new).await {
+    match state.forecasts.of_new(new, caller.tenant()).await {
         Ok(job) => Ok(shown(&job)),
         Err(error) => refused(error),
     }
@@ -102,6 +104,7 @@ pub(super) async fn cancel(
     ))]
 pub(super) async fn get_of_task(
     State(state): State<ApiState>,
+    caller: Caller,
     scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
@@ -116,7 +119,7 @@ pub(super) async fn get_of_task(
             ),
         ));
     }
-    match state.forecasts.of_task(task.id) {
+    match state.forecasts.of_task(task.id, caller.tenant()) {
         Ok(job) => Ok(shown(&job)),
         Err(error) => refused(error),
     }
@@ -160,7 +163,7 @@ fn shown(job: &ForecastJob) -> Response {
 
 fn refused(error: ForecastError) -> Result<Response, Problem> {
     match error {
-        ForecastError::Full => Ok(Problem::new(
+        ForecastError::Full | ForecastError::ShareTaken { .. } => Ok(Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too-many-forecasts",
             "Too many forecasts wait",

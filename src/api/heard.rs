@@ -1,7 +1,7 @@
-//! When devices were heard last: as the device side knows it, or else as it is stored.
+//! When devices were heard last, and how they are connected: as the device side knows it, or else as it is stored.
 
 use super::ApiState;
-use crate::{clock::UtcMillis, store::DeviceDetail};
+use crate::{clock::UtcMillis, mqtt::engine::Connected, runtime, store::DeviceDetail};
 
 /// When a device was heard last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +10,14 @@ pub(super) struct LastHeard {
     pub(super) at: Option<UtcMillis>,
     /// Nobody knows more than what was stored, which may be hours old.
     pub(super) is_stored: bool,
+}
+
+/// What is known of a device at the moment.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) heard: LastHeard,
+    /// How it is connected over MQTT; `None` where it is not.
+    pub(super) connected: Option<Connected>,
 }
 
 impl LastHeard {
@@ -22,17 +30,32 @@ impl LastHeard {
 
     /// Asks for one device.
     pub(super) async fn of(state: &ApiState, device: &DeviceDetail) -> Self {
+        Live::of(state, device).await.heard
+    }
+}
+
+impl Live {
+    fn new(stored: Option<UtcMillis>, live: runtime::Live) -> Self {
+        Self {
+            heard: LastHeard::new(stored, live.heard_at),
+            connected: live.connected,
+        }
+    }
+
+    /// Asks for one device.
+    pub(super) async fn of(state: &ApiState, device: &DeviceDetail) -> Self {
         let device = &device.device;
-        let live = state.heard.last_heard(&[&device.endpoint]).await;
-        Self::new(device.last_heard_at, live.into_iter().next().flatten())
+        let live = state.heard.live(&[&device.endpoint]).await;
+        let live = live.into_iter().next().unwrap_or_default();
+        Self::new(device.last_heard_at, live)
     }
 
     /// Asks for a page of devices; the answers are in their order.
     pub(super) async fn of_page(state: &ApiState, devices: &[DeviceDetail]) -> Vec<Self> {
         let devices = devices.iter().map(|detail| &detail.device);
         let names: Vec<&str> = devices.clone().map(|device| &*device.endpoint).collect();
-        let live = state.heard.last_heard(&names).await;
-        let live = live.into_iter().chain(std::iter::repeat(None));
+        let live = state.heard.live(&names).await.into_iter();
+        let live = live.chain(std::iter::repeat_with(runtime::Live::default));
         devices
             .zip(live)
             .map(|(device, live)| Self::new(device.last_heard_at, live))

@@ -6,6 +6,7 @@
 mod admitted;
 mod audit;
 mod cells;
+mod cookie;
 mod cursors;
 mod description;
 mod devices;
@@ -17,6 +18,7 @@ mod exclusions;
 mod exports;
 mod extract;
 mod forecasts;
+mod grants;
 mod groups;
 mod heard;
 mod middleware;
@@ -27,6 +29,7 @@ mod packages;
 mod passwords;
 mod problem;
 mod products;
+mod random;
 mod refusals;
 mod scoped;
 mod second_factor;
@@ -34,6 +37,7 @@ mod series;
 mod serve;
 mod sessions;
 mod sifted;
+mod sites;
 mod source;
 mod tasks;
 mod tenants;
@@ -227,6 +231,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(cells::import::import, cells::list))
         .routes(routes!(cells::get, cells::rules::update))
         .routes(routes!(cells::outages::report))
+        .routes(routes!(sites::list))
+        .routes(routes!(sites::get, sites::set, sites::clear))
         .routes(routes!(series::of_task))
         .routes(routes!(series::of_cell))
         .routes(routes!(series::of_limit))

@@ -28,10 +28,12 @@ use self::{
 use super::{
     ApiState,
     audit::lines,
+    cookie::cookie_named,
     extract::Query,
     middleware::too_many,
     problem::Problem,
-    sessions::{self, begin, cookie_named, random},
+    random::random,
+    sessions::{self, begin},
     source::Source,
 };
 use crate::{
@@ -358,6 +360,7 @@ async fn known(
         identity,
         grants,
         at: now,
+        share: state.config.get().tenants.max_users,
     };
     let user = acting.scope(state.store.user_of_identity(&new)).await?;
     Ok(user)

@@ -17,7 +17,7 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{ApiState, door::takes_a_tenant, once, problem::Problem, sessions};
+use super::{ApiState, cookie, door::takes_a_tenant, once, problem::Problem};
 use crate::{
     access::{self, Permission, Secrecy},
     audit::MAX_REASON,
@@ -177,7 +177,7 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
     api.components.get_or_insert_default().add_security_scheme(
         "session",
         SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
-            sessions::COOKIE,
+            cookie::COOKIE,
             "Set by `POST /v1/session`. What changes something also carries the header `X-CSRF-Token`, as that answer and `GET /v1/me` tell it",
         ))),
     );

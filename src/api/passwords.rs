@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     num::NonZeroU32,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use argon2::{
@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use super::{problem::Problem, source::bucket};
+use crate::clock::Instant;
 
 /// Characters of a password.
 pub(super) const LENGTH: std::ops::RangeInclusive<usize> = 12..=128;
@@ -106,21 +107,13 @@ impl Passwords {
 
     /// Whether another code of a user may be looked at, whose password was right; otherwise the seconds to wait. It counts as wrong until it
     /// is told that it was right.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a ration at the door needs no virtual time"
-    )]
-    pub(super) fn ration_code(&self, user: i64) -> Result<(), u64> {
-        self.codes.take(user, Instant::now())
+    pub(super) fn ration_code(&self, user: i64, now: Instant) -> Result<(), u64> {
+        self.codes.take(user, now)
     }
 
     /// The code that was looked at was right: it takes nothing of the ration of its user.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a ration at the door needs no virtual time"
-    )]
-    pub(super) fn code_was_right(&self, user: i64) {
-        self.codes.give_back(user, Instant::now());
+    pub(super) fn code_was_right(&self, user: i64, now: Instant) {
+        self.codes.give_back(user, now);
     }
 
     /// Takes one of the allowance of `key`, or of that of a bucket where too many are told apart.
@@ -189,7 +182,7 @@ impl Codes {
         }
         let at = forgotten.get(&user).copied().unwrap_or(now).max(now) + CODE_EVERY;
         let most = CODE_EVERY * CODES_IN_A_ROW;
-        let too_many = at.duration_since(now).saturating_sub(most);
+        let too_many = at.since(now).saturating_sub(most);
         if !too_many.is_zero() {
             return Err(too_many.as_secs() + 1);
         }
@@ -200,9 +193,9 @@ impl Codes {
     fn give_back(&self, user: i64, now: Instant) {
         let mut forgotten = self.forgotten();
         if let Some(at) = forgotten.get(&user) {
-            match at.checked_sub(CODE_EVERY).filter(|at| *at > now) {
-                Some(at) => forgotten.insert(user, at),
-                None => forgotten.remove(&user),
+            match at.before(CODE_EVERY) {
+                at if at > now => forgotten.insert(user, at),
+                _ => forgotten.remove(&user),
             };
         }
     }
@@ -286,10 +279,9 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a moment to begin with")]
     fn wrong_codes_are_rationed_by_user_and_right_ones_are_not() {
         let codes = Codes::default();
-        let begin = Instant::now();
+        let begin = Instant::from_millis(1_000);
         let after = |minutes: u64| begin + Duration::from_mins(minutes);
         for _ in 0..30 {
             assert!(codes.take(5, begin).is_ok());

@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 72] = [
+const KINDS: [&str; 75] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -81,6 +81,8 @@ const KINDS: [&str; 72] = [
     "disk-full",
     "empty-package",
     "forbidden",
+    "gateway-in-use",
+    "gateway-refused",
     "group-in-use",
     "identity-provider-unavailable",
     "identity-taken",
@@ -128,6 +130,7 @@ const KINDS: [&str; 72] = [
     "too-many-keys",
     "too-many-log-ins",
     "too-many-products",
+    "too-many-sites",
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",

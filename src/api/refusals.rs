@@ -7,8 +7,9 @@ use crate::{
     store::{
         AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
         ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-        EndExclusionError, FileError, GroupError, InsertPackageError, StopTaskError, StoreError,
-        TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError, UploadError,
+        EndExclusionError, ExcludeError, FileError, GroupError, InsertPackageError, SiteError,
+        StopTaskError, StoreError, TenantError, UpdateDeviceError, UpdatePackageError,
+        UpdateProductError, UploadError,
     },
     task::RuleError,
 };
@@ -70,7 +71,7 @@ impl From<AddTokenError> for Problem {
             AddTokenError::NameTaken { .. } => {
                 Self::conflict("name-taken", "The name is taken", error).about("name")
             }
-            AddTokenError::TooMany => {
+            AddTokenError::TooMany | AddTokenError::ShareTaken { .. } => {
                 Self::conflict("too-many-tokens", "There are too many tokens", error)
             }
             AddTokenError::Store(error) => error.into(),
@@ -84,7 +85,7 @@ impl From<AddUserError> for Problem {
             AddUserError::NameTaken(_) => {
                 Self::conflict("name-taken", "The name is taken", error).about("name")
             }
-            AddUserError::TooMany => {
+            AddUserError::TooMany | AddUserError::ShareTaken { .. } => {
                 Self::conflict("too-many-users", "There are too many users", error)
             }
             AddUserError::Store(error) => error.into(),
@@ -128,7 +129,7 @@ impl From<UpdateProductError> for Problem {
             UpdateProductError::InUse { .. } => {
                 Self::conflict("product-in-use", "The product is in use", error)
             }
-            UpdateProductError::TooMany => {
+            UpdateProductError::TooMany | UpdateProductError::ShareTaken { .. } => {
                 Self::conflict("too-many-products", "There are too many products", error)
             }
             UpdateProductError::Store(error) => error.into(),
@@ -194,6 +195,13 @@ impl From<UpdateDeviceError> for Problem {
                 Self::conflict("upgrade-running", "An upgrade has not ended", error).about("tenant")
             }
             UpdateDeviceError::Attributes(error) => Self::field("tags", error),
+            UpdateDeviceError::Via { .. } => {
+                let title = "The device is not reached through that gateway";
+                Self::conflict("gateway-refused", title, error).about("via")
+            }
+            UpdateDeviceError::HasChildren { .. } => {
+                Self::conflict("gateway-in-use", "Others are reached through it", error)
+            }
             UpdateDeviceError::Store(error) => error.into(),
         }
     }
@@ -275,6 +283,18 @@ impl From<ChangeTaskError> for Problem {
     }
 }
 
+impl From<ExcludeError> for Problem {
+    fn from(error: ExcludeError) -> Self {
+        match error {
+            ExcludeError::UnknownDevices { .. } => {
+                let title = "Devices are not known";
+                Self::conflict("unknown-devices", title, error).about("endpoints")
+            }
+            ExcludeError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<EndExclusionError> for Problem {
     fn from(error: EndExclusionError) -> Self {
         match error {
@@ -306,6 +326,19 @@ impl From<GroupError> for Problem {
                 Self::conflict("group-in-use", "Tasks use the group", error)
             }
             GroupError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SiteError> for Problem {
+    fn from(error: SiteError) -> Self {
+        match error {
+            SiteError::NotFound(_) => Self::not_found(error),
+            SiteError::Changed { .. } => Self::changed_meanwhile(error),
+            SiteError::TooMany => {
+                Self::conflict("too-many-sites", "Too many sites have a limit", error)
+            }
+            SiteError::Store(error) => error.into(),
         }
     }
 }

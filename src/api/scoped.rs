@@ -13,7 +13,7 @@ use crate::{
     ledger::{PackageId, TaskId, UpgradeId},
     store::{
         CreateTaskError, Exclude, GroupError, GroupId, GroupRecord, NewTask, PackageRecord,
-        Selection, StoreError, TaskRecord,
+        Selection, StoreError, TaskRecord, Within,
     },
     task::PackageRules,
     tenant::{self, TenantId},
@@ -83,10 +83,20 @@ pub(super) async fn see_all(
     }
 }
 
-/// Fails unless an upgrade is there.
-pub(super) async fn see_upgrade(state: &ApiState, scope: &Scope, id: i64) -> Result<(), Problem> {
+/// What devices are there, for a change that keeps to them; `None`: all.
+pub(super) fn within(state: &ApiState, scope: &Scope) -> Option<Within> {
+    let (filter, now) = (scope.filter()?, state.now());
+    Some(Within { filter, now })
+}
+
+/// Fails unless an upgrade is there. A change of it keeps to what is returned.
+pub(super) async fn see_upgrade(
+    state: &ApiState,
+    scope: &Scope,
+    id: i64,
+) -> Result<Option<Within>, Problem> {
     if *scope == Scope::Whole {
-        return Ok(());
+        return Ok(None);
     }
     let missing = || Problem::not_found(format!("there is no upgrade {id}"));
     let detail = state.store.upgrade(UpgradeId(id)).await?;
@@ -95,9 +105,13 @@ pub(super) async fn see_upgrade(state: &ApiState, scope: &Scope, id: i64) -> Res
     let task = task.ok_or_else(missing)?;
     let owner = tenant::owner(&task.product);
     // the device may be gone
-    let there = scope.has_all_of(owner)
-        || scope.has(owner) && sees(state, scope, &upgrade.endpoint).await?;
-    if there { Ok(()) } else { Err(missing()) }
+    if scope.has_all_of(owner) {
+        return Ok(None);
+    }
+    if scope.has(owner) && sees(state, scope, &upgrade.endpoint).await? {
+        return Ok(within(state, scope));
+    }
+    Err(missing())
 }
 
 /// To whom belongs what a caller makes.

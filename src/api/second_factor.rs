@@ -21,12 +21,13 @@ use self::codes::{
 pub(super) use self::codes::{is_guessable, proof};
 use super::{
     ApiState,
+    admitted::no_session,
     audit::lines,
     extract::{self, Path},
     middleware::too_many,
     passwords,
     problem::Problem,
-    sessions::{no_session, random},
+    random::random,
     source::Source,
     users,
 };
@@ -295,7 +296,11 @@ pub(super) async fn remove(
         return Err(not_there("the user has no second factor"));
     }
     let rationed = is_guessable(&body.code);
-    if rationed && let Err(wait_s) = state.passwords.ration_code(user.id.0) {
+    if rationed
+        && let Err(wait_s) = state
+            .passwords
+            .ration_code(user.id.0, state.clock.now().instant)
+    {
         return Ok(too_many("too many codes", wait_s));
     }
     let wrong = || Problem::field("code", "it is wrong, or was used before");
@@ -308,7 +313,9 @@ pub(super) async fn remove(
         return Err(wrong());
     }
     if rationed {
-        state.passwords.code_was_right(user.id.0);
+        state
+            .passwords
+            .code_was_right(user.id.0, state.clock.now().instant);
     }
     state.signals.news.tell();
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -8,17 +8,25 @@ use std::time::Duration;
 use axum::{
     Extension, Json,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use super::{
-    ApiState, admitted::Credential, audit::lines, extract, middleware::too_many, passwords,
-    problem::Problem, second_factor, source::Source, token::TokenHash,
+    ApiState,
+    admitted::{Credential, no_session},
+    audit::lines,
+    cookie::{csrf_token, set_cookie},
+    extract,
+    middleware::too_many,
+    passwords,
+    problem::Problem,
+    random::random,
+    second_factor,
+    source::Source,
+    token::TokenHash,
 };
 use crate::{
     access::{Caller, CallerKind},
@@ -26,44 +34,7 @@ use crate::{
     store::{NewSession, Proof, UserRecord},
 };
 
-/// The cookie. Its name makes browsers insist on `Secure`, on `Path=/` and on this host (RFC 6265bis §4.1.3.2).
-pub(super) const COOKIE: &str = "__Host-cellwise";
-/// What changes something carries this header in a session.
-pub(super) const CSRF: &str = "x-csrf-token";
 const RANDOM_BYTES: usize = 32;
-
-/// What the header has to be: it follows from the cookie, which a page of another host cannot read.
-pub(super) fn csrf_token(session: &str) -> String {
-    let digest = Sha256::new().chain_update("csrf ").chain_update(session);
-    hex::encode(digest.finalize())
-}
-
-/// Whether a request carries it.
-pub(super) fn has_csrf_token(headers: &HeaderMap, session: &str) -> bool {
-    let given = headers.get(CSRF).map_or(&[][..], |value| value.as_bytes());
-    csrf_token(session).as_bytes().ct_eq(given).into()
-}
-
-/// The session that the cookies of a request name.
-pub(super) fn cookie(headers: &HeaderMap) -> Option<String> {
-    cookie_named(headers, COOKIE)
-}
-
-/// What the cookie of this name holds.
-pub(super) fn cookie_named(headers: &HeaderMap, wanted: &str) -> Option<String> {
-    let cookies = headers.get_all(header::COOKIE).iter();
-    let mut pairs = cookies
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='));
-    let (_, session) = pairs.find(|(name, _)| *name == wanted)?;
-    Some(session.to_owned())
-}
-
-fn set_cookie(session: &str, lasts: Duration) -> String {
-    let seconds = lasts.as_secs();
-    format!("{COOKIE}={session}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Strict")
-}
 
 /// Who logs in.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -145,7 +116,11 @@ pub(super) async fn log_in(
             return Err(second_factor::code_needed());
         };
         rationed = second_factor::is_guessable(&code);
-        if rationed && let Err(wait_s) = state.passwords.ration_code(user.id.0) {
+        if rationed
+            && let Err(wait_s) = state
+                .passwords
+                .ration_code(user.id.0, state.clock.now().instant)
+        {
             lines::log_in_failed(Some(&user.name), source.0);
             return Ok(too_many("too many codes", wait_s));
         }
@@ -165,7 +140,9 @@ pub(super) async fn log_in(
         };
     };
     if rationed {
-        state.passwords.code_was_right(user.id.0);
+        state
+            .passwords
+            .code_was_right(user.id.0, state.clock.now().instant);
     }
     if recovered {
         lines::recovery_code_used(&begun.caller.who(), source.0);
@@ -225,14 +202,6 @@ pub(super) async fn begin(
     }))
 }
 
-/// Bytes that nobody guesses.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], Problem> {
-    let mut random = [0; N];
-    getrandom::fill(&mut random)
-        .map_err(|error| Problem::internal(&std::io::Error::other(error)))?;
-    Ok(random)
-}
-
 /// The user is kept out.
 pub(super) fn disabled(name: &str) -> Problem {
     Problem::new(
@@ -272,15 +241,6 @@ pub(super) async fn log_out(
     state.signals.news.tell();
     let gone = [(header::SET_COOKIE, set_cookie("", Duration::ZERO))];
     Ok((StatusCode::NO_CONTENT, gone).into_response())
-}
-
-pub(super) fn no_session() -> Problem {
-    let title = "The caller is not logged in";
-    Problem::conflict(
-        "no-session",
-        title,
-        "the caller has a token, and no session",
-    )
 }
 
 /// A user's own password.
@@ -336,32 +296,4 @@ pub(super) async fn update_me(
     }
     state.signals.news.tell();
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_session_is_found_among_cookies() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(cookie(&headers), None);
-        headers.append(header::COOKIE, "a=b; __Host-cellwise2=x".parse().unwrap());
-        assert_eq!(cookie(&headers), None);
-        headers.append(
-            header::COOKIE,
-            "c=d; __Host-cellwise=abc; e=f".parse().unwrap(),
-        );
-        assert_eq!(cookie(&headers).as_deref(), Some("abc"));
-    }
-
-    #[test]
-    fn a_session_has_its_own_header() {
-        let mut headers = HeaderMap::new();
-        assert!(!has_csrf_token(&headers, "abc"));
-        headers.insert(CSRF, csrf_token("abc").parse().unwrap());
-        assert!(has_csrf_token(&headers, "abc") && !has_csrf_token(&headers, "abd"));
-        headers.insert(CSRF, "abc".parse().unwrap());
-        assert!(!has_csrf_token(&headers, "abc"));
-    }
 }

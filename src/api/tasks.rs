@@ -5,6 +5,7 @@ pub(super) mod changes;
 pub(super) mod copy;
 mod packages;
 mod rules;
+mod served;
 mod summary;
 mod targets;
 
@@ -172,6 +173,11 @@ pub(super) struct CreatedTask {
     /// tell, or the caller sees some devices only.
     #[schema(required)]
     overlaps: Option<OverlapsBody>,
+    /// Devices to which none of its packages can be served: of what they speak (no listener for downloads, more than PCP can carry), or of
+    /// the size (IoTDA, 999,999,999 bytes). Each fails for `not_served`, and is not tried again, when its upgrade is to begin or it has told its
+    /// version, unless that is one of theirs. `null` when the database could not tell.
+    #[schema(required)]
+    not_served: Option<u64>,
 }
 
 /// Other tasks that have not ended, and lead devices of this one to the same package.
@@ -504,9 +510,13 @@ async fn created(state: &ApiState, scope: &Scope, new: &NewTask) -> Result<Respo
             .map(OverlapsBody::from)
             .ok(),
     };
+    let not_served = (served::count_not_served(state, &task).await)
+        .inspect_err(|error| tracing::warn!(%error, "it is not known whom a task serves"))
+        .ok();
     let body = Json(CreatedTask {
         task: TaskBody::new(task, state.now()),
         overlaps,
+        not_served,
     });
     Ok((StatusCode::CREATED, headers, body).into_response())
 }

@@ -14,6 +14,9 @@ use crate::vault::{SecretFileError, create_secret, read_secret};
 /// Name of the token's file in the data directory.
 pub const TOKEN_FILE: &str = "admin.token";
 
+/// What every token of the API begins with, so that whoever looks for secrets where none should be finds it.
+pub(super) const PREFIX: &str = "cw_";
+
 const RANDOM_BYTES: usize = 32;
 const MIN_LEN: usize = 32;
 const MAX_LEN: usize = 512;

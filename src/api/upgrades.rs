@@ -19,18 +19,18 @@ use super::{
     scoped::{self, SeenUpgrades},
     sifted::Sifted,
     traffic::{OverBudgetBody, TrafficBody},
-    waiting::{self, CellNow},
+    waiting::{self, CellNow, SiteNow},
 };
 use crate::{
     access::Scope,
     clock::UtcMillis,
     ledger::{DeviceRecord, Lane, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
-        DeviceUpgrade, OutcomeRecord, SoakRecord, SoakState, TimelineEntry, UpgradeDetail,
-        UpgradeRecord, UpgradeState,
+        DeviceDetail, DeviceUpgrade, OutcomeRecord, SiteKey, SiteRecord, SoakRecord, SoakState,
+        TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
     },
     task::{self, NotYet, ShareNow},
-    wording,
+    tenant, wording,
 };
 
 /// Longest name of whoever confirms an upgrade, characters.
@@ -592,6 +592,10 @@ pub(super) async fn get(
         detail.queue = None; // it is of devices that are not there for the caller
     }
     let device = state.store.device(&detail.upgrade.endpoint).await?;
+    let site = match &device {
+        Some(shown) => site_of(&state, &scope, &detail, shown).await?,
+        None => None,
+    };
     let device = match &device {
         Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),
         None => None,
@@ -603,14 +607,44 @@ pub(super) async fn get(
         }
         _ => (None, None),
     };
+    let site = site.as_ref().map(|(site, active)| SiteNow {
+        name: &site.key.name,
+        active: *active,
+        limit: site.limit,
+    });
     let cell = CellNow {
         rules: cell.as_ref().map(|cell| &cell.rules),
         crowded: live.and_then(|live| live.adapted?.0.most),
         share: None,
+        site,
     };
     let ageing = Duration::from_secs(state.config.get().admission.ageing_s);
     let body = UpgradeDetailBody::new(detail, device, cell, ageing, state.now());
     Ok(Json(body))
+}
+
+/// The site of a device that waits for a slot, and how many of its devices upgrade: where it has a limit, and all of its tenant's
+/// devices are there for the caller.
+async fn site_of(
+    state: &ApiState,
+    scope: &Scope,
+    detail: &UpgradeDetail,
+    shown: &DeviceDetail,
+) -> Result<Option<(SiteRecord, u32)>, Problem> {
+    let waits = detail.upgrade.state == UpgradeState::Active(Stage::WaitingForSlot);
+    let owner = tenant::owner(&shown.device.product);
+    let Some(name) = shown.attributes.site.clone().filter(|_| waits) else {
+        return Ok(None);
+    };
+    let Some(tenant) = owner.parse().ok().filter(|_| scope.has_all_of(owner)) else {
+        return Ok(None);
+    };
+    let key = SiteKey { tenant, name };
+    let Some(site) = state.store.site(&key).await? else {
+        return Ok(None);
+    };
+    let live = state.lanes.lane(key.lane()).await;
+    Ok(live.map(|live| (site, live.taken)))
 }
 
 /// Cancel one upgrade.
@@ -630,9 +664,9 @@ pub(super) async fn cancel(
     scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeBody>, Problem> {
-    scoped::see_upgrade(&state, &scope, id).await?;
+    let within = scoped::see_upgrade(&state, &scope, id).await?;
     let upgrade = (state.store)
-        .cancel_upgrade(UpgradeId(id), state.now())
+        .cancel_upgrade(UpgradeId(id), within.as_ref(), state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))
@@ -654,9 +688,9 @@ pub(super) async fn retry(
     scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeBody>, Problem> {
-    scoped::see_upgrade(&state, &scope, id).await?;
+    let within = scoped::see_upgrade(&state, &scope, id).await?;
     let upgrade = (state.store)
-        .retry_upgrade(UpgradeId(id), state.now())
+        .retry_upgrade(UpgradeId(id), within.as_ref(), state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))
@@ -694,7 +728,7 @@ pub(super) async fn confirm(
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<ConfirmRequest>,
 ) -> Result<Json<UpgradeBody>, Problem> {
-    scoped::see_upgrade(&state, &scope, id).await?;
+    let within = scoped::see_upgrade(&state, &scope, id).await?;
     let by = body.by.unwrap_or_default();
     if by.chars().count() > MAX_BY || by.chars().any(char::is_control) {
         let detail =
@@ -703,7 +737,7 @@ pub(super) async fn confirm(
     }
     let confirmed = body.confirmed.unwrap_or(true);
     let upgrade = (state.store)
-        .confirm_upgrade(UpgradeId(id), confirmed, &by, state.now())
+        .confirm_upgrade(UpgradeId(id), within.as_ref(), confirmed, &by, state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))
@@ -726,9 +760,9 @@ pub(super) async fn skip(
     scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeBody>, Problem> {
-    scoped::see_upgrade(&state, &scope, id).await?;
+    let within = scoped::see_upgrade(&state, &scope, id).await?;
     let upgrade = (state.store)
-        .skip_upgrade(UpgradeId(id), state.now())
+        .skip_upgrade(UpgradeId(id), within.as_ref(), state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))

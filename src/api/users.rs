@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 use super::{
     ApiState,
     extract::{self, Fields, ListBody, Paging, Path, Query},
+    grants::{self, Gathered, GrantBody},
     passwords,
     problem::Problem,
-    tokens::{self, Gathered, GrantBody},
 };
 use crate::{
     access::{Caller, Scope},
@@ -123,7 +123,7 @@ pub(super) struct UpdateUser {
     responses(
         (status = 201, description = "Added", body = UserBody,
             headers(("Location" = String, description = "Path of the user"))),
-        (status = 409, description = "Another user has the name, or there are too many users", body = Problem),
+        (status = 409, description = "Another user has the name, or there are too many users, or too many of a tenant", body = Problem),
         (status = 422, description = "A field is not valid", body = Problem),
     ))]
 pub(super) async fn add(
@@ -133,9 +133,9 @@ pub(super) async fn add(
     extract::Json(body): extract::Json<AddUser>,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::default();
-    tokens::check_name(&mut fields, &body.name);
+    grants::check_name(&mut fields, &body.name);
     fields.take("password", passwords::check(&body.password, &body.name));
-    let grants = tokens::read_grants((&state, &scope), &body.grants, &mut fields).await?;
+    let grants = grants::read_grants((&state, &scope), &body.grants, &mut fields).await?;
     fields.finish()?;
     let new = NewUser {
         password: state.passwords.hash(body.password).await?,
@@ -143,6 +143,7 @@ pub(super) async fn add(
         grants,
         created_by: caller.who(),
         created_at: state.now(),
+        share: state.config.get().tenants.max_users,
     };
     let user = state.store.add_user(&new).await?;
     let location = format!("/v1/users/{}", user.name);
@@ -162,7 +163,7 @@ pub(super) async fn list(
 ) -> Result<Json<ListBody<UserBody>>, Problem> {
     let limit = paging.limit()?;
     let number = |user: &UserRecord| user.id.0;
-    let there = |user: &UserRecord| tokens::manages(&scope, &user.grants);
+    let there = |user: &UserRecord| grants::manages(&scope, &user.grants);
     let mut gathered = Gathered::behind(paging.after("users")?, limit);
     loop {
         let after = gathered.after.map(UserId);
@@ -198,7 +199,7 @@ pub(super) async fn known(
     name: &str,
 ) -> Result<UserRecord, Problem> {
     let user = state.store.user(name).await?;
-    let user = user.filter(|user| tokens::manages(scope, &user.grants));
+    let user = user.filter(|user| grants::manages(scope, &user.grants));
     user.ok_or_else(|| no_user(name))
 }
 
@@ -231,7 +232,7 @@ pub(super) async fn update(
     let what = "give grants, a password, second_factor_required or disabled";
     fields.check("grants", some, what);
     let grants = match &body.grants {
-        Some(grants) => Some(tokens::read_grants((&state, &scope), grants, &mut fields).await?),
+        Some(grants) => Some(grants::read_grants((&state, &scope), grants, &mut fields).await?),
         None => None,
     };
     if let Some(password) = &body.password {

@@ -20,6 +20,19 @@ pub(super) struct CellNow<'c> {
     pub(super) crowded: Option<u32>,
     /// How the upgrade's task stands there beside others.
     pub(super) share: Option<&'c ShareNow>,
+    /// The device's site, where that has a limit.
+    pub(super) site: Option<SiteNow<'c>>,
+}
+
+/// What is known of a site that has a limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SiteNow<'s> {
+    /// Its name.
+    pub(super) name: &'s str,
+    /// How many of its devices upgrade.
+    pub(super) active: u32,
+    /// How many may.
+    pub(super) limit: u32,
 }
 
 /// What an upgrade waits for at `now`; `None` once it has ended.
@@ -53,7 +66,7 @@ pub(super) fn explain(
                     if let Some(closed) = closed(detail, rules, now) {
                         return Some(closed);
                     }
-                    match (&detail.queue, share) {
+                    let own = match (&detail.queue, share) {
                         // how others stand there is not for this caller
                         (None, _) => upgrade.cell.map_or_else(
                             || "a slot".to_owned(),
@@ -67,6 +80,12 @@ pub(super) fn explain(
                                 None => queue,
                             }
                         }
+                    };
+                    // one that has room for it is not what it waits for
+                    match cell.site.filter(|site| site.active >= site.limit) {
+                        Some(site) if upgrade.cell.is_none() => full(site),
+                        Some(site) => format!("{own}; {}", full(site)),
+                        None => own,
                     }
                 }
                 Stage::Downloading => downloading(detail, now),
@@ -100,6 +119,15 @@ fn reach(device: Option<(&DeviceRecord, LastHeard)>, now: UtcMillis) -> String {
         }
         Some(_) => format!("registered, {heard}"),
     }
+}
+
+fn full(site: SiteNow<'_>) -> String {
+    let SiteNow {
+        name,
+        active,
+        limit,
+    } = site;
+    format!("site {name}: {active} of {limit} under way")
 }
 
 /// The cell is closed. The time to wait does not run meanwhile.

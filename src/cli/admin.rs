@@ -13,6 +13,7 @@ use super::{
     list::ResultArgs,
     package::PackageCommand,
     product::ProductCommand,
+    site::SiteCommand,
     task::{
         TaskCommand,
         create::{self, CreateArgs},
@@ -53,6 +54,9 @@ pub enum AdminCommand {
     /// Show who upgrades and who waits in a cell.
     #[command(subcommand)]
     Cell(CellCommand),
+    /// Limit how many devices of a site upgrade at once.
+    #[command(subcommand)]
+    Site(SiteCommand),
     /// List upgrades, explain one, or cancel it.
     #[command(subcommand)]
     Upgrade(UpgradeCommand),
@@ -91,6 +95,7 @@ impl AdminCommand {
             Self::Task(command) => command.run(out),
             Self::Forecast(args) => create::forecast(*args, out),
             Self::Cell(command) => command.run(out),
+            Self::Site(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
             Self::Tenant(command) => command.run(out),

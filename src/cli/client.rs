@@ -364,6 +364,19 @@ impl Client {
             .map(|(value, _)| value)
     }
 
+    /// `PUT path` with a JSON body, in the same way.
+    pub fn put_seen(
+        &self,
+        path: &str,
+        body: &Value,
+        seen: SeenArgs,
+    ) -> Result<Value, CommandError> {
+        let body = Outgoing::text(body.to_string());
+        let tag = seen.if_revision.map(|revision| format!("\"{revision}\""));
+        self.ask_seen(Method::PUT, path, Some("application/json"), body, tag)
+            .map(|(value, _)| value)
+    }
+
     /// `POST path`, only if what it is about has the revision that was seen, where one is given.
     pub fn post_seen(
         &self,

@@ -38,8 +38,8 @@ use watch::{Until, Watch};
 #[derive(Debug, Clone, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct DemoArgs {
-    /// Simulated devices.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Simulated devices; with --gateway 200 when not given.
+    #[arg(long, default_value_t = 60, default_value_if("gateway", "true", "200"), value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub devices: u32,
     /// Size of the package.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=4_096))]
@@ -51,6 +51,9 @@ pub struct DemoArgs {
     /// of `ThingsPanel`.
     #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases"])]
     pub mqtt: bool,
+    /// The devices have no connection of their own, and are upgraded through gateways over MQTT, ten behind each.
+    #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases", "mqtt", "mixed"])]
+    pub gateway: bool,
     /// All of them in one task: a third of the devices speaks `CoAP`, a third `CoAP` over DTLS, a third MQTT.
     #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases", "mqtt"])]
     pub mixed: bool,
@@ -118,7 +121,7 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     let dir = tempfile::Builder::new().permissions(own).tempdir();
     let dir = dir.map_err(|e| format!("no temporary directory: {e}"))?;
     let mut config = settings(dir.path(), args);
-    let secured = args.mqtt || args.mixed;
+    let secured = args.mqtt || args.mixed || args.gateway;
     let certificate = secured.then(|| authority::make(dir.path()));
     let certificate = certificate.transpose()?;
     if let Some(certificate) = &certificate {
@@ -164,7 +167,7 @@ async fn show(
         devices => mqtt::specs(args, devices)?,
     };
     let mut plan = fleet::Plan::of(&specs);
-    for spec in &others {
+    for spec in others.iter().flat_map(mqtt::upgradable) {
         let succeeds = mqtt::succeeds(spec);
         plan.succeeds.insert(spec.device.clone(), succeeds);
     }
@@ -174,7 +177,9 @@ async fn show(
         fleet::entry(spec, site)
     };
     let inventory = specs.iter().map(entry);
-    let inventory: Vec<_> = inventory.chain(others.iter().map(mqtt::entry)).collect();
+    let inventory: Vec<_> = inventory
+        .chain(others.iter().flat_map(mqtt::entries))
+        .collect();
     let content = fleet::content(args.package_kib as usize * 1024, args.seed);
     let prepared = client.clone();
     let phases = canary.as_ref().map(|_| Canary::phases());
@@ -253,7 +258,7 @@ async fn show(
 
 /// How many devices speak `CoAP`, and how many MQTT.
 const fn shares(args: &DemoArgs) -> (u32, u32) {
-    if args.mqtt {
+    if args.mqtt || args.gateway {
         (0, args.devices)
     } else if args.mixed {
         (args.devices - args.devices / 3, args.devices / 3)

@@ -22,6 +22,7 @@ mod product;
 pub mod serve;
 mod similar;
 pub mod simulate;
+mod site;
 mod task;
 mod tenant;
 mod token;

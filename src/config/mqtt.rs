@@ -5,12 +5,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::address;
+use super::{BrokerConfig, MqttMode, address};
 
 /// MQTT 3.1.1 and 5, for devices of Huawei IoTDA's and ThingsPanel's kinds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MqttConfig {
+    /// Where devices are connected: to this server, or to a broker that is not its own.
+    pub mode: MqttMode,
     /// Whether devices are served that do not encrypt.
     pub tcp: bool,
     /// TCP address to listen on for them. Port 0 lets the system choose.
@@ -63,18 +65,26 @@ pub struct MqttConfig {
     pub send_maximum: u16,
     /// Messages with QoS 0 that are taken of a device in a second.
     pub unacknowledged_per_second: u32,
+    /// The broker that is not this server's.
+    pub broker: BrokerConfig,
 }
 
 impl MqttConfig {
     /// Whether devices are served over MQTT at all.
     pub const fn is_on(&self) -> bool {
-        self.tcp || self.tls
+        self.tcp || self.tls || self.is_by_broker()
+    }
+
+    /// Whether devices are connected to a broker that is not this server's.
+    pub const fn is_by_broker(&self) -> bool {
+        matches!(self.mode, MqttMode::Broker)
     }
 }
 
 impl Default for MqttConfig {
     fn default() -> Self {
         Self {
+            mode: MqttMode::Server,
             tcp: false,
             tcp_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1883)),
             tls: false,
@@ -99,6 +109,7 @@ impl Default for MqttConfig {
             receive_maximum: 32,
             send_maximum: 16,
             unacknowledged_per_second: 50,
+            broker: BrokerConfig::default(),
         }
     }
 }

@@ -12,63 +12,54 @@ use crate::package::CheckCodeKind;
 /// Products that may have settings of their own.
 pub const MOST_PRODUCTS: usize = 1_000;
 
-/// What to change about the settings of a product. What is `None` stays as it is; where a setting may be as for all products,
-/// `Some(None)` makes it so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ProductChange {
-    /// [`ProductConfig::check_code`].
-    pub check_code: Option<CheckCodeKind>,
-    /// [`ProductConfig::pad_last_segment`].
-    pub pad_last_segment: Option<bool>,
-    /// [`ProductConfig::rsrp_unit`].
-    pub rsrp_unit: Option<RsrpUnit>,
-    /// [`ProductConfig::sinr_unit`].
-    pub sinr_unit: Option<SinrUnit>,
-    /// [`ProductConfig::awake_window_s`].
-    pub awake_window_s: Option<Option<u64>>,
-    /// [`ProductConfig::ack_timeout_ms`].
-    pub ack_timeout_ms: Option<Option<u64>>,
-    /// [`ProductConfig::max_retransmit`].
-    pub max_retransmit: Option<Option<u32>>,
-    /// [`ProductConfig::pmin_zero`].
-    pub pmin_zero: Option<bool>,
-    /// [`ProductConfig::appointments`].
-    pub appointments: Option<Appointments>,
-    /// [`ProductConfig::adaptive`].
-    pub adaptive: Option<Option<bool>>,
-    /// [`ProductConfig::ota`].
-    pub ota: Option<OtaKind>,
-    /// [`ProductConfig::ota_events`].
-    pub ota_events: Option<OtaEvents>,
-    /// [`ProductConfig::iotda_large_downloads`].
-    pub iotda_large_downloads: Option<bool>,
-    /// [`ProductConfig::module`].
-    pub module: Option<Option<ArrayString<64>>>,
-}
-
-impl ProductChange {
-    /// The settings as they are then.
-    pub fn apply(&self, to: &ProductConfig) -> ProductConfig {
-        ProductConfig {
-            check_code: self.check_code.unwrap_or(to.check_code),
-            pad_last_segment: self.pad_last_segment.unwrap_or(to.pad_last_segment),
-            rsrp_unit: self.rsrp_unit.unwrap_or(to.rsrp_unit),
-            sinr_unit: self.sinr_unit.unwrap_or(to.sinr_unit),
-            awake_window_s: self.awake_window_s.unwrap_or(to.awake_window_s),
-            ack_timeout_ms: self.ack_timeout_ms.unwrap_or(to.ack_timeout_ms),
-            max_retransmit: self.max_retransmit.unwrap_or(to.max_retransmit),
-            pmin_zero: self.pmin_zero.unwrap_or(to.pmin_zero),
-            appointments: self.appointments.unwrap_or(to.appointments),
-            adaptive: self.adaptive.unwrap_or(to.adaptive),
-            ota: self.ota.unwrap_or(to.ota),
-            ota_events: self.ota_events.unwrap_or(to.ota_events),
-            iotda_large_downloads: self
-                .iotda_large_downloads
-                .unwrap_or(to.iotda_large_downloads),
-            module: self.module.unwrap_or(to.module),
+/// Hands each setting of a product, as `name: type`, to the macro `with`. Whatever takes all settings from one form to another is made of this
+/// list, and does not compile where one of the two has another one.
+macro_rules! each_product_setting {
+    ($with:ident) => {
+        $with! {
+            check_code: CheckCodeKind,
+            pad_last_segment: bool,
+            rsrp_unit: RsrpUnit,
+            sinr_unit: SinrUnit,
+            awake_window_s: Option<u64>,
+            ack_timeout_ms: Option<u64>,
+            max_retransmit: Option<u32>,
+            pmin_zero: bool,
+            appointments: Appointments,
+            adaptive: Option<bool>,
+            ota: OtaKind,
+            ota_events: OtaEvents,
+            iotda_large_downloads: bool,
+            fixed_children: bool,
+            module: Option<ArrayString<64>>,
         }
-    }
+    };
 }
+pub(crate) use each_product_setting;
+
+macro_rules! product_change {
+    ($($name:ident: $kind:ty,)*) => {
+        /// What to change about the settings of a product. What is `None` stays as it is; where a setting may be as for all products,
+        /// `Some(None)` makes it so.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct ProductChange {
+            $(
+                #[doc = concat!("[`ProductConfig::", stringify!($name), "`].")]
+                pub $name: Option<$kind>,
+            )*
+        }
+
+        impl ProductChange {
+            /// The settings as they are then.
+            pub fn apply(&self, to: &ProductConfig) -> ProductConfig {
+                ProductConfig {
+                    $($name: self.$name.unwrap_or(to.$name),)*
+                }
+            }
+        }
+    };
+}
+each_product_setting!(product_change);
 
 impl ProductConfig {
     /// What of them cannot be worked with: [`Problem::setting`] is the field. The same wherever they come from.
@@ -151,6 +142,7 @@ mod tests {
             ota: Some(OtaKind::Software),
             ota_events: Some(OtaEvents::V2),
             iotda_large_downloads: Some(true),
+            fixed_children: Some(true),
             module: Some(ArrayString::from("mcu").ok()),
             ..ProductChange::default()
         };
@@ -158,6 +150,7 @@ mod tests {
             ota: OtaKind::Software,
             ota_events: OtaEvents::V2,
             iotda_large_downloads: true,
+            fixed_children: true,
             module: ArrayString::from("mcu").ok(),
             check_code: CheckCodeKind::Zero,
             pad_last_segment: true,

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::{Config, DownloadConfig, not_obeyed};
 
 /// Settings that take effect while the server runs. A table's name stands for all that is in it.
-const RELOADED: [&str; 17] = [
+const RELOADED: [&str; 18] = [
     "admission",
     "admin.failed_attempts_per_minute",
     "admin.requests_per_second",
@@ -24,6 +24,7 @@ const RELOADED: [&str; 17] = [
     "download.max_connections_per_token",
     "download.max_downloads_per_address",
     "download.trusted_proxies",
+    "tenants",
     "webhooks.allow_networks",
     "log.filter",
 ];
@@ -124,6 +125,7 @@ impl Config {
             .allow_networks
             .clone_from(&new.webhooks.allow_networks);
         config.audit.clone_from(&new.audit);
+        config.tenants.clone_from(&new.tenants);
         config.log.filter.clone_from(&new.log.filter);
         // a listener begins to speak TLS, or ceases to, with a restart
         let tls = self.admin.has_tls() && new.admin.has_tls();

@@ -104,6 +104,13 @@ impl Config {
             let problem = format!("{role:?} is no role; there are {}", ROLES.join(", "));
             check.fail("admin.totp_required_roles", problem);
         }
+        let tenants = &self.tenants;
+        check.range("tenants.max_products", tenants.max_products, 1..=1_000);
+        check.range("tenants.max_tokens", tenants.max_tokens, 1..=1_000);
+        check.range("tenants.max_users", tenants.max_users, 1..=1_000);
+        check.range("tenants.max_forecasts", tenants.max_forecasts, 1..=8);
+        check.range("tenants.max_exports", tenants.max_exports, 1..=16);
+        check.range("tenants.in_metrics", tenants.in_metrics, 0..=1_000);
         let webhooks = &self.webhooks;
         check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
         check.range("webhooks.first_pause_s", webhooks.first_pause_s, 1..=3_600);
@@ -342,6 +349,17 @@ impl Check {
         } else if mqtt.tls && !certified {
             self.fail("mqtt.tls", "needs tls_certificate and tls_key");
         }
+        if mqtt.is_by_broker() {
+            if mqtt.tcp || mqtt.tls {
+                self.fail(
+                    "mqtt.mode",
+                    "\"broker\" goes with tcp = false and tls = false: devices are connected to the broker",
+                );
+            }
+            for (setting, problem) in mqtt.broker.problems() {
+                self.fail(&format!("mqtt.broker.{setting}"), problem);
+            }
+        }
         if mqtt.max_connect_bytes > mqtt.max_packet_bytes {
             self.fail(
                 "mqtt.max_connect_bytes",
@@ -407,6 +425,32 @@ impl Check {
                 "unacknowledged_per_second",
                 mqtt.unacknowledged_per_second.into(),
                 1..=1_000_000,
+            ),
+            (
+                "broker.keep_alive_s",
+                mqtt.broker.keep_alive_s.into(),
+                5..=65_535,
+            ),
+            (
+                "broker.session_expiry_s",
+                mqtt.broker.session_expiry_s.into(),
+                0..=30 * 86_400,
+            ),
+            ("broker.online_s", mqtt.broker.online_s, 1..=30 * 86_400),
+            (
+                "broker.ask_every_s",
+                mqtt.broker.ask_every_s,
+                1..=30 * 86_400,
+            ),
+            (
+                "broker.receive_maximum",
+                mqtt.broker.receive_maximum.into(),
+                1..=65_535,
+            ),
+            (
+                "broker.send_maximum",
+                mqtt.broker.send_maximum.into(),
+                1..=32_767,
             ),
         ] {
             self.range(&format!("mqtt.{key}"), value, range);
@@ -577,6 +621,7 @@ impl Check {
         );
         for (key, rate) in [
             ("admission.per_cell_per_second", config.per_cell_per_second),
+            ("admission.per_gateway", config.per_gateway),
             ("admission.per_second", config.per_second),
         ] {
             self.range(key, rate, 1..=1_000_000);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{DeviceRecord, UpgradeOrder};
 use crate::{
-    ledger::{DeviceId, Failure, Protocol, StopReason, TakeBack, UpgradeId},
+    ledger::{DeviceId, Failure, Protocol, StopReason, TakeBack, UpgradeId, Via},
     session::{GateOrder, Offers},
 };
 
@@ -23,6 +23,8 @@ pub enum Command {
         secure: bool,
         /// What it speaks.
         protocol: Protocol,
+        /// How it is reached.
+        via: Via,
     },
     /// The endpoint may no longer register; its upgrade fails.
     RemoveDevice {

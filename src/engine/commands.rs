@@ -111,8 +111,9 @@ impl Engine {
         let runs = self.device(key).version();
         let refused = order.clone();
         let begun = Session::begin(self.now, order, offers, runs, &self.config, None);
-        let Some((mut session, change)) = begun else {
-            return self.refuse_order(&refused, Failure::PackageUnavailable);
+        let (mut session, change) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => return self.refuse_order(&refused, failure),
         };
         // An upgrade has one allowance, however many attempts it takes.
         let kept = (self.device(key).known.as_ref()).and_then(|known| known.kept);

@@ -169,8 +169,8 @@ impl Engine {
     ///
     /// The change that says so was emitted before, so that it is committed before anybody else has the slot.
     pub(super) fn move_slot(&mut self, key: DeviceKey, before: &Negotiation, after: &Negotiation) {
-        if let Some((cell, request)) = session::leaves(before, after) {
-            self.ask(key, cell, request);
+        if let Some((lane, request)) = session::leaves(before, after) {
+            self.ask(key, lane, request);
         }
         if matches!(after, Negotiation::WaitingForSlot { .. }) && before != after {
             self.queue_up(key);

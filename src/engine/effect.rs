@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use super::{Change, Seek};
 use crate::{
     coap::{Datagram, Peer},
@@ -72,6 +74,15 @@ pub enum Report {
         peer: Peer,
         /// Endpoints that it has shown to be.
         identities: Vec<String>,
+    },
+    /// A gateway spoke for a device that is not reached through it.
+    ChildRefused {
+        /// The gateway.
+        gateway: String,
+        /// The name of the device.
+        child: String,
+        /// Where the gateway is.
+        address: SocketAddr,
     },
     /// An attempt ended.
     UpgradeEnded {

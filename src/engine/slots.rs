@@ -18,21 +18,21 @@ const MOST_PUT_OFF: u8 = 4;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Engine {
-    pub(super) fn ask(&mut self, key: DeviceKey, cell: u32, request: GateRequest) {
+    pub(super) fn ask(&mut self, key: DeviceKey, lane: Lane, request: GateRequest) {
         let device = self.device(key).id;
-        self.ask_about(device, cell, request);
+        self.ask_about(device, lane, request);
     }
 
-    fn ask_about(&mut self, device: DeviceId, cell: u32, request: GateRequest) {
+    fn ask_about(&mut self, device: DeviceId, lane: Lane, request: GateRequest) {
         self.effects.push_back(Effect::Ask(GateAsk {
             device,
-            lane: Lane::Cell(cell),
+            lane,
             request,
         }));
     }
 
-    /// The cell in whose queue the device stands.
-    fn queue(&self, key: DeviceKey) -> Option<u32> {
+    /// The lane in whose queue the device stands.
+    fn queue(&self, key: DeviceKey) -> Option<Lane> {
         let session = self.device(key).session.as_ref()?;
         session.negotiation().queued_in()
     }
@@ -47,11 +47,11 @@ impl Engine {
             let waits = session.waits(presence, install, adaptive)?;
             Some((session, waits))
         });
-        let Some((session, (cell, wait))) = waits else {
+        let Some((session, (lane, wait))) = waits else {
             return;
         };
         session.told = Some(presence);
-        self.ask(key, cell, wait);
+        self.ask(key, lane, wait);
     }
 
     /// Tells the gate what is news of a device that waits.
@@ -60,7 +60,7 @@ impl Engine {
         let Some(session) = device.session.as_ref() else {
             return;
         };
-        let Some(cell) = session.negotiation().queued_in() else {
+        let Some(lane) = session.negotiation().queued_in() else {
             return;
         };
         let presence = self.presence(key, session.negotiation().stage());
@@ -70,13 +70,13 @@ impl Engine {
         if let Some(session) = self.device_mut(key).session.as_mut() {
             session.told = Some(presence);
         }
-        self.ask(key, cell, GateRequest::Presence(presence));
+        self.ask(key, lane, GateRequest::Presence(presence));
     }
 
     /// Does what the gate says, as far as it still makes sense.
     pub(super) fn obey_gate(&mut self, id: DeviceId, order: GateOrder) {
         let key = self.devices.by_id(id);
-        let (Lane::Cell(cell), order) = match (order, key) {
+        let (lane, order) = match (order, key) {
             (GateOrder::Standing(standing), key) => {
                 return self.stands(key, standing);
             }
@@ -85,11 +85,10 @@ impl Engine {
                 return self.persist_lazily(Change::Learnt(learnt));
             }
             (GateOrder::Admit { lane, active }, key) => {
-                let Lane::Cell(cell) = lane;
                 return match key {
-                    Some(key) => self.admitted(key, cell, active),
+                    Some(key) => self.admitted(key, lane, active),
                     // it is no more
-                    None => self.ask_about(id, cell, GateRequest::Release),
+                    None => self.ask_about(id, lane, GateRequest::Release),
                 };
             }
             (
@@ -100,9 +99,9 @@ impl Engine {
                 _,
             ) => (lane, order),
         };
-        let Some(key) = key.filter(|key| self.queue(*key) == Some(cell)) else {
+        let Some(key) = key.filter(|key| self.queue(*key) == Some(lane)) else {
             // It is not there any more, and nothing is to be waited for.
-            return self.ask_about(id, cell, GateRequest::Withdraw);
+            return self.ask_about(id, lane, GateRequest::Withdraw);
         };
         match order {
             GateOrder::Measure { .. } => {
@@ -151,8 +150,8 @@ impl Engine {
     }
 
     /// The device has a slot, if it can still use it. No slot is held for who sleeps.
-    fn admitted(&mut self, key: DeviceKey, cell: u32, active: u32) {
-        let waits = self.queue(key) == Some(cell);
+    fn admitted(&mut self, key: DeviceKey, lane: Lane, active: u32) {
+        let waits = self.queue(key) == Some(lane);
         let session = self.device(key).session.as_ref();
         let place = session.and_then(|session| session.negotiation().place());
         // its coverage may have become worse meanwhile
@@ -160,7 +159,7 @@ impl Engine {
         let over_time = session.is_some_and(|session| session.is_over_time(self.now.utc));
         let may = waits && fits && !over_time && self.store_available;
         if !may || self.readiness(key) != Readiness::Ready {
-            self.ask(key, cell, GateRequest::Release);
+            self.ask(key, lane, GateRequest::Release);
             if waits {
                 self.queue_up(key);
             }
@@ -169,9 +168,10 @@ impl Engine {
         self.counters.admissions += 1;
         self.fire(key, Input::SlotGranted);
         let session = self.device(key).session.as_ref();
-        if let Some(place) = session.and_then(|session| session.negotiation().slot()) {
+        let place = session.and_then(|session| session.negotiation().slot());
+        if let Some((place, cell)) = place.and_then(|place| Some((place, place.cell()?))) {
             let change = Change::Admitted {
-                cell: place.cell,
+                cell,
                 limit: place.limit,
                 active,
                 at: self.now.utc,
@@ -185,14 +185,14 @@ impl Engine {
     /// stood.
     pub(super) fn asks_how_it_stands(&mut self, key: DeviceKey) -> bool {
         let until = self.now.instant + ANSWERED_WITHIN;
-        let Some(cell) = self.queue(key) else {
+        let Some(lane) = self.queue(key) else {
             return false;
         };
         let session = self.device_mut(key).session.as_mut();
         let asks = |standing| matches!(standing, StandingAsked::Never | StandingAsked::Closed(_));
         if let Some(session) = session.filter(|session| asks(session.standing)) {
             session.standing = StandingAsked::Until(until);
-            self.ask(key, cell, GateRequest::Standing);
+            self.ask(key, lane, GateRequest::Standing);
             return true;
         }
         false
@@ -234,7 +234,7 @@ impl Engine {
         before: &Negotiation,
         after: &Negotiation,
     ) {
-        let Some(cell) = after.slot().map(|place| place.cell) else {
+        let Some(lane) = after.slot().map(|place| place.lane) else {
             return;
         };
         let request = if after.stage() == Some(Stage::Executing) {
@@ -262,7 +262,7 @@ impl Engine {
             let work = session.work(self.habits(key).install());
             GateRequest::Progress { work }
         };
-        self.ask(key, cell, request);
+        self.ask(key, lane, request);
     }
 
     /// The coverage of a device that waits could not be measured anew. It is not asked again at once, since nobody else has the

@@ -269,6 +269,7 @@ impl World {
             product: "meter".into(),
             secure: false,
             protocol: crate::ledger::Protocol::Lwm2m,
+            via: crate::ledger::Via::Itself,
         });
     }
 
@@ -284,6 +285,7 @@ impl World {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: crate::ledger::Further::NONE,
         };
         let offers = offers(package);
         self.command(Command::Start { order, offers });

@@ -162,6 +162,7 @@ impl Display for TextField {
             Self::Lwm2mVersion => "lwm2m_version",
             Self::Binding => "binding",
             Self::Protocol => "protocol",
+            Self::Via => "via",
             Self::Tag(key) => return write!(f, "tag.{key}"),
         })
     }

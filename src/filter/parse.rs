@@ -14,7 +14,7 @@ pub(super) const ESCAPED_BARE: fn(char) -> bool =
 pub(super) const ESCAPED_QUOTED: fn(char) -> bool = |c| "'\\*".contains(c);
 
 const FIELDS: &str = "endpoint, product, model, hardware, site, time_zone, tag.KEY, version, cell, rsrp, sinr, \
-     lwm2m_version, binding, protocol, queue_mode, registered, secure, last_heard, created, wake_every, tenant";
+     lwm2m_version, binding, protocol, via, queue_mode, registered, secure, last_heard, created, wake_every, tenant";
 
 pub(super) fn parse(text: &str) -> Result<Node, FilterError> {
     let text: Vec<char> = text.chars().take(MAX_CHARACTERS + 1).collect();
@@ -206,6 +206,7 @@ impl Parser<'_> {
             "lwm2m_version" => Field::Text(TextField::Lwm2mVersion),
             "binding" => Field::Text(TextField::Binding),
             "protocol" => Field::Text(TextField::Protocol),
+            "via" => Field::Text(TextField::Via),
             "cell" => Field::Number(NumberField::Cell),
             "rsrp" => Field::Number(NumberField::Rsrp),
             "sinr" => Field::Number(NumberField::Sinr),

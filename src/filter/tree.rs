@@ -87,6 +87,8 @@ pub enum TextField {
     Binding,
     /// What the device speaks: `lwm2m`, `iotda` or `thingspanel`.
     Protocol,
+    /// The gateway through which it is reached.
+    Via,
     /// The tag with this key.
     Tag(String),
 }

@@ -145,7 +145,9 @@ impl Course {
         let mut served: BTreeMap<u32, Vec<(u32, std::time::Duration)>> = BTreeMap::new();
         let mut first: BTreeMap<u32, Instant> = BTreeMap::new();
         for (at, (subject, unit)) in given.devices.iter().zip(units).enumerate() {
-            let Lane::Cell(number) = unit.lane;
+            let Lane::Cell(number) = unit.lane else {
+                continue; // each is in a cell
+            };
             let cell = self.cells.entry(number).or_default();
             let phase = &mut self.phases[subject.phase as usize];
             cell.devices += 1;

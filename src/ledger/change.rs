@@ -5,8 +5,8 @@ use crate::{
     clock::UtcMillis,
     coap::Peer,
     ledger::{
-        Appointment, Coverage, Evidence, Facts, Learnt, Line, Outcome, PackageId, Protocol,
-        RetryPolicy, Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
+        Appointment, Coverage, Evidence, Facts, Further, Learnt, Line, Outcome, PackageId,
+        Protocol, RetryPolicy, Stage, Standby, TaskId, Traffic, UpgradeId, Via, WakeUps,
     },
     lwm2m::Objects,
     package::Version,
@@ -134,6 +134,8 @@ pub struct DeviceRecord {
     pub product: String,
     /// What it speaks.
     pub protocol: Protocol,
+    /// How it is reached.
+    pub via: Via,
     /// It is refused where nothing is encrypted.
     pub secure: bool,
     /// `None` when it is not registered.
@@ -175,6 +177,8 @@ pub struct UpgradeOrder {
     pub begun_at: Option<UtcMillis>,
     /// When it is taken back, if it was not commanded to install by then; `None` where it never is.
     pub back: Option<TakeBack>,
+    /// In what lanes it competes besides its cell: its gateway and its site, as they were when it was given.
+    pub further: Further,
 }
 
 /// The end of a window, at which an upgrade is taken back that was not commanded to install.
@@ -308,6 +312,18 @@ pub enum Change {
         endpoint: String,
         /// What it is given.
         appointment: Option<Appointment>,
+    },
+    /// A gateway has told that the device is reached through it from now on, or not any more. It counts only where the device was
+    /// reached as is said here: an operator's word comes first.
+    Via {
+        /// The device.
+        endpoint: String,
+        /// The endpoint name of the gateway of before.
+        before: Option<String>,
+        /// That of its gateway from now on.
+        via: Option<String>,
+        /// When it was told.
+        at: UtcMillis,
     },
     /// The upgrade entered a stage, or something in its stage changed.
     Stage {

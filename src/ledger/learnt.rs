@@ -49,7 +49,8 @@ impl Learnt {
             Self::Product { product, .. } => ("product", product.to_string()),
             Self::Download(DownloadPace { lane, limit, .. }) => match lane {
                 Some(Lane::Cell(cell)) => ("cell", format!("{cell}/{limit}")),
-                None => ("limit", limit.to_string()),
+                // nothing is learnt of other lanes
+                Some(Lane::Site(_) | Lane::Gateway(_)) | None => ("limit", limit.to_string()),
             },
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Facts, FailedIn, Outcome, Unhealthy};
+use super::{Facts, FailedIn, Home, Outcome, Unhealthy};
 use crate::{clock::UtcMillis, package::Version};
 
 /// A line of an upgrade's timeline.
@@ -79,6 +79,11 @@ pub enum Happened {
         /// How many may upgrade at once by its coverage.
         limit: u32,
     },
+    /// The device, which is in no cell, waits for a slot.
+    QueuedAt {
+        /// In whose queue.
+        at: Home,
+    },
     /// The device sleeps, and is kept awake because its turn is near.
     KeptAwake {
         /// When a slot is expected for it.
@@ -100,6 +105,11 @@ pub enum Happened {
     SlotGranted {
         /// The cell.
         cell: u32,
+    },
+    /// The device, which is in no cell, has a slot.
+    SlotGrantedAt {
+        /// In whose queue it stood.
+        at: Home,
     },
     /// The slot was given back, because the download stood still.
     SlotReturnedQuiet {
@@ -285,6 +295,24 @@ pub enum Happened {
     },
     /// The device connected over MQTT.
     Connected,
+    /// The device is reached through a gateway, which is not connected: it waits for that.
+    GatewayOffline {
+        /// The gateway; `None` where it is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gateway: Option<String>,
+    },
+    /// The device is reached through a gateway, which says that it is not there: it waits for it.
+    ChildOffline {
+        /// The gateway.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gateway: Option<String>,
+    },
+    /// The device is reached through another gateway from now on, and its upgrade begins anew through that one.
+    GatewayChanged {
+        /// The gateway; `None` where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gateway: Option<String>,
+    },
     /// The device, which speaks MQTT, has not told what it runs.
     VersionUnknown,
     /// The device, which speaks MQTT, tells another version than the target after it was offered that.
@@ -561,6 +589,8 @@ pub enum Repeated {
     AppointmentRefused,
     /// It connected over MQTT.
     Connection,
+    /// It was heard over MQTT after a silence.
+    HeardAgain,
 }
 
 impl Happened {

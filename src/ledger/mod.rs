@@ -17,6 +17,7 @@ mod protocol;
 mod rhythm;
 mod stage;
 mod traffic;
+mod via;
 
 pub use attributes::{
     Attribute, AttributeColumn, AttributeError, Attributes, AttributesChange, AttributesChanged,
@@ -35,7 +36,7 @@ pub use facts::{
     Told, Wanted,
 };
 pub use ids::{PackageId, Reasons, RetryPolicy, TaskId, TaskState, UpgradeId};
-pub use lane::Lane;
+pub use lane::{Further, Home, Lane};
 pub use learnt::{DownloadPace, Learnt, ProductHabits, Standby};
 pub use line::{
     Asked, Doubt, Explanation, Form, Happened, Line, Misread, Postponed, Question, Repeated,
@@ -46,3 +47,4 @@ pub use protocol::Protocol;
 pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;
 pub use traffic::{HEADER_BYTES, RECORD_BYTES, Traffic, Usage, airtime_ms};
+pub use via::{MAX_CHILDREN, Relative, Via, ViaError, check_via};

@@ -3,13 +3,28 @@
 //! Shapes are those of IoTDA's documentation ("MQTT APIs", "Software and firmware upgrade") and of its device SDKs. Devices leave
 //! fields out, make numbers texts, and give times in several forms or none; what is not needed is not looked at.
 
+pub mod topology;
+
+use std::io::Read as _;
+
+use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::{clock::UtcMillis, ledger::MAX_DESCRIPTION, package::Version};
+use topology::Topology;
 
 /// The longest envelope that is read, in bytes. A device's properties may be longer, and are none of an upgrade's matter.
 pub const MAX_ENVELOPE: usize = 64 * 1024;
+/// An envelope that a device has compressed (`?encoding=gzip` behind its topic). `None` where it is no gzip, or longer than what is
+/// read: no more than that is unpacked, whatever it claims to hold (RFC 1952).
+pub fn inflate(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut envelope = Vec::new();
+    let most = MAX_ENVELOPE as u64 + 1;
+    let unpacked = (MultiGzDecoder::new(payload).take(most)).read_to_end(&mut envelope);
+    (unpacked.is_ok() && envelope.len() <= MAX_ENVELOPE).then_some(envelope)
+}
+
 /// Events of an envelope that are looked at.
 const MAX_EVENTS: usize = 32;
 
@@ -62,11 +77,15 @@ pub struct Progress {
 /// What was read of an envelope.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Read {
-    /// What the device says of upgrades, in order.
+    /// The device behind the gateway of which all of it is; `None` where it is of the device itself.
+    pub child: Option<String>,
+    /// What is said of upgrades, in order.
     pub said: Vec<Said>,
-    /// Events that are about something else: logs, sub-devices, a child of a gateway.
+    /// What the device says of those behind it, in order.
+    pub topology: Vec<Topology>,
+    /// Events that are about something else, such as logs.
     pub others: u32,
-    /// Events about upgrades that cannot be read.
+    /// Events about upgrades, or about devices behind it, that cannot be read.
     pub unreadable: u32,
 }
 
@@ -169,13 +188,26 @@ pub fn read(device: &str, payload: &[u8]) -> Result<Read, Unreadable> {
     }
     let envelope: Envelope = serde_json::from_slice(payload)?;
     let about = envelope.object_device_id.filter(|id| !id.is_empty());
-    let own = about.is_none_or(|id| id == device);
-    let mut read = Read::default();
+    let child = about.filter(|id| id != device);
+    let own = child.is_none();
+    let mut read = Read {
+        child,
+        ..Read::default()
+    };
     for (index, event) in envelope.services.into_iter().enumerate() {
-        let ours = own && event.service_id.as_deref() == Some("$ota") && index < MAX_EVENTS;
-        let said = match event.event_type.as_deref() {
-            Some("version_report") if ours => versions(event.paras),
-            Some("upgrade_progress_report") if ours => progress(event.paras),
+        let kind = event.event_type.as_deref().unwrap_or_default();
+        let service = event.service_id.as_deref().filter(|_| index < MAX_EVENTS);
+        let said = match (service, kind) {
+            (Some("$ota"), "version_report") => versions(event.paras),
+            (Some("$ota"), "upgrade_progress_report") => progress(event.paras),
+            (Some(topology::SERVICE), kind) if own => {
+                match topology::read(kind, event.paras) {
+                    Some(Some(told)) => read.topology.push(told),
+                    Some(None) => read.unreadable += 1,
+                    None => read.others += 1,
+                }
+                continue;
+            }
             _ => {
                 read.others += 1; // fewer than the bytes of the payload
                 continue;
@@ -276,10 +308,14 @@ struct UpgradeParas<'a> {
 
 impl Addressed<'_> {
     fn event<P: Serialize>(&self, event_type: &str, paras: P) -> Vec<u8> {
+        self.event_of("$ota", event_type, paras)
+    }
+
+    fn event_of<P: Serialize>(&self, service_id: &str, event_type: &str, paras: P) -> Vec<u8> {
         let down = Down {
             object_device_id: self.device,
             services: [Service {
-                service_id: "$ota",
+                service_id,
                 event_type,
                 event_time: event_time(self.at),
                 event_id: self.id,

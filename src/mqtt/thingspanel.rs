@@ -6,16 +6,22 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{
-    endpoint::Release,
-    iotda::{cut, number, percent, text, version},
-};
+use super::iotda::{cut, number, percent, text, version};
 use crate::package::Version;
 
 /// The longest report that is read, in bytes.
 pub const MAX_REPORT: usize = 16 * 1024;
 /// The part of a device that is upgraded where nobody says another one.
 pub const WHOLE: &str = "default";
+
+/// An edition of `ThingsPanel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Release {
+    /// 0.5: devices report their version.
+    V05,
+    /// 1.x: they do not.
+    V1,
+}
 
 /// A payload that is no report.
 #[derive(Debug, thiserror::Error)]

@@ -182,6 +182,7 @@ impl House {
                 mqtt: None,
                 endpoint: format!("d{number}"),
                 product: "p".to_owned(),
+                via: None,
             })
             .collect();
         store.add_devices(&devices, now()).await.unwrap();

@@ -18,7 +18,7 @@ use crate::{
     ledger::{DeviceId, DeviceIds, DeviceRecord, Lane, TaskId},
     session::{GateAsk, GateOrder},
     shard::{self, Directory, Post},
-    store::CellChange,
+    store::LaneChanges,
     task::Share,
 };
 
@@ -179,11 +179,11 @@ impl Exchange {
         answered
     }
 
-    /// Has the gate know the operator's rules for these cells.
+    /// Has the gate know what the operator rules for these lanes.
     ///
     /// # Errors
     /// It has stopped.
-    pub(super) fn rule(&self, changes: Vec<CellChange>) -> Result<(), ShardGone> {
+    pub(super) fn rule(&self, changes: LaneChanges) -> Result<(), ShardGone> {
         let message = GateMessage::Rule(changes);
         self.gate.send(message).map_err(|_| ShardGone)
     }

@@ -4,6 +4,7 @@
 mod gather;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, VecDeque},
     ops::ControlFlow,
     sync::{
@@ -22,6 +23,7 @@ use crate::{
     forecast::{Forecast, Given, forecast},
     ledger::{PackageId, TaskId},
     store::{CreateTaskError, NewTask, Store, StoreError},
+    tenant::TenantId,
 };
 use gather::Gather;
 
@@ -93,6 +95,17 @@ pub enum ForecastError {
     /// Too many wait.
     #[error("{MOST_WAITING} forecasts wait already; wait until one is done, or cancel one")]
     Full,
+    /// Callers of a tenant have too many under way.
+    #[error(
+        "callers of tenant {tenant} have {share} forecasts under way already, which is their share (tenants.max_forecasts); wait until one is \
+         done, or cancel one"
+    )]
+    ShareTaken {
+        /// The tenant.
+        tenant: TenantId,
+        /// How many that is.
+        share: usize,
+    },
     /// The task could not be created.
     #[error(transparent)]
     Task(#[from] CreateTaskError),
@@ -122,6 +135,8 @@ struct Jobs {
 
 struct Job {
     shown: ForecastJob,
+    /// The tenant on which whoever has asked is granted whatever it is granted.
+    tenant: Option<TenantId>,
     done: Arc<AtomicU32>,
     cancelled: Arc<AtomicBool>,
 }
@@ -149,21 +164,30 @@ impl Forecasts {
         }
     }
 
-    /// Has a forecast made of a task that is not created. It is refused as the task would be.
+    /// Has a forecast made of a task that is not created. It is refused as the task would be. `tenant` is that of whoever asks, if that is
+    /// one, which has a share of what may be under way.
     ///
     /// # Errors
     /// The task could not be created, or too many forecasts wait.
-    pub async fn of_new(&self, new: NewTask) -> Result<ForecastJob, ForecastError> {
-        self.has_room()?;
+    pub async fn of_new(
+        &self,
+        new: NewTask,
+        tenant: Option<&TenantId>,
+    ) -> Result<ForecastJob, ForecastError> {
+        self.has_room(&self.jobs(), tenant)?;
         self.gather().check(&new).await?;
-        self.add(Wanted::New(Box::new(new)))
+        self.add(Wanted::New(Box::new(new)), tenant)
     }
 
     /// The newest forecast of a task that was asked for within five minutes, or a new one.
     ///
     /// # Errors
     /// Too many forecasts wait.
-    pub fn of_task(&self, task: TaskId) -> Result<ForecastJob, ForecastError> {
+    pub fn of_task(
+        &self,
+        task: TaskId,
+        tenant: Option<&TenantId>,
+    ) -> Result<ForecastJob, ForecastError> {
         let now = self.clock.now().utc;
         let newest = {
             let jobs = self.jobs();
@@ -181,7 +205,7 @@ impl Forecasts {
         };
         match newest {
             Some(job) => Ok(job),
-            None => self.add(Wanted::Task(task)),
+            None => self.add(Wanted::Task(task), tenant),
         }
     }
 
@@ -231,19 +255,24 @@ impl Forecasts {
         }
     }
 
-    fn has_room(&self) -> Result<(), ForecastError> {
-        let full = self.jobs().waiting.len() >= MOST_WAITING;
-        if full {
-            Err(ForecastError::Full)
-        } else {
-            Ok(())
+    fn has_room(&self, jobs: &Jobs, tenant: Option<&TenantId>) -> Result<(), ForecastError> {
+        if jobs.waiting.len() >= MOST_WAITING {
+            return Err(ForecastError::Full);
         }
+        let Some(tenant) = tenant else { return Ok(()) };
+        let share = self.config.get().tenants.max_forecasts;
+        let theirs = |job: &&Job| job.shown.state.is_open() && job.tenant.as_ref() == Some(tenant);
+        if jobs.all.values().filter(theirs).count() < share {
+            return Ok(());
+        }
+        let tenant = tenant.clone();
+        Err(ForecastError::ShareTaken { tenant, share })
     }
 
-    fn add(&self, wanted: Wanted) -> Result<ForecastJob, ForecastError> {
-        self.has_room()?;
+    fn add(&self, wanted: Wanted, tenant: Option<&TenantId>) -> Result<ForecastJob, ForecastError> {
         let now = self.clock.now().utc;
         let mut jobs = self.jobs();
+        self.has_room(&jobs, tenant)?;
         jobs.last += 1;
         let id = ForecastId(jobs.last);
         let job = Job {
@@ -261,6 +290,7 @@ impl Forecasts {
                 state: ForecastState::Queued,
                 done: 0,
             },
+            tenant: tenant.cloned(),
             done: Arc::default(),
             cancelled: Arc::default(),
         };
@@ -350,15 +380,22 @@ impl Job {
 }
 
 impl Jobs {
-    /// Keeps so many of those that have ended.
+    /// Keeps so many of those that have ended: the oldest goes of whoever has most.
     fn forget(&mut self) {
-        let ended = self
-            .all
-            .iter()
-            .filter(|(_, job)| !job.shown.state.is_open());
-        let ended: Vec<ForecastId> = ended.map(|(id, _)| *id).collect();
-        for id in ended.iter().take(ended.len().saturating_sub(MOST_KEPT)) {
-            self.all.remove(id);
+        loop {
+            let mut ended: BTreeMap<Option<&TenantId>, (usize, Reverse<ForecastId>)> =
+                BTreeMap::new();
+            for (id, job) in &self.all {
+                if !job.shown.state.is_open() {
+                    let theirs = ended.entry(job.tenant.as_ref());
+                    theirs.or_insert((0, Reverse(*id))).0 += 1;
+                }
+            }
+            let kept: usize = ended.values().map(|(count, _)| count).sum();
+            match ended.into_values().max() {
+                Some((_, Reverse(oldest))) if kept > MOST_KEPT => self.all.remove(&oldest),
+                _ => return,
+            };
         }
     }
 }
@@ -386,4 +423,71 @@ fn play(given: &Given, done: &AtomicU32, ends: impl Fn() -> bool) -> Result<Fore
         }
     });
     made.ok_or(Ended::Cancelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        store::{SqliteStore, conformance::task_for_three},
+    };
+
+    /// Nothing is worked on: a test says what has ended.
+    async fn unworked() -> (Forecasts, TaskId, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
+        let task = task_for_three(&*store).await;
+        let settings = Settings::new(Arc::new(Config::default()));
+        let stop = watch::channel(false).1;
+        let forecasts = Forecasts::new(store, settings, SystemClock::start(), stop);
+        forecasts.jobs().worked_on = true;
+        (forecasts, task, dir)
+    }
+
+    fn id(name: &str) -> Option<TenantId> {
+        Some(name.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn callers_of_a_tenant_leave_room_to_others() {
+        let (forecasts, task, _dir) = unworked().await;
+        let (acme, beta) = (id("acme"), id("beta"));
+        let ask = |tenant: &Option<TenantId>| forecasts.add(Wanted::Task(task), tenant.as_ref());
+        let theirs: Vec<_> = std::iter::from_fn(|| ask(&acme).ok()).collect();
+        assert_eq!(theirs.len(), 3);
+        let refused = ask(&acme).unwrap_err();
+        assert!(matches!(
+            refused,
+            ForecastError::ShareTaken { share: 3, .. }
+        ));
+        assert!(refused.to_string().contains("tenant acme"), "{refused}");
+        ask(&beta).unwrap();
+        // one that is cancelled makes room
+        assert!(forecasts.cancel(theirs[0].id));
+        ask(&acme).unwrap();
+        // the carrier has what is left
+        let carriers: Vec<_> = std::iter::from_fn(|| ask(&None).ok()).collect();
+        assert_eq!(carriers.len(), MOST_WAITING - 4);
+        assert!(matches!(ask(&beta), Err(ForecastError::Full)));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_for_one_tenant_pushes_nothing_of_others_out() {
+        let (forecasts, task, _dir) = unworked().await;
+        let (acme, beta) = (id("acme"), id("beta"));
+        let ended = |tenant: &Option<TenantId>| {
+            let job = forecasts.add(Wanted::Task(task), tenant.as_ref()).unwrap();
+            assert!(forecasts.cancel(job.id));
+            forecasts.jobs().forget();
+            job.id
+        };
+        let (ours, theirs) = (ended(&None), ended(&beta));
+        let many: Vec<ForecastId> = (0..MOST_KEPT + 5).map(|_| ended(&acme)).collect();
+        let is_there = |id: &ForecastId| forecasts.look(*id).is_some();
+        assert!(is_there(&ours) && is_there(&theirs));
+        let kept: Vec<&ForecastId> = many.iter().filter(|id| is_there(id)).collect();
+        assert_eq!(kept.len(), MOST_KEPT - 2);
+        assert!(is_there(many.last().unwrap()), "the newest stay");
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
     config::Config,
     ledger::{Lane, TaskId},
     session::{Adapted, Gate, GateAsk},
-    store::{CellChange, LimitChange, Store, StoreError},
+    store::{LaneChanges, LimitChange, Store, StoreError},
     task::Share,
 };
 
@@ -21,8 +21,8 @@ pub(super) enum GateMessage {
     Configure(Arc<Config>),
     /// How does it stand in a lane?
     Look(Lane, oneshot::Sender<LaneNow>),
-    /// The operator's rules for cells.
-    Rule(Vec<CellChange>),
+    /// What the operator rules for lanes.
+    Rule(LaneChanges),
     /// What tasks have of slots.
     Share(Vec<(TaskId, Share)>),
 }
@@ -33,7 +33,8 @@ const AT_ONCE: usize = 256;
 /// Rules that are read at once.
 const PAGE: u32 = 10_000;
 
-/// Has the gate know every rule for a cell before it grants a slot. Returns the revision up to which it does.
+/// Has the gate know every rule for a cell, and every limit of a site, before it grants a slot. Returns the revisions of both up
+/// to which it does.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -41,16 +42,25 @@ pub async fn restore_rules(
     gate: &mut Gate,
     clock: SystemClock,
     store: &dyn Store,
-) -> Result<i64, StoreError> {
-    let mut revision = 0;
+) -> Result<(i64, i64), StoreError> {
+    let mut cells = 0;
     loop {
-        let changes = store.cell_changes_since(revision, PAGE).await?;
-        let Some(last) = changes.last() else {
-            return Ok(revision);
-        };
-        revision = last.revision;
+        let changes = store.cell_changes_since(cells, PAGE).await?;
+        let Some(last) = changes.last() else { break };
+        cells = last.revision;
         for change in changes {
             gate.rule(clock.now(), Lane::Cell(change.cell), change.rules);
+        }
+    }
+    let mut sites = 0;
+    loop {
+        let changes = store.site_changes_since(sites, PAGE).await?;
+        let Some(last) = changes.last() else {
+            return Ok((cells, sites));
+        };
+        sites = last.revision;
+        for change in changes {
+            gate.limit(change.lane, change.limit);
         }
     }
 }
@@ -102,8 +112,11 @@ pub(super) async fn run_gate(
                     }
                 }
                 GateMessage::Rule(changes) => {
-                    for change in changes {
+                    for change in changes.cells {
                         gate.rule(now, Lane::Cell(change.cell), change.rules);
+                    }
+                    for change in changes.sites {
+                        gate.limit(change.lane, change.limit);
                     }
                 }
             }
@@ -112,8 +125,10 @@ pub(super) async fn run_gate(
         gate.keep_time(now);
         gate.handle_timeout(now.instant);
         while let Some(adapted) = gate.poll_adapted() {
-            log(&adapted);
-            let Lane::Cell(cell) = adapted.lane;
+            let Lane::Cell(cell) = adapted.lane else {
+                continue; // no other lane is followed
+            };
+            log(cell, &adapted);
             limits.add(LimitChange {
                 cell,
                 at: now.utc,
@@ -129,8 +144,7 @@ pub(super) async fn run_gate(
 }
 
 /// Tells the operator that the limit of a cell has changed, and why.
-fn log(adapted: &Adapted) {
-    let Lane::Cell(cell) = adapted.lane;
+fn log(cell: u32, adapted: &Adapted) {
     let percent = adapted.percent;
     match (adapted.before, adapted.most) {
         (before, Some(limit)) if before.is_none_or(|before| limit < before) => tracing::info!(

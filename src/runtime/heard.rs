@@ -1,4 +1,4 @@
-//! When devices were heard last. The store knows of registrations and reports; the engines know of every message.
+//! When devices were heard last, and how they are connected. The store knows of registrations and reports; the engines know of every message.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,19 +7,19 @@ use tokio::sync::mpsc;
 
 use super::{
     Exchange,
-    message::{HeardAnswer, Message},
+    message::{HeardAnswer, Live, Message},
 };
-use crate::{clock::UtcMillis, engine::ShardId, ledger::DeviceId};
+use crate::{engine::ShardId, ledger::DeviceId};
 
 /// Shards answer in milliseconds. What has not come by then is told as it is stored.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
 
-/// Knows when devices were heard last, by any message.
+/// Knows when devices were heard last, by any message, and how they are connected.
 #[async_trait]
 pub trait Heard: Send + Sync {
-    /// For each of these endpoints, in their order, when it was heard last; `None` where it was not since the start, or
-    /// where that cannot be told within moments. Ask for a page at most.
-    async fn last_heard(&self, endpoints: &[&str]) -> Vec<Option<UtcMillis>>;
+    /// For each of these endpoints, in their order, what is known of it at the moment: nothing where it was not heard since the start,
+    /// or where that cannot be told within moments. Ask for a page at most.
+    async fn live(&self, endpoints: &[&str]) -> Vec<Live>;
 
     /// Returns when the shards have taken what they were told before, such as other settings; or within moments, and they take it later.
     async fn caught_up(&self);
@@ -27,7 +27,7 @@ pub trait Heard: Send + Sync {
 
 #[async_trait]
 impl Heard for Exchange {
-    async fn last_heard(&self, endpoints: &[&str]) -> Vec<Option<UtcMillis>> {
+    async fn live(&self, endpoints: &[&str]) -> Vec<Live> {
         let devices: Vec<DeviceId> = endpoints.iter().map(|name| self.ids().of(name)).collect();
         let (answer, mut answers) = mpsc::unbounded_channel::<HeardAnswer>();
         for (shard, devices) in self.by_shard(&devices) {
@@ -42,7 +42,8 @@ impl Heard for Exchange {
             }
         };
         let _ = tokio::time::timeout(ANSWERED_WITHIN, all).await; // what has come is told
-        devices.iter().map(|id| heard.get(id).copied()).collect()
+        let live = devices.iter().map(|id| heard.get(id).cloned());
+        live.map(Option::unwrap_or_default).collect()
     }
 
     async fn caught_up(&self) {
@@ -92,7 +93,7 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::DeviceIds;
+    use crate::{clock::UtcMillis, ledger::DeviceIds};
 
     #[tokio::test]
     async fn a_shard_that_does_not_answer_leaves_what_is_stored() {
@@ -110,10 +111,15 @@ mod tests {
             let Some(Message::Heard { devices, answer }) = answers.recv().await else {
                 panic!("nothing was asked");
             };
-            let heard = devices.into_iter().map(|id| (id, at)).collect();
+            let live = Live {
+                heard_at: Some(at),
+                connected: None,
+            };
+            let heard = devices.into_iter().map(|id| (id, live.clone())).collect();
             answer.send(heard).unwrap();
         });
-        let heard = exchange.last_heard(&names).await;
+        let live = exchange.live(&names).await;
+        let heard: Vec<_> = live.into_iter().map(|it| it.heard_at).collect();
         assert_eq!(heard, [Some(at), None, None, None]);
         shard.await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! How it stands in the queues of cells, which the gate alone knows.
+//! How it stands in lanes, which the gate alone knows.
 
 use std::time::Duration;
 
@@ -30,6 +30,10 @@ pub struct LaneNow {
     pub through_at: Option<UtcMillis>,
     /// How its limit was lowered because it is crowded, and when.
     pub adapted: Option<(Adapted, UtcMillis)>,
+    /// Slots of it that are taken.
+    pub taken: u32,
+    /// Devices that wait for one.
+    pub waiting: usize,
 }
 
 impl LaneNow {
@@ -38,6 +42,8 @@ impl LaneNow {
             per_kib: view.per_kib,
             through_at: view.through_at.map(|at| now.utc_at(at)),
             adapted: (view.adapted).map(|it| (it, now.utc.before(now.instant.since(it.at)))),
+            taken: view.taken,
+            waiting: view.waiting,
         }
     }
 }

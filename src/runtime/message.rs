@@ -11,6 +11,7 @@ use crate::{
     dtls::{DtlsSetup, Identity},
     grants::Served,
     ledger::DeviceId,
+    mqtt::engine::Connected,
     shard,
 };
 
@@ -25,7 +26,7 @@ pub(super) enum Message {
     Served(Served),
     /// Handshakes go on with these certificates.
     Certificates(Arc<DtlsSetup>),
-    /// When these devices were heard last is asked for. Those that are not here, or not heard, are left out of the answer.
+    /// What is known of these devices at the moment is asked for. Those that are not here, or not heard, are left out of the answer.
     Heard {
         devices: Vec<DeviceId>,
         answer: UnboundedSender<HeardAnswer>,
@@ -33,8 +34,17 @@ pub(super) enum Message {
     Stop,
 }
 
-/// What some devices of a shard were heard last.
-pub(super) type HeardAnswer = Vec<(DeviceId, UtcMillis)>;
+/// What a shard knows of some devices.
+pub(super) type HeardAnswer = Vec<(DeviceId, Live)>;
+
+/// What the device side knows of a device at the moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Live {
+    /// When it was heard last, by any message; `None` where it was not since the start.
+    pub heard_at: Option<UtcMillis>,
+    /// How it is connected over MQTT; `None` where it is not.
+    pub connected: Option<Connected>,
+}
 
 /// Whoever gave a command waits until each of its clones is told that everything is committed that followed.
 pub(super) struct Done {

@@ -7,6 +7,7 @@
 //! device is where.
 
 mod audit;
+mod broker;
 mod commit;
 mod datagram_socket;
 mod exchange;
@@ -29,6 +30,7 @@ mod steering;
 mod supervisor;
 
 pub use audit::{AuditTrail, PruneError, keep_audit, prune_audit};
+pub use broker::{BrokerClient, BrokerSetup};
 pub use datagram_socket::{BATCH, DatagramSocket, RECEIVE_BUFFER, bind};
 pub use exchange::{Ends, Exchange};
 pub use forecasts::{ForecastError, ForecastId, ForecastJob, ForecastState, Forecasts};
@@ -36,11 +38,11 @@ pub use gate::{restore_rules, restore_shares};
 pub use heard::Heard;
 pub use keys::Keys;
 pub use lanes::{LaneNow, Lanes};
-pub use message::ShardGone;
+pub use message::{Live, ShardGone};
 pub use mqtt::{
     MqttIdentities, MqttNews, MqttServer, MqttSetup, MqttSink, SealedMqtt, Ticket, TlsBegin, listen,
 };
-pub use mqtt_out::MqttOut;
+pub use mqtt_out::{MqttOut, MqttPort};
 pub use restore::restore_busy;
 pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
 pub use secured::{Secured, SecuredSetup};

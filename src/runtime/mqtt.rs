@@ -11,6 +11,7 @@ mod ticket;
 pub use identities::{MqttIdentities, SealedMqtt};
 pub use socket::TlsBegin;
 pub use ticket::Ticket;
+pub(super) use ticket::Tickets;
 
 use std::{
     io,
@@ -50,6 +51,8 @@ pub enum MqttNews {
         /// Why.
         error: PublishError,
     },
+    /// The broker whose client this server is can be reached again.
+    BrokerReached,
 }
 
 /// Is told what happens, on the server's thread: it must not wait for anything.

@@ -9,20 +9,17 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::{
-    Exchange, Keys, MqttIdentities, MqttServer, message::ShardGone, restore::restore_idle,
-};
+use super::{Exchange, Keys, MqttIdentities, MqttPort, message::ShardGone, restore::restore_idle};
 use crate::{
     clock::SystemClock,
     engine::Command,
     health::{Health, Part},
     ledger::{Failure, PackageId, TaskId, UpgradeOrder},
-    mqtt::endpoint::Ending,
     package::{Fits, HttpPackage, Package},
     session::{Offer, Offers},
     shard::{Query, Reconciler, Reply, Want, follow},
     signal::Signals,
-    store::{DeviceChange, PackageFiles, Store, StoreError, TaskPackages},
+    store::{DeviceChange, LaneChanges, PackageFiles, Store, StoreError, TaskPackages},
     task::PackageRule,
 };
 
@@ -34,7 +31,7 @@ pub struct Rollout {
     store: Arc<dyn Store>,
     exchange: Arc<Exchange>,
     keys: Option<Arc<Keys>>,
-    mqtt: Option<(Arc<MqttIdentities>, MqttServer)>,
+    mqtt: Option<(Arc<MqttIdentities>, MqttPort)>,
     clock: SystemClock,
     signals: Arc<Signals>,
     health: Arc<Health>,
@@ -53,7 +50,7 @@ pub struct RolloutSetup {
     /// The keys of devices that encrypt, where there is a port for them.
     pub keys: Option<Arc<Keys>>,
     /// Who may connect over MQTT, and the server for them, where there is one.
-    pub mqtt: Option<(Arc<MqttIdentities>, MqttServer)>,
+    pub mqtt: Option<(Arc<MqttIdentities>, MqttPort)>,
     /// The clock.
     pub clock: SystemClock,
     /// Signalled when intent was written.
@@ -62,8 +59,8 @@ pub struct RolloutSetup {
     pub health: Arc<Health>,
     /// Device changes up to here are known to the engine.
     pub revision: i64,
-    /// Changes of cells up to here are known to the gate.
-    pub cells_revision: i64,
+    /// Changes of cells, and of sites, up to here are known to the gate.
+    pub lane_revisions: (i64, i64),
     /// Whether anybody may register, so that those who are gone are forgotten.
     pub open: bool,
     /// How often it is looked for devices that join tasks.
@@ -97,7 +94,7 @@ impl Rollout {
             signals: setup.signals,
             health: setup.health,
             reconciler: Reconciler::new(setup.clock.now(), setup.revision, setup.open)
-                .knowing_cells(setup.cells_revision)
+                .knowing_lanes(setup.lane_revisions)
                 .joining_every(setup.join_interval)
                 .waiting_for_soaks(setup.soak_wait),
             devices_look: 0,
@@ -195,9 +192,13 @@ impl Rollout {
                 }
                 Reply::NewcomersRemoved(removed)
             }
-            Query::CellChanges { after, limit } => {
-                Reply::Cells(store.cell_changes_since(after, limit).await?)
-            }
+            Query::LaneChanges {
+                after: (after, sites_after),
+                limit,
+            } => Reply::Lanes(LaneChanges {
+                cells: store.cell_changes_since(after, limit).await?,
+                sites: store.site_changes_since(sites_after, limit).await?,
+            }),
             Query::DeviceChanges {
                 after,
                 limit,
@@ -255,10 +256,10 @@ impl Rollout {
 
     /// Takes up the keys of devices, and ends what the old ones began.
     fn renew_keys(&self, changes: &[DeviceChange]) -> Result<(), ShardGone> {
-        if let Some((identities, server)) = &self.mqtt {
+        if let Some((identities, port)) = &self.mqtt {
             for change in changes {
                 for device in identities.set(&change.endpoint, change.mqtt.as_ref()) {
-                    server.kick(device, Ending::Credentials);
+                    port.kick(device);
                 }
             }
         }
@@ -459,7 +460,7 @@ mod tests {
             signals: signals.clone(),
             health: Arc::new(Health::starting()),
             revision: i64::MAX,
-            cells_revision: 0,
+            lane_revisions: (0, 0),
             open: false,
             join_interval: Duration::from_hours(1),
             soak_wait: Duration::from_hours(24),
@@ -474,6 +475,7 @@ mod tests {
             psk: None,
             mqtt: None,
             attributes: AttributesChange::default(),
+            via: None,
         };
         store.add_devices(&[device], now).await.unwrap();
         signals.members.changed();
@@ -509,7 +511,7 @@ mod tests {
             signals: Arc::default(),
             health: Arc::new(Health::starting()),
             revision: 0,
-            cells_revision: 0,
+            lane_revisions: (0, 0),
             open: true,
             join_interval: JOIN_INTERVAL,
             soak_wait: Duration::from_hours(24),

@@ -114,7 +114,7 @@ mod tests {
         };
         let now = clock.now().utc;
         series.add(now).await.unwrap();
-        forecasts.of_task(task).unwrap();
+        forecasts.of_task(task, None).unwrap();
         for _ in 0..3_000 {
             if forecasts.expected(task, 3, now).is_some() {
                 break;

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Exchange, MqttNews, MqttOut,
     datagram_socket::{BATCH, DatagramSocket},
-    message::{Done, Message},
+    message::{Done, Live, Message},
     secured::{Secured, SecuredSetup},
     until,
 };
@@ -298,6 +298,10 @@ impl Shard {
                 self.core.hear_of(now, event);
                 self.drain();
             }
+            Message::Mqtt(MqttNews::BrokerReached) => {
+                self.core.broker_reached(now);
+                self.drain();
+            }
             Message::Mqtt(MqttNews::Unsent {
                 device,
                 downlink,
@@ -315,9 +319,14 @@ impl Shard {
                 self.drain();
             }
             Message::Heard { devices, answer } => {
-                let heard = |id| Some((id, self.core.last_heard(now, id)?));
-                let heard = devices.into_iter().filter_map(heard).collect();
-                let _ = answer.send(heard); // nobody waits any more
+                let live = devices.into_iter().filter_map(|id| {
+                    let live = Live {
+                        heard_at: self.core.last_heard(now, id),
+                        connected: self.core.connected(now, id),
+                    };
+                    (live != Live::default()).then_some((id, live))
+                });
+                let _ = answer.send(live.collect()); // nobody waits any more
             }
             Message::Stop => {}
         }

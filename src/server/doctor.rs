@@ -3,6 +3,7 @@
 //! Nothing is changed. A port is tried by binding it, which fails where a server has it. The database is read; where a server was
 //! killed, SQLite may rebuild its index of the log (`cellwise.db-shm`), which holds no data.
 
+mod broker;
 mod data;
 mod ports;
 mod readable;
@@ -90,6 +91,7 @@ pub async fn look(config: &Config, thoroughness: Thoroughness) -> Vec<Finding> {
     findings.extend(data::room(&config.data_dir));
     findings.extend(data::backup(&config.data_dir, began.utc));
     findings.extend(ports::all(config, server));
+    findings.extend(broker::all(&config.mqtt).await);
     findings.extend(certificates(config, began.utc));
     findings.extend(readable::all(config, server));
     findings.extend(system::kernel(config, server));
@@ -143,7 +145,14 @@ fn certificates(config: &Config, now: UtcMillis) -> Vec<Finding> {
         &*config.download.tls_certificate,
     ));
     let mqtt = (config.mqtt.tls).then_some(("mqtt.tls_certificate", &*config.mqtt.tls_certificate));
-    for (setting, file) in [admin, downloads, mqtt, secured].into_iter().flatten() {
+    let broker = &config.mqtt.broker;
+    let shown = config.mqtt.is_by_broker() && !broker.client_certificate.as_os_str().is_empty();
+    let broker = shown.then_some((
+        "mqtt.broker.client_certificate",
+        &*broker.client_certificate,
+    ));
+    let shown = [admin, downloads, mqtt, broker, secured];
+    for (setting, file) in shown.into_iter().flatten() {
         findings.push(certificate(setting, file, now));
     }
     if admin.is_none() && !config.admin.listen.ip().to_canonical().is_loopback() {

@@ -1,4 +1,4 @@
-//! The MQTT server: its ports, and who may connect.
+//! The MQTT server, its ports, and who may connect; or the broker whose client this server is.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -6,13 +6,16 @@ use std::{
     time::Duration,
 };
 
-use super::{StartError, listen_error, random, system};
+use super::{StartError, broker, listen_error, random, system};
 use crate::{
     clock::SystemClock,
     config::MqttConfig,
     ledger::DeviceIds,
     mqtt::endpoint::Limits,
-    runtime::{MqttIdentities, MqttServer, MqttSetup, MqttSink, TlsBegin, listen},
+    runtime::{
+        BrokerClient, BrokerSetup, MqttIdentities, MqttPort, MqttServer, MqttSetup, MqttSink,
+        TlsBegin, listen,
+    },
     store::Store,
     strangers::Strangers,
     telemetry::Metrics,
@@ -25,7 +28,7 @@ const PAGE: u32 = 10_000;
 
 /// The MQTT server that runs.
 pub(super) struct Mqtt {
-    pub(super) server: MqttServer,
+    pub(super) port: MqttPort,
     pub(super) identities: Arc<MqttIdentities>,
     pub(super) tcp_addr: Option<SocketAddr>,
     pub(super) tls_addr: Option<SocketAddr>,
@@ -65,6 +68,26 @@ pub(super) async fn start(parts: MqttParts<'_>) -> Result<Option<Mqtt>, StartErr
         }
     }
     let identities = Arc::new(identities);
+    if config.is_by_broker() {
+        let client = BrokerClient::start(BrokerSetup {
+            config: config.clone(),
+            tls: broker::tls(&config.broker)?,
+            password: broker::password(&config.broker)?,
+            seed: u64::from_be_bytes(random()?),
+            identities: identities.clone(),
+            sink: parts.sink.unwrap_or_else(|| Box::new(|_| {})),
+            clock: parts.clock,
+            strangers: parts.strangers,
+            metrics: parts.metrics,
+        });
+        return Ok(Some(Mqtt {
+            port: MqttPort::Broker(client),
+            identities,
+            tcp_addr: None,
+            tls_addr: None,
+            tls: None,
+        }));
+    }
     let open = |on: bool, address, setting| {
         on.then(|| listen(address).map_err(|source| listen_error(address, setting, source)))
             .transpose()
@@ -92,7 +115,7 @@ pub(super) async fn start(parts: MqttParts<'_>) -> Result<Option<Mqtt>, StartErr
     })
     .map_err(|error| system("serve MQTT", &error))?;
     Ok(Some(Mqtt {
-        server,
+        port: MqttPort::Server(server),
         identities,
         tcp_addr,
         tls_addr,
@@ -102,6 +125,10 @@ pub(super) async fn start(parts: MqttParts<'_>) -> Result<Option<Mqtt>, StartErr
 
 /// What of the settings the server could not start with, although each may be what it is. Nothing is opened.
 pub(super) fn unfit(config: &MqttConfig) -> Option<StartError> {
+    if config.is_by_broker() {
+        let tls = broker::tls(&config.broker).err();
+        return tls.or_else(|| broker::password(&config.broker).err());
+    }
     let tls = Tls::of(TlsFiles::of_mqtt(config).as_ref());
     tls.err().map(StartError::from)
 }

@@ -8,21 +8,19 @@ use super::{
     meter::Meter,
     offers::Offers,
     timeline,
+    ways::Ways,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
     config::{AdmissionConfig, Config},
     ledger::{
         ActiveUpgrade, Asked, Cancellation, Change, Coverage, Deadline, Evidence, Facts, Failure,
-        Happened, Inbound, Last, Limit, Line, Outcome, PackageId, Progress, Protocol, Queue,
-        Served, Stage, StageChange, Standby, UpgradeOrder,
+        Further, Happened, Inbound, Lane, Last, Limit, Line, Outcome, PackageId, Progress,
+        Protocol, Queue, Served, Stage, StageChange, Standby, UpgradeOrder,
     },
     package::{Package, Version},
     upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},
 };
-
-/// The kit in C for IoTDA reads nine digits of a `Content-Length`, and takes what is longer for something else.
-const MAX_IOTDA_BYTES: u64 = 999_999_999;
 
 /// How often, and how soon at the earliest, the gate is asked of a lane that is closed when the time to wait is over.
 const CLOSED_ASKED_EVERY: Duration = Duration::from_mins(10);
@@ -81,8 +79,8 @@ pub struct Session<X> {
     pub told: Option<Presence>,
     /// How it stands in its queue.
     pub standing: StandingAsked,
-    /// Of the cell in whose queue it stands: the time for which it was closed, as far as that was made up for.
-    closed: (u32, Duration),
+    /// Of the lane in whose queue it stands: the time for which it was closed, as far as that was made up for.
+    closed: (Option<Lane>, Duration),
     /// That the device takes the version is known and stored.
     pub takes: bool,
     /// The number of the change after which the command to install left, as far as it did here.
@@ -211,9 +209,16 @@ pub struct Contact {
     pub objects: Vec<u16>,
 }
 
+/// Whether the package can be served to a device over that exchange.
+fn is_served(package: &Package, exchange: &impl Exchange) -> bool {
+    Ways::from(package).serve(exchange.protocol(), exchange.takes_large())
+}
+
 impl<X: Exchange> Session<X> {
-    /// An attempt that begins, and the change that says so. `runs` is the version that the device is known to run. `None` when
-    /// no package can be had.
+    /// An attempt that begins, and the change that says so. `runs` is the version that the device is known to run.
+    ///
+    /// # Errors
+    /// No package can be had, or none can be served to what the device speaks, and it is known to run another version.
     pub fn begin(
         now: Now,
         order: UpgradeOrder,
@@ -221,9 +226,18 @@ impl<X: Exchange> Session<X> {
         runs: Option<Version>,
         config: &Config,
         exchange: X,
-    ) -> Option<(Self, Change)> {
-        let (id, package) = offers.assumed(runs, order.hardware.as_deref())?;
-        let negotiation = Negotiation::begin(now.instant, &rules(config, &package, &exchange));
+    ) -> Result<(Self, Change), Failure> {
+        let (id, package) =
+            (offers.assumed(runs, order.hardware.as_deref())).ok_or(Failure::PackageUnavailable)?;
+        // one whose version is not known is asked: it may run one of them already
+        let runs_another = runs.is_some_and(|runs| !offers.leads_to(runs));
+        if runs_another && !offers.any(|package| is_served(package, &exchange)) {
+            return Err(Failure::NotServed);
+        }
+        let negotiation = Negotiation::begin(
+            now.instant,
+            &rules(config, &package, &exchange, order.further),
+        );
         let stage = StageChange {
             stage: Stage::WaitingForDevice,
             entered_at: now.utc,
@@ -250,7 +264,7 @@ impl<X: Exchange> Session<X> {
             attempt: session.order.attempt,
         };
         let change = session.stage_change(Some(begun.into()), now.utc);
-        Some((session, change))
+        Ok((session, change))
     }
 
     /// An attempt that had begun before a restart of the server, with one of `offers`, and what to do. `coverage` is what the
@@ -272,7 +286,11 @@ impl<X: Exchange> Session<X> {
             queued_at: stage.queued_at,
             slot_deadline_at: stage.slot_deadline_at,
             cell: stage.cell,
-            cell_limit: stage.cell_limit.unwrap_or(1),
+            cell_limit: (stage.cell_limit).unwrap_or(if stage.cell.is_some() {
+                1
+            } else {
+                u32::MAX
+            }),
             confirmed: stage.confirmed,
             segment: (upgrade.progress.zip(cut)).map(|(it, cut)| cut.segment_after(it.done_bytes)),
             whole: (upgrade.progress).is_some_and(|it| it.done_bytes >= it.total_bytes),
@@ -282,7 +300,7 @@ impl<X: Exchange> Session<X> {
                 .map_or_else(Coverage::default, |(coverage, _)| coverage),
             evidence,
         };
-        let rules = rules(config, &package, &exchange);
+        let rules = rules(config, &package, &exchange, upgrade.order.further);
         let (negotiation, actions) = Negotiation::resume(now, &stored, &rules);
         let correspondence = Correspondence::resumed(now.utc);
         let (order, stage) = (upgrade.order, upgrade.stage);
@@ -330,7 +348,7 @@ impl<X: Exchange> Session<X> {
             silence: None,
             told: None,
             standing: StandingAsked::Never,
-            closed: (0, Duration::ZERO),
+            closed: (None, Duration::ZERO),
             takes: false,
             commanded_after: 0,
             awaits_restart: false,
@@ -379,7 +397,7 @@ impl<X: Exchange> Session<X> {
         } else {
             self.choose(event, known)
         };
-        let rules = rules(config, &self.package, &self.exchange);
+        let rules = rules(config, &self.package, &self.exchange, self.order.further);
         let (after, actions) = match chosen {
             // what it runs until it restarts
             Ok(()) if stale => (before.clone(), Vec::new()),
@@ -514,15 +532,7 @@ impl<X: Exchange> Session<X> {
     /// The device is served this package from now on, if it can be had, and served to what the device speaks.
     fn serve(&mut self, id: PackageId, package: Option<Arc<Package>>) -> Result<(), Outcome> {
         let package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
-        let over_http = package.http.is_some();
-        let served = match self.exchange.protocol() {
-            Protocol::Lwm2m => package.pcp.is_some(),
-            Protocol::Iotda => {
-                let fits = package.size_bytes <= MAX_IOTDA_BYTES || self.exchange.takes_large();
-                over_http && fits
-            }
-            Protocol::ThingsPanel => over_http,
-        };
+        let served = is_served(&package, &self.exchange);
         // what it runs already it need not be served
         if !served && self.runs != Some(package.version) {
             return Err(Outcome::Failed(Failure::NotServed));
@@ -592,7 +602,7 @@ impl<X: Exchange> Session<X> {
         (self.put_off, self.told, self.silence) = (None, None, None);
         (self.takes, self.progress_stored_at) = (false, None);
         self.standing = StandingAsked::Never;
-        self.closed = (0, Duration::ZERO);
+        self.closed = (None, Duration::ZERO);
         let news = self.refresh_stored(now);
         Step {
             before,
@@ -615,9 +625,9 @@ impl<X: Exchange> Session<X> {
             self.standing = StandingAsked::Closed(opens_at.min(again));
             return None;
         }
-        let cell = self.negotiation.queued_in().unwrap_or_default();
+        let lane = self.negotiation.queued_in();
         let (known_in, known) = self.closed;
-        let known = if known_in == cell {
+        let known = if known_in == lane {
             known
         } else {
             Duration::ZERO
@@ -627,7 +637,7 @@ impl<X: Exchange> Session<X> {
             self.standing = StandingAsked::Told(standing);
             return None;
         }
-        self.closed = (cell, closed.time);
+        self.closed = (lane, closed.time);
         self.standing = StandingAsked::Never;
         Some(more)
     }
@@ -662,8 +672,8 @@ impl<X: Exchange> Session<X> {
             }
         }
         let place = negotiation.place();
-        next.cell = place.map(|place| place.cell);
-        next.cell_limit = place.map(|place| place.limit);
+        next.cell = place.and_then(Place::cell);
+        next.cell_limit = next.cell.and(place).map(|place| place.limit);
         let since = place.map(|place| place.since);
         if since != self.stored_since {
             next.queued_at = since.map(|_| now.utc);
@@ -708,7 +718,7 @@ impl<X: Exchange> Session<X> {
     /// The change that tells what was exchanged with the device, which is in that coverage; `None` when nothing was since the last one.
     pub fn take_traffic(&mut self, coverage: Option<&Coverage>, at: UtcMillis) -> Option<Change> {
         let traffic = self.meter.take(coverage)?;
-        let place = self.negotiation.place().map(|place| place.cell);
+        let place = self.negotiation.place().and_then(Place::cell);
         Some(Change::Traffic {
             upgrade: self.order.upgrade,
             task: self.order.task,
@@ -757,30 +767,32 @@ impl<X: Exchange> Session<X> {
         presence: Presence,
         install: Duration,
         adaptive: Option<bool>,
-    ) -> Option<(u32, GateRequest)> {
-        let cell = self.negotiation.queued_in()?;
+    ) -> Option<(Lane, GateRequest)> {
+        let lane = self.negotiation.queued_in()?;
         let Place { limit, since, .. } = *self.negotiation.place()?;
         let wait = GateRequest::Wait {
             task: self.order.task,
             limit,
+            further: self.order.further,
             since,
             work: self.work(install),
             adaptive,
             presence,
         };
-        Some((cell, wait))
+        Some((lane, wait))
     }
 
     /// The slot that it holds, from before a restart, where an installation takes so long.
-    pub fn holds(&self, install: Duration, adaptive: Option<bool>) -> Option<(u32, GateRequest)> {
-        let Place { cell, limit, .. } = *self.negotiation.slot()?;
+    pub fn holds(&self, install: Duration, adaptive: Option<bool>) -> Option<(Lane, GateRequest)> {
+        let Place { lane, limit, .. } = *self.negotiation.slot()?;
         let work = self.work(install);
         let hold = GateRequest::Hold {
             limit,
+            further: self.order.further,
             work,
             adaptive,
         };
-        Some((cell, hold))
+        Some((lane, hold))
     }
 
     /// What is left to do.
@@ -842,12 +854,14 @@ impl<X: Exchange> Session<X> {
             seconds: deadline.duration(&config.upgrade).as_secs(),
         });
         let queue = match (failure, before.place(), self.standing) {
-            (Failure::SlotTimedOut, Some(place), StandingAsked::Told(standing)) => Some(Queue {
-                cell: place.cell,
-                taken: standing.taken,
-                limit: place.limit,
-                ahead: standing.ahead,
-            }),
+            (Failure::SlotTimedOut, Some(place), StandingAsked::Told(standing)) => {
+                place.cell().map(|cell| Queue {
+                    cell,
+                    taken: standing.taken,
+                    limit: place.limit,
+                    ahead: standing.ahead,
+                })
+            }
             _ => None,
         };
         let correspondence = &self.correspondence;
@@ -894,16 +908,16 @@ impl<X: Exchange> Session<X> {
 }
 
 /// What the gate is to be told of a step, besides where the device waits now: that it has left its slot, or its queue.
-pub fn leaves(before: &Negotiation, after: &Negotiation) -> Option<(u32, GateRequest)> {
+pub fn leaves(before: &Negotiation, after: &Negotiation) -> Option<(Lane, GateRequest)> {
     if let Some(place) = before.slot()
         && after.slot().is_none()
     {
-        return Some((place.cell, GateRequest::Release));
+        return Some((place.lane, GateRequest::Release));
     }
     // a granted slot took the device out of the queue already
-    let cell = (before.queued_in())
-        .filter(|cell| after.queued_in() != Some(*cell) && after.slot().is_none())?;
-    Some((cell, GateRequest::Withdraw))
+    let lane = (before.queued_in())
+        .filter(|lane| after.queued_in() != Some(*lane) && after.slot().is_none())?;
+    Some((lane, GateRequest::Withdraw))
 }
 
 /// The change that says how an attempt ended: another follows a failure as long as the order says, and one that was taken back
@@ -925,13 +939,19 @@ pub fn ended(order: &UpgradeOrder, outcome: Outcome, facts: Facts, at: UtcMillis
     }
 }
 
-fn rules<'c, X: Exchange>(config: &'c Config, package: &Package, exchange: &X) -> Rules<'c> {
+fn rules<'c, X: Exchange>(
+    config: &'c Config,
+    package: &Package,
+    exchange: &X,
+    further: Further,
+) -> Rules<'c> {
     Rules {
         protocol: exchange.protocol(),
         counted: exchange.counts(),
         target: package.version,
         upgrade: &config.upgrade,
         admission: &config.admission,
+        home: further.home(),
     }
 }
 

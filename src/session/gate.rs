@@ -27,7 +27,7 @@ pub use rules::Closed;
 use crate::{
     clock::{Instant, Now},
     config::AdmissionConfig,
-    ledger::{DeviceId, DownloadPace, Lane, Learnt, TaskId},
+    ledger::{DeviceId, DownloadPace, Further, Lane, Learnt, TaskId},
     task::{CellRules, Share},
     upgrade::{Admission, Outlook, Readiness, Step, lower_bound},
 };
@@ -42,6 +42,8 @@ const STANDBY_AT_MOST: Duration = Duration::from_mins(10);
 const EARLY: u32 = 10;
 /// and by so much at the most.
 const EARLIEST: Duration = Duration::from_mins(30);
+/// Queues that are asked at once whether a slot of a site or gateway is of use to them.
+const ASKED_AT_ONCE: usize = 1_024;
 
 /// Something that an engine says to the gate about one of its devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub enum GateRequest {
         task: TaskId,
         /// How many may upgrade at once in the lane for this device to be one of them.
         limit: u32,
+        /// In what lanes it competes besides.
+        further: Further,
         /// Since when it waits: its place in the queue.
         since: Instant,
         /// What it will do with a slot.
@@ -82,6 +86,8 @@ pub enum GateRequest {
     Hold {
         /// Its limit.
         limit: u32,
+        /// The lanes in which it holds one besides.
+        further: Further,
         /// What is left to do.
         work: Work,
         /// As in [`Wait`](Self::Wait).
@@ -163,6 +169,10 @@ pub struct LaneView {
     pub through_at: Option<Instant>,
     /// How its limit was lowered because it is crowded, where it is.
     pub adapted: Option<Adapted>,
+    /// Slots of it that are taken.
+    pub taken: u32,
+    /// Devices that wait for one.
+    pub waiting: usize,
 }
 
 /// Whether a device comes when it is told to.
@@ -312,6 +322,8 @@ pub struct Gate {
     open: bool,
     store_available: bool,
     orders: VecDeque<(DeviceId, GateOrder)>,
+    /// Gateways that have the limit of all gateways.
+    gateways: HashSet<Lane>,
 }
 
 impl Gate {
@@ -334,6 +346,7 @@ impl Gate {
             open: false,
             store_available: true,
             orders: VecDeque::new(),
+            gateways: HashSet::new(),
         }
     }
 
@@ -351,8 +364,14 @@ impl Gate {
         if self.config == *config {
             return;
         }
+        let gateways = self.config.per_gateway != config.per_gateway;
         self.config = config.clone();
         self.admission.configure(config);
+        if gateways {
+            for lane in &self.gateways {
+                self.admission.limit(*lane, Some(config.per_gateway));
+            }
+        }
         if self.adaptive.configure(config.adaptive, config.limit_good) {
             for lane in self.adaptive.lanes().collect::<Vec<_>>() {
                 // those that say nothing of their own begin anew
@@ -395,6 +414,21 @@ impl Gate {
                 self.adaptive.forget(lane);
             }
             self.reclass(lane);
+        }
+    }
+
+    /// From now on at most so many upgrade at once in a site, or for a gateway; as many as like where it is `None`. Whoever has a
+    /// slot there keeps it.
+    pub fn limit(&mut self, lane: Lane, most: Option<u32>) {
+        self.admission.limit(lane, most);
+    }
+
+    /// Each gateway of these has a limit, the same as all have.
+    fn limit_gateways(&mut self, further: Further) {
+        for lane in further.lanes() {
+            if matches!(lane, Lane::Gateway(_)) && self.gateways.insert(lane) {
+                self.admission.limit(lane, Some(self.config.per_gateway));
+            }
         }
     }
 
@@ -476,6 +510,7 @@ impl Gate {
             GateRequest::Wait {
                 task,
                 limit,
+                further,
                 since,
                 work,
                 adaptive,
@@ -494,7 +529,9 @@ impl Gate {
                     since
                 };
                 let class = self.class_of(lane, limit, adaptive);
+                self.limit_gateways(further);
                 self.admission.wait(device, lane, task, class, place);
+                (self.admission).compete(device, lane, further.lanes());
                 let thought_of = self.waiting.get(&device).and_then(|it| it.thought_of);
                 let waiter = Waiter {
                     lane,
@@ -540,6 +577,7 @@ impl Gate {
             }
             GateRequest::Hold {
                 limit,
+                further,
                 work,
                 adaptive,
             } => {
@@ -547,7 +585,9 @@ impl Gate {
                 let mut slot = Slot::new(lane, limit, now, work);
                 slot.adaptive = adaptive;
                 self.slots.insert(device, slot);
-                return self.admission.restore(device, lane, end);
+                self.limit_gateways(further);
+                self.admission.restore(device, lane, end);
+                return (self.admission).restore_further(device, lane, further.lanes(), end);
             }
             GateRequest::Progress { work } => {
                 self.follow(now, device, lane, work.bytes);
@@ -590,17 +630,35 @@ impl Gate {
             self.touched.insert(lane);
         }
         while let Some(lane) = self.touched.pop_first() {
-            self.look_later(lane, None);
-            if self.open && self.store_available {
-                while self.poll_lane(now, lane) {}
-                self.keep_awake(now, lane);
-            }
+            self.poll(now, lane);
         }
+        // one queue after the other, as whoever is asked first may leave nothing to the next
+        for _ in 0..ASKED_AT_ONCE {
+            if !self.grants() {
+                break;
+            }
+            let Some(lane) = self.admission.stir(now) else {
+                break;
+            };
+            self.poll(now, lane);
+        }
+    }
+
+    fn poll(&mut self, now: Instant, lane: Lane) {
+        self.look_later(lane, None);
+        if self.grants() {
+            while self.poll_lane(now, lane) {}
+            self.keep_awake(now, lane);
+        }
+    }
+
+    const fn grants(&self) -> bool {
+        self.open && self.store_available
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.touched.is_empty() {
+        if !self.touched.is_empty() || (self.grants() && self.admission.is_stirred()) {
             return Some(Instant::ZERO);
         }
         let later = self.later.first().map(|(at, _)| *at);
@@ -636,6 +694,11 @@ impl Gate {
             per_kib: self.estimates.per_kib(lane),
             through_at: begins.map(|at| at + takes),
             adapted: self.adaptive.limited(lane),
+            taken: self.slots_taken(lane),
+            waiting: match lane {
+                Lane::Cell(_) => self.admission.waiting(lane).count(),
+                Lane::Site(_) | Lane::Gateway(_) => self.admission.wanted(lane),
+            },
         }
     }
 
@@ -646,7 +709,10 @@ impl Gate {
 
     /// Slots of a lane that are taken.
     pub fn slots_taken(&self, lane: Lane) -> u32 {
-        self.admission.active(lane)
+        match lane {
+            Lane::Cell(_) => self.admission.active(lane),
+            Lane::Site(_) | Lane::Gateway(_) => self.admission.taken(lane),
+        }
     }
 
     /// Lanes in which anybody upgrades or waits.

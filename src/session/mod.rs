@@ -10,6 +10,7 @@ mod habits;
 mod meter;
 mod offers;
 mod timeline;
+mod ways;
 
 pub use attempt::{
     Contact, Exchange, KeptAwake, Session, StandingAsked, Step, StepDone, ended, leaves,
@@ -23,3 +24,4 @@ pub use habits::{Habits, has_moved};
 pub use meter::{Counted, Meter};
 pub use offers::{Offer, Offers};
 pub use timeline::asked_again;
+pub use ways::Ways;

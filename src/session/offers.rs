@@ -69,6 +69,15 @@ impl Offers {
         self.list.iter().all(|offer| offer.package.is_some())
     }
 
+    /// Whether one that can be had is so.
+    pub(super) fn any(&self, is_so: impl Fn(&Package) -> bool) -> bool {
+        let mut packages = self
+            .list
+            .iter()
+            .filter_map(|offer| offer.package.as_deref());
+        packages.any(is_so)
+    }
+
     /// A package by its number, as far as it can be had.
     pub fn package(&self, id: PackageId) -> Option<&Arc<Package>> {
         let offer = self.list.iter().find(|offer| offer.id == id)?;

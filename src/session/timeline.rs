@@ -4,7 +4,7 @@ use pcp::ResultCode;
 
 use super::{Exchange, Session};
 use crate::{
-    ledger::{Asked, Deadline, Happened, Line, Protocol, Question, Stage},
+    ledger::{Asked, Deadline, Happened, Home, Line, Protocol, Question, Stage},
     upgrade::{
         Action, Input, Negotiation, Rules,
         transfer::{MqttInput, pcp::PcpInput},
@@ -32,12 +32,31 @@ pub(super) fn of<X: Exchange>(
     rules: &Rules<'_>,
 ) -> Option<Line> {
     if rules.protocol.is_mqtt() {
-        return over_mqtt(event, before, session, rules);
+        let home = rules.home.and_then(Home::of);
+        return match (event, session.negotiation(), home) {
+            (_, after @ Negotiation::WaitingForSlot { .. }, Some(at)) => {
+                (before.stage() != after.stage()).then(|| Happened::QueuedAt { at }.into())
+            }
+            (Input::SlotGranted, _, Some(at)) => Some(Line::asking(
+                Happened::SlotGrantedAt { at },
+                to_fetch(session),
+                None,
+            )),
+            _ => over_mqtt(event, before, session, rules),
+        };
     }
     if before.slot().is_none() && session.negotiation().slot().is_none() {
         up_to_the_slot(event, session, rules)
     } else {
         with_the_slot(event, before, session, rules)
+    }
+}
+
+/// What a device over MQTT is offered.
+fn to_fetch<X: Exchange>(session: &Session<X>) -> Asked {
+    Asked::ToFetch {
+        new_version: session.package.version,
+        size_bytes: session.package.size_bytes,
     }
 }
 
@@ -51,19 +70,23 @@ fn over_mqtt<X: Exchange>(
     let number = session.correspondence.tries;
     let after = session.negotiation();
     let offered = before.transfer().is_some();
-    let offer = || Asked::ToFetch {
-        new_version: session.package.version,
-        size_bytes: session.package.size_bytes,
-    };
+    let offer = || to_fetch(session);
     let target = rules.target;
     Some(match event {
         // these tell their version by themselves
         Input::Connected if rules.protocol == Protocol::ThingsPanel && offered => {
             Line::asking(Happened::Connected, Asked::ToFetchAgain, None)
         }
+        Input::HeardAgain if rules.protocol == Protocol::ThingsPanel && offered => {
+            Line::asking(Happened::Heard, Asked::ToFetchAgain, None)
+        }
         Input::Connected if rules.protocol == Protocol::ThingsPanel => Happened::Connected.into(),
-        Input::Heard if rules.protocol == Protocol::ThingsPanel => Happened::Heard.into(),
-        Input::Heard => Line::asking(Happened::Heard, Asked::ReportVersion, None),
+        Input::Heard | Input::HeardAgain if rules.protocol == Protocol::ThingsPanel => {
+            Happened::Heard.into()
+        }
+        Input::Heard | Input::HeardAgain => {
+            Line::asking(Happened::Heard, Asked::ReportVersion, None)
+        }
         Input::Connected => Line::asking(Happened::Connected, Asked::ReportVersion, number),
         Input::Reached(Deadline::Nudge) if rules.protocol == Protocol::ThingsPanel => {
             Line::asking(Happened::Quiet { segment: None }, Asked::ToFetchAgain, None)
@@ -150,14 +173,15 @@ fn up_to_the_slot<X: Exchange>(
         (_, Negotiation::QueryingCell { .. }) => {
             Line::asking(Happened::CellNotTold, Asked::Cell, None)
         }
-        (Input::Reached(_), Negotiation::WaitingForSlot { place }) => {
-            Happened::NotMeasured { cell: place.cell }.into()
+        (Input::Reached(_), Negotiation::WaitingForSlot { place }) => Happened::NotMeasured {
+            cell: place.cell()?,
         }
+        .into(),
         (
             Input::CoverageAnswered(_) | Input::CellAnswered(_),
             Negotiation::WaitingForSlot { place },
         ) => {
-            let (cell, limit) = (place.cell, place.limit);
+            let (cell, limit) = (place.cell()?, place.limit);
             Happened::Queued { cell, limit }.into()
         }
         _ => return None,
@@ -174,7 +198,7 @@ fn with_the_slot<X: Exchange>(
     let number = session.correspondence.tries;
     let offer = session.package.pcp_offer();
     let after = session.negotiation();
-    let cell = after.place()?.cell;
+    let cell = after.place()?.cell()?;
     Some(match (event, after.stage()) {
         (Input::Reached(Deadline::ResultGrace), Some(Stage::Executing)) => {
             Line::asking(Happened::NoResult, Asked::Version, None)

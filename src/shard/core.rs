@@ -152,6 +152,13 @@ impl<D: Done> Core<D> {
         }
     }
 
+    /// The broker that devices over MQTT are connected to can be reached again. The next [`drain`](Self::drain) does what follows.
+    pub fn broker_reached(&mut self, now: Now) {
+        if let Machine::Mqtt(engine) = &mut self.machine {
+            engine.broker_reached(now);
+        }
+    }
+
     /// So much of a package was served to a device over HTTP. The next [`drain`](Self::drain) does what follows.
     pub fn served(&mut self, now: Now, served: &Served) {
         if let Machine::Mqtt(engine) = &mut self.machine {
@@ -459,6 +466,11 @@ impl<D: Done> Core<D> {
     /// When a device that is here was heard last: by any message.
     pub fn last_heard(&self, now: Now, device: DeviceId) -> Option<UtcMillis> {
         self.machine.last_heard(now, device)
+    }
+
+    /// How a device that is here is connected over MQTT.
+    pub fn connected(&self, now: Now, device: DeviceId) -> Option<mqtt::engine::Connected> {
+        self.machine.connected(now, device)
     }
 
     /// What the engine has counted.

@@ -462,6 +462,7 @@ mod tests {
             product: "p".into(),
             secure: false,
             protocol,
+            via: crate::ledger::Via::Itself,
         };
         let mut said = Vec::new();
         for protocol in [
@@ -515,6 +516,7 @@ mod tests {
             product: "p".into(),
             secure: false,
             protocol: crate::ledger::Protocol::Lwm2m,
+            via: crate::ledger::Via::Itself,
         };
         let mut posted = Vec::new();
         directory.obey(vec![add("a"), add("b")], &NobodyWaits, &mut posted);

@@ -101,6 +101,13 @@ impl Machine {
         either!(self, engine => engine.last_heard(now, device))
     }
 
+    pub(super) fn connected(&self, now: Now, device: DeviceId) -> Option<mqtt::engine::Connected> {
+        match self {
+            Self::Coap(_) => None,
+            Self::Mqtt(engine) => engine.connected(now, device),
+        }
+    }
+
     pub(super) const fn counters(&self) -> &Counters {
         either!(self, engine => engine.counters())
     }

@@ -20,7 +20,7 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Command,
     ledger::{TaskId, TaskState, UpgradeId, UpgradeOrder},
-    store::{CellChange, DeviceChange, RunningUpgrade, SoaksDue, UpgradeToStop},
+    store::{DeviceChange, LaneChanges, RunningUpgrade, SoaksDue, UpgradeToStop},
     task::{
         Begin, Due, Move, Paces, PutOff, Share, Source, Sweeps, TaskHead, TaskRules, Windows, plan,
         that_begin,
@@ -55,7 +55,7 @@ pub enum Want {
     /// Ask the store, and give it the reply.
     Ask(Query),
     /// Let the gate know these rules, and say [`Reconciler::obeyed`].
-    Rule(Vec<CellChange>),
+    Rule(LaneChanges),
     /// Let the gate know what these tasks have of slots, and say [`Reconciler::obeyed`].
     Share(Vec<(TaskId, Share)>),
     /// Let the shards follow these devices: [`Command`]s of [`follow`], and the keys of those that encrypt. Then say
@@ -80,11 +80,11 @@ pub enum Query {
         /// So many at most.
         limit: u32,
     },
-    /// `cell_changes_since`.
-    CellChanges {
-        /// Later ones than this revision.
-        after: i64,
-        /// So many at most.
+    /// `cell_changes_since` and `site_changes_since`.
+    LaneChanges {
+        /// Those of cells, and those of sites, later than these revisions.
+        after: (i64, i64),
+        /// So many of each at most.
         limit: u32,
     },
     /// `device_changes_since`.
@@ -149,8 +149,8 @@ pub enum Query {
 pub enum Reply {
     /// So many newcomers were removed.
     NewcomersRemoved(u64),
-    /// Cells whose rules have changed.
-    Cells(Vec<CellChange>),
+    /// Cells whose rules have changed, and sites whose limit has.
+    Lanes(LaneChanges),
     /// Devices that have changed.
     Devices(Vec<DeviceChange>),
     /// It was done.
@@ -176,7 +176,7 @@ pub enum Reply {
 enum Step {
     Newcomers,
     Cells(AfterDevices),
-    Ruling(Vec<CellChange>, AfterDevices),
+    Ruling(LaneChanges, AfterDevices),
     Devices {
         begins: bool,
         next: AfterDevices,
@@ -216,6 +216,8 @@ pub struct Reconciler {
     revision: i64,
     /// Changes of cells up to here are known to the gate.
     cells_revision: i64,
+    /// Changes of sites up to here are known to the gate.
+    sites_revision: i64,
     step: Step,
     /// Upgrades that were stopped, or begun, in this look.
     tried: HashSet<UpgradeId>,
@@ -252,6 +254,7 @@ impl Reconciler {
         Self {
             revision,
             cells_revision: 0,
+            sites_revision: 0,
             step: Step::Newcomers,
             tried: HashSet::new(),
             started: now,
@@ -269,11 +272,12 @@ impl Reconciler {
         }
     }
 
-    /// The gate knows changes of cells up to that revision.
+    /// The gate knows changes of cells, and of sites, up to these revisions.
     #[must_use]
-    pub fn knowing_cells(self, cells_revision: i64) -> Self {
+    pub fn knowing_lanes(self, (cells_revision, sites_revision): (i64, i64)) -> Self {
         Self {
             cells_revision,
+            sites_revision,
             ..self
         }
     }
@@ -310,8 +314,8 @@ impl Reconciler {
                 ended: self.newcomers_ended(now),
                 limit: PAGE,
             }),
-            Step::Cells(_) => Want::Ask(Query::CellChanges {
-                after: self.cells_revision,
+            Step::Cells(_) => Want::Ask(Query::LaneChanges {
+                after: (self.cells_revision, self.sites_revision),
                 limit: PAGE,
             }),
             Step::Ruling(changes, _) => Want::Rule(changes.clone()),
@@ -374,11 +378,11 @@ impl Reconciler {
                 }
                 Step::Cells(AfterDevices::Stops)
             }
-            (Step::Cells(next), Reply::Cells(changes)) if changes.is_empty() => {
+            (Step::Cells(next), Reply::Lanes(changes)) if changes.is_empty() => {
                 let begins = true;
                 Step::Devices { begins, next }
             }
-            (Step::Cells(next), Reply::Cells(changes)) => Step::Ruling(changes, next),
+            (Step::Cells(next), Reply::Lanes(changes)) => Step::Ruling(changes, next),
             (Step::Devices { next, .. }, Reply::Devices(changes)) => match (changes.last(), next) {
                 (Some(_), next) => Step::Following(changes, next),
                 (None, AfterDevices::Stops) => Step::Stops,
@@ -469,8 +473,10 @@ impl Reconciler {
         let step = std::mem::replace(&mut self.step, Step::Newcomers);
         self.step = match step {
             Step::Ruling(changes, next) => {
-                let last = changes.last().map(|last| last.revision);
+                let last = changes.cells.last().map(|last| last.revision);
                 self.cells_revision = last.unwrap_or(self.cells_revision);
+                let last = changes.sites.last().map(|last| last.revision);
+                self.sites_revision = last.unwrap_or(self.sites_revision);
                 Step::Cells(next)
             }
             Step::Following(changes, next) => {
@@ -610,6 +616,7 @@ pub fn follow(changes: Vec<DeviceChange>) -> Vec<Command> {
             product,
             secure,
             protocol,
+            via,
             removed,
             ..
         } = change;
@@ -621,6 +628,7 @@ pub fn follow(changes: Vec<DeviceChange>) -> Vec<Command> {
                 product,
                 secure,
                 protocol,
+                via,
             }
         }
     });

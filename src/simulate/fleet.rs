@@ -10,7 +10,10 @@ use sim::{
     spec::{LifetimeWrites, NotificationType, QueueMode, Updates},
 };
 
-use super::faults::Faults;
+use super::{
+    faults::Faults,
+    sites::{self, SiteFile, Sites},
+};
 
 /// Version of all devices before the upgrade.
 pub(super) const BEFORE: &str = "V1.0";
@@ -39,6 +42,8 @@ pub(crate) struct FleetFile {
     joining: Option<JoiningFile>,
     /// Delays of all devices, milliseconds; each key as in `Timing`.
     timing: Option<toml::Table>,
+    /// Sites with limits, by their names; all devices are at one of them.
+    sites: Option<BTreeMap<String, SiteFile>>,
 }
 
 /// What the devices of a cell share.
@@ -110,6 +115,8 @@ pub(super) struct FleetPlan {
     pub(super) members: Vec<Member>,
     /// When all devices have registered, ms.
     pub(super) ready_ms: u64,
+    /// Where they are.
+    pub(super) sites: Sites,
 }
 
 impl FleetFile {
@@ -123,6 +130,7 @@ impl FleetFile {
         let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         file.check_shares()?;
         file.check_joining()?;
+        sites::check(file.sites.as_ref().unwrap_or(&BTreeMap::new()))?;
         if file.shared_capacity() == Some(0) {
             return Err(
                 "radio: shared_capacity_bytes_per_s is at least 1; leave it out".to_owned(),
@@ -208,6 +216,10 @@ impl FleetFile {
             config.behaviour.lifetime_s = lifetime_s;
         }
         let specs = Fleet::specs(&config).map_err(|error| error.to_string())?;
+        let sites = self.sites.as_ref().map(|sites| {
+            let seeds = specs.iter().map(|spec| spec.seed);
+            Sites::deal(sites, seeds)
+        });
         let unconfirmed = u64::from(self.unconfirmed_percent.unwrap_or(10));
         let total: u64 = listening.iter().map(|l| u64::from(l.share)).sum();
         let members = specs
@@ -236,6 +248,7 @@ impl FleetFile {
         Ok(FleetPlan {
             members,
             ready_ms: self.ready_ms(),
+            sites: sites.unwrap_or_default(),
         })
     }
 

@@ -5,7 +5,7 @@
 //!
 //! * a cell never has more upgrading devices than the class of the one admitted last allows, by the coverage that it
 //!   has told, and no longer ago than coverage counts. Nor has it more than the operator allows when one is admitted, and
-//!   nobody is admitted while it is closed. What a device never told (because its answer was lost, and
+//!   nobody is admitted while it is closed. No site has more than its limit, and the gate counts there whom it lets in. What a device never told (because its answer was lost, and
 //!   its cell was asked for alone) is not measurable;
 //! * a stage never lasts longer than its limit, nor an attempt longer than the sum of its stages' limits. A limit is
 //!   kept in wall-clock time over a restart: what runs out while the server is down ends when it is back. The limit of
@@ -66,6 +66,7 @@ use crate::{
     engine::{Seq, ShardId},
     ledger::{Appointment, Change, Outcome, RetryPolicy, Stage, UpgradeId},
     package::Package,
+    simulate::sites::Sites,
     task::CellRules,
 };
 use coverage::Told;
@@ -204,6 +205,9 @@ pub(super) struct Invariants {
     cells: Vec<Cell>,
     /// What the operator rules for them, as far as the gate knows.
     ruled: HashMap<u32, CellRules>,
+    /// Where devices are, and how many of each site hold a slot.
+    sites: Sites,
+    at_site: Vec<u32>,
     /// Locations of registrations that are not committed.
     new_locations: HashMap<Box<[u8]>, Number>,
     /// Cells in which a slot was taken or given back since they were compared.
@@ -263,6 +267,8 @@ impl Invariants {
             first_cell,
             cells: rows,
             ruled: HashMap::new(),
+            sites: Sites::default(),
+            at_site: Vec::new(),
             new_locations: HashMap::new(),
             touched: BTreeSet::new(),
             entering: None,
@@ -349,7 +355,9 @@ impl Invariants {
                     self.leaves_the_register(device);
                 }
             }
-            Change::VersionReported { endpoint, .. } | Change::Appointed { endpoint, .. } => {
+            Change::VersionReported { endpoint, .. }
+            | Change::Appointed { endpoint, .. }
+            | Change::Via { endpoint, .. } => {
                 self.touch(endpoint, number);
             }
             Change::Evidence {

@@ -11,6 +11,7 @@ mod invariants;
 mod kept;
 mod queue;
 mod scenario;
+mod sites;
 mod store;
 mod summary;
 pub(crate) mod task_file;

@@ -6,13 +6,14 @@ use std::{sync::Arc, time::Duration};
 
 use clap::ValueEnum;
 
+use super::sites::Sites;
 use crate::{
     clock::UtcMillis,
     ledger::{
         ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, TaskId, UpgradeId,
     },
     store::{
-        BatchId, CellChange, CommitReport, MemoryStore, RunningUpgrade, SoaksDue, UpgradeState,
+        BatchId, CommitReport, LaneChanges, MemoryStore, RunningUpgrade, SoaksDue, UpgradeState,
         UpgradeToStop,
     },
     task::{Due, Move, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
@@ -91,6 +92,28 @@ impl Backend {
                 Ok(())
             }
             Self::Sqlite(store) => store.was_put_back(now),
+        }
+    }
+
+    /// Devices are at these sites: to be said before they are added.
+    pub(super) fn place<'e>(
+        &mut self,
+        sites: &Sites,
+        endpoints: impl Iterator<Item = &'e str>,
+    ) -> Result<(), Failed> {
+        let places = endpoints.enumerate().filter_map(|(device, endpoint)| {
+            let name = sites.name_of(device)?;
+            Some((endpoint.to_owned(), name.to_owned()))
+        });
+        match self {
+            Self::Memory(store) => {
+                store.set_sites(sites.all().map(|(name, limit)| (Sites::lane(name), limit)));
+                for (endpoint, name) in places {
+                    store.set_site_of(&endpoint, Sites::lane(&name));
+                }
+                Ok(())
+            }
+            Self::Sqlite(store) => store.place(sites, places.collect()),
         }
     }
 
@@ -186,14 +209,17 @@ impl Backend {
         }
     }
 
-    pub(super) fn cell_changes_since(
+    pub(super) fn lane_changes_since(
         &self,
-        revision: i64,
+        (cells, sites): (i64, i64),
         limit: u32,
-    ) -> Result<Vec<CellChange>, Failed> {
+    ) -> Result<LaneChanges, Failed> {
         match self {
-            Self::Memory(store) => Ok(store.cell_changes_since(revision, limit)),
-            Self::Sqlite(store) => store.cell_changes_since(revision, limit),
+            Self::Memory(store) => Ok(LaneChanges {
+                cells: store.cell_changes_since(cells, limit),
+                sites: store.site_changes_since(sites, limit),
+            }),
+            Self::Sqlite(store) => store.lane_changes_since((cells, sites), limit),
         }
     }
 

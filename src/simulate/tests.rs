@@ -11,6 +11,7 @@ mod same;
 mod scenarios;
 mod seeds;
 mod shares;
+mod sites;
 
 use super::{
     hooks::{Honest, Hooks},

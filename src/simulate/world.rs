@@ -194,6 +194,8 @@ impl<H: Hooks> World<H> {
         }
         let mut rng = scenario.rng(2);
         let mut store = Backend::open(scenario.store)?;
+        let endpoints = fleet.members.iter().map(|it| it.spec.endpoint.as_str());
+        store.place(&fleet.sites, endpoints)?;
         let mut upgrades = vec![None; fleet.members.len()];
         let mut numbered = Vec::new();
         let mut tasks = Vec::new();
@@ -271,6 +273,7 @@ impl<H: Hooks> World<H> {
             shards,
         );
         checker.run_by(&scenario.rules, &tasks);
+        checker.at_sites(fleet.sites);
         let attempts = u64::from(scenario.retry.attempts) + 1;
         let attempt_ms = u64::try_from(checker.longest_attempt_ms()).unwrap_or(0)
             + u64::from(scenario.retry.interval_s) * 1_000;

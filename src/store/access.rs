@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use super::{Page, StoreError};
-use crate::{access::Grant, clock::UtcMillis};
+use crate::{access::Grant, clock::UtcMillis, tenant::TenantId};
 
 /// Tokens at most.
 pub const MAX_TOKENS: u32 = 1_000;
@@ -26,6 +26,8 @@ pub struct NewToken {
     pub created_at: UtcMillis,
     /// When it ends; `None`: when it is revoked.
     pub expires_at: Option<UtcMillis>,
+    /// So many tokens may have a grant on the same tenant; on `default` any number.
+    pub share: u32,
 }
 
 /// A token of the API.
@@ -61,6 +63,16 @@ pub enum AddTokenError {
     /// As many as there may be.
     #[error("there are {MAX_TOKENS} tokens already; revoke one first")]
     TooMany,
+    /// As many as a tenant may have.
+    #[error(
+        "tenant {tenant} has {share} tokens already, which is its share (tenants.max_tokens); revoke one first"
+    )]
+    ShareTaken {
+        /// The tenant.
+        tenant: TenantId,
+        /// How many that is.
+        share: u32,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -10,11 +10,12 @@ use super::{
     Again, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
     DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlaps, Page, RunningUpgrade,
     SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
+    Within,
 };
 use crate::{
     access::Part,
     clock::UtcMillis,
-    ledger::{TaskId, UpgradeId, Usage},
+    ledger::{Protocol, TaskId, UpgradeId, Usage},
     task::{Due, MonthUsage, Move, PutOff, Source, Spent, TaskHead, TaskRules},
     tenant::TenantId,
 };
@@ -35,6 +36,10 @@ pub trait Agenda: Send + Sync + 'static {
     /// Devices of a task that have an upgrade to the same package in other tasks, where neither has ended, and up to
     /// `limit` of these tasks.
     async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError>;
+
+    /// How many of a task's devices speak one of these protocols.
+    async fn count_speaking(&self, task: TaskId, protocols: &[Protocol])
+    -> Result<u64, StoreError>;
 
     /// What of a task has no final outcome, in the order of the numbers, after `after`: looks at `limit` upgrades.
     async fn open_upgrades(
@@ -98,10 +103,12 @@ pub trait Agenda: Send + Sync + 'static {
     async fn delete_task(&self, id: TaskId) -> Result<(), DeleteTaskError>;
 
     /// Cancels one upgrade: one that waits ends before this returns, one that runs appears in
-    /// [`Self::upgrades_to_stop`], and no attempt follows. One that was cancelled stays as it is.
+    /// [`Self::upgrades_to_stop`], and no attempt follows. One that was cancelled stays as it is. With `within`, here and below, there is
+    /// no such upgrade unless its device is there within that.
     async fn cancel_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, CancelUpgradeError>;
 
@@ -110,6 +117,7 @@ pub trait Agenda: Send + Sync + 'static {
     async fn retry_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError>;
 
@@ -118,6 +126,7 @@ pub trait Agenda: Send + Sync + 'static {
     async fn confirm_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         confirmed: bool,
         by: &str,
         now: UtcMillis,
@@ -128,6 +137,7 @@ pub trait Agenda: Send + Sync + 'static {
     async fn skip_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError>;
 

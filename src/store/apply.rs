@@ -6,7 +6,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         Appointment, Cancellation, Change, CoverageReading, DeviceRecord, Evidence, Facts,
-        MAX_VERSIONS, Outcome, Progress, Registration, Served, Stage, StageChange, WakeUps,
+        MAX_VERSIONS, Outcome, Progress, Registration, Served, Stage, StageChange, Via, WakeUps,
     },
     package::Version,
 };
@@ -21,6 +21,7 @@ pub struct Device {
     evidence: Vec<Evidence>,
     wake_ups: Option<WakeUps>,
     appointment: Option<Box<Appointment>>,
+    gateway: Option<String>,
 }
 
 impl Device {
@@ -78,6 +79,11 @@ impl Device {
             | Change::Admitted { .. }
             | Change::LetGo { .. }
             | Change::Ended { .. } => {}
+            Change::Via { before, via, .. } => {
+                if self.gateway == *before {
+                    self.gateway.clone_from(via);
+                }
+            }
         }
     }
 
@@ -91,6 +97,7 @@ impl Device {
             endpoint: endpoint.to_owned(),
             product: product.to_owned(),
             protocol: crate::ledger::Protocol::Lwm2m,
+            via: (self.gateway.clone()).map_or(Via::Itself, |gateway| Via::Gateway(Some(gateway))),
             secure: false,
             registration: self.registration.as_deref().cloned(),
             last_heard_at: self.last_heard_at,
@@ -111,7 +118,8 @@ pub fn device_of(change: &Change) -> Option<&str> {
         | Change::VersionReported { endpoint, .. }
         | Change::CoverageReported { endpoint, .. }
         | Change::Evidence { endpoint, .. }
-        | Change::Appointed { endpoint, .. } => Some(endpoint),
+        | Change::Appointed { endpoint, .. }
+        | Change::Via { endpoint, .. } => Some(endpoint),
         Change::Stage { .. }
         | Change::Note { .. }
         | Change::Progress { .. }

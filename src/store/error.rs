@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::{AddWebhookError, GroupId, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
-    ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId},
+    ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId, ViaError},
     signing::KeyId,
     task::{HoldReason, RuleError, RulesError},
 };
@@ -239,6 +239,40 @@ pub enum UpdateDeviceError {
     /// Its attributes are not possible beside those that it has.
     #[error(transparent)]
     Attributes(#[from] AttributeError),
+    /// It is not reached through that gateway, or what is reached through it stands against the change.
+    #[error("device {endpoint:?}: {error}")]
+    Via {
+        /// The device.
+        endpoint: String,
+        /// Why.
+        error: ViaError,
+    },
+    /// A gateway is not removed while others are reached through it.
+    #[error(
+        "{children} devices are reached through {endpoint:?}; remove them, or give them another gateway, first"
+    )]
+    HasChildren {
+        /// The gateway.
+        endpoint: String,
+        /// How many.
+        children: u64,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why devices were not excluded. None was.
+#[derive(Debug, Error)]
+pub enum ExcludeError {
+    /// They are not there for whoever asks.
+    #[error("{count} of the devices are unknown: {}; correct their names, or leave them away", .first.join(", "))]
+    UnknownDevices {
+        /// How many.
+        count: u64,
+        /// The first few.
+        first: Vec<String>,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -35,6 +35,7 @@ impl Facts for DeviceDetail {
                 return Some(format!("{}{queue}", it.binding).into());
             }
             TextField::Protocol => Some(self.device.protocol.name()),
+            TextField::Via => self.device.via.gateway(),
             TextField::Tag(key) => self.attributes.tags.get(key).map(String::as_str),
         };
         text.map(Cow::Borrowed)

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::{
     AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate,
-    EndExclusionError, Excluded, Exclusion, NewDevice, Page, StoreError, StoredMqtt, StoredPsk,
-    UpdateDeviceError,
+    EndExclusionError, ExcludeError, Excluded, Exclusion, NewDevice, Page, StoreError, StoredMqtt,
+    StoredPsk, UpdateDeviceError, Within,
 };
 use crate::{clock::UtcMillis, filter::Filter};
 
@@ -53,6 +53,9 @@ pub trait Inventory: Send + Sync + 'static {
         update: &DeviceUpdate,
     ) -> Result<(), UpdateDeviceError>;
 
+    /// How many devices are reached through the gateway, and the first `limit` of their endpoint names, in order.
+    async fn children(&self, gateway: &str, limit: u32) -> Result<(u64, Vec<String>), StoreError>;
+
     /// Up to `limit` pre-shared keys of devices whose endpoint follows `after`, ordered by endpoint.
     async fn restore_keys(
         &self,
@@ -68,11 +71,12 @@ pub trait Inventory: Send + Sync + 'static {
     ) -> Result<Vec<(String, StoredMqtt)>, StoreError>;
 
     /// Removes a device: upgrades that wait end as failed (`device_removed`), those that run appear in
-    /// [`super::Agenda::upgrades_to_stop`]. Returns whether there was such a device.
+    /// [`super::Agenda::upgrades_to_stop`]. Returns whether there was such a device, `within` that where it is given.
     async fn remove_device(
         &self,
         endpoint: &str,
         seen: Option<i64>,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<bool, UpdateDeviceError>;
 
@@ -98,22 +102,26 @@ pub trait Inventory: Send + Sync + 'static {
     ) -> Result<u64, StoreError>;
 
     /// Excludes devices from upgrades, whether they are there or not: what waits on them does not begin, what runs goes on.
-    /// An exclusion outlives the device. One that is excluded already gets the new reason.
+    /// An exclusion outlives the device. One that is excluded already gets the new reason. With `within` none is excluded unless all are
+    /// there within that.
     async fn exclude(
         &self,
         endpoints: &[String],
         reason: &str,
+        within: Option<&Within>,
         now: UtcMillis,
-    ) -> Result<Excluded, StoreError>;
+    ) -> Result<Excluded, ExcludeError>;
 
     /// An exclusion.
     async fn exclusion(&self, endpoint: &str) -> Result<Option<Exclusion>, StoreError>;
 
-    /// Ends an exclusion. Returns whether there was one. With `seen` only if that is its revision.
+    /// Ends an exclusion. Returns whether there was one. With `seen` only if that is its revision, with `within` only if the device is
+    /// there within that.
     async fn end_exclusion(
         &self,
         endpoint: &str,
         seen: Option<i64>,
+        within: Option<&Within>,
     ) -> Result<bool, EndExclusionError>;
 
     /// Exclusions, ordered by endpoint, after `after`.

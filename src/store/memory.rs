@@ -9,16 +9,17 @@ use std::{
 };
 
 use super::{
-    BatchId, CellChange, CommitReport, CreateTaskError, RunningUpgrade, SoaksDue, UpgradeState,
-    UpgradeToStop,
+    BatchId, CellChange, CommitReport, CreateTaskError, RunningUpgrade, SiteChange, SoaksDue,
+    UpgradeState, UpgradeToStop,
     apply::{self, Changed, Ending, UpgradeOver},
 };
 use crate::{
     clock::UtcMillis,
     filter::Unheard,
     ledger::{
-        ActiveUpgrade, Cancellation, Change, DeviceRecord, Learnt, Outcome, PackageId, RetryPolicy,
-        Served, Standby, StopReason, TaskId, TaskState, Traffic, UpgradeId, UpgradeOrder, Usage,
+        ActiveUpgrade, Cancellation, Change, DeviceRecord, Further, Lane, Learnt, Outcome,
+        PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState, Traffic, UpgradeId,
+        UpgradeOrder, Usage,
     },
     package::Version,
     task::{
@@ -41,6 +42,10 @@ pub struct MemoryStore {
     upgrades: Vec<Upgrade>,
     /// The rules of cells, and the number of the change that made them so.
     cells: BTreeMap<u32, (i64, CellRules)>,
+    /// The limits of sites, in the order in which they were given.
+    sites: Vec<SiteChange>,
+    /// The lanes of the sites that devices are at.
+    sites_of: HashMap<Box<str>, Lane>,
     /// Soaks that go on, and when there is something to do about each.
     soaks: BTreeMap<UpgradeId, (UtcMillis, Soak)>,
     /// Of each subject: a simulation has so few cells that none is forgotten.
@@ -166,6 +171,29 @@ impl MemoryStore {
             running: 0,
             spent: BTreeMap::new(),
         });
+    }
+
+    /// The device, which may be added later, is at that site.
+    pub fn set_site_of(&mut self, endpoint: &str, site: Lane) {
+        self.sites_of.insert(endpoint.into(), site);
+    }
+
+    /// Sites have these limits from now on: told once.
+    pub fn set_sites(&mut self, limits: impl IntoIterator<Item = (Lane, u32)>) {
+        let changes = (1..)
+            .zip(limits)
+            .map(|(revision, (lane, limit))| SiteChange {
+                revision,
+                lane,
+                limit: Some(limit),
+            });
+        self.sites = changes.collect();
+    }
+
+    /// See [`super::Sites::site_changes_since`].
+    pub fn site_changes_since(&self, revision: i64, limit: u32) -> Vec<SiteChange> {
+        let later = (self.sites.iter()).filter(|change| change.revision > revision);
+        later.take(limit as usize).copied().collect()
     }
 
     /// Creates a task with a package of its own for these devices, of which nothing is known but their names. Gives the number of the package, and the upgrades with
@@ -958,10 +986,12 @@ impl MemoryStore {
 
     fn order(&self, upgrade: UpgradeId, row: &Upgrade, attempt: u32) -> Option<UpgradeOrder> {
         let task = self.tasks.get(row_of(row.task.0)?)?;
+        let endpoint = &self.devices.get(row.device as usize)?.endpoint;
+        let site = self.sites_of.get(endpoint).copied();
         Some(UpgradeOrder {
             upgrade,
             task: row.task,
-            endpoint: self.devices.get(row.device as usize)?.endpoint.to_string(),
+            endpoint: endpoint.to_string(),
             served: row.now.served.unwrap_or(Served::first(task.package)),
             hardware: None,
             attempt,
@@ -972,6 +1002,7 @@ impl MemoryStore {
             kept_awake: row.kept_awake,
             begun_at: row.now.started_at,
             back: None,
+            further: Further::of(site, None),
         })
     }
 

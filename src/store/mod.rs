@@ -1,8 +1,8 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has sixteen concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! A store has seventeen concerns, each a trait. The shards have their changes committed and get their state back after a restart
 //! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), products with their settings and keys ([`Products`]), devices ([`Inventory`]),
-//! groups of them ([`Groups`]), rules of cells ([`Cells`]) and tasks ([`Agenda`], which also tells the reconciler what may begin and
+//! groups of them ([`Groups`]), rules of cells ([`Cells`]), limits of sites ([`Sites`]) and tasks ([`Agenda`], which also tells the reconciler what may begin and
 //! what has to be stopped). What became of it is read as upgrades with their timelines ([`Journal`]), drawn as series ([`Series`]),
 //! told as events ([`Events`]), and looked at for a vulnerability ([`Reaches`]). What requests were answered is kept for those that
 //! come twice ([`Answers`]), who is let in ([`Access`], [`Users`], [`SecondFactors`]), to whom things belong ([`Tenancy`]), and who has changed what ([`AuditLog`]). What a change means
@@ -36,6 +36,7 @@ mod reach;
 mod records;
 mod second_factors;
 mod series;
+mod sites;
 mod sqlite;
 mod targets;
 mod tenancy;
@@ -49,8 +50,8 @@ pub use catalog::Catalog;
 pub use cells::Cells;
 pub use error::{
     CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError,
-    DeleteTaskError, EarlierPackage, EndExclusionError, InsertPackageError, OpenError,
-    StopTaskError, StoreError, UpdateCellsError, UpdateDeviceError,
+    DeleteTaskError, EarlierPackage, EndExclusionError, ExcludeError, InsertPackageError,
+    OpenError, StopTaskError, StoreError, UpdateCellsError, UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
@@ -85,13 +86,16 @@ pub use records::{
     NewPackage, NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap, Overlaps,
     PackageRecord, Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder,
     SoakRecord, SoakState, SoaksDue, StoredMqtt, StoredPsk, TaskChange, TaskPackages, TaskRecord,
-    TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop, Within,
 };
 pub use second_factors::{Proof, SecondFactors};
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
+pub use sites::{
+    LaneChanges, MAX_SITE_LIMIT, MAX_SITES, SiteChange, SiteError, SiteKey, SiteRecord, Sites,
+};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
-pub use tenancy::{MAX_TENANTS, NewTenant, Tenancy, TenantError, TenantRecord};
+pub use tenancy::{MAX_TENANTS, NewTenant, Tenancy, TenantCount, TenantError, TenantRecord};
 pub use users::{
     AddUserError, Identity, IdentityUser, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserChange,
     UserId, UserRecord, Users,
@@ -112,6 +116,7 @@ pub trait Store:
     + Inventory
     + Groups
     + Cells
+    + Sites
     + Agenda
     + Journal
     + Series
@@ -133,6 +138,7 @@ impl<T> Store for T where
         + Inventory
         + Groups
         + Cells
+        + Sites
         + Agenda
         + Journal
         + Series

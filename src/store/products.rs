@@ -86,6 +86,8 @@ pub struct ProductUpdate {
     pub settings: ProductChange,
     /// Whether its packages have to be signed.
     pub signatures: Option<Signatures>,
+    /// So many products may its tenant have; `None`, and for `default`: as many as there may be.
+    pub share: Option<u32>,
 }
 
 impl From<Signatures> for ProductUpdate {
@@ -145,6 +147,16 @@ pub enum UpdateProductError {
     /// There are enough.
     #[error("there are {MOST_PRODUCTS} products already, which is the most; remove one")]
     TooMany,
+    /// As many as its tenant may have.
+    #[error(
+        "tenant {tenant} has {share} products already, which is its share (tenants.max_products); remove one first"
+    )]
+    ShareTaken {
+        /// The tenant.
+        tenant: String,
+        /// How many that is.
+        share: u32,
+    },
     /// Something names it.
     #[error(
         "{} devices, {} packages and {} tasks that have not ended name product {product}; give the devices another product, delete \

@@ -10,11 +10,10 @@ use crate::{
     ledger::{
         AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
         PackageId, Progress, Protocol, Reasons, RetryPolicy, Stage, StageChange, StopReason,
-        TaskId, TaskState, Told, Traffic, UpgradeId,
+        TaskId, TaskState, Told, Traffic, UpgradeId, Via, ViaError,
     },
     package::{PcpOffer, Version},
     task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},
-    tenant::TenantId,
 };
 
 /// Which commit it is: what a writer commits again, because it does not know whether it was committed, has the same number.
@@ -88,6 +87,8 @@ pub struct DeviceChange {
     pub psk: Option<StoredPsk>,
     /// How it shows who it is, where it speaks MQTT.
     pub mqtt: Option<StoredMqtt>,
+    /// How it is reached.
+    pub via: Via,
     /// It was removed.
     pub removed: bool,
 }
@@ -137,11 +138,13 @@ pub enum MqttCredential {
     Token,
     /// A certificate.
     Certificate,
+    /// Nothing: it has no connection of its own, and a gateway speaks for it.
+    Gateway,
 }
 
 impl MqttCredential {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Secret, Self::Token, Self::Certificate];
+    pub const ALL: [Self; 4] = [Self::Secret, Self::Token, Self::Certificate, Self::Gateway];
 
     /// The name used in the API and the store.
     pub const fn name(self) -> &'static str {
@@ -149,6 +152,7 @@ impl MqttCredential {
             Self::Secret => "secret",
             Self::Token => "token",
             Self::Certificate => "certificate",
+            Self::Gateway => "gateway",
         }
     }
 
@@ -260,6 +264,8 @@ pub struct NewDevice {
     pub psk: Option<StoredPsk>,
     /// How it shows who it is, where it speaks MQTT.
     pub mqtt: Option<StoredMqtt>,
+    /// The endpoint name of the gateway through which it is reached. One that is there keeps its gateway where none is given.
+    pub via: Option<String>,
     /// Its attributes. Those that are not given stay as they are.
     pub attributes: AttributesChange,
 }
@@ -275,12 +281,24 @@ pub struct DeviceUpdate {
     pub psk: Option<Option<StoredPsk>>,
     /// That it speaks MQTT, and how it shows who it is; or that it speaks LwM2M.
     pub mqtt: Option<Option<StoredMqtt>>,
+    /// The endpoint name of the gateway through which it is reached, or that it is reached through none.
+    pub via: Option<Option<String>>,
     /// Its attributes.
     pub attributes: AttributesChange,
     /// Only if this is its revision.
     pub seen: Option<i64>,
-    /// Only if it belongs to one of these tenants; `None`: whosesoever it is.
-    pub tenants: Option<Vec<TenantId>>,
+    /// Only if it is there within this; `None`: whosesoever it is.
+    pub within: Option<Within>,
+}
+
+/// What devices are there for whoever asks for a change. It is looked at in the transaction that writes the change: a device may have
+/// been given away, or have moved, since whoever asks has seen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Within {
+    /// Those that this lets through.
+    pub filter: Filter,
+    /// Relative times of the filter are before this.
+    pub now: UtcMillis,
 }
 
 /// What became of one device in [`super::Inventory::add_devices`].
@@ -307,6 +325,8 @@ pub enum AddedDevice {
     OtherProduct(String),
     /// It is there and speaks something else, and was left alone.
     OtherProtocol(Protocol),
+    /// It cannot be reached through the gateway that is given, or with what is given beside; it was left alone.
+    Via(ViaError),
     /// Its attributes are not possible beside those that it has; it was left alone.
     Attributes(AttributeError),
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use thiserror::Error;
 
@@ -29,6 +31,19 @@ pub struct TenantRecord {
     pub created_at: UtcMillis,
     /// Counts its changes, from 1.
     pub revision: u32,
+}
+
+/// What a tenant has, and what became of its upgrades.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantCount {
+    /// Who.
+    pub tenant: TenantId,
+    /// Devices that belong to it, with some that were removed a moment ago.
+    pub devices: u64,
+    /// Tasks that run.
+    pub tasks_running: u64,
+    /// Upgrades that have ended, by how: `succeeded`, `failed`, `cancelled`.
+    pub ended: BTreeMap<String, u64>,
 }
 
 /// Why a tenant was not added, changed or deleted.
@@ -82,6 +97,9 @@ pub trait Tenancy: Send + Sync + 'static {
         after: Option<&TenantId>,
         limit: u32,
     ) -> Result<Page<TenantRecord>, StoreError>;
+
+    /// What each tenant has, the oldest first, and how its upgrades have ended by the events behind `after`, up to `until`.
+    async fn count_tenants(&self, after: i64, until: i64) -> Result<Vec<TenantCount>, StoreError>;
 
     /// Gives a tenant another name; with `seen` only if that is its revision.
     async fn rename_tenant(

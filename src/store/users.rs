@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use super::{Page, Proof, StoreError};
-use crate::{access::Grant, clock::UtcMillis};
+use crate::{access::Grant, clock::UtcMillis, tenant::TenantId};
 
 /// Users at most.
 pub const MAX_USERS: u32 = 1_000;
@@ -35,6 +35,8 @@ pub struct IdentityUser {
     pub grants: Vec<Grant>,
     /// Now.
     pub at: UtcMillis,
+    /// So many users may have a grant on the same tenant; on `default` any number.
+    pub share: u32,
 }
 
 /// A user to be added.
@@ -50,6 +52,8 @@ pub struct NewUser {
     pub created_by: String,
     /// Now.
     pub created_at: UtcMillis,
+    /// So many users may have a grant on the same tenant; on `default` any number.
+    pub share: u32,
 }
 
 /// A user.
@@ -120,6 +124,16 @@ pub enum AddUserError {
     /// As many as there may be.
     #[error("there are {MAX_USERS} users already; remove one first")]
     TooMany,
+    /// As many as a tenant may have.
+    #[error(
+        "tenant {tenant} has {share} users already, which is its share (tenants.max_users); remove one first"
+    )]
+    ShareTaken {
+        /// The tenant.
+        tenant: TenantId,
+        /// How many that is.
+        share: u32,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

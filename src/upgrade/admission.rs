@@ -15,12 +15,16 @@
 //! [`AdmissionConfig::overtake_s`], has its slots all the same, until the lane is full; then one of a smaller limit has its
 //! turn before that happens again.
 //!
+//! A device may compete in further lanes besides the one in whose queue it stands: it is admitted with room in all of them
+//! (`further`).
+//!
 //! All of that is so among the devices of one task. Where devices of several tasks wait in a lane, tasks of a higher priority
 //! come first, and those of the same priority have their turns in proportion to their weights (`share`). A slot that is of no
 //! use to whose turn it is has the next one who will have ended by the time that it is.
 
 mod bound;
 mod forecast;
+mod further;
 mod lane;
 mod pace;
 mod share;
@@ -31,6 +35,7 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 pub use bound::lower_bound;
 
 use crate::{clock::Instant, config::AdmissionConfig, ledger::TaskId, task::Share};
+use further::Furthers;
 use lane::LaneState;
 use pace::Pace;
 use share::Shares;
@@ -84,9 +89,10 @@ pub struct Admission<K, L: Clone + Eq + Hash> {
     overtake: Duration,
     shares: Shares,
     pace: Pace<L>,
+    furthers: Furthers<K, L>,
 }
 
-impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
+impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Admission<K, L> {
     /// No lanes yet.
     pub fn new(config: &AdmissionConfig) -> Self {
         Self {
@@ -96,6 +102,7 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
             overtake: Duration::from_secs(config.overtake_s),
             shares: Shares::new(Duration::from_secs(config.ageing_s)),
             pace: Pace::new(config),
+            furthers: Furthers::new(Duration::from_secs(config.overtake_s)),
         }
     }
 
@@ -104,6 +111,7 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         self.overtake = Duration::from_secs(config.overtake_s);
         self.shares.ageing = Duration::from_secs(config.ageing_s);
         self.pace = Pace::new(config);
+        self.furthers.overtake = self.overtake;
     }
 
     /// From now on at most so many have a slot in `lane`, whatever their coverage allows: nobody gets one where it is 0, and
@@ -118,6 +126,12 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         {
             state.restrict(most.unwrap_or(u32::MAX));
         }
+    }
+
+    /// From now on at most so many have a slot in `lane` of those for whom it is a further one; everybody may where it is `None`.
+    /// Whoever has a slot keeps it.
+    pub fn limit(&mut self, lane: L, most: Option<u32>) {
+        self.furthers.limit(lane, most);
     }
 
     fn is_closed(&self, lane: &L) -> bool {
@@ -139,11 +153,18 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
     pub fn wait(&mut self, device: K, lane: L, task: TaskId, limit: u32, since: Instant) {
         self.arrivals += 1;
         let order = (since, self.arrivals);
+        self.furthers.reconsider(device);
         self.lane_mut(lane).wait(device, task, limit, order);
+    }
+
+    /// A device that waits in `lane` competes in these lanes as well, and in no others: it is admitted with a slot in all of them.
+    pub fn compete(&mut self, device: K, lane: L, further: impl Iterator<Item = L>) {
+        self.furthers.compete(device, lane, further);
     }
 
     /// The device was heard: it is considered again.
     pub fn heard(&mut self, device: K, lane: L) {
+        self.furthers.claims_no_more(device);
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.wake(device);
         }
@@ -170,6 +191,7 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         if let Some(state) = self.lanes.get_mut(&lane) {
             state.leave_queue(device);
         }
+        self.furthers.withdraw(device, lane);
         self.forget_if_empty(lane);
     }
 
@@ -178,26 +200,49 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         self.lane_mut(lane).hold(device, end);
     }
 
+    /// Occupies those that were granted with it in further lanes.
+    pub fn restore_further(
+        &mut self,
+        device: K,
+        lane: L,
+        further: impl Iterator<Item = L>,
+        end: Instant,
+    ) {
+        self.furthers.restore(device, lane, further, end);
+    }
+
     /// The slot of `device` is expected to come back at another time.
     pub fn expect(&mut self, device: K, lane: L, end: Instant) {
         if let Some(state) = self.lanes.get_mut(&lane)
             && state.holds(device)
         {
             state.hold(device, end);
+            self.furthers.expect(device, lane, end);
         }
     }
 
-    /// Gives a slot back. Nothing happens when the device holds none there.
+    /// Gives a slot back, and with it those in further lanes. Nothing happens when the device holds none there.
     pub fn release(&mut self, device: K, lane: L) {
         if let Some(state) = self.lanes.get_mut(&lane) {
             state.release(device);
         }
+        self.furthers.release(device, lane);
         self.forget_if_empty(lane);
     }
 
     /// Slots in use in `lane`.
     pub fn active(&self, lane: L) -> u32 {
         self.lanes.get(&lane).map_or(0, LaneState::active)
+    }
+
+    /// Slots in use in `lane` of those for whom it is a further one.
+    pub fn taken(&self, lane: L) -> u32 {
+        self.furthers.taken(&lane)
+    }
+
+    /// Devices that wait, and want a slot in `lane`, which is a further one for them.
+    pub fn wanted(&self, lane: L) -> usize {
+        self.furthers.waiting(&lane)
     }
 
     /// Devices that wait in `lane` and came before `device`.
@@ -209,6 +254,11 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
     pub fn waiting(&self, lane: L) -> impl Iterator<Item = K> {
         let state = self.lanes.get(&lane);
         state.into_iter().flat_map(LaneState::devices)
+    }
+
+    #[cfg(test)]
+    fn further_lane_count(&self) -> usize {
+        self.furthers.lane_count()
     }
 
     /// Lanes in which anybody upgrades or waits.
@@ -233,14 +283,36 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
             return None;
         }
         let state = self.lanes.get_mut(&lane)?;
-        let (step, next) = state.next_step(now, self.overtake, &self.shares, look)?;
+        let beside = (lane, &mut self.furthers);
+        let (step, next) = state.next_step(now, self.overtake, &self.shares, beside, look)?;
         if let Step::Admit(device) = step {
-            if let Err(at) = self.pace.check(now, &lane) {
+            // the queue of a site or gateway is one of devices that share no radio channel
+            if !self.furthers.is_lane(&lane)
+                && let Err(at) = self.pace.check(now, &lane)
+            {
                 return Some(Step::Later(at));
             }
             state.grant(device, next, now, &self.shares);
+            self.furthers.take(device, now + next.service);
         }
         Some(step)
+    }
+
+    /// A lane in which somebody is considered again, because there may be room in a further lane: poll it, and call this again
+    /// until it gives none.
+    pub fn stir(&mut self, now: Instant) -> Option<L> {
+        let (home, devices) = self.furthers.stir(now)?;
+        if let Some(state) = self.lanes.get_mut(&home) {
+            for device in devices {
+                state.consider(device);
+            }
+        }
+        Some(home)
+    }
+
+    /// Whether [`stir`](Self::stir) has somebody to consider.
+    pub fn is_stirred(&self) -> bool {
+        self.furthers.is_stirred()
     }
 
     /// When those of `devices` that can be reached then will be admitted to `lane`, if all goes as expected and nobody else
@@ -254,7 +326,18 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
     ) -> HashMap<K, Instant> {
         let open = self.lanes.get(&lane).filter(|_| !self.is_closed(&lane));
         open.map_or_else(HashMap::new, |state| {
-            forecast::turns(state, &self.shares, now, devices, look)
+            let passed_over = devices.iter().filter_map(|device| {
+                let ((_, task, limit), order, at) = self.furthers.turn(now, *device)?;
+                Some(forecast::PassedOver {
+                    device: *device,
+                    task,
+                    limit,
+                    order,
+                    at,
+                })
+            });
+            let passed_over: Vec<_> = passed_over.collect();
+            forecast::turns(state, &self.shares, now, (devices, &passed_over), look)
         })
     }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{Coverage, Deadline, Protocol, StopReason},
+    ledger::{Coverage, Deadline, Lane, Protocol, StopReason},
     package::Version,
 };
 
@@ -28,6 +28,8 @@ pub struct Rules<'a> {
     pub protocol: Protocol,
     /// Whether it can be counted how much of a package it was served, where it fetches that over HTTP.
     pub counted: bool,
+    /// In whose queue a device stands that is in no cell: of its gateway, or its site; `None` where it has neither.
+    pub home: Option<Lane>,
 }
 
 /// What happens to an upgrade.
@@ -42,6 +44,14 @@ pub enum Input {
     Restarted,
     /// The device, which speaks MQTT, has connected: what it was asked before is lost.
     Connected,
+    /// The device is reached through another gateway from now on: what it was asked and offered through the one before is void.
+    Moved,
+    /// The device, which speaks MQTT, is heard after a silence, and nobody tells whether it has connected anew meanwhile: what it
+    /// was asked before may be lost.
+    HeardAgain,
+    /// The device, which speaks MQTT and cannot be asked, is not heard, and nobody tells whether it is connected: it is dealt with as if
+    /// it were there.
+    MayBeThere,
     /// The device was heard otherwise: a registration update, service data, an answer to a ping.
     Heard,
     /// The device was asked for its version, and answered; what that is worth if it names the target.
@@ -85,12 +95,12 @@ pub enum Action {
     Command,
 }
 
-/// A place in a cell's queue, kept while the coverage is measured anew.
+/// A place in a queue, kept while the coverage is measured anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// The cell.
-    pub cell: u32,
-    /// How many may upgrade in the cell at once for this device to be one of them.
+    /// In whose queue: of a cell, or of a gateway or site for a device that is in none.
+    pub lane: Lane,
+    /// How many may upgrade in the lane at once for this device to be one of them.
     pub limit: u32,
     /// When the device began to wait.
     pub since: Instant,
@@ -98,6 +108,16 @@ pub struct Place {
     pub until: Instant,
     /// Slots that were given back because the device had fallen asleep, or its download had gone quiet.
     pub slots_returned: u8,
+}
+
+impl Place {
+    /// The cell, if it is in the queue of one.
+    pub const fn cell(&self) -> Option<u32> {
+        match self.lane {
+            Lane::Cell(cell) => Some(cell),
+            Lane::Site(_) | Lane::Gateway(_) => None,
+        }
+    }
 }
 
 /// Slots that an upgrade may give back: for a device that fell asleep before the offer, which keeps the next one to the end of

@@ -16,7 +16,8 @@
 //!                                                       outcome
 //! ```
 //!
-//! Over MQTT there is no cell to compete in: what follows another version is the transfer, at once.
+//! Over MQTT there is no cell to compete in: what follows another version is the wait for a slot of the device's site or gateway, or the
+//! transfer at once where it has neither.
 //!
 //! What a device says of its version is a claim: each comes with what it is worth by what the device did
 //! ([`Credence`]). The state is consumed by an event and yields the next one: combinations that cannot occur cannot be
@@ -34,7 +35,9 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    ledger::{Cancellation, Coverage, Deadline, Failure, Outcome, Stage, StopReason, Success},
+    ledger::{
+        Cancellation, Coverage, Deadline, Failure, Lane, Outcome, Stage, StopReason, Success,
+    },
 };
 
 /// Where one upgrade stands.
@@ -125,6 +128,7 @@ impl Negotiation {
                     ended(Outcome::Cancelled(Cancellation::TakenBack))
                 };
             }
+            Input::Moved => return stay(Self::begin(now, rules)),
             Input::NotSupported => return failed(Failure::NotSupported),
             // Whatever the stage: a device that says it runs the target version is done, if nothing speaks against it.
             Input::Pcp(said) if said.shows(rules.target) => {
@@ -213,7 +217,7 @@ impl Negotiation {
         self.stage() == Some(Stage::Executing)
     }
 
-    /// The place in a cell's queue, or the one that was left for a slot.
+    /// The place in a queue, or the one that was left for a slot.
     pub const fn place(&self) -> Option<&Place> {
         match self {
             Self::WaitingForSlot { place } => Some(place),
@@ -224,11 +228,11 @@ impl Negotiation {
         }
     }
 
-    /// The cell in whose queue it stands, also while its coverage is measured anew.
-    pub const fn queued_in(&self) -> Option<u32> {
+    /// The lane in whose queue it stands, also while its coverage is measured anew.
+    pub const fn queued_in(&self) -> Option<Lane> {
         match (self, self.place()) {
             (Self::Transferring { .. }, _) | (_, None) => None,
-            (_, Some(place)) => Some(place.cell),
+            (_, Some(place)) => Some(place.lane),
         }
     }
 

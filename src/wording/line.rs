@@ -2,7 +2,7 @@ use pcp::ResultCode;
 
 use super::{ending, misread::misread};
 use crate::ledger::{
-    Asked, Doubt, Explanation, FailedIn, Form, Happened, Line, Postponed, Question, Repeated,
+    Asked, Doubt, Explanation, FailedIn, Form, Happened, Home, Line, Postponed, Question, Repeated,
     Unhealthy,
 };
 
@@ -51,6 +51,8 @@ fn up_to_the_slot(happened: &Happened) -> Option<String> {
         Happened::Queued { cell, limit } => format!(
             "in cell {cell}, where {limit} may upgrade at once by its coverage: waiting for a slot"
         ),
+        Happened::QueuedAt { at } => format!("waiting for a slot of its {}", home(*at)),
+        Happened::SlotGrantedAt { at } => format!("slot of its {} granted", home(*at)),
         Happened::KeptAwake { turn } => format!("kept awake: a slot is expected for it at {turn}"),
         Happened::Appointed { at } => {
             format!("expected at {at} by appointment (the lifetime in /1/0/1 was written)")
@@ -61,6 +63,13 @@ fn up_to_the_slot(happened: &Happened) -> Option<String> {
         ),
         _ => return None,
     })
+}
+
+const fn home(home: Home) -> &'static str {
+    match home {
+        Home::Site => "site",
+        Home::Gateway => "gateway",
+    }
 }
 
 fn with_the_slot(happened: &Happened) -> Option<String> {
@@ -210,6 +219,22 @@ fn besides(happened: &Happened) -> String {
             )
         }
         Happened::Connected => "connected (MQTT)".to_owned(),
+        Happened::GatewayOffline { gateway: None } => {
+            "waits: it is reached through a gateway, and it is not known through which".to_owned()
+        }
+        Happened::GatewayOffline {
+            gateway: Some(gateway),
+        } => format!("waits: gateway {gateway} is offline"),
+        Happened::ChildOffline { gateway } => format!(
+            "waits: gateway {} says that it is offline",
+            gateway.as_deref().unwrap_or("(unknown)")
+        ),
+        Happened::GatewayChanged { gateway: None } => {
+            "is reached through no gateway any more: it begins anew when it has one".to_owned()
+        }
+        Happened::GatewayChanged {
+            gateway: Some(gateway),
+        } => format!("is reached through gateway {gateway} from now on, and begins anew there"),
         Happened::VersionUnknown => "has not told its version".to_owned(),
         Happened::StillRuns { version } => format!("still runs version \"{version}\""),
         Happened::OnItsWay { percent: None } => "reports that it goes on".to_owned(),
@@ -388,6 +413,7 @@ const fn repeated(what: Repeated) -> &'static str {
         Repeated::KeptAwake => "kept awake by a ping",
         Repeated::Appointed => "given another appointment",
         Repeated::Connection => "connected anew (MQTT)",
+        Repeated::HeardAgain => "was heard again (MQTT)",
         Repeated::AppointmentRefused => "refused an appointment",
         Repeated::Question => "no result (PCP 24) yet, and to be asked for its version (PCP 19)",
     }

@@ -4,9 +4,9 @@ use super::*;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Asked, Doubt, Explanation, Facts, FailedIn, Fate, Form, Happened, Inbound, Last, Limit,
-        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent, Unhealthy,
-        Wanted,
+        Asked, Doubt, Explanation, Facts, FailedIn, Fate, Form, Happened, Home, Inbound, Last,
+        Limit, Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent,
+        Unhealthy, Wanted,
     },
     package::{Fits, Version},
     task::Stand,
@@ -47,6 +47,8 @@ fn of_the_negotiation() -> Vec<Happened> {
         Happened::CellNotTold,
         Happened::NotMeasured { cell: 7 },
         Happened::Queued { cell: 7, limit: 10 },
+        Happened::QueuedAt { at: Home::Site },
+        Happened::QueuedAt { at: Home::Gateway },
         Happened::KeptAwake { turn: UtcMillis(0) },
         Happened::Appointed { at: UtcMillis(0) },
         Happened::AppointmentRefused {
@@ -54,6 +56,7 @@ fn of_the_negotiation() -> Vec<Happened> {
         },
         Happened::AppointmentRefused { answer: None },
         Happened::SlotGranted { cell: 7 },
+        Happened::SlotGrantedAt { at: Home::Site },
         Happened::SlotReturnedQuiet { cell: 7, nudges: 3 },
         Happened::SlotReturnedUndelivered { cell: 7 },
         Happened::VersionAccepted,
@@ -127,6 +130,17 @@ fn besides() -> Vec<Happened> {
         },
         Happened::TakenUpAgain {},
         Happened::Connected,
+        Happened::GatewayOffline { gateway: None },
+        Happened::GatewayOffline {
+            gateway: Some("gw-7".into()),
+        },
+        Happened::ChildOffline {
+            gateway: Some("gw-7".into()),
+        },
+        Happened::GatewayChanged { gateway: None },
+        Happened::GatewayChanged {
+            gateway: Some("gw-8".into()),
+        },
         Happened::VersionUnknown,
         Happened::StillRuns { version: v1 },
         Happened::OnItsWay { percent: None },
@@ -204,6 +218,7 @@ fn happenings() -> Vec<Happened> {
         Repeated::Appointed,
         Repeated::AppointmentRefused,
         Repeated::Connection,
+        Repeated::HeardAgain,
     ];
     let misreads = [
         Misread::Unreadable {

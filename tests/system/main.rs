@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::too_many_lines)] // a test says so by ending, and is one story
 
 mod audit;
+mod broker;
 mod cancel;
 mod check_config;
 mod coap_client;

@@ -171,6 +171,140 @@ fn paho_devices_of_iotda_are_upgraded_over_tls() {
     }
 }
 
+/// What became of an upgrade, in a word, and what is known of that.
+fn became(upgrades: &[Value], endpoint: &str) -> (String, Value) {
+    let upgrade = upgrades.iter().find(|it| it["endpoint"] == endpoint);
+    let outcome = &upgrade.expect("its upgrade")["outcome"];
+    let reason = outcome["reason"].as_str().expect("a reason");
+    (reason.to_owned(), outcome["arguments"].clone())
+}
+
+#[test]
+fn a_paho_gateway_of_iotda_upgrades_the_devices_behind_it() {
+    let files = tempfile::tempdir().unwrap();
+    let server = secured(files.path());
+    let address = mqtts(&server).to_string();
+    let authority = files.path().join("server.pem");
+    let common = ["--server", &*address, "--ca", authority.to_str().unwrap()];
+    for gateway in ["gw-1", "gw-2"] {
+        add(&server, gateway, "gateways", &iotda(gateway));
+    }
+    let behind = [
+        ("c-good", Some("gw-1")),
+        ("c-weak", Some("gw-1")),
+        ("c-claims", Some("gw-1")),
+        ("c-true", Some("gw-1")),
+        ("c-restarts", Some("gw-1")),
+        ("c-lost", Some("gw-1")),
+        ("c-free", None),
+        ("c-moves", Some("gw-2")),
+    ];
+    for (child, via) in behind {
+        let body = json!({"endpoint": child, "product": "sensors", "via": via,
+            "mqtt": {"style": "iotda", "gateway": true}});
+        let (status, told) = server.api.post("/v1/devices", &body);
+        assert_eq!(status, 201, "{told}");
+    }
+    let package = server.api.upload("sensors", "V2.0", &noise(12, 70_000));
+    let names: Vec<&str> = behind.iter().map(|(child, _)| *child).collect();
+    let task = server.api.create_task("sensors", &package, &names);
+    let upgrade_of = |child: &str| {
+        let (_, body) = server.api.get(&format!("/v1/tasks/{task}/upgrades"));
+        let upgrades = body["items"].as_array().expect("upgrades").clone();
+        upgrades
+            .into_iter()
+            .find(|it| it["endpoint"] == child)
+            .expect("its upgrade")
+    };
+    // its gateway is not there, and its timeline says so
+    wait_for(MINUTE, "what a device waits for", || {
+        let id = upgrade_of("c-moves")["id"].clone();
+        let (_, upgrade) = server.api.get(&format!("/v1/upgrades/{id}"));
+        upgrade
+            .to_string()
+            .contains("gateway gw-2 is offline")
+            .then_some(())
+    });
+    let second = Device::over_mqtt(
+        "iotda_gateway.py",
+        "gw-2",
+        &[
+            &common[..],
+            &["--secret", "gw-2-secret", "--child", "c-moves=ignores"],
+        ]
+        .concat(),
+    );
+    wait_for(MINUTE, "the offer through the first gateway", || {
+        (upgrade_of("c-moves")["state"] == "downloading").then_some(())
+    });
+    let mut first = vec![
+        "--secret",
+        "gw-1-secret",
+        "--add",
+        "c-free",
+        "--add",
+        "c-good",
+        "--add",
+        "gw-2",
+    ];
+    let habits = [
+        "c-good=good",
+        "c-weak=refuses@4",
+        "c-claims=claims",
+        "c-true=claims-truly",
+        "c-restarts=restarts",
+        "c-lost=lost",
+        "c-free=good",
+        "c-moves=good",
+    ];
+    first.extend(habits.iter().flat_map(|habit| ["--child", habit]));
+    let first = Device::over_mqtt("iotda_gateway.py", "gw-1", &[&common[..], &first].concat());
+    let (status, moved) = server
+        .api
+        .patch("/v1/devices/c-moves", &json!({"via": "gw-1"}));
+    assert_eq!((status, &moved["via"]), (200, &json!("gw-1")));
+    second.upgraded();
+    let events = first.upgraded();
+    let told = |event: &str, child: &str| {
+        events
+            .iter()
+            .any(|it| it["event"] == event && it["child"] == child)
+    };
+    assert!(
+        told("added", "c-free") && told("not_added", "gw-2"),
+        "{events:?}"
+    );
+    let upgrades = server.api.finished(&task, MINUTE);
+    for child in ["c-good", "c-restarts", "c-lost", "c-free", "c-moves"] {
+        let (reason, arguments) = became(&upgrades, child);
+        assert_eq!(reason, "upgraded", "{child}: {arguments}");
+        assert!(told("downloaded", child), "{child}");
+    }
+    let (reason, arguments) = became(&upgrades, "c-weak");
+    assert_eq!(
+        (&*reason, &arguments["code"]),
+        ("reported_failure", &json!(4))
+    );
+    assert_eq!(became(&upgrades, "c-claims").0, "not_downloaded");
+    let (reason, arguments) = became(&upgrades, "c-true");
+    assert_eq!(
+        (&*reason, &arguments["unverified"]),
+        ("upgraded", &json!(true))
+    );
+    let (_, free) = server.api.get("/v1/devices/c-free");
+    assert_eq!(free["via"], "gw-1");
+    let (_, gateway) = server.api.get("/v1/devices/gw-1");
+    assert_eq!(gateway["children"]["total"], 8);
+    let (_, unknown) = server.api.get("/v1/devices/unknown");
+    let listed = unknown["items"].as_array().expect("a list");
+    assert!(
+        listed
+            .iter()
+            .any(|it| it["name"] == "gw-2" && it["reason"] == "others_child"),
+        "{unknown}"
+    );
+}
+
 #[test]
 fn paho_devices_of_thingspanel_are_upgraded_over_tls() {
     let files = tempfile::tempdir().unwrap();

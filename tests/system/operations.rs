@@ -582,7 +582,12 @@ fn metrics_are_as_prometheus_wants_them_and_alerts_and_panels_name_real_ones() {
     let server = Server::secured(&[]);
     let known = wait_for(LIMIT, "the figures of both ports and of the disk", || {
         let text = server.api.text("/metrics");
-        let told = ["cellwise_dtls_", "cellwise_devices ", "cellwise_backup_"];
+        let told = [
+            "cellwise_dtls_",
+            "cellwise_devices ",
+            "cellwise_backup_",
+            "cellwise_tenant_",
+        ];
         told.iter().all(|name| text.contains(name)).then_some(text)
     });
     let checked = run(

@@ -156,6 +156,7 @@ impl World {
             product: device::product(device).into(),
             secure: false,
             protocol: cellwise::ledger::Protocol::Lwm2m,
+            via: cellwise::ledger::Via::Itself,
         });
     }
 
@@ -178,6 +179,7 @@ impl World {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: cellwise::ledger::Further::NONE,
         };
         self.store.order(&order);
         order
@@ -454,6 +456,7 @@ impl World {
             | Change::VersionReported { .. }
             | Change::Evidence { .. }
             | Change::Appointed { .. }
+            | Change::Via { .. }
             | Change::Traffic { .. }
             | Change::Learnt(_)
             | Change::CoverageReported { .. } => {}

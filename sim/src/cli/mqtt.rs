@@ -66,6 +66,10 @@ pub(super) struct MqttArguments {
     #[arg(long, requires = "mqtt", value_name = "FILE")]
     secrets: Option<PathBuf>,
 
+    /// Each device is a gateway (iotda) with so many devices behind it, named like it and -00, -01, …; faults go to these
+    #[arg(long, requires = "mqtt", default_value_t = 0, value_name = "DEVICES")]
+    behind: usize,
+
     /// Keep-alive of MQTT connections, seconds
     #[arg(long, requires = "mqtt", default_value_t = 120, value_name = "SECONDS")]
     keep_alive: u16,
@@ -73,6 +77,10 @@ pub(super) struct MqttArguments {
     /// MQTT devices restart to run what they have installed
     #[arg(long, requires = "mqtt")]
     restarts: bool,
+
+    /// --mqtt is a broker whose client the server is: IoTDA devices subscribe, ThingsPanel's topics are below the device's name
+    #[arg(long, requires = "mqtt")]
+    on_broker: bool,
 }
 
 impl Arguments {
@@ -121,7 +129,9 @@ impl Arguments {
         config.timing = Timing::default().faster(self.speed);
         config.start_spread_ms = millis(self.spread);
         config.keep_alive_s = own.keep_alive;
+        config.behind = own.behind;
         config.restarts = own.restarts;
+        config.on_broker = own.on_broker;
         Ok(config)
     }
 }

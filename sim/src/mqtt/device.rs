@@ -7,6 +7,7 @@
 //! While [`Device::is_blocked`], the driver reads nothing from the connection and lets [`Link`](super::Link) send
 //! nothing: such a device downloads on the thread that serves its connection.
 
+mod gateway;
 mod iotda;
 mod report;
 mod thingspanel;
@@ -20,9 +21,11 @@ pub use report::{Counters, Ending, Report};
 
 use super::{
     fault::Fault,
-    spec::{Client, Secret, Spec, Style},
+    spec::{Secret, Spec},
+    style::{Client, Style},
 };
 use crate::rng::Rng;
+use gateway::Behind;
 use upgrade::Upgrade;
 
 /// How often the other device with the same client ID kicks this one out.
@@ -143,6 +146,8 @@ pub struct Device {
     outputs: VecDeque<Output>,
     version: String,
     upgrade: Option<Upgrade>,
+    /// Those behind it, if it is a gateway.
+    behind: Option<Box<Behind>>,
     /// A report that is made once the device is connected again.
     owes_report: bool,
     /// Pushes that were answered with the old version.
@@ -160,6 +165,7 @@ impl Device {
         Self {
             rng: Rng::new(spec.seed),
             version: spec.version.clone(),
+            behind: Behind::of(&spec),
             spec,
             line: Line::Down,
             timers: [None; 3],
@@ -188,17 +194,21 @@ impl Device {
     pub fn start(&mut self, now_ms: u64) {
         self.set(Timer::Connect, now_ms, self.spec.timing.start_delay_ms);
         self.handle_timeout(now_ms);
+        self.each_behind(now_ms, |it| it.start(now_ms));
     }
 
     /// The server has accepted the connection.
     pub fn connected(&mut self, now_ms: u64) {
         self.line = Line::Up;
         self.counters.connections += 1;
-        if self.spec.style.is_iotda() {
+        if !self.spec.style.is_iotda() {
+            self.subscribe();
+        } else if self.spec.on_broker {
+            self.iotda_subscribe();
+        } else {
             self.iotda_connected(now_ms);
             self.settled_in(now_ms);
-        } else {
-            self.subscribe();
+            self.gateway_connected(now_ms);
         }
     }
 
@@ -222,7 +232,9 @@ impl Device {
 
     /// The subscription is there, or was refused.
     pub fn subscribed(&mut self, now_ms: u64, accepted: bool) {
-        if accepted {
+        if accepted && self.spec.style.is_iotda() {
+            self.iotda_connected(now_ms);
+        } else if accepted {
             self.thingspanel_subscribed();
         } else {
             self.counters.refused_subscriptions += 1;
@@ -233,6 +245,9 @@ impl Device {
     /// A message has come.
     pub fn message(&mut self, now_ms: u64, topic: &str, payload: &[u8]) {
         self.counters.messages += 1;
+        if self.behind_message(now_ms, topic, payload) {
+            return;
+        }
         let understood = if self.spec.style.is_iotda() {
             self.iotda_message(now_ms, topic, payload)
         } else {
@@ -254,6 +269,7 @@ impl Device {
                 Timer::Resume => self.download(),
             }
         }
+        self.each_behind(now_ms, |it| it.handle_timeout(now_ms));
     }
 
     /// What the device wants done next, in order.
@@ -263,11 +279,15 @@ impl Device {
 
     /// When [`Self::handle_timeout`] has something to do, in the same milliseconds as `now_ms`.
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.timers.iter().flatten().copied().min()
+        let own = self.timers.iter().flatten().copied().min();
+        own.into_iter().chain(self.behind_due()).min()
     }
 
     /// Whether nothing of the connection is served now.
     pub fn is_blocked(&self) -> bool {
+        if self.is_gateway() {
+            return false; // it downloads on threads of their own
+        }
         let habit = self.spec.style.is_iotda() && self.spec.client == Client::Python;
         (habit || self.has(Fault::BlockedDownload)) && self.is_downloading()
     }
@@ -302,6 +322,9 @@ impl Device {
     pub fn is_settled(&self) -> bool {
         if self.twin.is_some() {
             return self.twin == Some(0);
+        }
+        if self.is_gateway() {
+            return self.upgradable().all(Self::is_settled);
         }
         let waits = self.has(Fault::WrongSecret)
             && self.counters.refusals + self.counters.unanswered >= REFUSALS;
@@ -354,6 +377,7 @@ impl Device {
         let retry_ms = self.spec.timing.retry_ms;
         let jitter_ms = self.rng.below(retry_ms / 4 + 1);
         self.set(Timer::Connect, now_ms, retry_ms + jitter_ms);
+        self.gateway_lost(now_ms);
     }
 
     /// Ends its own connection, and comes back after a time.
@@ -361,6 +385,7 @@ impl Device {
         self.line = Line::Down;
         self.outputs.push_back(Output::Disconnect { orderly });
         self.set(Timer::Connect, now_ms, for_ms);
+        self.gateway_lost(now_ms);
     }
 
     /// Connected, and subscribed where that is needed: what was put off is done.

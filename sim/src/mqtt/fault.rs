@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::spec::{Client, Style};
+use super::style::{Client, Style};
 use crate::Expected;
 
 /// One way to go wrong.
@@ -157,6 +157,14 @@ impl Fault {
             Self::AlreadyCurrent => !matches!(style, Style::ThingsPanel1),
             _ => true,
         }
+    }
+
+    /// Whether devices behind a gateway can have it: they have no connection of their own.
+    pub const fn is_for_behind(self) -> bool {
+        !matches!(
+            self,
+            Self::SharesClientId | Self::WrongSecret | Self::BlockedDownload
+        )
     }
 
     /// What a server should record for a device that goes wrong in this way.

@@ -7,6 +7,7 @@
 mod config;
 mod download;
 mod drive;
+mod shared;
 mod stats;
 mod tls;
 
@@ -29,7 +30,7 @@ use super::{
     spec::Spec,
 };
 use crate::fleet::FleetError as SocketsError;
-use drive::Shared;
+use shared::Shared;
 
 /// How often [`Fleet::until_settled`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -55,6 +56,9 @@ pub enum FleetError {
         /// Devices without a fault whose style can have it.
         free: usize,
     },
+    /// Devices of this style have no gateways.
+    #[error("{0} knows no gateways: --behind goes with iotda and iotda-v2")]
+    NoGateway(Style),
     /// `already-current` devices have to be given the target version.
     #[error("the fault 'already-current' needs the target version")]
     NoTarget,
@@ -128,6 +132,9 @@ impl Fleet {
         let mut devices = Vec::with_capacity(specs.len());
         for mut spec in specs {
             spec.epoch_s = epoch_s;
+            for behind in &mut spec.behind {
+                behind.epoch_s = epoch_s;
+            }
             let twin = Device::twin(&spec).map(|twin| Arc::new(Mutex::new(twin)));
             let device = Arc::new(Mutex::new(Device::new(spec)));
             devices.push(Arc::clone(&device));
@@ -153,18 +160,22 @@ impl Fleet {
             ..FleetStats::default()
         };
         for device in &self.devices {
-            stats.add(&lock(device).report());
+            let device = lock(device);
+            stats.add_connections(&device.report());
+            device.upgradable().for_each(|it| stats.add(&it.report()));
         }
         stats
     }
 
     /// Every device with its name, in the order of the specs.
     pub fn reports(&self) -> Vec<(String, Report)> {
-        let named = |device: &Arc<Mutex<Device>>| {
+        let mut reports = Vec::with_capacity(self.devices.len());
+        for device in &self.devices {
             let device = lock(device);
-            (device.spec().device.clone(), device.report())
-        };
-        self.devices.iter().map(named).collect()
+            let named = |it: &Device| (it.spec().device.clone(), it.report());
+            reports.extend(device.upgradable().map(named));
+        }
+        reports
     }
 
     /// The newest thing that went wrong with a socket, if anything did.
@@ -185,7 +196,9 @@ impl Fleet {
         let mut summary = FleetSummary::new(elapsed_ms, self.stats(), self.last_error());
         for device in &self.devices {
             let device = lock(device);
-            summary.add(device.spec(), device.ending());
+            let mut each = device.upgradable();
+            each.by_ref()
+                .for_each(|it| summary.add(it.spec(), it.ending()));
         }
         // Without receivers all tasks have ended already.
         let _ = self.stop.send(true);

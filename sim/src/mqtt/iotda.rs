@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+/// The service of events about devices behind a gateway.
+const MANAGER: &str = "$sub_device_manager";
 /// More than a device would take.
 const MOST_SERVICES: usize = 16;
 
@@ -117,6 +119,28 @@ fn event(device: &str, service: &str, kind: &str, time: &str, paras: &Value) -> 
         }],
     });
     event.to_string().into_bytes()
+}
+
+/// Of whom an event is; `None` if it does not say so, or is none.
+pub(super) fn object(payload: &[u8]) -> Option<String> {
+    let envelope: Envelope = serde_json::from_slice(payload).ok()?;
+    envelope.object_device_id
+}
+
+/// A gateway's `sub_device_sync_request`.
+pub(super) fn sync_request(gateway: &str, time: &str) -> Vec<u8> {
+    let paras = json!({ "version": 0 });
+    event(gateway, MANAGER, "sub_device_sync_request", time, &paras)
+}
+
+/// A gateway's `sub_device_update_status`.
+pub(super) fn status(gateway: &str, time: &str, told: &[(String, bool)]) -> Vec<u8> {
+    let status = |there: bool| if there { "ONLINE" } else { "OFFLINE" };
+    let told: Vec<Value> = (told.iter())
+        .map(|(device, there)| json!({ "device_id": device, "status": status(*there) }))
+        .collect();
+    let paras = json!({ "device_statuses": told });
+    event(gateway, MANAGER, "sub_device_update_status", time, &paras)
 }
 
 /// What the Python kit says when it is connected.

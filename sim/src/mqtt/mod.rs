@@ -14,6 +14,7 @@ pub mod http;
 mod iotda;
 mod link;
 mod spec;
+mod style;
 mod thingspanel;
 
 pub use device::{
@@ -22,7 +23,8 @@ pub use device::{
 pub use fault::{Fault, FaultError};
 pub use fleet::Fleet;
 pub use link::{Event, Link};
-pub use spec::{Client, Secret, Spec, Style, Timing, UnknownName};
+pub use spec::{Secret, Spec, Timing};
+pub use style::{Client, Style, UnknownName};
 
 /// A number, or a text that is one.
 fn number(value: &serde_json::Value) -> Option<u64> {

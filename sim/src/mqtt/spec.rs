@@ -1,124 +1,12 @@
 //! What one simulated MQTT device is like: its identity, the software on it, its timing, its fault.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
-
-use super::fault::Fault;
+use super::{
+    fault::Fault,
+    style::{Client, Style},
+};
 use crate::Expected;
-
-/// The messages that a device understands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Style {
-    /// Huawei IoTDA, `firmware_upgrade` and `software_upgrade`: the download's right is an access token.
-    #[serde(rename = "iotda")]
-    Iotda,
-    /// Huawei IoTDA, those and their `_v2`: the URL carries its own right.
-    #[serde(rename = "iotda-v2")]
-    IotdaV2,
-    /// `ThingsPanel` 0.5: topics by access token, quality of service 0, versions are reported.
-    #[serde(rename = "thingspanel-0.5")]
-    ThingsPanel05,
-    /// `ThingsPanel` 1.x: topics by device number, quality of service 1, no version is ever reported.
-    #[serde(rename = "thingspanel-1.x")]
-    ThingsPanel1,
-}
-
-/// Why a text names no [`Style`] or [`Client`].
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("'{text}' is none of {known}")]
-pub struct UnknownName {
-    text: String,
-    known: &'static str,
-}
-
-impl Style {
-    /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Iotda,
-        Self::IotdaV2,
-        Self::ThingsPanel05,
-        Self::ThingsPanel1,
-    ];
-
-    /// As it is written on a command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Iotda => "iotda",
-            Self::IotdaV2 => "iotda-v2",
-            Self::ThingsPanel05 => "thingspanel-0.5",
-            Self::ThingsPanel1 => "thingspanel-1.x",
-        }
-    }
-
-    /// Whether it is one of Huawei IoTDA's.
-    pub const fn is_iotda(self) -> bool {
-        matches!(self, Self::Iotda | Self::IotdaV2)
-    }
-}
-
-impl fmt::Display for Style {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Style {
-    type Err = UnknownName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|style| style.name() == text);
-        found.ok_or_else(|| UnknownName {
-            text: text.to_owned(),
-            known: "iotda, iotda-v2, thingspanel-0.5, thingspanel-1.x",
-        })
-    }
-}
-
-/// The software kit that an IoTDA device is built on. Devices of `ThingsPanel` have none of these habits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Client {
-    /// Downloads on the thread that serves MQTT; is silent when the download fails.
-    Python,
-    /// Reports the end of the download with the old version, then the end of the upgrade with the new one.
-    Java,
-    /// Writes HTTP by hand, with bare line feeds; reports failures with the target version.
-    C,
-}
-
-impl Client {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Python, Self::Java, Self::C];
-
-    /// As it is written on a command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Python => "python",
-            Self::Java => "java",
-            Self::C => "c",
-        }
-    }
-}
-
-impl fmt::Display for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Client {
-    type Err = UnknownName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|client| client.name() == text);
-        found.ok_or_else(|| UnknownName {
-            text: text.to_owned(),
-            known: "python, java, c",
-        })
-    }
-}
 
 /// What a device proves who it is with. Not shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -183,6 +71,7 @@ impl Timing {
 
 /// Everything that makes a device what it is.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a habit of its own")]
 pub struct Spec {
     /// Device ID of IoTDA, device number of `ThingsPanel`; unique on the server.
     pub device: String,
@@ -199,6 +88,9 @@ pub struct Spec {
     /// Whether a `ThingsPanel` 1.x device subscribes to `inform`, as the documentation spells it, and not to
     /// `infrom`, as the published configuration does.
     pub spells_inform: bool,
+    /// Whether it is connected to a broker that is not the server: it subscribes to what it is told, and `ThingsPanel`'s topics,
+    /// which name no device, are below its name.
+    pub on_broker: bool,
     /// The version that it runs at first.
     pub version: String,
     /// The part of the device that is upgraded, as `ThingsPanel` names it.
@@ -215,6 +107,9 @@ pub struct Spec {
     pub epoch_s: i64,
     /// Its message numbers and jitter follow from this number alone.
     pub seed: u64,
+    /// Devices behind it: it is a gateway, of style [`Style::Iotda`] or [`Style::IotdaV2`] as they are. They have no connection,
+    /// and no secret, of their own.
+    pub behind: Vec<Self>,
 }
 
 impl Spec {
@@ -229,6 +124,7 @@ impl Spec {
             password: None,
             check_stamp: true,
             spells_inform: false,
+            on_broker: false,
             version: version.into(),
             module: "default".to_owned(),
             keep_alive_s: 120,
@@ -237,6 +133,7 @@ impl Spec {
             timing: Timing::default(),
             epoch_s: 0,
             seed: 0,
+            behind: Vec::new(),
         }
     }
 

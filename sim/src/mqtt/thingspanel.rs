@@ -5,27 +5,40 @@
 
 use serde_json::{Value, json};
 
-use super::spec::{Spec, Style};
+use super::{spec::Spec, style::Style};
 
 /// Where the device hears of new versions.
 pub(super) fn topic_inform(spec: &Spec) -> String {
-    match spec.style {
+    let topic = match spec.style {
         Style::ThingsPanel05 => format!("ota/device/inform/{}", spec.secret.0),
         _ if spec.spells_inform => format!("ota/devices/inform/{}", spec.device),
         _ => format!("ota/devices/infrom/{}", spec.device),
+    };
+    mounted(spec, &topic)
+}
+
+/// Below the device's name, where a broker is to tell by that whose it is.
+fn mounted(spec: &Spec, topic: &str) -> String {
+    if spec.on_broker {
+        format!("{}/{topic}", spec.device)
+    } else {
+        topic.to_owned()
     }
 }
 
 /// Where it reports its progress.
-pub(super) const fn topic_progress(style: Style) -> &'static str {
-    match style {
+pub(super) fn topic_progress(spec: &Spec) -> String {
+    let topic = match spec.style {
         Style::ThingsPanel05 => "ota/device/progress",
         _ => "ota/devices/progress",
-    }
+    };
+    mounted(spec, topic)
 }
 
 /// Where release 0.5 reports versions.
-pub(super) const TOPIC_VERSION: &str = "ota/device/inform";
+pub(super) fn topic_version(spec: &Spec) -> String {
+    mounted(spec, "ota/device/inform")
+}
 
 /// The package that is pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,12 +98,15 @@ mod tests {
         let mut spec = Spec::new("n1", Style::ThingsPanel05, "V1");
         spec.secret.0 = "token".to_owned();
         assert_eq!(topic_inform(&spec), "ota/device/inform/token");
-        assert_eq!(topic_progress(spec.style), "ota/device/progress");
+        assert_eq!(topic_progress(&spec), "ota/device/progress");
         spec.style = Style::ThingsPanel1;
         assert_eq!(topic_inform(&spec), "ota/devices/infrom/n1");
         spec.spells_inform = true;
         assert_eq!(topic_inform(&spec), "ota/devices/inform/n1");
-        assert_eq!(topic_progress(spec.style), "ota/devices/progress");
+        assert_eq!(topic_progress(&spec), "ota/devices/progress");
+        spec.on_broker = true;
+        assert_eq!(topic_progress(&spec), "n1/ota/devices/progress");
+        assert_eq!(topic_inform(&spec), "n1/ota/devices/inform/n1");
     }
 
     #[test]

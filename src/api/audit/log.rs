@@ -291,7 +291,7 @@ pub(in crate::api) async fn export(
         let detail = "rows have no such numbers: give that of a row";
         return Err(Problem::field("after", detail));
     }
-    let place = state.audit_exports.place(&caller.who())?;
+    let place = state.audit_exports.place(&caller)?;
     let export = Export {
         until: state.store.audit_head().await?.number,
         after: params.after.unwrap_or(0),

@@ -169,7 +169,7 @@ pub(super) fn check_limit(limit: u32) -> Result<(), String> {
 }
 
 /// 1 to `most` characters, none of which controls a terminal.
-pub(super) fn check_text(text: &str, most: usize) -> Result<(), String> {
+pub(in crate::api) fn check_text(text: &str, most: usize) -> Result<(), String> {
     let count = text.chars().count();
     if text.trim().is_empty() || count > most {
         return Err(format!(

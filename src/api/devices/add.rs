@@ -15,7 +15,7 @@ use super::{
     DeviceBody,
     attributes::{Given, tags, time_zone},
     csv::{self, DeviceFile, UploadedBody},
-    mqtt::MqttBody,
+    mqtt::{self, MqttBody},
     psk::{self, PskBody},
     told,
 };
@@ -45,6 +45,7 @@ pub(in crate::api) struct AddDevices {
     product: Option<String>,
     psk: Option<PskBody>,
     mqtt: Option<MqttBody>,
+    via: Option<String>,
     model: Option<String>,
     hardware: Option<String>,
     site: Option<String>,
@@ -87,6 +88,10 @@ pub(in crate::api) struct AddOneDevice {
     psk: Option<PskBody>,
     /// That it speaks MQTT, and how it shows who it is; it speaks LwM2M when not given.
     mqtt: Option<MqttBody>,
+    /// The endpoint name of the gateway through which it is reached. Both speak the same; one that speaks MQTT has `gateway` in
+    /// `mqtt`.
+    #[schema(min_length = 1, max_length = 128)]
+    via: Option<String>,
     /// What is sold, 1 to 64 characters.
     #[schema(
         min_length = 1,
@@ -152,6 +157,10 @@ pub(in crate::api) struct AddDevice {
     psk: Option<PskBody>,
     /// That it speaks MQTT, and how it shows who it is; it speaks LwM2M when not given.
     mqtt: Option<MqttBody>,
+    /// The endpoint name of the gateway through which it is reached. Both speak the same; one that speaks MQTT has `gateway` in
+    /// `mqtt`.
+    #[schema(min_length = 1, max_length = 128)]
+    via: Option<String>,
     /// What is sold, 1 to 64 characters.
     #[schema(
         min_length = 1,
@@ -202,7 +211,8 @@ struct AddedBody {
 /// the others. Of many devices, those that are there with another product are listed as refused, and the others are added.
 ///
 /// A list (`text/csv`, RFC 4180) begins with a line that names its columns: `endpoint`, and if need be `product`, `model`,
-/// `hardware`, `site`, `time_zone`, `identity`, `key`, and `tag.KEY` for each tag. An empty field says nothing. Rows that
+/// `hardware`, `site`, `time_zone`, `identity`, `key`, `style`, `secret`, `token`, `password`, `via`, and `tag.KEY` for each tag.
+/// `style` has a device speak MQTT, and by itself means a certificate, or with `via` a gateway. An empty field says nothing. Rows that
 /// are wrong are refused one by one. The others are stored in batches while the list comes: one that breaks off leaves those
 /// that were stored, and may be sent again.
 #[utoipa::path(post, path = "/v1/devices", operation_id = "add_device", tag = "devices",
@@ -217,8 +227,8 @@ struct AddedBody {
         (status = 415, description = "The content type is neither application/json nor text/csv", body = Problem),
         (status = 422, description = "A field is not valid, or the first line of a list does not name its columns",
             body = Problem),
-        (status = 409, description = "One device: it is there with another product or protocol, or another has the identity or \
-            the token. Secrets are given, and dtls.credential_key is not set", body = Problem),
+        (status = 409, description = "One device: it is there with another product or protocol, another has the identity or \
+            the token, or it cannot be reached through that gateway. Secrets are given, and dtls.credential_key is not set", body = Problem),
     ))]
 pub(in crate::api) async fn add(
     State(state): State<ApiState>,
@@ -231,8 +241,8 @@ pub(in crate::api) async fn add(
         return Ok(Json(AddAnswer::List(added)).into_response());
     }
     let extract::Json(body) = extract::Json::<AddDevices>::from_request(request, &state).await?;
-    let (devices, single) = to_devices(body, &tenant, &state)?;
-    let mut added = state.store.add_devices(&devices, state.now()).await?;
+    let (devices, tokens, single) = to_devices(body, &tenant, &state)?;
+    let mut added = mqtt::add(&state, &devices, &tokens).await?;
     told::hide_others(&state, &scope, &mut added).await?;
     state.signals.members.changed();
     state
@@ -250,6 +260,10 @@ pub(in crate::api) async fn add(
         AddedDevice::Added => StatusCode::CREATED,
         AddedDevice::Unchanged | AddedDevice::Updated | AddedDevice::KeySet => StatusCode::OK,
         AddedDevice::Attributes(error) => return Err(Problem::field("tags", error)),
+        AddedDevice::Via(error) => {
+            let title = "The device is not reached through that gateway";
+            return Err(Problem::conflict("gateway-refused", title, error).about("via"));
+        }
         AddedDevice::IdentityTaken { identity, endpoint } => {
             let detail = told::identity_taken(&identity, &endpoint);
             return Err(Problem::identity_taken(detail));
@@ -272,7 +286,7 @@ pub(in crate::api) async fn add(
     let Some(detail) = state.store.device(&device.endpoint).await? else {
         return Err(Problem::not_found("the device was removed meanwhile"));
     };
-    let device = DeviceBody::of(&state, detail).await?;
+    let device = DeviceBody::of(&state, &scope, detail).await?;
     let body = Json(AddAnswer::One(Box::new(device)));
     Ok((status, [(header::LOCATION, location)], body).into_response())
 }
@@ -286,12 +300,12 @@ enum AddAnswer {
     List(UploadedBody),
 }
 
-/// Checks every name; also tells whether one device was given by itself.
+/// Checks every name. Also tells the tokens that devices are given, and whether one device was given by itself.
 fn to_devices(
     body: AddDevices,
     tenant: &TenantId,
     state: &ApiState,
-) -> Result<(Vec<NewDevice>, bool), Problem> {
+) -> Result<(Vec<NewDevice>, Vec<Option<String>>, bool), Problem> {
     let mut devices = body.devices.iter().flatten();
     let secret = |mqtt: &Option<MqttBody>| mqtt.as_ref().is_some_and(MqttBody::has_secret);
     if body.psk.is_some()
@@ -302,6 +316,8 @@ fn to_devices(
     }
     let mut fields = Fields::default();
     let (devices, single) = given(body)?;
+    let tokens = (devices.iter()).map(|device| device.mqtt.as_ref()?.token().map(str::to_owned));
+    let tokens = tokens.collect();
     let devices = devices.into_iter().enumerate().map(|(i, device)| {
         let prefix = if single {
             String::new()
@@ -316,7 +332,7 @@ fn to_devices(
     });
     let devices = devices.collect();
     fields.finish()?;
-    Ok((devices, single))
+    Ok((devices, tokens, single))
 }
 
 /// The devices that are given, and whether one is given by itself.
@@ -324,6 +340,7 @@ fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
     let for_one = body.product.is_some()
         || body.psk.is_some()
         || body.mqtt.is_some()
+        || body.via.is_some()
         || body.model.is_some()
         || body.hardware.is_some()
         || body.site.is_some()
@@ -336,6 +353,7 @@ fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
                 product: body.product.unwrap_or_else(default_product),
                 psk: body.psk,
                 mqtt: body.mqtt,
+                via: body.via,
                 model: body.model,
                 hardware: body.hardware,
                 site: body.site,
@@ -353,7 +371,7 @@ fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
         }
         (None, Some(_)) => Err(Problem::field(
             "product",
-            "give each device its own product, psk, mqtt and attributes",
+            "give each device its own product, psk, mqtt, via and attributes",
         )),
         _ => Err(Problem::field(
             "endpoint",
@@ -373,8 +391,11 @@ fn checked(device: AddDevice, prefix: &str, fields: &mut Fields, state: &ApiStat
     fields.check(
         &format!("{prefix}mqtt"),
         device.psk.is_none() || device.mqtt.is_none(),
-        "a device that speaks MQTT has no pre-shared key; give psk or mqtt",
+        psk::OR_MQTT,
     );
+    if let Some(via) = &device.via {
+        fields.take(&format!("{prefix}via"), check_endpoint(via.as_bytes()));
+    }
     let psk = (device.psk)
         .and_then(|psk| fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint)));
     let mqtt = (device.mqtt)
@@ -389,6 +410,7 @@ fn checked(device: AddDevice, prefix: &str, fields: &mut Fields, state: &ApiStat
         product,
         psk,
         mqtt,
+        via: device.via,
     }
 }
 
@@ -410,6 +432,7 @@ fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
             | AddedDevice::TokenTaken(_)
             | AddedDevice::OtherProduct(_)
             | AddedDevice::OtherProtocol(_)
+            | AddedDevice::Via(_)
             | AddedDevice::Attributes(_) => {}
         }
         if let Some((field, detail)) = told::refusal(&device.endpoint, &added) {

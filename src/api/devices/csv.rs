@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{psk, told};
+use super::{mqtt, psk, told};
 use crate::{
     access::Scope,
     api::{
@@ -96,6 +96,7 @@ pub(super) async fn receive(
         tenant,
         columns: None,
         batch: Vec::new(),
+        tokens: Vec::new(),
         batch_bytes: 0,
         lines: Vec::new(),
         told: UploadedBody::default(),
@@ -118,8 +119,9 @@ struct List<'s> {
     /// Whose the devices are.
     tenant: &'s TenantId,
     columns: Option<Columns>,
-    /// Devices that are not stored yet, and their lines.
+    /// Devices that are not stored yet, the tokens that they are given, and their lines.
     batch: Vec<NewDevice>,
+    tokens: Vec<Option<String>>,
     lines: Vec<u64>,
     batch_bytes: usize,
     told: UploadedBody,
@@ -186,10 +188,11 @@ impl List<'_> {
             return Ok(());
         }
         match columns.device(rows.fields(row), self.state) {
-            Ok(mut device) => {
+            Ok((mut device, token)) => {
                 device.product = self.tenant.product_key(&device.product);
                 self.batch_bytes += rows.fields(row).map(<[u8]>::len).sum::<usize>();
                 self.batch.push(device);
+                self.tokens.push(token);
                 self.lines.push(row.line);
             }
             Err(refused) => self.refuse(row.line, refused),
@@ -216,13 +219,13 @@ impl List<'_> {
     /// Stores what waits for it.
     async fn store(&mut self) -> Result<(), Problem> {
         let devices = std::mem::take(&mut self.batch);
+        let tokens = std::mem::take(&mut self.tokens);
         let lines = std::mem::take(&mut self.lines);
         self.batch_bytes = 0;
         if devices.is_empty() {
             return Ok(());
         }
-        let now = self.state.now();
-        let mut answers = self.state.store.add_devices(&devices, now).await?;
+        let mut answers = mqtt::add(self.state, &devices, &tokens).await?;
         told::hide_others(self.state, self.scope, &mut answers).await?;
         self.state.strangers.forget(told::names(&devices));
         for ((device, line), added) in devices.iter().zip(lines).zip(answers) {
@@ -235,6 +238,7 @@ impl List<'_> {
                 | AddedDevice::TokenTaken(_)
                 | AddedDevice::OtherProduct(_)
                 | AddedDevice::OtherProtocol(_)
+                | AddedDevice::Via(_)
                 | AddedDevice::Attributes(_) => {}
             }
             if let Some((_, detail)) = told::refusal(&device.endpoint, &added) {

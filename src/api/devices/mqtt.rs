@@ -1,15 +1,18 @@
 //! How devices that speak MQTT show who they are: given to the server, and never given back.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 
+use super::told;
 use crate::{
-    api::ApiState,
+    api::{ApiState, problem::Problem},
     ledger::Protocol,
+    lwm2m::check_endpoint,
+    mqtt::{endpoint::Version, engine::Connected},
     runtime::SealedMqtt,
-    store::{MqttCredential, StoredMqtt},
+    store::{AddedDevice, MqttCredential, NewDevice, StoreError, StoredMqtt},
 };
 
 /// Bytes of a secret, a token, or a password.
@@ -25,7 +28,7 @@ pub(in crate::api) enum MqttStyle {
     ThingsPanel,
 }
 
-/// That a device speaks MQTT, and how it shows who it is: one of `secret`, `token` and `certificate`.
+/// That a device speaks MQTT, and how it shows who it is: one of `secret`, `token`, `certificate` and `gateway`.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct MqttBody {
@@ -45,6 +48,8 @@ pub(in crate::api) struct MqttBody {
     /// `true`: it shows a certificate of `mqtt.client_ca_file`, of which the common name or an alternative name is its endpoint
     /// name.
     certificate: Option<bool>,
+    /// Of `iotda`: `true`: it has no connection of its own, and a gateway speaks for it (`via`).
+    gateway: Option<bool>,
 }
 
 /// An error does not tell what was found instead: it may be a secret.
@@ -58,11 +63,12 @@ impl<'de> Deserialize<'de> for MqttBody {
             token: Option<String>,
             password: Option<String>,
             certificate: Option<bool>,
+            gateway: Option<bool>,
         }
         let given = Given::deserialize(deserializer).map_err(|_| {
             D::Error::custom(
                 "not an object of style, iotda or thingspanel, and one of secret, token with or without password, and \
-                 certificate, which is true",
+                 certificate or gateway, which is true",
             )
         })?;
         Ok(Self {
@@ -71,6 +77,7 @@ impl<'de> Deserialize<'de> for MqttBody {
             token: given.token,
             password: given.password,
             certificate: given.certificate,
+            gateway: given.gateway,
         })
     }
 }
@@ -89,9 +96,39 @@ impl fmt::Debug for MqttBody {
 pub(in crate::api) struct MqttShownBody {
     /// Which kind of device it is.
     style: MqttStyle,
-    /// `secret`, `token` or `certificate`.
-    #[schema(pattern = "^(secret|token|certificate)$")]
+    /// `secret`, `token` or `certificate`; `gateway`: it has no connection of its own, and a gateway speaks for it.
+    #[schema(pattern = "^(secret|token|certificate|gateway)$")]
     credential: &'static str,
+}
+
+/// How a device is connected over MQTT.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct ConnectedBody {
+    /// Since when.
+    #[schema(format = DateTime)]
+    since: String,
+    /// From which address and port.
+    peer: String,
+    /// The version of MQTT that it speaks: 3.1.1 or 5.
+    #[schema(pattern = "^(3\\.1\\.1|5)$")]
+    version: &'static str,
+    /// Its client ID; `null` where it has left that to the server. One that holds its token is not shown.
+    #[schema(required)]
+    client_id: Option<String>,
+}
+
+impl From<Connected> for ConnectedBody {
+    fn from(connected: Connected) -> Self {
+        Self {
+            since: connected.since.to_string(),
+            peer: connected.peer.to_string(),
+            version: match connected.version {
+                Version::V311 => "3.1.1",
+                Version::V5 => "5",
+            },
+            client_id: Some(connected.client_id.into()).filter(|id: &String| !id.is_empty()),
+        }
+    }
 }
 
 impl MqttShownBody {
@@ -114,6 +151,52 @@ impl MqttBody {
         self.secret.is_some() || self.token.is_some()
     }
 
+    /// A device for which a gateway speaks: it shows nothing itself.
+    fn by_gateway(&self) -> Result<StoredMqtt, String> {
+        let shows = self.has_secret() || self.password.is_some() || self.certificate == Some(true);
+        if shows || self.style != MqttStyle::Iotda {
+            return Err(
+                "a device for which a gateway speaks is of style iotda, and has no secret, token, password or certificate"
+                    .to_owned(),
+            );
+        }
+        Ok(StoredMqtt {
+            protocol: Protocol::Iotda,
+            credential: MqttCredential::Gateway,
+            token_hash: None,
+            sealed: None,
+        })
+    }
+
+    /// What a row of a list says. A style by itself means a certificate, or the gateway through which the device is reached.
+    pub(super) fn of_columns(
+        style: &str,
+        secret: Option<String>,
+        token: Option<String>,
+        password: Option<String>,
+        by_gateway: bool,
+    ) -> Result<Self, String> {
+        let style = match style.to_ascii_lowercase().as_str() {
+            "iotda" => MqttStyle::Iotda,
+            "thingspanel" => MqttStyle::ThingsPanel,
+            _ => return Err("it is neither iotda nor thingspanel".to_owned()),
+        };
+        let alone = secret.is_none() && token.is_none() && password.is_none();
+        Ok(Self {
+            style,
+            secret,
+            token,
+            password,
+            certificate: (alone && !by_gateway).then_some(true),
+            gateway: (alone && by_gateway).then_some(true),
+        })
+    }
+
+    /// Its token, where it has one.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// Checks it and seals what is secret, for the device named `endpoint`.
     pub(super) fn seal(&self, state: &ApiState, endpoint: &str) -> Result<StoredMqtt, String> {
         if endpoint.contains('+') {
@@ -134,6 +217,9 @@ impl MqttBody {
             check_secret(what, given.as_deref())?;
         }
         let certificate = self.certificate == Some(true);
+        if self.gateway == Some(true) {
+            return self.by_gateway();
+        }
         let (credential, plain) = match (self.style, &self.secret, &self.token, certificate) {
             (MqttStyle::Iotda, Some(secret), None, false) if self.password.is_none() => {
                 let secret = SealedMqtt::Secret(secret.clone());
@@ -152,7 +238,8 @@ impl MqttBody {
             (_, None, None, true) if self.password.is_none() => (MqttCredential::Certificate, None),
             _ => {
                 return Err(
-                    "give one of secret (iotda), token with or without password (thingspanel), and certificate: true"
+                    "give one of secret (iotda), token with or without password (thingspanel), certificate: true, and \
+                     gateway: true (iotda)"
                         .to_owned(),
                 );
             }
@@ -174,6 +261,66 @@ impl MqttBody {
         }
         Ok(stored)
     }
+}
+
+/// Adds devices, each with the token that it is given; but none whose token is another device's name: whoever connects with that would
+/// be taken for one or the other. Whose it is, is not told.
+pub(super) async fn add(
+    state: &ApiState,
+    devices: &[NewDevice],
+    tokens: &[Option<String>],
+) -> Result<Vec<AddedDevice>, StoreError> {
+    let given = || devices.iter().zip(tokens);
+    let pairs = given().filter_map(|(device, token)| Some((&*device.endpoint, token.as_deref()?)));
+    let pairs: Vec<(&str, &str)> = pairs.collect();
+    if pairs.is_empty() {
+        return state.store.add_devices(devices, state.now()).await;
+    }
+    let mut names = names(state, pairs.iter().map(|(_, token)| *token)).await?;
+    names.extend(devices.iter().map(|device| device.endpoint.clone()));
+    let is_free = |(device, token): &(&NewDevice, &Option<String>)| {
+        let token = token.as_ref().filter(|token| **token != device.endpoint);
+        token.is_none_or(|token| !names.contains(token))
+    };
+    let free: Vec<NewDevice> = given()
+        .filter(is_free)
+        .map(|(device, _)| device.clone())
+        .collect();
+    let mut added = (state.store.add_devices(&free, state.now()).await?).into_iter();
+    let answers = given().map(|pair| {
+        let taken = AddedDevice::TokenTaken(String::new());
+        let added = is_free(&pair).then(|| added.next()).flatten();
+        added.unwrap_or(taken)
+    });
+    Ok(answers.collect())
+}
+
+/// Fails where the token that a device is to have is another device's name.
+pub(super) async fn check_token(
+    state: &ApiState,
+    endpoint: &str,
+    token: &str,
+) -> Result<(), Problem> {
+    if token != endpoint && names(state, [token].into_iter()).await?.contains(token) {
+        return Err(Problem::identity_taken(told::token_taken("")));
+    }
+    Ok(())
+}
+
+/// Those of these tokens that are names of devices.
+async fn names<'t>(
+    state: &ApiState,
+    tokens: impl Iterator<Item = &'t str>,
+) -> Result<HashSet<String>, StoreError> {
+    const AT_ONCE: usize = 5_000;
+    let tokens = tokens.filter(|token| check_endpoint(token.as_bytes()).is_ok());
+    let tokens: Vec<String> = tokens.map(str::to_owned).collect();
+    let mut names = HashSet::new();
+    for part in tokens.chunks(AT_ONCE) {
+        let found = state.store.devices_named(part).await?;
+        names.extend(found.into_iter().map(|it| it.device.endpoint));
+    }
+    Ok(names)
 }
 
 fn check_secret(what: &str, given: Option<&str>) -> Result<(), String> {

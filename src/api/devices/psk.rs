@@ -91,6 +91,9 @@ impl PskBody {
     }
 }
 
+/// A device speaks one or the other.
+pub(super) const OR_MQTT: &str =
+    "a device that speaks MQTT has no pre-shared key; give psk or mqtt";
 pub(super) const NO_VAULT: &str =
     "keys are not taken before dtls.credential_key is set: they are stored encrypted with it";
 

@@ -103,6 +103,7 @@ pub(super) fn refusal(endpoint: &str, added: &AddedDevice) -> Option<(&'static s
         AddedDevice::TokenTaken(endpoint) => Some(("mqtt", token_taken(endpoint))),
         AddedDevice::OtherProtocol(protocol) => Some(("mqtt", other_protocol(endpoint, *protocol))),
         AddedDevice::OtherProduct(product) => Some(("", other_product(endpoint, product))),
+        AddedDevice::Via(error) => Some(("via", error.to_string())),
         AddedDevice::Attributes(error) => Some(("tags", error.to_string())),
     }
 }

@@ -21,7 +21,8 @@ fn refusal() -> Object {
              to encrypt, and was heard where nothing is encrypted. `impostor`: whoever acted as the endpoint has shown \
              to be another. `unknown_mqtt_device`: nobody added a device of that name, or with that token, that speaks MQTT. \
              `wrong_mqtt_credential`: its password, its certificate, or the form of its client ID is not the device's. \
-             `stale_mqtt_stamp`: the device's clock is more than an hour off.",
+             `stale_mqtt_stamp`: the device's clock is more than an hour off. `others_child`: a gateway spoke for the device, \
+             which is not reached through it.",
         ))
         .enum_values(Some(Refusal::ALL.map(Refusal::name)))
         .build()

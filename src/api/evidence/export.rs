@@ -98,9 +98,9 @@ pub(in crate::api) async fn export(
     let at = state.now();
     let (cve, products) = concerned(&state, &scope, &params.cve).await?;
     // it is held until all is sent, the other one until all is looked at
-    let who = caller.who();
-    let sending = state.evidence.place_to_send(&who)?;
-    let place = state.evidence.place(&who)?;
+    let share = state.config.get().tenants.max_exports;
+    let sending = state.evidence.place_to_send(&caller, share)?;
+    let place = state.evidence.place(&caller, share)?;
     let (cve, made_at) = (cve.to_string(), at.to_string());
     let mut growing = Growing::new(&state, params.format)?;
     growing

@@ -91,7 +91,10 @@ mod tests {
     use std::{io::Write as _, sync::Arc};
 
     use super::*;
-    use crate::api::exports::{PATIENCE, Places};
+    use crate::{
+        access::Caller,
+        api::exports::{PATIENCE, Places},
+    };
     use axum::body::to_bytes;
     use futures_util::StreamExt as _;
 
@@ -110,14 +113,18 @@ mod tests {
         (dir, archive)
     }
 
+    fn named(name: &str) -> Caller {
+        Caller::user(1, name.to_owned(), Vec::new())
+    }
+
     fn place(places: &Arc<Places>) -> Place {
-        places.take("anna", "exports").unwrap()
+        places.take(&named("anna"), 9, "exports").unwrap()
     }
 
     /// When the only place is there again.
     async fn is_free(places: &Arc<Places>) {
         let free = async {
-            while places.take("berta", "exports").is_err() {
+            while places.take(&named("berta"), 9, "exports").is_err() {
                 tokio::task::yield_now().await;
             }
         };

@@ -185,7 +185,7 @@ pub(in crate::api) struct UpdateProduct {
     responses(
         (status = 201, description = "Created", body = ProductBody,
             headers(("Location" = String, description = "Path of the product"), ("ETag" = String, description = "Its revision"))),
-        (status = 409, description = "It was created before, or there are 1,000 products", body = Problem),
+        (status = 409, description = "It was created before, or there are 1,000 products, or too many of the tenant", body = Problem),
         (status = 422, description = "A field is not valid", body = Problem),
     ))]
 pub(in crate::api) async fn create(
@@ -199,6 +199,7 @@ pub(in crate::api) async fn create(
     let new = ProductUpdate {
         settings: body.settings.checked(&mut fields),
         signatures: body.signatures.map(Into::into),
+        share: Some(state.config.get().tenants.max_products),
     };
     fields.finish()?;
     let key = key_of(&scope, &product)?;
@@ -221,7 +222,7 @@ pub(in crate::api) async fn create(
         ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The product", body = ProductBody, headers(("ETag" = String, description = "Its revision"))),
-        (status = 409, description = "It would be created, and there are 1,000 products", body = Problem),
+        (status = 409, description = "It would be created, and there are 1,000 products, or too many of the tenant", body = Problem),
         (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
         (status = 422, description = "A field is not valid", body = Problem),
     ))]
@@ -240,6 +241,7 @@ pub(in crate::api) async fn update(
     let update = ProductUpdate {
         settings: settings.checked(&mut fields),
         signatures: body.signatures.map(Into::into),
+        share: Some(state.config.get().tenants.max_products),
     };
     fields.finish()?;
     let seen = etag::if_match(&headers)?;

@@ -17,7 +17,10 @@ use utoipa::{
 
 use crate::{
     api::extract::{Fields, nullable, nullable_whole},
-    config::{Appointments, OtaEvents, OtaKind, ProductChange, ProductConfig, RsrpUnit, SinrUnit},
+    config::{
+        Appointments, OtaEvents, OtaKind, ProductChange, ProductConfig, RsrpUnit, SinrUnit,
+        each_product_setting,
+    },
     package::CheckCodeKind,
 };
 
@@ -98,47 +101,25 @@ pub(in crate::api) struct ProductSettingsBody {
     ota_events: OtaEvents,
     /// Whether its devices of IoTDA may be offered packages of more than 999,999,999 bytes.
     iotda_large_downloads: bool,
+    /// Whether its gateways do not say which devices are behind them (docs/gateways.md).
+    fixed_children: bool,
     /// The part of its devices of ThingsPanel that is upgraded; `null`: the whole (`default`).
     #[schema(required, value_type = Option<String>)]
     module: Option<ArrayString<64>>,
 }
 
-impl From<ProductConfig> for ProductSettingsBody {
-    fn from(settings: ProductConfig) -> Self {
-        let ProductConfig {
-            check_code,
-            pad_last_segment,
-            rsrp_unit,
-            sinr_unit,
-            awake_window_s,
-            ack_timeout_ms,
-            max_retransmit,
-            pmin_zero,
-            appointments,
-            adaptive,
-            ota,
-            ota_events,
-            iotda_large_downloads,
-            module,
-        } = settings;
-        Self {
-            check_code,
-            pad_last_segment,
-            rsrp_unit,
-            sinr_unit,
-            awake_window_s,
-            ack_timeout_ms,
-            max_retransmit,
-            pmin_zero,
-            appointments,
-            adaptive,
-            ota,
-            ota_events,
-            iotda_large_downloads,
-            module,
+macro_rules! shown {
+    ($($name:ident: $kind:ty,)*) => {
+        impl From<ProductConfig> for ProductSettingsBody {
+            fn from(settings: ProductConfig) -> Self {
+                Self {
+                    $($name: settings.$name,)*
+                }
+            }
         }
-    }
+    };
 }
+each_product_setting!(shown);
 
 /// Settings of a product to be changed, or to be set where it is created. What is not given stays as it is, or is as usual.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -196,6 +177,10 @@ pub(in crate::api) struct UpdateProductSettings {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = bool)]
     iotda_large_downloads: Option<bool>,
+    /// Whether its gateways do not say which devices are behind them (docs/gateways.md).
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = bool)]
+    fixed_children: Option<bool>,
     /// The part of its devices of ThingsPanel that is upgraded, 1 to 64 bytes without control characters; `null`: the whole.
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
@@ -212,41 +197,23 @@ fn given<'de, D: Deserializer<'de>, T: DeserializeOwned>(
         .map_err(D::Error::custom)
 }
 
+macro_rules! change {
+    ($($name:ident: $kind:ty,)*) => {
+        impl From<UpdateProductSettings> for ProductChange {
+            fn from(given: UpdateProductSettings) -> Self {
+                Self {
+                    $($name: given.$name,)*
+                }
+            }
+        }
+    };
+}
+each_product_setting!(change);
+
 impl UpdateProductSettings {
     /// The change, of which all is told that cannot be worked with.
     pub(super) fn checked(self, fields: &mut Fields) -> ProductChange {
-        let Self {
-            check_code,
-            pad_last_segment,
-            rsrp_unit,
-            sinr_unit,
-            awake_window_s,
-            ack_timeout_ms,
-            max_retransmit,
-            pmin_zero,
-            appointments,
-            adaptive,
-            ota,
-            ota_events,
-            iotda_large_downloads,
-            module,
-        } = self;
-        let change = ProductChange {
-            check_code,
-            pad_last_segment,
-            rsrp_unit,
-            sinr_unit,
-            awake_window_s,
-            ack_timeout_ms,
-            max_retransmit,
-            pmin_zero,
-            appointments,
-            adaptive,
-            ota,
-            ota_events,
-            iotda_large_downloads,
-            module,
-        };
+        let change = ProductChange::from(self);
         // each setting is what it may be, whatever the others are
         for problem in change.apply(&ProductConfig::default()).problems() {
             let field = format!("settings.{}", problem.setting);

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use totp_rs::{Algorithm, Builder, Secret, Totp, TotpError};
 
 use crate::{
-    api::{ApiState, problem::Problem, sessions::random},
+    api::{ApiState, problem::Problem, random::random},
     store::{Proof, UserId, UserRecord},
 };
 

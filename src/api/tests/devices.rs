@@ -729,3 +729,115 @@ async fn what_cannot_be_shown_over_mqtt_is_refused_without_telling_it() {
         "{refused:?}"
     );
 }
+
+#[tokio::test]
+async fn devices_are_reached_through_gateways() {
+    let api = Api::new().await;
+    let many = json!({"devices": [
+        {"endpoint": "gw-1", "mqtt": {"style": "iotda", "certificate": true}},
+        {"endpoint": "c1", "mqtt": {"style": "iotda", "gateway": true}, "via": "gw-1"},
+        {"endpoint": "c2", "mqtt": {"style": "iotda", "gateway": true}},
+        {"endpoint": "c3", "mqtt": {"style": "iotda", "gateway": true}, "via": "nobody"},
+    ]});
+    let many = api.post("/v1/devices", &many).await;
+    assert_eq!(many.body["added"], 3, "{many:?}");
+    assert_eq!(many.body["refused"][0]["field"], "devices[3].via");
+    let c1 = api.get("/v1/devices/c1").await.body;
+    assert_eq!(c1["via"], "gw-1");
+    assert_eq!(c1["mqtt"]["credential"], "gateway");
+    let gateway = api.get("/v1/devices/gw-1").await.body;
+    assert_eq!(gateway["children"], json!({"total": 1, "first": ["c1"]}));
+    let patch = async |endpoint: &str, body: &str| {
+        let path = format!("/v1/devices/{endpoint}");
+        api.json(Method::PATCH, &path, body).await
+    };
+    let set = patch("c2", r#"{"via": "gw-1"}"#).await;
+    assert_eq!(
+        (set.status, &set.body["via"]),
+        (StatusCode::OK, &json!("gw-1"))
+    );
+    let listed = api.get("/v1/devices?filter=via%3D%3Dgw-1").await.body;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2);
+    let refused = patch("gw-1", r#"{"via": "gw-1"}"#).await;
+    assert_eq!(refused.problem(), "gateway-refused");
+    let kept = api.delete("/v1/devices/gw-1").await;
+    assert_eq!(
+        (kept.status, kept.problem()),
+        (StatusCode::CONFLICT, "gateway-in-use")
+    );
+    let alone = json!({"endpoint": "c4", "mqtt": {"style": "iotda", "gateway": true}, "via": "c1"});
+    assert_eq!(
+        api.post("/v1/devices", &alone).await.problem(),
+        "gateway-refused"
+    );
+    for (body, field) in [
+        (
+            json!({"endpoint": "d", "mqtt": {"style": "thingspanel", "gateway": true}}),
+            "mqtt",
+        ),
+        (
+            json!({"endpoint": "d", "mqtt": {"style": "iotda", "gateway": true, "secret": "topsecret"}}),
+            "mqtt",
+        ),
+        (json!({"endpoint": "d", "via": "a b"}), "via"),
+    ] {
+        let refused = api.post("/v1/devices", &body).await;
+        assert_eq!(refused.body["errors"][0]["field"], field, "{refused:?}");
+    }
+    let unset = patch("c2", r#"{"via": null}"#).await;
+    assert_eq!(unset.body["via"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_token_that_is_another_device_s_name_is_refused() {
+    let api = Api::new().await;
+    let token = |endpoint: &str, token: &str| json!({"endpoint": endpoint, "mqtt": {"style": "thingspanel", "token": token}});
+    api.post("/v1/devices", &json!({"endpoint": "pump-0001"}))
+        .await;
+    let refused = api.post("/v1/devices", &token("d1", "pump-0001")).await;
+    assert_eq!(refused.problem(), "identity-taken");
+    assert_eq!(
+        api.get("/v1/devices/d1").await.status,
+        StatusCode::NOT_FOUND
+    );
+    // its own name says nothing of another one; what is no name may be a token
+    let many = json!({"devices": [
+        token("pump-0002", "pump-0002"), token("d2", "pump-0003"), token("pump-0003", "to-ken-3?"), token("d4", "pump-0001"),
+        token("d5", "free-token"),
+    ]});
+    let many = api.post("/v1/devices", &many).await.body;
+    assert_eq!(many["added"], 3);
+    let refused: Vec<&Value> = (many["refused"].as_array().unwrap().iter())
+        .map(|it| &it["field"])
+        .collect();
+    assert_eq!(refused, ["devices[1].mqtt", "devices[3].mqtt"]);
+    assert!(!many["refused"].to_string().contains("pump"));
+    let patched = api
+        .json(
+            Method::PATCH,
+            "/v1/devices/d5",
+            r#"{"mqtt": {"style": "thingspanel", "token": "pump-0003"}}"#,
+        )
+        .await;
+    assert_eq!(patched.problem(), "identity-taken");
+}
+
+#[tokio::test]
+async fn how_a_device_is_connected_over_mqtt_is_shown() {
+    let mut api = Api::new().await;
+    for endpoint in ["mqtt-1", "mqtt-2"] {
+        let body =
+            json!({"endpoint": endpoint, "mqtt": {"style": "iotda", "secret": "topsecret0"}});
+        api.post("/v1/devices", &body).await;
+    }
+    let since = api.state.now().before(Duration::from_mins(5));
+    api.hear([("mqtt-1", since)]);
+    let connected = json!({
+        "since": since.to_string(), "peer": "192.0.2.7:50000", "version": "3.1.1", "client_id": "meter-7_0_0_2026113009",
+    });
+    let one = api.get("/v1/devices/mqtt-1").await.body;
+    assert_eq!(one["connected"], connected);
+    let list = api.get("/v1/devices").await.body;
+    assert_eq!(list["items"][0]["connected"], connected);
+    assert_eq!(list["items"][1]["connected"], Value::Null);
+}

@@ -107,6 +107,7 @@ async fn the_description_lists_every_route() {
             "DELETE /v1/products/{product}",
             "DELETE /v1/products/{product}/keys/{key}",
             "DELETE /v1/session",
+            "DELETE /v1/sites/{site}",
             "DELETE /v1/tasks/{id}",
             "DELETE /v1/tenants/{tenant}",
             "DELETE /v1/tokens/{id}",
@@ -147,6 +148,8 @@ async fn the_description_lists_every_route() {
             "GET /v1/products/{product}/keys",
             "GET /v1/session/oidc",
             "GET /v1/session/oidc/callback",
+            "GET /v1/sites",
+            "GET /v1/sites/{site}",
             "GET /v1/tasks",
             "GET /v1/tasks/{id}",
             "GET /v1/tasks/{id}/forecast",
@@ -206,6 +209,7 @@ async fn the_description_lists_every_route() {
             "POST /v1/webhooks/{id}/ping",
             "POST /v1/webhooks/{id}/replay",
             "PUT /v1/packages/{id}/sbom",
+            "PUT /v1/sites/{site}",
         ]
     );
     let scheme = &api.description["components"]["securitySchemes"]["token"];

@@ -11,6 +11,7 @@ use tower::ServiceExt as _;
 
 use super::{Api, Evidence, TOKEN};
 use crate::{
+    access::{Caller, Grant, Role, Tenants},
     api::{archive, router},
     ledger::{Change, Outcome, Success, TaskId, UpgradeId},
     package::Version,
@@ -319,7 +320,9 @@ fn not_plain(tar: &[u8], key: &crate::signing::PublicKey) {
 async fn so_many_go_through_the_fleet_at_once() {
     let api = fleet().await;
     // a caller has one place, and there are two
-    let own = api.state.evidence.place("admin-token").unwrap();
+    let token = |id, name: &str| Caller::api_token(id, name.to_owned(), Vec::new());
+    let place = |caller: &Caller| api.state.evidence.place(caller, 4).ok();
+    let own = place(&Caller::admin_token()).unwrap();
     let refused = api.get(&format!("/v1/evidence/count?cve={CVE}")).await;
     assert_eq!(refused.problem(), "too-many-exports");
     assert!(
@@ -328,8 +331,7 @@ async fn so_many_go_through_the_fleet_at_once() {
             .contains("admin-token has 1")
     );
     drop(own);
-    let others = ["token:7:anna", "token:8:berta"];
-    let places = others.map(|who| api.state.evidence.place(who).unwrap());
+    let places = [token(7, "anna"), token(8, "berta")].map(|it| place(&it).unwrap());
     let refused = api.get(&format!("/v1/evidence/count?cve={CVE}")).await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.problem(), "too-many-exports");
@@ -337,15 +339,28 @@ async fn so_many_go_through_the_fleet_at_once() {
     // what is sent still keeps nobody from looking, and is bounded too
     let sent: Vec<_> = (0..20)
         .filter_map(|caller| {
-            let who = format!("token:{}:t", caller % 10);
-            api.state.evidence.place_to_send(&who).ok()
+            let caller = token(caller % 10, "t");
+            api.state.evidence.place_to_send(&caller, 16).ok()
         })
         .collect();
     assert_eq!(sent.len(), 16);
     drop(sent);
-    let take = || api.state.evidence.place_to_send("token:7:anna").ok();
+    let anna = token(7, "anna");
+    let take = || api.state.evidence.place_to_send(&anna, 16).ok();
     let own: Vec<_> = std::iter::from_fn(take).collect();
     assert_eq!(own.len(), 4);
     let counted = api.get(&format!("/v1/evidence/count?cve={CVE}")).await;
     assert_eq!(counted.status, StatusCode::OK);
+    // callers of one tenant leave a place to others
+    let of_acme = |name: &str| {
+        let grant = Grant {
+            tenant: Tenants::One("acme".parse().unwrap()),
+            ..Grant::of(Role::Viewer)
+        };
+        Caller::api_token(9, name.to_owned(), vec![grant])
+    };
+    let theirs = place(&of_acme("a")).unwrap();
+    assert!(place(&of_acme("b")).is_none());
+    let others = place(&anna).unwrap();
+    drop((theirs, others));
 }

@@ -223,3 +223,67 @@ async fn a_list_has_so_many_rows_at_most() {
     );
     assert_eq!(api.get("/v1/devices/good").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_list_says_what_devices_speak_and_show_over_mqtt() {
+    let api = Api::new().await;
+    let text = "endpoint,key,Style,secret,token,password\n\
+        m1,,iotda,topsecret1,,\n\
+        m2,,ThingsPanel,,topsecret2,topsecret3\n\
+        m3,,iotda,,,\n\
+        m4,,,,,\n\
+        m5,,,topsecret4,,\n\
+        m6,,zigbee,topsecret5,,\n\
+        m7,,iotda,short,,\n\
+        m8,0001020304050607,iotda,topsecret6,,\n\
+        m9,,thingspanel,,m1234567,\n\
+        m1234567,,,,,\n\
+        m10,,thingspanel,,topsecret2,\n";
+    let answer = api.list(text).await.body;
+    let refused: Vec<String> = (answer["refused"].as_array().unwrap().iter())
+        .map(|it| format!("{} {} {}", it["line"], it["column"], it["detail"]))
+        .collect();
+    let expected = [
+        "6 \"style\" \"it has a secret, a token or a password, and no style",
+        "7 \"style\" \"it is neither iotda nor thingspanel",
+        "8 \"style\" \"a secret has 8 to 128",
+        "9 \"style\" \"a device that speaks MQTT has no pre-shared key",
+        "10 null \"the token is taken",
+        "12 null \"device m2 has the token already",
+    ];
+    assert_eq!(refused.len(), expected.len(), "{refused:#?}");
+    for (refused, expected) in refused.iter().zip(expected) {
+        assert!(refused.starts_with(expected), "{refused}");
+        assert!(!refused.contains("topsecret"), "{refused}");
+    }
+    assert_eq!(answer["added"], 5);
+    for (endpoint, protocol, mqtt) in [
+        (
+            "m1",
+            "iotda",
+            json!({"style": "iotda", "credential": "secret"}),
+        ),
+        (
+            "m2",
+            "thingspanel",
+            json!({"style": "thingspanel", "credential": "token"}),
+        ),
+        (
+            "m3",
+            "iotda",
+            json!({"style": "iotda", "credential": "certificate"}),
+        ),
+        ("m4", "lwm2m", Value::Null),
+    ] {
+        let device = api.get(&format!("/v1/devices/{endpoint}")).await.body;
+        assert_eq!(
+            (&device["protocol"], &device["mqtt"]),
+            (&json!(protocol), &mqtt)
+        );
+    }
+    let unnamed = api.list("endpoint,secret\nm1,topsecret1\n").await;
+    assert!(
+        unnamed.detail().contains("none that is called style"),
+        "{unnamed:?}"
+    );
+}

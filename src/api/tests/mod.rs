@@ -26,6 +26,7 @@ mod products;
 mod scoped;
 mod second_factor;
 mod shares;
+mod sites;
 mod targets;
 mod task_packages;
 mod task_rules;
@@ -54,8 +55,9 @@ use crate::{
     config::{Config, Settings},
     health::Health,
     ledger::{Change, Failure, Lane, Outcome, TaskId, UpgradeId},
+    mqtt::{endpoint::Version, engine::Connected},
     notify::Instance,
-    runtime::{AuditTrail, Forecasts, Heard, LaneNow, Lanes},
+    runtime::{self, AuditTrail, Forecasts, Heard, LaneNow, Lanes},
     signal::Signals,
     store::{PackageFiles, SqliteStore},
     strangers::Strangers,
@@ -70,11 +72,20 @@ struct Live(HashMap<&'static str, UtcMillis>);
 
 #[async_trait]
 impl Heard for Live {
-    async fn last_heard(&self, endpoints: &[&str]) -> Vec<Option<UtcMillis>> {
-        endpoints
+    async fn live(&self, endpoints: &[&str]) -> Vec<runtime::Live> {
+        let heard = endpoints
             .iter()
-            .map(|name| self.0.get(name).copied())
-            .collect()
+            .map(|name| (name, self.0.get(name).copied()));
+        let live = heard.map(|(name, heard_at)| runtime::Live {
+            heard_at,
+            connected: (heard_at.filter(|_| name.starts_with("mqtt-"))).map(|since| Connected {
+                since,
+                peer: ([192, 0, 2, 7], 50_000).into(),
+                version: Version::V311,
+                client_id: "meter-7_0_0_2026113009".into(),
+            }),
+        });
+        live.collect()
     }
 
     async fn caught_up(&self) {}

@@ -1,6 +1,7 @@
 //! Log-ins by an identity provider that stands here: it signs what a test wants.
 
 mod provider;
+mod tls;
 
 use std::{
     collections::HashMap,
@@ -54,6 +55,15 @@ impl World {
     async fn new() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
+        Self::at(listener, issuer, None).await
+    }
+
+    /// With a provider that listens here, and the authorities by which it is believed.
+    async fn at<L>(listener: L, issuer: String, authorities: Option<Vec<u8>>) -> Self
+    where
+        L: axum::serve::Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let provider = Arc::new(Mutex::new(Provider {
             issuer: issuer.clone(),
             key: new_key(),
@@ -79,11 +89,11 @@ impl World {
             ))
             .with_state(provider.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let api = Self::api(&issuer).await;
+        let api = Self::api(&issuer, authorities).await;
         Self { api, provider }
     }
 
-    async fn api(issuer: &str) -> Api {
+    async fn api(issuer: &str, authorities: Option<Vec<u8>>) -> Api {
         let mut api = Api::with(|config| {
             config.admin.public_url = "https://cellwise.example.com/".to_owned();
             config.oidc.issuer = issuer.to_owned();
@@ -105,7 +115,7 @@ impl World {
         assert!(config.validate().is_ok(), "{:?}", config.validate());
         let files = OidcFiles {
             client_secret: Some(b"the secret of the client\n".to_vec()),
-            authorities: None,
+            authorities,
         };
         let oidc = Oidc::of(&config, files, [7; 32]).unwrap().unwrap();
         api.state.oidc = Some(Arc::new(oidc));
@@ -546,7 +556,7 @@ async fn a_browser_is_led_to_this_host_alone() {
 #[tokio::test]
 async fn a_provider_that_is_down_is_told_and_passwords_work() {
     // nobody listens there
-    let api = World::api("http://127.0.0.1:1").await;
+    let api = World::api("http://127.0.0.1:1", None).await;
     let provider = World::new().await.provider;
     let world = World { api, provider };
     let down = world.get("/v1/session/oidc", None).await;

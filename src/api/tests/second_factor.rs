@@ -149,12 +149,13 @@ async fn a_log_in_needs_a_code_that_was_not_used() {
     );
     assert_eq!(log_in(PASSWORD, &next).await, "in");
     // one code was wrong, and the one that was right has taken nothing
+    let instant = api.state.clock.now().instant;
     for _ in 0..9 {
-        assert!(api.state.passwords.ration_code(1).is_ok());
+        assert!(api.state.passwords.ration_code(1, instant).is_ok());
     }
-    assert!(api.state.passwords.ration_code(1).is_err());
+    assert!(api.state.passwords.ration_code(1, instant).is_err());
     for _ in 0..10 {
-        api.state.passwords.code_was_right(1);
+        api.state.passwords.code_was_right(1, instant);
     }
     assert_eq!(log_in(PASSWORD, &next).await, "code-wrong");
     let recovery = &device.recovery[3];

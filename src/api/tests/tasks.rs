@@ -26,6 +26,8 @@ async fn a_task_is_created_for_all_devices_of_the_product() {
     let mut shown = task.body.clone();
     let overlaps = shown.as_object_mut().unwrap().remove("overlaps");
     assert_eq!(overlaps, Some(json!({"devices": 0, "tasks": []})));
+    let not_served = shown.as_object_mut().unwrap().remove("not_served");
+    assert_eq!(not_served, Some(json!(0)));
     let path = format!("/v1/tasks/{}", task.id());
     assert_eq!(api.get(&path).await.body, shown);
     assert_eq!(api.get("/v1/tasks").await.body["items"], json!([shown]));
@@ -556,4 +558,26 @@ async fn one_upgrade_is_cancelled_and_the_others_go_on() {
         (&counts["state"], &counts["counts"]["cancelled"]),
         (&json!("finished"), &json!(2))
     );
+}
+
+#[tokio::test]
+async fn devices_that_cannot_be_served_any_package_are_counted() {
+    let mut api = Api::with(|config| config.mqtt.tcp = true).await;
+    let package = api.package().await;
+    let device = |endpoint: &str, style: &str| json!({"endpoint": endpoint, "product": "p", "mqtt": {"style": style, "certificate": true}});
+    let devices = json!({"devices": [
+        device("a", "iotda"), device("b", "thingspanel"), device("c", "iotda"), {"endpoint": "d", "product": "p"},
+    ]});
+    api.post("/v1/devices", &devices).await;
+    let create = async |api: &Api| {
+        let body = json!({"name": "t", "package_id": package, "product": "p"});
+        let task = api.post("/v1/tasks", &body).await.body;
+        assert_eq!(task["total"], 4);
+        task["not_served"].clone()
+    };
+    assert_eq!(create(&api).await, json!(3), "nothing is served over HTTP");
+    api.change_settings(|config| config.download.http = true);
+    assert_eq!(create(&api).await, json!(0));
+    api.change_settings(|config| config.mqtt.tcp = false);
+    assert_eq!(create(&api).await, json!(0), "none of them can connect");
 }

@@ -60,6 +60,11 @@ impl World {
             json!({"name": "foreign-group", "devices": DEVICES}),
         )
         .await;
+        let site = json!({"limit": 3}).to_string();
+        let site = api
+            .ask(TOKEN, Method::PUT, "/v1/sites/foreign-site", &site)
+            .await;
+        assert_eq!(site.status, StatusCode::OK, "{site:?}");
         let webhook = json!({"url": "https://1.1.1.1/foreign"});
         let webhook = match api.post("/v1/webhooks", &webhook).await {
             made if made.status == StatusCode::CREATED => made.id(),
@@ -146,6 +151,7 @@ impl World {
             .replace("{endpoint}", "foreign1")
             .replace("{name}", "foreign-user")
             .replace("{product}", "foreign-p")
+            .replace("{site}", "foreign-site")
             .replace("{key}", &"0".repeat(32))
             .replace("{tenant}", "default");
         if path.starts_with("/v1/evidence") {
@@ -173,6 +179,7 @@ impl World {
             "create_task" | "forecast_task" => {
                 json!({"name": "n", "package_id": self.package, "all": true})
             }
+            "set_site" => json!({"limit": 0}),
             "update_device" => json!({"site": "s"}),
             "update_group" => json!({"name": "mine"}),
             "update_package" => json!({"release_notes": "mine"}),
@@ -189,7 +196,9 @@ fn expected(operation: &str) -> Option<&'static str> {
     Some(match operation {
         "add_device" => "device-exists",
         "add_exclusions" | "add_group" => "unknown-devices",
-        "add_product_key" | "add_token" | "add_user" | "create_product" => "invalid-field",
+        "add_product_key" | "add_token" | "add_user" | "create_product" | "set_site" => {
+            "invalid-field"
+        }
         "add_webhook" | "create_task" | "forecast_task" | "count_evidence" | "export_evidence"
         | "list_evidence" => "not-found",
         // it says nothing of a version

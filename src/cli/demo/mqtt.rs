@@ -16,6 +16,8 @@ use crate::{cli::output::remark, config::Config, server::Server};
 
 /// How much faster than in the field they install, restart and reconnect.
 const SPEED: u32 = 20;
+/// Devices behind a gateway.
+const BEHIND: u32 = 10;
 /// What some of them do wrong: one in so many.
 const FAULTS: [(&str, u32); 11] = [
     ("refuses@4", 40),
@@ -34,9 +36,16 @@ const FAULTS: [(&str, u32); 11] = [
 const TRANSFER_S: u64 = 25;
 const CLAIM_S: u64 = 10;
 
-/// The devices, of the four styles and the three kits in turn.
+/// The devices, of the four styles and the three kits in turn; or gateways, with as many devices behind them.
 pub(super) fn specs(args: &DemoArgs, count: u32) -> Result<Vec<Spec>, String> {
-    let mut config = FleetConfig::new(count as usize, Style::ALL.to_vec(), BEFORE);
+    let mut config = if args.gateway {
+        let gateways = count.div_ceil(BEHIND);
+        let mut config = FleetConfig::new(gateways as usize, vec![Style::Iotda], BEFORE);
+        config.behind = BEHIND as usize;
+        config
+    } else {
+        FleetConfig::new(count as usize, Style::ALL.to_vec(), BEFORE)
+    };
     config.prefix = "demo-mqtt-".into();
     config.target = Some(TARGET.into());
     config.seed = args.seed;
@@ -50,8 +59,26 @@ pub(super) fn specs(args: &DemoArgs, count: u32) -> Result<Vec<Spec>, String> {
     config.specs().map_err(|error| error.to_string())
 }
 
-/// What the server is told of a device.
-pub(super) fn entry(spec: &Spec) -> Value {
+/// What of a device is to be upgraded: of a gateway, those behind it.
+pub(super) fn upgradable(spec: &Spec) -> impl Iterator<Item = &Spec> {
+    let own = spec.behind.is_empty().then_some(spec);
+    own.into_iter().chain(&spec.behind)
+}
+
+/// What the server is told of a device, and of those behind it.
+pub(super) fn entries(spec: &Spec) -> Vec<Value> {
+    let mut own = entry(spec);
+    if !spec.behind.is_empty() {
+        own["product"] = json!("demo-gateway");
+    }
+    let behind = spec.behind.iter().map(|behind| {
+        let mqtt = json!({ "style": "iotda", "gateway": true });
+        json!({ "endpoint": behind.device, "product": "demo", "mqtt": mqtt, "via": spec.device })
+    });
+    [own].into_iter().chain(behind).collect()
+}
+
+fn entry(spec: &Spec) -> Value {
     let mqtt = if spec.style.is_iotda() {
         json!({ "style": "iotda", "secret": spec.secret.0 })
     } else {
@@ -109,5 +136,10 @@ fn told(specs: &[Spec]) -> String {
         let count = specs.iter().filter(|spec| spec.style == style).count();
         format!("{count} {style}")
     });
-    format!("devices over MQTT: {}", styles.join(", "))
+    let behind: usize = specs.iter().map(|spec| spec.behind.len()).sum();
+    let behind = match behind {
+        0 => String::new(),
+        behind => format!("; gateways with {behind} devices behind them"),
+    };
+    format!("devices over MQTT: {}{behind}", styles.join(", "))
 }

@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// Columns that are no attributes.
-const OWN: [&str; 8] = [
-    "endpoint", "product", "identity", "key", "style", "secret", "token", "password",
+const OWN: [&str; 9] = [
+    "endpoint", "product", "identity", "key", "style", "secret", "token", "password", "via",
 ];
 
 /// Longer than a list of a million devices with their keys.
@@ -37,6 +37,8 @@ pub(in crate::cli) struct Entry {
     psk: Option<(String, String)>,
     /// What it shows over MQTT, as the API takes it.
     mqtt: Option<Value>,
+    /// The gateway through which it is reached.
+    via: Option<String>,
     /// Attributes and tags.
     attributes: Vec<(Arc<AttributeColumn>, String)>,
 }
@@ -52,6 +54,9 @@ impl Entry {
         }
         if let Some(mqtt) = &self.mqtt {
             device["mqtt"].clone_from(mqtt);
+        }
+        if let Some(via) = &self.via {
+            device["via"] = json!(via);
         }
         for (column, value) in &self.attributes {
             match &**column {
@@ -151,14 +156,16 @@ fn plain(number: usize, line: &str) -> Result<Entry, String> {
         product: None,
         psk,
         mqtt: None,
+        via: None,
         attributes: Vec::new(),
     })
 }
 
-/// What a device shows over MQTT. A style alone stands for a certificate.
+/// What a device shows over MQTT. A style alone stands for a certificate, or for the gateway through which it is reached.
 fn mqtt(
     style: Option<String>,
     shown: [(&'static str, Option<String>); 3],
+    by_gateway: bool,
 ) -> Result<Option<Value>, String> {
     let Some(style) = style else {
         return match shown.iter().find(|(_, value)| value.is_some()) {
@@ -173,7 +180,8 @@ fn mqtt(
         }
     }
     if mqtt["secret"].is_null() && mqtt["token"].is_null() {
-        mqtt["certificate"] = json!(true);
+        let shows = if by_gateway { "gateway" } else { "certificate" };
+        mqtt[shows] = json!(true);
     }
     Ok(Some(mqtt))
 }
@@ -190,6 +198,7 @@ struct Header {
     secret: Option<usize>,
     token: Option<usize>,
     password: Option<usize>,
+    via: Option<usize>,
     attributes: Vec<(usize, Arc<AttributeColumn>)>,
 }
 
@@ -245,6 +254,7 @@ impl Header {
             secret: place("secret"),
             token: place("token"),
             password: place("password"),
+            via: place("via"),
             attributes,
         }))
     }
@@ -274,7 +284,8 @@ impl Header {
             ("token", take(self.token)),
             ("password", take(self.password)),
         ];
-        let mqtt = mqtt(style, shown)?;
+        let via = take(self.via);
+        let mqtt = mqtt(style, shown, via.is_some())?;
         let attributes = (self.attributes.iter())
             .filter_map(|(index, column)| Some((Arc::clone(column), take(Some(*index))?)));
         let attributes = attributes.collect();
@@ -284,6 +295,7 @@ impl Header {
             product: take(self.product),
             psk,
             mqtt,
+            via,
             attributes,
         })
     }
@@ -375,6 +387,7 @@ mod tests {
             product: product.map(ToOwned::to_owned),
             psk: psk.map(|[identity, key]| (identity.to_owned(), key.to_owned())),
             mqtt: None,
+            via: None,
             attributes: Vec::new(),
         }
     }

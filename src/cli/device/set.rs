@@ -19,6 +19,9 @@ pub struct SetArgs {
     endpoints: Vec<String>,
     #[command(flatten)]
     described: Described,
+    /// The gateway through which they are reached from now on; an empty one: none.
+    #[arg(long, value_name = "GATEWAY")]
+    via: Option<String>,
     /// Takes a tag away; may be given several times.
     #[arg(long, value_name = "KEY")]
     remove_tag: Vec<String>,
@@ -31,9 +34,9 @@ pub struct SetArgs {
 impl SetArgs {
     /// What is to be changed. An attribute that is empty is taken away.
     fn to_json(&self) -> Result<Value, CommandError> {
-        if self.described.is_empty() && self.remove_tag.is_empty() {
+        if self.described.is_empty() && self.remove_tag.is_empty() && self.via.is_none() {
             return Err(CommandError::Arguments(
-                "nothing is to be changed: give --model, --hardware, --site, --time-zone, --tag or --remove-tag"
+                "nothing is to be changed: give --model, --hardware, --site, --time-zone, --via, --tag or --remove-tag"
                     .to_owned(),
             ));
         }
@@ -43,6 +46,11 @@ impl SetArgs {
             if value == Some("") {
                 change[name] = Value::Null;
             }
+        }
+        match self.via.as_deref() {
+            Some("") => change["via"] = Value::Null,
+            Some(via) => change["via"] = json!(via),
+            None => {}
         }
         for key in &self.remove_tag {
             let tags = change.get("tags").and_then(Value::as_object);

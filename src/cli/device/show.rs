@@ -36,6 +36,9 @@ struct DeviceView {
     secure: bool,
     psk_identity: Option<String>,
     mqtt: Option<MqttView>,
+    via: Option<String>,
+    children: Option<ChildrenView>,
+    connected: Option<ConnectedView>,
     registration: Option<RegistrationView>,
     last_heard_at: Option<String>,
     last_heard_is_stored: bool,
@@ -54,9 +57,24 @@ struct DeviceView {
 }
 
 #[derive(Debug, Deserialize)]
+struct ChildrenView {
+    total: u64,
+    first: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
 struct MqttView {
     style: String,
     credential: String,
+}
+
+/// How it is connected over MQTT.
+#[derive(Debug, Deserialize)]
+struct ConnectedView {
+    since: String,
+    peer: String,
+    version: String,
+    client_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -175,10 +193,26 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
         line("excluded", format!("from upgrades: {reason}"))?;
     }
     if let Some(MqttView { style, credential }) = device.mqtt {
-        line(
-            "speaks",
-            format!("MQTT as of {style}, and shows a {credential}"),
-        )?;
+        let how = if credential == "gateway" {
+            format!("MQTT as of {style}, through a gateway")
+        } else {
+            format!("MQTT as of {style}, and shows a {credential}")
+        };
+        line("speaks", how)?;
+        if credential != "gateway" {
+            line("connected", connected(device.connected))?;
+        }
+    }
+    if let Some(gateway) = device.via {
+        line("reached", format!("through gateway {gateway}"))?;
+    }
+    if let Some(ChildrenView { total, first }) = device.children {
+        let more = if first.len() as u64 == total {
+            ""
+        } else {
+            ", …"
+        };
+        line("gateway of", format!("{total}: {}{more}", first.join(", ")))?;
     }
     match (device.psk_identity, device.secure) {
         (Some(identity), true) => line("key", format!("of {identity:?}, heard only encrypted"))?,
@@ -214,6 +248,23 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
         line("this month", spent(&month))?;
     }
     Ok(())
+}
+
+fn connected(connected: Option<ConnectedView>) -> String {
+    let Some(connected) = connected else {
+        return "no".to_owned();
+    };
+    let ConnectedView {
+        since,
+        peer,
+        version,
+        client_id,
+    } = connected;
+    let client_id = client_id.map(|id| format!(", as {id:?}"));
+    format!(
+        "since {since} from {peer} over MQTT {version}{}",
+        client_id.unwrap_or_default()
+    )
 }
 
 fn spent(month: &MonthView) -> String {

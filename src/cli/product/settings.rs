@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use crate::config::ProductConfig;
+use crate::config::{ProductConfig, each_product_setting};
 
 /// What is said of a product.
 #[derive(Debug, Args)]
@@ -51,6 +51,9 @@ pub(super) struct SaidArgs {
     /// Whether its devices of `IoTDA` may be offered packages of more than 999999999 bytes.
     #[arg(long, value_enum)]
     iotda_large_downloads: Option<Switch>,
+    /// Whether its gateways do not say which devices are behind them.
+    #[arg(long, value_enum)]
+    fixed_children: Option<Switch>,
     /// The part of its devices of `ThingsPanel` that is upgraded; `default`: the whole.
     #[arg(long)]
     module: Option<String>,
@@ -124,15 +127,82 @@ fn number(text: &str) -> Result<Number, String> {
     number.map_err(|_| "neither a number nor `default`".to_owned())
 }
 
-/// The word of an argument is the word of the API.
-fn word(arg: Option<impl ValueEnum>) -> Option<Value> {
-    let value = arg?.to_possible_value()?;
-    Some(json!(value.get_name()))
+/// The value of an argument, as the API takes it.
+trait Said {
+    fn said(&self) -> Value;
 }
 
-fn switch(arg: Option<Switch>) -> Option<Value> {
-    arg.map(|arg| json!(arg == Switch::On))
+/// The word of an argument is the word of the API.
+fn word(arg: &impl ValueEnum) -> Value {
+    let value = arg.to_possible_value();
+    value.map_or(Value::Null, |value| json!(value.get_name()))
 }
+
+macro_rules! words {
+    ($($kind:ty),*) => {
+        $(impl Said for $kind {
+            fn said(&self) -> Value {
+                word(self)
+            }
+        })*
+    };
+}
+words!(
+    CheckCodeArg,
+    RsrpUnitArg,
+    SinrUnitArg,
+    AppointmentsArg,
+    OtaArg,
+    OtaEventsArg
+);
+
+impl Said for Switch {
+    fn said(&self) -> Value {
+        json!(*self == Self::On)
+    }
+}
+
+impl Said for SwitchOrDefault {
+    fn said(&self) -> Value {
+        match self {
+            Self::On => json!(true),
+            Self::Off => json!(false),
+            Self::Default => Value::Null,
+        }
+    }
+}
+
+impl Said for Number {
+    fn said(&self) -> Value {
+        json!(self.0)
+    }
+}
+
+/// A part of a device; a device calls the whole `default`.
+impl Said for String {
+    fn said(&self) -> Value {
+        match self.as_str() {
+            "default" => Value::Null,
+            name => json!(name),
+        }
+    }
+}
+
+macro_rules! gathered {
+    ($($name:ident: $kind:ty,)*) => {
+        impl SaidArgs {
+            /// The settings that are given.
+            fn settings(&self) -> Map<String, Value> {
+                let given = [
+                    $((stringify!($name), self.$name.as_ref().map(Said::said)),)*
+                ];
+                let given = given.into_iter().filter_map(|(name, value)| Some((name, value?)));
+                given.map(|(name, value)| (name.to_owned(), value)).collect()
+            }
+        }
+    };
+}
+each_product_setting!(gathered);
 
 impl SaidArgs {
     /// Whether packages without a signature are refused from now on.
@@ -142,40 +212,13 @@ impl SaidArgs {
 
     /// What is said, as the API takes it; `None` where nothing is.
     pub(super) fn body(&self) -> Option<Map<String, Value>> {
-        let mut settings = Map::new();
-        let mut give = |field: &str, value: Option<Value>| {
-            settings.extend(value.map(|value| (field.to_owned(), value)));
-        };
-        let number = |arg: Option<Number>| arg.map(|Number(number)| json!(number));
-        give("check_code", word(self.check_code));
-        give("pad_last_segment", switch(self.pad_last_segment));
-        give("rsrp_unit", word(self.rsrp_unit));
-        give("sinr_unit", word(self.sinr_unit));
-        give("awake_window_s", number(self.awake_window_s));
-        give("ack_timeout_ms", number(self.ack_timeout_ms));
-        give("max_retransmit", number(self.max_retransmit));
-        give("pmin_zero", switch(self.pmin_zero));
-        give("appointments", word(self.appointments));
-        let adaptive = self.adaptive.map(|arg| match arg {
-            SwitchOrDefault::On => json!(true),
-            SwitchOrDefault::Off => json!(false),
-            SwitchOrDefault::Default => Value::Null,
-        });
-        give("adaptive", adaptive);
-        give("ota", word(self.ota));
-        give("ota_events", word(self.ota_events));
-        give("iotda_large_downloads", switch(self.iotda_large_downloads));
-        // a device calls the whole `default`
-        let module = (self.module.as_deref()).map(|name| match name {
-            "default" => Value::Null,
-            name => json!(name),
-        });
-        give("module", module);
+        let settings = self.settings();
         let mut body = Map::new();
         if !settings.is_empty() {
             body.insert("settings".to_owned(), Value::Object(settings));
         }
-        body.extend(word(self.signatures).map(|word| ("signatures".to_owned(), word)));
+        let signatures = self.signatures.as_ref().map(word);
+        body.extend(signatures.map(|word| ("signatures".to_owned(), word)));
         (!body.is_empty()).then_some(body)
     }
 }

@@ -153,6 +153,7 @@ struct CreatedView {
     excluded: u64,
     left_out: u64,
     overlaps: Option<OverlapsView>,
+    not_served: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -252,6 +253,13 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
         writeln!(
             out,
             "{excluded} {are} left out: excluded from upgrades (cellwise exclusion list)"
+        )?;
+    }
+    if let (Format::Text, Some(count @ 1..)) = (format, created.not_served) {
+        writeln!(
+            out,
+            "{} cannot be served any of its packages, by what they speak, and will fail for not_served",
+            counted(count, "device")
         )?;
     }
     if let (Format::Text, Some(overlaps)) = (format, created.overlaps)

@@ -228,6 +228,7 @@ fn a_stop_or_a_restart_does_not_leave_it_with_a_strange_lifetime() {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: it.stored(),
+        via: crate::ledger::Via::Itself,
     };
     // also where appointments are not made any more
     let mut after = World::begun(Config::default(), it.world.now + Duration::from_secs(30));

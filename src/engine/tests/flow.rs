@@ -498,6 +498,7 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
         kept_awake: Standby::default(),
         begun_at: None,
         back: None,
+        further: crate::ledger::Further::NONE,
     };
     let offers = offers(&package("V2", &content()));
     world.command(Command::Start { order, offers });
@@ -543,6 +544,7 @@ fn the_last_attempt_is_followed_by_none() {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: crate::ledger::Further::NONE,
         };
         let offers = offers(&package("V2", &content()));
         world.command(Command::Start { order, offers });

@@ -272,6 +272,7 @@ fn who_has_shown_to_be_a_device_is_heard_as_it_also_from_elsewhere() {
             product: "meter".into(),
             secure: true,
             protocol: crate::ledger::Protocol::Lwm2m,
+            via: crate::ledger::Via::Itself,
         });
     }
     let register = request(Code::POST, 1, &["rd"], &["ep=a".into(), "b=UQ".into()]);

@@ -11,6 +11,7 @@ fn two(devices: &[(&str, bool)]) -> (World, World) {
             product: "meter".into(),
             secure: *secure,
             protocol: crate::ledger::Protocol::Lwm2m,
+            via: crate::ledger::Via::Itself,
         });
         there.elsewhere.push(ids().of(endpoint));
     }

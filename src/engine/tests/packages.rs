@@ -54,6 +54,7 @@ fn begin(world: &mut World, offers: Arc<Offers>, hardware: Option<&str>) {
         kept_awake: Standby::default(),
         begun_at: None,
         back: None,
+        further: crate::ledger::Further::NONE,
     };
     world.command(Command::Start { order, offers });
 }
@@ -200,6 +201,7 @@ fn the_package_is_the_one_for_what_the_device_says_whatever_was_known() {
             evidence: Vec::new(),
             wake_ups: None,
             appointment: None,
+            via: crate::ledger::Via::Itself,
         };
         world.engine.restore_device(now, &record);
         let list = vec![entry(1, "V1", "V2"), entry(2, "V1.5", "V3")];
@@ -407,6 +409,7 @@ fn crashed(before: &World, offers: Arc<Offers>) -> World {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     };
     for change in &before.changes {
         match change {
@@ -447,6 +450,7 @@ fn crashed(before: &World, offers: Arc<Offers>) -> World {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: crate::ledger::Further::NONE,
         },
         stage: *row.stage.unwrap(),
         progress: row.progress,

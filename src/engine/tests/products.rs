@@ -18,6 +18,7 @@ fn add(world: &mut World, endpoint: &str, product: &str) {
         product: product.into(),
         secure: false,
         protocol: crate::ledger::Protocol::Lwm2m,
+        via: crate::ledger::Via::Itself,
     });
 }
 
@@ -97,6 +98,7 @@ fn a_product_comes_back_after_a_restart_and_open_registration_has_the_default_on
             evidence: Vec::new(),
             wake_ups: None,
             appointment: None,
+            via: crate::ledger::Via::Itself,
         };
         world.command(Command::Restore(vec![record]));
     }
@@ -320,6 +322,7 @@ fn what_was_learnt_of_a_device_begins_anew_with_another_product() {
         evidence: Vec::new(),
         wake_ups,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     };
     world.command(Command::Restore(vec![record]));
     let learnt = |world: &World| {

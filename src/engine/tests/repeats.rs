@@ -200,6 +200,7 @@ fn nobody_else_is_told_of_a_deregistration() {
             product: "meter".into(),
             secure: true,
             protocol: crate::ledger::Protocol::Lwm2m,
+            via: crate::ledger::Via::Itself,
         });
     }
     let register = request(Code::POST, 1, &["rd"], &["ep=a".into()]);

@@ -20,6 +20,7 @@ fn restore(after: &mut World, before: &World) {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     };
     let mut stage = None;
     for change in &before.changes {
@@ -53,6 +54,7 @@ fn restore(after: &mut World, before: &World) {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: crate::ledger::Further::NONE,
         },
         stage: stage.unwrap(),
         progress: None,
@@ -97,6 +99,7 @@ fn when_a_device_was_heard_is_told_once_it_was_heard_here() {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     };
     let mut after = World::new();
     after.now = world.now + Duration::from_secs(30);
@@ -222,6 +225,7 @@ fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     }
 }
 
@@ -238,6 +242,7 @@ fn active(n: i64, stage: Stage, now: Now) -> ActiveUpgrade {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: crate::ledger::Further::NONE,
         },
         stage: StageChange {
             stage,
@@ -304,6 +309,7 @@ fn known(endpoint: &str) -> DeviceRecord {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     }
 }
 

@@ -40,6 +40,7 @@ impl Gate {
                 product: "meter".into(),
                 secure: *secure,
                 protocol: crate::ledger::Protocol::Lwm2m,
+                via: crate::ledger::Via::Itself,
             });
         }
         Self { world, next_id: 1 }
@@ -203,6 +204,7 @@ fn a_device_that_becomes_secure_is_not_spoken_to_in_the_clear() {
         product: "meter".into(),
         secure: true,
         protocol: crate::ledger::Protocol::Lwm2m,
+        via: crate::ledger::Via::Itself,
     });
     gate.world.take_sent();
     gate.world.start("a", 1, &package("V2", &content()));
@@ -220,6 +222,7 @@ fn a_device_that_becomes_secure_is_not_heard_in_the_clear_any_more() {
         product: "meter".into(),
         secure: true,
         protocol: crate::ledger::Protocol::Lwm2m,
+        via: crate::ledger::Via::Itself,
     });
     let path = ["rd", location.as_str()];
     assert_eq!(

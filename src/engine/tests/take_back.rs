@@ -29,6 +29,7 @@ fn begun() -> (World, Script, TakeBack) {
         kept_awake: Standby::default(),
         begun_at: None,
         back: Some(back),
+        further: crate::ledger::Further::NONE,
     };
     let offers = offers(&package("V2", &content()));
     world.command(Command::Start { order, offers });
@@ -176,6 +177,7 @@ fn an_order_that_comes_after_the_end_begins_nothing() {
         kept_awake: Standby::default(),
         begun_at: None,
         back: Some(back(&world, 0)),
+        further: crate::ledger::Further::NONE,
     };
     let offers = offers(&package("V2", &content()));
     world.command(Command::Start { order, offers });
@@ -215,6 +217,7 @@ fn a_device_that_is_heard_in_no_window_has_failed_in_the_end() {
             kept_awake: Standby::default(),
             begun_at: Some(begun_at),
             back: Some(back(&world, OPEN_S)),
+            further: crate::ledger::Further::NONE,
         };
         let offers = offers(&package("V2", &content()));
         world.command(Command::Start { order, offers });

@@ -137,6 +137,7 @@ fn what_a_registration_told_comes_back_after_a_restart() {
         evidence: Vec::new(),
         wake_ups: None,
         appointment: None,
+        via: crate::ledger::Via::Itself,
     };
     let mut world = World::new();
     world.command(Command::Restore(vec![record]));

@@ -26,6 +26,7 @@ pub(crate) struct Device {
     pub(crate) time_zone: Option<String>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) version: Option<String>,
+    pub(crate) via: Option<String>,
     pub(crate) cell: Option<u32>,
     pub(crate) rsrp: Option<i32>,
     pub(crate) sinr: Option<i32>,
@@ -57,6 +58,7 @@ impl Facts for Device {
             TextField::Version => self.version.as_deref(),
             TextField::Lwm2mVersion => registered.and_then(|it| it.lwm2m_version),
             TextField::Protocol => Some("iotda"),
+            TextField::Via => self.via.as_deref(),
             TextField::Binding => {
                 let queue = |it: &Registered| if it.queue_mode { "Q" } else { "" };
                 return registered.map(|it| format!("{}{}", it.binding, queue(it)).into());
@@ -143,7 +145,7 @@ fn registered() -> impl Strategy<Value = Registered> {
 pub(crate) fn device() -> impl Strategy<Value = Device> {
     let owner = select(vec!["", "", "a/", "ab/"]);
     let product = (owner, text()).prop_map(|(owner, name)| format!("{owner}{name}"));
-    let texts = (text(), product, vec(option::of(text()), 5));
+    let texts = (text(), product, vec(option::of(text()), 6));
     let numbers = (
         option::of(0_u32..3),
         option::of(-2_i32..2),
@@ -164,6 +166,7 @@ pub(crate) fn device() -> impl Strategy<Value = Device> {
             site: next(),
             time_zone: next(),
             version: next(),
+            via: next(),
             cell: numbers.0,
             rsrp: numbers.1,
             sinr: numbers.2,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     forecast::unit::{State, Unit},
-    ledger::{Deadline, DeviceId},
+    ledger::{Deadline, DeviceId, Further},
     session::{GateOrder, GateRequest, Work},
     upgrade::Readiness,
 };
@@ -113,6 +113,7 @@ impl Play<'_> {
         let wait = GateRequest::Wait {
             task: if unit.lot.is_some() { TASK } else { OTHERS },
             limit: unit.limit,
+            further: Further::NONE,
             since,
             work: self.work(unit),
             adaptive: None,
@@ -137,6 +138,7 @@ impl Play<'_> {
         let unit = &self.units[number as usize];
         let request = GateRequest::Hold {
             limit: unit.limit,
+            further: Further::NONE,
             work: self.work(unit),
             adaptive: None,
         };

@@ -59,6 +59,8 @@ pub(super) struct Open {
     pub(super) subscribed: u8,
     /// Which of them with QoS 1.
     pub(super) with_qos_1: u8,
+    /// It has unsubscribed from the last of its topics for pushes, and takes none before it has subscribed again.
+    pub(super) deaf: bool,
     /// When its allowance of messages with QoS 0 is whole again, in microseconds.
     pub(super) whole_at: u64,
     /// Messages on the way; most devices have none most of the time.

@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use super::{
     identity::{Claim, Identity, Refusal, Style},
-    topic::{Downlink, Release, Uplink},
+    topic::{Downlink, Uplink},
 };
-use crate::ledger::DeviceId;
+use crate::{ledger::DeviceId, mqtt::thingspanel::Release};
 
 /// One connection, from its acceptance to its end. A number of an earlier connection never means a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +41,7 @@ pub enum Version {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ack {
     pub(super) conn: ConnId,
-    pub(super) packet_id: NonZeroU16,
+    pub(in crate::mqtt) packet_id: NonZeroU16,
     /// PUBREC instead of PUBACK.
     pub(super) exactly_once: bool,
 }
@@ -118,8 +118,23 @@ pub enum Event {
         version: Version,
         /// From which address.
         peer: SocketAddr,
+        /// Its client ID, of any content, cut to 128 characters; empty where it has left that to the server. Never one that holds its
+        /// token.
+        client_id: Box<str>,
         /// Whether a connection of the same device was ended for it. No [`Event::Disconnected`] is told for that one.
         took_over: bool,
+    },
+    /// A device that is connected to somebody else's broker is heard, and was not before, or says that it has connected anew. It is
+    /// there until [`Event::Disconnected`] is told.
+    Heard {
+        /// Who.
+        device: DeviceId,
+        /// What stands for its being there. Of two the newer counts.
+        conn: ConnId,
+        /// It says that it has connected. Otherwise nobody knows since when it has been connected.
+        anew: bool,
+        /// Which edition of `ThingsPanel` it is, where its topic tells.
+        release: Option<Release>,
     },
     /// A device has subscribed to where it is written to. Devices of [`Style::Iotda`] do not need to.
     Subscribed {
@@ -129,6 +144,13 @@ pub enum Event {
         downlink: Downlink,
         /// Which edition's topic it is, where the topic tells.
         release: Option<Release>,
+    },
+    /// A device has unsubscribed from the last topic on which that reached it: nothing of it is sent before it has subscribed again.
+    Unsubscribed {
+        /// Who.
+        device: DeviceId,
+        /// What does not reach it any more.
+        downlink: Downlink,
     },
     /// A device has published something.
     Message {
@@ -231,6 +253,9 @@ pub enum PublishError {
     /// The device does not take such messages.
     #[error("the device is of another kind")]
     OtherStyle,
+    /// The device has unsubscribed from where it would be sent.
+    #[error("the device has unsubscribed from the topic")]
+    Unsubscribed,
     /// As much as is allowed is on the way and waits behind it.
     #[error("the device has not acknowledged what was sent before")]
     QueueFull,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bytes::BytesMut;
 use rmqtt_codec::{v3::ConnectAckReason as V3, v5::ConnectAckReason as V5};
 
 use super::{
@@ -54,11 +55,12 @@ impl Endpoint {
                 V3::UnacceptableProtocolVersion,
                 V5::UnsupportedProtocolVersion,
             )),
-            Ungreeted::ClientId(version) => Some((
-                version,
+            Ungreeted::ClientId => Some((
+                Version::V311,
                 V3::IdentifierRejected,
                 V5::ClientIdentifierNotValid,
             )),
+            Ungreeted::Retained => Some((Version::V5, V3::NotAuthorized, V5::RetainNotSupported)),
             Ungreeted::Method => {
                 Some((Version::V5, V3::NotAuthorized, V5::BadAuthenticationMethod))
             }
@@ -111,6 +113,11 @@ impl Endpoint {
             }
             Verdict::Device(identity) => {
                 let device = identity.device;
+                let (open, welcome) = self.welcome(now, &greeting, identity);
+                if !self.takes(&open, &welcome) {
+                    self.counts.refused(Refusal::Malformed);
+                    return self.drop_connection(conn, None, true);
+                }
                 let other = self.table.of_device(device);
                 if let Some(other) = other {
                     let since = (self.table.get(other))
@@ -123,8 +130,13 @@ impl Endpoint {
                     let taken_over = Some(Fault::SessionTakenOver);
                     self.end(other, Ending::TakenOver, taken_over);
                 }
-                let (open, welcome) = self.welcome(now, &greeting, identity);
                 let (style, version) = (open.identity.style, open.version);
+                let token = open.identity.token();
+                let client_id = if token.is_some_and(|it| greeting.client_id.contains(it)) {
+                    SAME_AS_USER.into()
+                } else {
+                    cut(&greeting.client_id).into()
+                };
                 if let Some(connection) = self.table.get_mut(conn) {
                     connection.state = State::Open(open);
                     connection.heard_at = now.instant;
@@ -138,6 +150,7 @@ impl Endpoint {
                     style,
                     version,
                     peer,
+                    client_id,
                     took_over: other.is_some(),
                 });
                 self.go_on(now, conn);
@@ -171,6 +184,17 @@ impl Endpoint {
         refusal
     }
 
+    /// Whether the client takes a CONNACK as long as that one will be (§3.1.2.11.4).
+    fn takes(&self, open: &Open, welcome: &Welcome) -> bool {
+        if open.packet_bytes == u32::MAX {
+            return true; // it names no bound
+        }
+        let mut out = BytesMut::new();
+        let written = reply::connack(&mut out, open.version, &self.limits, welcome.clone());
+        let most = usize::try_from(open.packet_bytes).unwrap_or(usize::MAX);
+        written.is_ok() && out.len() <= most
+    }
+
     fn welcome(
         &self,
         now: Now,
@@ -202,6 +226,7 @@ impl Endpoint {
             subscribed: 0,
             with_qos_1: 0,
             whole_at: 0,
+            deaf: false,
             under_way: None,
         };
         (open, welcome)
@@ -210,6 +235,15 @@ impl Endpoint {
 
 /// Shown in place of a client ID that holds the user name, which may be a token with a fault in it.
 pub(super) const SAME_AS_USER: &str = "(its client ID holds its user name)";
+
+/// As much of a client ID as is told of a connection.
+fn cut(client_id: &str) -> &str {
+    const MOST: usize = 128;
+    let end = client_id.char_indices().nth(MOST);
+    end.map_or(client_id, |(end, _)| {
+        client_id.get(..end).unwrap_or_default()
+    })
+}
 
 /// Who somebody claims to be, for a log: never what may be a token.
 fn shown(greeting: &Greeting, refusal: Refusal) -> &str {

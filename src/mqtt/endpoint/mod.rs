@@ -42,10 +42,12 @@ pub use event::{Ack, ConnId, Ending, Event, Output, PublishError, Qos, Reading, 
 pub use identity::{Claim, Credential, Identity, Refusal, Style};
 pub use limits::Limits;
 pub use ration::{Ration, Source};
-pub use topic::{Downlink, MAX_TOPIC_LEN, Release, TopicError, Uplink, uplink};
+pub(in crate::mqtt) use topic::Spelling;
+pub use topic::{Downlink, MAX_TOPIC_LEN, TopicError, Uplink, uplink};
 
 use std::{net::SocketAddr, time::Duration};
 
+pub use super::thingspanel::Release;
 use crate::{
     clock::{Instant, Now},
     ledger::DeviceId,
@@ -396,8 +398,14 @@ impl Endpoint {
             && let Some(reason) = reason
         {
             let version = open.version;
+            let most = usize::try_from(open.packet_bytes).unwrap_or(usize::MAX);
             // what cannot be said is not said
-            let _ = (self.outbox).packet(conn, |out| reply::disconnect(out, version, reason));
+            let written = (self.outbox).packet(conn, |out| reply::disconnect(out, version, reason));
+            if let Ok(written) = written
+                && written > most
+            {
+                self.outbox.take_back(written);
+            }
         }
         self.drop_connection(conn, Some(why), true);
     }

@@ -68,16 +68,26 @@ pub(super) enum Ungreeted {
     Malformed,
     /// Another version than those that are spoken; answered in this one.
     Unspoken(Version),
-    /// An empty client ID for a session that is to be kept.
-    ClientId(Version),
+    /// An empty client ID for a session that is to be kept, in 3.1.1: MQTT 5 has one assigned (§3.1.3.1).
+    ClientId,
+    /// A will that is to be retained, which CONNACK would say is not offered (MQTT 5 §3.2.2.3.5).
+    Retained,
     /// Enhanced authentication (MQTT 5 §4.12).
     Method,
 }
 
+/// Bytes of filters or properties in a packet. A device has a dozen filters; a packet full of them keeps the server busy for as long as
+/// hundreds of publications do.
+pub(super) const MAX_LISTED: usize = 16 << 10;
 /// The first byte of CONNECT.
 pub(super) const CONNECT: u8 = 0x10;
 /// The protocol's name, its level, the flags and the keep-alive (MQTT 5 §3.1.2).
 const CONNECT_HEAD: usize = 10;
+/// Where the flags are in it (MQTT 5 §3.1.2.3).
+const FLAGS: usize = 7;
+const WILL: u8 = 0x04;
+const WILL_QOS: u8 = 0x18;
+const WILL_RETAIN: u8 = 0x20;
 
 /// Reads a whole packet that is to be CONNECT.
 pub(super) fn greeting(bytes: &[u8], frame: Frame) -> Result<Greeting, Ungreeted> {
@@ -98,7 +108,7 @@ pub(super) fn greeting(bytes: &[u8], frame: Frame) -> Result<Greeting, Ungreeted
     }
     let greeting = match version {
         Version::V311 => greeting_v3(bytes)?,
-        Version::V5 => greeting_v5(bytes)?,
+        Version::V5 => greeting_v5(bytes, frame)?,
     };
     let nul = greeting.client_id.contains('\0')
         || (greeting.user.as_ref()).is_some_and(|user| user.contains('\0'));
@@ -122,14 +132,26 @@ fn greeting_v3(bytes: &[u8]) -> Result<Greeting, Ungreeted> {
             packet_bytes: u32::MAX,
             keeps_session: !connect.clean_session,
         }),
-        Err(DecodeError::InvalidClientId) => Err(Ungreeted::ClientId(Version::V311)),
+        Err(DecodeError::InvalidClientId) => Err(Ungreeted::ClientId),
         _ => Err(Ungreeted::Malformed),
     }
 }
 
-fn greeting_v5(bytes: &[u8]) -> Result<Greeting, Ungreeted> {
-    match v5::Codec::new(0, 0).decode(&mut BytesMut::from(bytes)) {
+fn greeting_v5(bytes: &[u8], frame: Frame) -> Result<Greeting, Ungreeted> {
+    const CLEAN_START: u8 = 0x02;
+    let mut bytes = BytesMut::from(bytes);
+    let flags = (bytes.get_mut(frame.header + FLAGS)).ok_or(Ungreeted::Malformed)?;
+    // §3.1.2.6, §3.1.2.7
+    if *flags & WILL == 0 && *flags & (WILL_QOS | WILL_RETAIN) != 0 {
+        return Err(Ungreeted::Malformed);
+    }
+    // no session was kept, so that each start is a clean one; the codec wants a client ID for one that is not
+    *flags |= CLEAN_START;
+    match v5::Codec::new(0, 0).decode(&mut bytes) {
         Ok(Some((v5::Packet::Connect(connect), _))) => {
+            if connect.last_will.as_ref().is_some_and(|will| will.retain) {
+                return Err(Ungreeted::Retained);
+            }
             match (&connect.auth_method, &connect.auth_data) {
                 (None, None) => {}
                 (Some(_), _) => return Err(Ungreeted::Method),
@@ -147,7 +169,6 @@ fn greeting_v5(bytes: &[u8]) -> Result<Greeting, Ungreeted> {
                 keeps_session: connect.session_expiry_interval_secs > 0,
             })
         }
-        Err(DecodeError::InvalidClientId) => Err(Ungreeted::ClientId(Version::V5)),
         _ => Err(Ungreeted::Malformed),
     }
 }
@@ -156,8 +177,7 @@ fn greeting_v5(bytes: &[u8]) -> Result<Greeting, Ungreeted> {
 fn connect_len(body: &[u8], version: Version) -> Option<usize> {
     const USER: u8 = 0x80;
     const PASSWORD: u8 = 0x40;
-    const WILL: u8 = 0x04;
-    let flags = *body.get(7)?;
+    let flags = *body.get(FLAGS)?;
     let properties = |at: usize| {
         let (len, used) = variable(body.get(at..)?).ok()??;
         Some(at + used + len)
@@ -198,10 +218,35 @@ pub(super) fn incoming(version: Version, bytes: &[u8], frame: Frame) -> Result<I
     if (bare && !empty) || (version == Version::V5 && !frame.minimal) {
         return Err(Fault::MalformedPacket);
     }
+    if listed(version, bytes, frame) > MAX_LISTED {
+        return Err(Fault::QuotaExceeded);
+    }
     match version {
         Version::V311 => incoming_v3(bytes, frame),
         Version::V5 => incoming_v5(bytes),
     }
+}
+
+/// Bytes of a packet that are a list of small things, each of which is read by itself: filters, or the properties of MQTT 5. All but
+/// the payload and the topic of a publication may be.
+fn listed(version: Version, bytes: &[u8], frame: Frame) -> usize {
+    const PUBLISH: u8 = 3;
+    let first = bytes.first().copied().unwrap_or_default();
+    if first >> 4 != PUBLISH {
+        return bytes.len();
+    }
+    if version == Version::V311 {
+        return 0;
+    }
+    let body = bytes.get(frame.header..).unwrap_or_default();
+    let properties = || {
+        let [high, low] = *body.first_chunk()?;
+        let topic = usize::from(u16::from_be_bytes([high, low]));
+        let packet_id = if first & 0x06 == 0 { 0 } else { 2 };
+        Some(variable(body.get(2 + topic + packet_id..)?).ok()??.0)
+    };
+    // what ends before is malformed, as will be found
+    properties().unwrap_or_default()
 }
 
 fn incoming_v3(bytes: &[u8], frame: Frame) -> Result<Incoming, Fault> {
@@ -295,6 +340,10 @@ fn publication(publish: rmqtt_codec::types::Publish) -> Result<Publication, Faul
         // and no aliases (§3.3.2.3.4)
         if properties.topic_alias.is_some() {
             return Err(Fault::TopicAliasInvalid);
+        }
+        // §3.3.2.1
+        if publish.topic.is_empty() {
+            return Err(Fault::ProtocolError);
         }
         // only a server sends them (§3.3.4)
         if !properties.subscription_ids.is_empty() {

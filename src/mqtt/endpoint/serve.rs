@@ -249,6 +249,7 @@ impl Endpoint {
             });
         }
         let news = open.subscribed & !before;
+        open.deaf &= open.subscribed & Spelling::PUSHES == 0;
         let refused = granted
             .iter()
             .filter(|it| matches!(it, Granted::Refused(_)));
@@ -271,7 +272,8 @@ impl Endpoint {
         let Some(open) = self.table.get_mut(conn).and_then(Connection::open_mut) else {
             return;
         };
-        let version = open.version;
+        let (device, version) = (open.identity.device, open.version);
+        let before = open.subscribed;
         let status = filters.iter().map(|filter| {
             match subscription(&open.identity, filter) {
                 Ok(spellings) => {
@@ -292,7 +294,15 @@ impl Endpoint {
             }
         });
         let status = status.collect();
+        let deaf = before & Spelling::PUSHES != 0 && open.subscribed & Spelling::PUSHES == 0;
+        open.deaf |= deaf;
         self.reply(conn, |out| reply::unsuback(out, version, packet_id, status));
+        if deaf {
+            self.outbox.event(Event::Unsubscribed {
+                device,
+                downlink: Downlink::Push,
+            });
+        }
     }
 
     /// Sends what has waited for earlier messages to be acknowledged.
@@ -341,6 +351,7 @@ impl Endpoint {
             .ok_or(PublishError::NotConnected)?;
         let spelling = match downlink {
             Downlink::Events => Spelling::EventsDown,
+            Downlink::Push if open.deaf => return Err(PublishError::Unsubscribed),
             Downlink::Push => (PUSHES.into_iter())
                 .find(|it| open.subscribed & it.bit() != 0)
                 .unwrap_or(PUSHES[0]),

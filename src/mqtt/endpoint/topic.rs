@@ -8,7 +8,10 @@
 //! The device number is the device's endpoint name here.
 
 use super::identity::{Identity, Style};
-use crate::mqtt::{iotda, thingspanel};
+use crate::mqtt::{
+    iotda,
+    thingspanel::{self, Release},
+};
 
 /// The longest topic or filter that is looked at, in bytes.
 pub const MAX_TOPIC_LEN: usize = 512;
@@ -31,7 +34,7 @@ pub enum Uplink {
 
 impl Uplink {
     /// The longest payload that anybody reads, in bytes.
-    pub(super) const fn most_bytes(self) -> usize {
+    pub(in crate::mqtt) const fn most_bytes(self) -> usize {
         match self {
             Self::Events { .. } => iotda::MAX_ENVELOPE,
             Self::Inform(_) | Self::Progress(_) => thingspanel::MAX_REPORT,
@@ -50,18 +53,9 @@ pub enum Downlink {
     Push,
 }
 
-/// Which edition of ThingsPanel a topic belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Release {
-    /// 0.5: devices report their version.
-    V05,
-    /// 1.x: they do not.
-    V1,
-}
-
 /// A topic that is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Spelling {
+pub(in crate::mqtt) enum Spelling {
     /// `$oc/devices/{id}/sys/events/down`.
     EventsDown,
     /// `ota/device/inform/{token}`.
@@ -84,6 +78,9 @@ impl Spelling {
     pub(super) const fn bit(self) -> u8 {
         1 << self as u8
     }
+
+    /// The bits of those on which pushes leave.
+    pub(super) const PUSHES: u8 = Self::InformToken.bit() | Self::Infrom.bit() | Self::Inform.bit();
 
     pub(super) const fn downlink(self) -> Downlink {
         match self {
@@ -108,7 +105,7 @@ impl Spelling {
     }
 
     /// The topic's name for that device; `None` where it has none.
-    pub(super) fn topic(self, identity: &Identity) -> Option<String> {
+    pub(in crate::mqtt) fn topic(self, identity: &Identity) -> Option<String> {
         if self.style() != identity.style {
             return None;
         }

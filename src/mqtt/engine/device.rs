@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, time::Duration};
 
-use super::super::endpoint::Release;
+use super::{super::endpoint::Release, behind::Behind};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Seq,
@@ -29,6 +29,8 @@ pub(super) struct Device {
     pub(super) evidence: EvidenceList,
     /// It is to be asked for its version, and has not told it since.
     pub(super) asked_what_it_runs: bool,
+    /// It cannot be asked, and has until then to tell what it runs by itself (`ThingsPanel`).
+    pub(super) tells_by: Option<Instant>,
     /// It has told its version by itself, in this run (`ThingsPanel`).
     pub(super) tells_versions: bool,
     /// Nobody has told its version: it is what an upgrade is taken to have led to.
@@ -41,8 +43,11 @@ pub(super) struct Device {
     pub(super) query_out: bool,
     /// It is to be asked for its version again: that could not be sent.
     pub(super) owes_query: bool,
-    /// What it was sent over this connection and has not acknowledged, the oldest first.
-    pub(super) unacknowledged: VecDeque<Outbound>,
+    /// What was sent over its connection, to it or to a device behind it, and was not acknowledged, the oldest first. `None`: what an
+    /// upgrade does not need.
+    pub(super) unacknowledged: VecDeque<(DeviceId, Option<Outbound>)>,
+    /// How it is reached, where it is behind a gateway.
+    pub(super) behind: Option<Box<Behind>>,
     /// When its connection needs no holding any more, after it was served the whole package.
     pub(super) let_go_at: Option<Instant>,
     pub(super) session: Option<Box<Session>>,
@@ -141,6 +146,7 @@ impl Device {
             version: None,
             evidence: EvidenceList::default(),
             asked_what_it_runs: false,
+            tells_by: None,
             tells_versions: false,
             concluded: false,
             told_at: None,
@@ -148,6 +154,7 @@ impl Device {
             query_out: false,
             owes_query: false,
             unacknowledged: VecDeque::new(),
+            behind: None,
             let_go_at: None,
             session: None,
             pending: 0,
@@ -188,14 +195,6 @@ impl Device {
         }
     }
 
-    /// It was sent something that it is to acknowledge.
-    pub(super) fn sent(&mut self, what: Outbound) {
-        const MOST: usize = 16;
-        if self.unacknowledged.len() < MOST {
-            self.unacknowledged.push_back(what);
-        }
-    }
-
     /// What its claim to run `version` is worth, over a connection that was made then: one that was made after what speaks against
     /// it shows the version, as a restart does.
     pub(super) fn credence(&self, version: Version, connected_at: Option<UtcMillis>) -> Credence {
@@ -222,6 +221,7 @@ impl Device {
             back.map(|at| now.instant_at(at) + Duration::from_millis(1)),
             look,
             self.tell_at,
+            self.tells_by,
             self.let_go_at,
         ];
         due.into_iter().flatten().min()

@@ -47,10 +47,13 @@ impl Engine {
         if let Negotiation::Ended(outcome) = after {
             return self.end(id, &before, outcome);
         }
-        // one that connects again and again is told of once in a stage
-        let again = event == Input::Connected
-            && !news
-            && !session.correspondence.count(Repeated::Connection);
+        // one that connects, or is heard, again and again is told of once in a stage
+        let repeats = match event {
+            Input::Connected => Some(Repeated::Connection),
+            Input::HeardAgain => Some(Repeated::HeardAgain),
+            _ => None,
+        };
+        let again = !news && repeats.is_some_and(|repeats| !session.correspondence.count(repeats));
         let changes = session.record(news, line.filter(|_| !again), now.utc);
         if let Some(StepDone { version, .. }) = done {
             // what it was offered for the step is void
@@ -63,6 +66,9 @@ impl Engine {
             self.persist(id, change);
         }
         self.leave_lane(id, &before, &after);
+        if matches!(after, Negotiation::WaitingForSlot { .. }) && before != after {
+            self.queue_up(id);
+        }
         for action in actions {
             self.act(id, action);
         }
@@ -179,6 +185,11 @@ impl Engine {
         let let_go = device.and_then(|it| it.let_go_at.take_if(|at| *at <= now.instant));
         if let_go.is_some() {
             self.hold(id, false);
+        }
+        let device = self.devices.get_mut(&id);
+        let settled = device.and_then(|it| it.tells_by.take_if(|at| *at <= now.instant));
+        if settled.is_some() {
+            self.holds_what_it_told(id);
         }
         let device = self.devices.get_mut(&id);
         let tell = device.and_then(|it| it.tell_at.take_if(|at| *at <= now.instant));

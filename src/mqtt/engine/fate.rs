@@ -1,6 +1,6 @@
 //! What becomes of what a device is sent: whether it got that, and how much it was served of its package.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::Engine;
 use crate::{
@@ -20,29 +20,42 @@ const UNSENT: Duration = Duration::from_secs(10);
 const TAKES_IN: Duration = Duration::from_mins(10);
 
 impl Engine {
-    /// The device has acknowledged what it was sent first of what it has not acknowledged.
-    pub(super) fn delivered(&mut self, id: DeviceId) {
-        let Some(device) = self.devices.get_mut(&id) else {
+    /// The device has acknowledged what was sent over its connection first of what was not acknowledged.
+    pub(super) fn delivered(&mut self, link: DeviceId) {
+        let device = self.devices.get_mut(&link);
+        let Some((id, message)) = device.and_then(|it| it.unacknowledged.pop_front()) else {
             return;
         };
-        let Some(message) = device.unacknowledged.pop_front() else {
-            return;
-        };
-        if message == Outbound::VersionRequest {
-            device.query_out = false;
-        }
-        if let Some(session) = &mut device.session {
-            if message == Outbound::PackageOffer {
-                session.exchange.has_offer();
+        if let (Some(message), Some(device)) = (message, self.devices.get_mut(&id)) {
+            if message == Outbound::VersionRequest {
+                device.query_out = false;
             }
-            session.correspondence.fared(&message, Fate::Acknowledged);
+            if let Some(session) = &mut device.session {
+                if message == Outbound::PackageOffer {
+                    session.exchange.has_offer();
+                }
+                session.correspondence.fared(&message, Fate::Acknowledged);
+            }
+        }
+        self.pump(link);
+    }
+
+    /// A message to the device, or to one behind it, could not be sent, although it is connected: it does not take what was sent
+    /// before. What they were asked and offered over this connection, and have not been seen to get, leaves again a little later.
+    pub fn unsent(&mut self, now: Now, link: DeviceId) {
+        self.now = now;
+        let device = self.devices.get_mut(&link);
+        let lost = device.map(|device| std::mem::take(&mut device.unacknowledged));
+        let mut concerned: BTreeSet<DeviceId> =
+            lost.into_iter().flatten().map(|(id, _)| id).collect();
+        concerned.insert(link);
+        for id in concerned {
+            self.unsent_to(id);
         }
     }
 
-    /// A message to the device could not be sent, although it is connected: it does not take what was sent before. What it was asked
-    /// and offered over this connection, and has not been seen to get, leaves again a little later.
-    pub fn unsent(&mut self, now: Now, id: DeviceId) {
-        self.now = now;
+    fn unsent_to(&mut self, id: DeviceId) {
+        let now = self.now;
         let connected = self.is_connected(id);
         let Some(device) = self.devices.get_mut(&id) else {
             return;
@@ -56,7 +69,6 @@ impl Engine {
             return; // it is told when it has connected
         }
         // which of them it was is not known
-        device.unacknowledged.clear();
         let mut owes = device.query_out;
         device.owes_query |= device.query_out;
         if let Some(session) = &mut device.session
@@ -132,6 +144,7 @@ impl Engine {
         if let Some(device) = self.devices.get_mut(&id) {
             device.let_go_at = let_go_at;
         }
+        self.put_off_reminder(id);
         // over another connection than it was offered it, perhaps
         self.hold(id, true);
         if served.whole {

@@ -1,6 +1,6 @@
 //! What is heard: who is connected, and what devices say.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use pcp::ResultCode;
 
@@ -9,7 +9,8 @@ use super::{
         endpoint::{Ack, Event, Release, Uplink},
         iotda, thingspanel,
     },
-    Connection, Engine, Out,
+    Basis, Connection, Effect, Engine, Out, Told,
+    early::Message,
 };
 use crate::{
     clock::Now,
@@ -28,13 +29,47 @@ impl Engine {
     pub fn handle_event(&mut self, now: Now, event: Event) {
         self.now = now;
         match event {
-            Event::Connected { device, conn, .. } => {
+            Event::Connected {
+                device,
+                conn,
+                version,
+                peer,
+                client_id,
+                ..
+            } => {
                 let connection = Connection {
                     conn,
                     since: now.instant,
+                    basis: Basis::Connected,
+                    told: Some(Told {
+                        peer,
+                        version,
+                        client_id,
+                    }),
                     subscribed: false,
+                    deaf: false,
                     release: None,
-                    held: false,
+                    held_for: BTreeSet::new(),
+                };
+                self.connections.insert(device, connection);
+                self.meet(device);
+            }
+            Event::Heard {
+                device,
+                conn,
+                anew,
+                release,
+            } => {
+                let connection = Connection {
+                    conn,
+                    since: now.instant,
+                    basis: if anew { Basis::Connected } else { Basis::Heard },
+                    // to whatever: nobody tells
+                    subscribed: true,
+                    told: None,
+                    deaf: false,
+                    release,
+                    held_for: BTreeSet::new(),
                 };
                 self.connections.insert(device, connection);
                 self.meet(device);
@@ -42,26 +77,25 @@ impl Engine {
             Event::Subscribed {
                 device, release, ..
             } => self.subscribed(device, release),
+            Event::Unsubscribed { device, .. } => {
+                self.heard(device);
+                if let Some(connection) = self.connections.get_mut(&device) {
+                    (connection.subscribed, connection.deaf) = (false, true);
+                }
+            }
             Event::Message {
                 device,
                 uplink,
                 payload,
                 ack,
-            } => {
-                self.heard(device);
-                self.counters.mqtt_messages += 1;
-                match uplink {
-                    Uplink::Events { gzip: false } => self.on_events(device, &payload),
-                    // compressed properties: upgrades' events are not compressed
-                    Uplink::Events { gzip: true } | Uplink::Other => {
-                        self.counters.mqtt_others += 1;
-                    }
-                    Uplink::Inform(release) => self.on_inform(device, release, &payload),
-                    Uplink::Progress(release) => self.on_progress(device, release, &payload),
-                }
-                self.acknowledge(device, ack);
-                self.set_alarm(device);
-            }
+            } => self.message(
+                device,
+                Message {
+                    uplink,
+                    payload,
+                    ack,
+                },
+            ),
             Event::Delivered { device, .. } => {
                 self.heard(device);
                 self.delivered(device);
@@ -70,9 +104,57 @@ impl Engine {
                 let same = |known: &Connection| known.conn == conn;
                 if self.connections.get(&device).is_some_and(same) {
                     self.connections.remove(&device);
+                    self.early.disconnected(device);
+                    self.tell_presence(device);
+                    self.gateway_left(device);
                 }
             }
             Event::Refused { .. } => {}
+        }
+    }
+
+    /// The device has published something. One that is not read yet after a start is heard once it is.
+    fn message(&mut self, device: DeviceId, message: Message) {
+        let message = if self.devices.contains_key(&device) {
+            message
+        } else {
+            match self.early.keep(device, message) {
+                Ok(()) => return,
+                Err(lost) => lost,
+            }
+        };
+        self.heard(device);
+        self.counters.mqtt_messages += 1;
+        match message.uplink {
+            Uplink::Events { gzip: false } => self.on_events(device, &message.payload),
+            Uplink::Events { gzip: true } => match iotda::inflate(&message.payload) {
+                Some(payload) => self.on_events(device, &payload),
+                None => self.counters.mqtt_unreadable += 1,
+            },
+            Uplink::Other => self.counters.mqtt_others += 1,
+            Uplink::Inform(release) => self.on_inform(device, release, &message.payload),
+            Uplink::Progress(release) => self.on_progress(device, release, &message.payload),
+        }
+        self.acknowledge(device, message.ack);
+        self.set_alarm(device);
+    }
+
+    /// The device is read: what it has said before is heard now.
+    pub(super) fn hear_what_was_early(&mut self, id: DeviceId) {
+        for message in self.early.take(id) {
+            self.message(id, message);
+        }
+    }
+
+    /// No device of before follows. Who is not there is none of ours, or was removed.
+    pub(super) fn all_read(&mut self) {
+        for message in self.early.all_read() {
+            if let Some(ack) = message.ack {
+                self.effects.push_back(Effect::Out {
+                    out: Out::Acknowledge(ack),
+                    after: 0,
+                });
+            }
         }
     }
 
@@ -91,36 +173,32 @@ impl Engine {
 
     /// The device is connected, and known: of the two the later has just come about.
     pub(super) fn meet(&mut self, id: DeviceId) {
+        if self.devices.get(&id).is_some_and(|it| it.behind.is_some()) {
+            return self.expect(id);
+        }
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
-        let since = connection.since;
+        let (since, basis) = (connection.since, connection.basis);
+        let subscribed = connection.subscribed;
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
-        device.heard_at = Some(since);
+        if basis != Basis::Guessed {
+            device.heard_at = Some(since);
+        }
         device.connects();
-        if device.protocol == Protocol::ThingsPanel {
+        if device.protocol == Protocol::ThingsPanel && !subscribed {
             device.tell_at = Some(since + UNSUBSCRIBED);
         }
-        self.said(id, Inbound::Connection);
-        self.fire(id, Input::Connected);
-        let device = self.devices.get(&id);
-        let idle = device.is_some_and(|it| it.session.is_none() && it.version.is_none());
-        if idle {
-            self.say_version_query(id);
-        } else {
-            self.ask_what_it_runs(id);
-        }
-        self.say_what_is_owed(id);
-        self.hold_while_offered(id);
-        self.set_alarm(id);
+        self.greet(id);
+        self.meet_children(id);
     }
 
     fn subscribed(&mut self, id: DeviceId, release: Option<Release>) {
         self.heard(id);
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.subscribed = true;
+            (connection.subscribed, connection.deaf) = (true, false);
         }
         // it was told where it did not listen
         let confirmed = (self.session(id)).is_some_and(|it| it.negotiation().is_confirmed());
@@ -176,7 +254,7 @@ impl Engine {
     }
 
     /// What the device said last, for the facts of a failure.
-    fn said(&mut self, id: DeviceId, message: Inbound) {
+    pub(super) fn said(&mut self, id: DeviceId, message: Inbound) {
         let at = self.now.utc;
         if let Some(session) = self.session_mut(id) {
             session.correspondence.said = Some(Said { message, at });
@@ -192,9 +270,14 @@ impl Engine {
 
     fn credence(&self, id: DeviceId, version: Version) -> Credence {
         let now = self.now;
-        let since = self.connections.get(&id).map(|it| it.since);
-        let connected_at = since.map(|since| now.utc.before(now.instant.since(since)));
+        let link = self.link(id).and_then(|link| self.connections.get(&link));
+        let connection = link.filter(|it| it.basis == Basis::Connected);
         let device = self.devices.get(&id);
+        let since = match device.and_then(|it| it.behind.as_deref()) {
+            Some(behind) => behind.met_at.filter(|_| connection.is_some()),
+            None => connection.map(|it| it.since),
+        };
+        let connected_at = since.map(|since| now.utc.before(now.instant.since(since)));
         device.map_or(Credence::Sound, |it| it.credence(version, connected_at))
     }
 
@@ -203,16 +286,20 @@ impl Engine {
         let now = self.now;
         let sound = self.credence(id, version) == Credence::Sound;
         let pressed = self.is_pressed();
+        let Some(device) = self.devices.get(&id) else {
+            return;
+        };
+        let lately = (device.told_at).is_some_and(|at| now.instant.since(at) < TOLD_AGAIN);
+        let news = device.version != Some(version);
+        let writes = sound && (news || !(pressed || lately)) && self.may_write_for(id);
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
         device.asked_what_it_runs = false;
         device.query_out = false;
         device.owes_query = false;
-        let lately = (device.told_at).is_some_and(|at| now.instant.since(at) < TOLD_AGAIN);
-        let news = device.version != Some(version);
         device.concluded &= news || !sound;
-        if sound && (news || !(pressed || lately)) && device.may_write(now.instant) {
+        if writes {
             device.version = Some(version);
             device.concluded = false;
             device.told_at = Some(now.instant);
@@ -239,14 +326,35 @@ impl Engine {
         };
         self.counters.mqtt_others += u64::from(read.others);
         self.counters.mqtt_unreadable += u64::from(read.unreadable);
+        let about = match &read.child {
+            None => id,
+            Some(name) => match self.child_of(id, name) {
+                Some(child) => {
+                    self.heard(child);
+                    child
+                }
+                None => return self.speaks_for_another(id, name),
+            },
+        };
         for said in read.said {
             match said {
                 iotda::Said::Versions(versions) => {
-                    if let Some(version) = versions.of(self.kind(id)) {
-                        self.tells(id, version);
+                    if let Some(version) = versions.of(self.kind(about)) {
+                        self.tells(about, version);
                     }
                 }
-                iotda::Said::Progress(progress) => self.on_iotda_progress(id, progress),
+                iotda::Said::Progress(progress) => self.on_iotda_progress(about, progress),
+            }
+        }
+        for said in read.topology {
+            self.on_topology(id, said);
+        }
+        if about != id {
+            self.set_alarm(about);
+            // it is acknowledged when that is committed which follows for the child
+            let newest = self.devices.get(&about).map_or(0, |it| it.pending);
+            if let Some(device) = self.devices.get_mut(&id) {
+                device.pending = device.pending.max(newest);
             }
         }
     }

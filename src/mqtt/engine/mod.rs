@@ -15,23 +15,30 @@
 //! downloads. Nothing of MQTT outlives a connection, so that a session says what it wants said once its device has connected:
 //! it is asked for its version after each connection, and what it was not seen to take up is offered again.
 
+mod behind;
+mod children;
 mod device;
 mod drive;
+mod early;
 mod fate;
+mod gateways;
 mod heard;
 mod obey;
+mod remind;
 mod say;
+mod slots;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    net::SocketAddr,
     sync::Arc,
 };
 
 use bytes::Bytes;
 
-use super::endpoint::{Ack, ConnId, Downlink, Qos, Release};
+use super::endpoint::{Ack, ConnId, Downlink, Qos, Release, Version};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
@@ -40,7 +47,10 @@ use crate::{
     ledger::{Change, DeviceId, DeviceIds, UpgradeId},
     session::GateAsk,
 };
+use behind::Children;
 use device::Device;
+use early::Early;
+use remind::Reminders;
 
 /// What the engine is made from.
 #[derive(Debug, Clone)]
@@ -107,17 +117,55 @@ pub enum Out {
     },
 }
 
+/// How it is known that a device is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Basis {
+    /// It has connected.
+    Connected,
+    /// It was heard, over a broker that tells nothing of connections: it may have been connected for long.
+    Heard,
+    /// It is not known: what it is sent may reach it.
+    Guessed,
+}
+
+/// How a device is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// Since when.
+    pub since: UtcMillis,
+    /// From which address.
+    pub peer: SocketAddr,
+    /// Which version of MQTT it speaks.
+    pub version: Version,
+    /// Its client ID; empty where it has none, never one that holds its token.
+    pub client_id: Box<str>,
+}
+
+/// What a connection to our own server tells.
+#[derive(Debug)]
+struct Told {
+    peer: SocketAddr,
+    version: Version,
+    client_id: Box<str>,
+}
+
 /// A device's connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Connection {
     conn: ConnId,
     since: Instant,
+    /// How that is known.
+    basis: Basis,
+    /// `None` over somebody else's broker, which tells nothing of connections.
+    told: Option<Told>,
     /// It has subscribed to where it is written to (`ThingsPanel`).
     subscribed: bool,
+    /// It has unsubscribed from it: it is sent nothing before it has subscribed again.
+    deaf: bool,
     /// Which edition of `ThingsPanel` it is, as far as its topics tell.
     release: Option<Release>,
-    /// It is kept although it says nothing.
-    held: bool,
+    /// For whom it is kept although it says nothing: the device, or devices behind it.
+    held_for: BTreeSet<DeviceId>,
 }
 
 /// The sessions of the devices that speak MQTT.
@@ -132,10 +180,16 @@ pub struct Engine {
     devices: HashMap<DeviceId, Device>,
     /// Who is connected, also of devices that are not read yet after a start.
     connections: HashMap<DeviceId, Connection>,
+    /// Who is behind which gateway.
+    gateways: HashMap<DeviceId, Children>,
+    /// What devices have said that are not read yet after a start.
+    early: Early,
     /// Who has the upgrades that are under way.
     holders: HashMap<UpgradeId, DeviceId>,
     /// When a device has something to do: one entry for a device at most.
     alarms: BTreeSet<(Instant, DeviceId)>,
+    /// When a device with an upgrade that says nothing is asked next, where it is connected to somebody else's broker.
+    reminders: Reminders,
     /// Devices are asked one after the other: the next one not before this, microseconds.
     next_look_us: u64,
     seq: Seq,
@@ -157,8 +211,11 @@ impl Engine {
             now,
             devices: HashMap::new(),
             connections: HashMap::new(),
+            gateways: HashMap::new(),
+            early: Early::default(),
             holders: HashMap::new(),
             alarms: BTreeSet::new(),
+            reminders: Reminders::default(),
             next_look_us: 0,
             seq: 0,
             committed: 0,
@@ -192,11 +249,13 @@ impl Engine {
             }
             self.device_timeout(id);
         }
+        self.remind();
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.alarms.first().map(|(at, _)| *at)
+        let alarm = self.alarms.first().map(|(at, _)| *at);
+        alarm.into_iter().chain(self.reminders.next()).min()
     }
 
     /// Changes up to this one are committed.
@@ -224,7 +283,7 @@ impl Engine {
         Tables {
             devices: self.devices.len(),
             sessions: self.holders.len(),
-            peers: self.connections.len(),
+            peers: self.connections.len() + self.early.len(),
             alarms: self.alarms.len(),
         }
     }
@@ -234,9 +293,21 @@ impl Engine {
         self.devices.contains_key(&id)
     }
 
-    /// Whether the device is connected.
+    /// Whether the device is connected, or its gateway for it.
     pub fn is_connected(&self, id: DeviceId) -> bool {
-        self.connections.contains_key(&id)
+        self.connection(id).is_some()
+    }
+
+    /// How the device is connected; `None` where it is not, or nobody tells.
+    pub fn connected(&self, now: Now, id: DeviceId) -> Option<Connected> {
+        let connection = self.connections.get(&id)?;
+        let told = connection.told.as_ref()?;
+        Some(Connected {
+            since: now.utc.before(now.instant.since(connection.since)),
+            peer: told.peer,
+            version: told.version,
+            client_id: told.client_id.clone(),
+        })
     }
 
     /// When the device was heard last, by any message. `None` when it was not since the engine began.
@@ -265,12 +336,22 @@ impl Engine {
 
     /// Keeps the device's connection although it says nothing, or does no more.
     fn hold(&mut self, id: DeviceId, on: bool) {
-        let connection = self.connections.get_mut(&id);
-        let Some(connection) = connection.filter(|it| it.held != on) else {
+        let Some(link) = self.link(id) else {
             return;
         };
-        connection.held = on;
-        self.let_out(id, Out::Hold { device: id, on });
+        let Some(connection) = self.connections.get_mut(&link) else {
+            return;
+        };
+        let before = !connection.held_for.is_empty();
+        if on {
+            connection.held_for.insert(id);
+        } else {
+            connection.held_for.remove(&id);
+        }
+        let on = !connection.held_for.is_empty();
+        if on != before {
+            self.let_out(id, Out::Hold { device: link, on });
+        }
     }
 
     /// Lets something out on the device's behalf, once all is committed that it depends on.

@@ -10,10 +10,10 @@ use crate::{
     clock::{Instant, Now},
     engine::Command,
     ledger::{
-        ActiveUpgrade, Cancellation, Change, DeviceId, DeviceRecord, Failure, Lane, Learnt,
-        Outcome, Protocol, Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder,
+        ActiveUpgrade, Cancellation, Change, DeviceId, DeviceRecord, Failure, Outcome, Protocol,
+        Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder, Via,
     },
-    session::{self, GateAsk, GateOrder, GateRequest, Offers},
+    session::{self, Offers},
     upgrade::{Input, Negotiation},
 };
 
@@ -31,8 +31,9 @@ impl Engine {
                 endpoint,
                 product,
                 protocol,
+                via,
                 ..
-            } => self.add_device(&endpoint, &product, protocol),
+            } => self.add_device(&endpoint, &product, protocol, &via),
             Command::RemoveDevice { endpoint } => self.remove_device(&endpoint),
             Command::Start { order, offers } => self.start(order, offers),
             Command::Fail { order, failure } => self.refuse_order(&order, failure),
@@ -65,20 +66,32 @@ impl Engine {
             }
             Command::Abandon { upgrade } => self.abandon(upgrade),
             Command::Gate { device, order } => self.obey_gate(device, order),
-            Command::Restored | Command::StoreAvailable(_) => {}
+            Command::Restored => self.all_read(),
+            Command::StoreAvailable(_) => {}
         }
     }
 
-    fn add_device(&mut self, endpoint: &str, product: &str, protocol: Protocol) {
+    fn add_device(&mut self, endpoint: &str, product: &str, protocol: Protocol, via: &Via) {
         let id = self.ids.of(endpoint);
         if let Some(device) = self.devices.get_mut(&id) {
             device.product = product.into();
             device.protocol = protocol;
+            self.reach(id, via, false);
         } else {
             let device = Device::new(endpoint, product, protocol);
             self.devices.insert(id, device);
-            self.meet(id);
+            self.settle(id, via);
         }
+    }
+
+    /// A device that was not there is reached so.
+    fn settle(&mut self, id: DeviceId, via: &Via) {
+        if *via == Via::Itself {
+            self.meet(id);
+        } else {
+            self.reach(id, via, false);
+        }
+        self.hear_what_was_early(id);
     }
 
     fn remove_device(&mut self, endpoint: &str) {
@@ -87,6 +100,7 @@ impl Engine {
             return;
         }
         self.fire(id, Input::Stopped(StopReason::DeviceRemoved));
+        self.leave_gateway(id);
         if let Some(alarm) = self.devices.remove(&id).and_then(|device| device.alarm) {
             self.alarms.remove(&(alarm, id));
         }
@@ -122,15 +136,18 @@ impl Engine {
         talk.takes_large = self.product(id).iotda_large_downloads;
         let (refused, runs) = (order.clone(), device.version);
         let begun = Session::begin(self.now, order, offers, runs, &self.config, talk);
-        let Some((session, change)) = begun else {
-            return self.refuse_order(&refused, Failure::PackageUnavailable);
+        let (session, change) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => return self.refuse_order(&refused, failure),
         };
         self.holders.insert(session.order.upgrade, id);
         if let Some(device) = self.devices.get_mut(&id) {
             device.session = Some(Box::new(session));
         }
         self.persist(id, change);
+        self.note_that_gateway_is_offline(id);
         self.plan_look(id);
+        self.plan_reminder(id);
         self.set_alarm(id);
     }
 
@@ -139,13 +156,19 @@ impl Engine {
         if !self.is_connected(id) {
             return; // it is waited for
         }
+        let at = self.next_turn();
+        let device = self.devices.get_mut(&id);
+        if let Some(session) = device.and_then(|device| device.session.as_mut()) {
+            session.look_at = Some(at);
+        }
+    }
+
+    /// When another device may be asked.
+    pub(super) fn next_turn(&mut self) -> Instant {
         let spacing = 1_000_000 / u64::from(self.config.admission.per_second.max(1));
         let at = self.next_look_us.max(self.now.instant.as_millis() * 1_000);
         self.next_look_us = at + spacing;
-        let device = self.devices.get_mut(&id);
-        if let Some(session) = device.and_then(|device| device.session.as_mut()) {
-            session.look_at = Some(Instant::from_millis(at.div_ceil(1_000)));
-        }
+        Instant::from_millis(at.div_ceil(1_000))
     }
 
     /// Records that an attempt cannot begin.
@@ -186,45 +209,13 @@ impl Engine {
         }
     }
 
-    /// No device of this engine waits for a slot: one that it is given all the same goes back.
-    fn obey_gate(&mut self, device: DeviceId, order: GateOrder) {
-        let (lane, request) = match order {
-            GateOrder::Admit { lane, .. } => (lane, GateRequest::Release),
-            GateOrder::Measure { lane }
-            | GateOrder::Ping { lane }
-            | GateOrder::KeepAwake { lane, .. }
-            | GateOrder::Appoint { lane, .. } => (lane, GateRequest::Withdraw),
-            GateOrder::WriteDown(pace) => {
-                let learnt = Box::new(Learnt::Download(pace));
-                return self.persist_lazily(Change::Learnt(learnt));
-            }
-            GateOrder::Standing(_) => return,
-        };
-        self.tell_gate(device, lane, request);
-    }
-
-    fn tell_gate(&mut self, device: DeviceId, lane: Lane, request: GateRequest) {
-        self.effects.push_back(Effect::Ask(GateAsk {
-            device,
-            lane,
-            request,
-        }));
-    }
-
-    /// Tells the gate what a session leaves that was in a lane.
-    pub(super) fn leave_lane(&mut self, id: DeviceId, before: &Negotiation, after: &Negotiation) {
-        if let Some((cell, request)) = session::leaves(before, after) {
-            self.tell_gate(id, Lane::Cell(cell), request);
-        }
-    }
-
     /// Gives back a device that the store knows, unless it is there.
     pub fn restore_device(&mut self, now: Now, record: &DeviceRecord) {
         self.now = now;
         let id = self.ids.of(&record.endpoint);
         if let Entry::Vacant(place) = self.devices.entry(id) {
             place.insert(Device::restored(record));
-            self.meet(id);
+            self.settle(id, &record.via);
         }
     }
 
@@ -259,6 +250,9 @@ impl Engine {
         if let Some(device) = self.devices.get_mut(&id) {
             device.session = Some(Box::new(session));
         }
+        self.holds_still(id);
+        self.queue_up(id);
+        self.plan_reminder(id);
         if offered {
             self.grant(id);
         }

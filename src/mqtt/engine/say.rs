@@ -1,5 +1,7 @@
 //! What devices are told: the version query, and the offer of a package with the right to fetch it.
 
+use std::time::Duration;
+
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -16,7 +18,7 @@ use super::{
 use crate::{
     config::{OtaEvents, OtaKind, ProductConfig},
     grants::{Grant, Token, Way, safe_file_name},
-    ledger::{DeviceId, Failure, Outbound, Outcome, Protocol, UpgradeId},
+    ledger::{Change, DeviceId, Failure, Outbound, Outcome, Protocol, UpgradeId},
     upgrade::{Action, Sign},
 };
 
@@ -36,11 +38,51 @@ impl Engine {
         }
     }
 
-    /// Asks the device what it runs, where somebody wants to know and no upgrade asks by itself.
+    /// Asks the device what it runs, where somebody wants to know and no upgrade asks by itself. One of `ThingsPanel` cannot be asked:
+    /// it tells its version when it has connected, or never.
     pub(super) fn ask_what_it_runs(&mut self, id: DeviceId) {
-        let asked = |it: &Device| it.asked_what_it_runs && it.session.is_none();
-        if self.devices.get(&id).is_some_and(asked) {
+        let settles = Duration::from_secs(self.config.upgrade.repeat_question_s);
+        let (now, since) = (self.now, self.connection(id).map(|it| it.since));
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        if !device.asked_what_it_runs || device.session.is_some() {
+            return;
+        }
+        if device.protocol == Protocol::ThingsPanel {
+            device.tells_by = since.map(|since| now.instant.max(since + settles));
+            self.set_alarm(id);
+        } else if self.is_on_a_broker() {
+            // it may be there
+            self.send_version_query(id);
+        } else {
             self.say_version_query(id);
+        }
+    }
+
+    /// A device that cannot be asked what it runs is there, and has told no other version than is known: that one holds. One of
+    /// release 0.5 that had started anew with another one would have told it.
+    pub(super) fn holds_what_it_told(&mut self, id: DeviceId) {
+        let at = self.now.utc;
+        if !self.is_connected(id) {
+            return; // it is waited for
+        }
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        if let Some(version) = device.version
+            && device.session.is_none()
+            && std::mem::take(&mut device.asked_what_it_runs)
+        {
+            let endpoint = device.endpoint.to_string();
+            self.persist(
+                id,
+                Change::VersionReported {
+                    endpoint,
+                    version,
+                    at,
+                },
+            );
         }
     }
 
@@ -67,14 +109,26 @@ impl Engine {
     /// Asks for the version, if the device is connected; it is asked after its next connection otherwise. Devices of `ThingsPanel`
     /// cannot be asked. While a query waits to leave there is no need for another one.
     pub(super) fn say_version_query(&mut self, id: DeviceId) {
-        if self.protocol(id) != Some(Protocol::Iotda) || !self.is_connected(id) {
+        if self.is_connected(id) {
+            self.send_version_query(id);
+        }
+    }
+
+    /// The same, whether it is known to be connected or not.
+    pub(super) fn send_version_query(&mut self, id: DeviceId) {
+        if self.protocol(id) != Some(Protocol::Iotda) {
+            return;
+        }
+        if !self.has_room(id) {
+            if let Some(device) = self.devices.get_mut(&id) {
+                device.owes_query = true;
+            }
             return;
         }
         let committed = self.committed;
         let waits = |device: &mut Device| {
             device.owes_query = false;
             device.query_out = true;
-            device.sent(Outbound::VersionRequest);
             let waits = device.query_after > committed;
             device.query_after = device.query_after.max(device.pending);
             waits
@@ -82,6 +136,7 @@ impl Engine {
         if self.devices.get_mut(&id).is_none_or(waits) {
             return;
         }
+        self.sent(id, Some(Outbound::VersionRequest));
         let upgrade = self.session(id).map(|session| session.order.upgrade);
         let event_id = self.next_id(id, upgrade);
         let at = self.now.utc;
@@ -98,10 +153,13 @@ impl Engine {
         };
         let task = upgrade.map_or_else(String::new, |upgrade| upgrade.0.to_string());
         let payload = to.version_query(&task).into();
+        let Some(link) = self.link(id) else {
+            return;
+        };
         self.publish(
             id,
             Out::Publish {
-                device: id,
+                device: link,
                 downlink: Downlink::Events,
                 payload,
                 qos: Qos::AtLeastOnce,
@@ -109,7 +167,7 @@ impl Engine {
         );
     }
 
-    fn publish(&mut self, id: DeviceId, out: Out) {
+    pub(super) fn publish(&mut self, id: DeviceId, out: Out) {
         self.counters.mqtt_publications += 1;
         self.let_out(id, out);
     }
@@ -121,22 +179,23 @@ impl Engine {
 
     /// Offers what is to be offered, if the device is there to hear it.
     pub(super) fn say_what_is_owed(&mut self, id: DeviceId) {
-        let Some(connection) = self.connections.get(&id).copied() else {
+        let Some(connection) = self.connection(id) else {
             return;
         };
+        let (subscribed, deaf, release) =
+            (connection.subscribed, connection.deaf, connection.release);
         let Some(device) = self.devices.get(&id) else {
             return;
         };
-        // before that, the topic is not known to which it listens
+        // before that, the topic is not known to which it listens; one that has unsubscribed listens to none
         let waits = device.protocol == Protocol::ThingsPanel
-            && !connection.subscribed
-            && device.tell_at.is_some();
+            && (deaf || (!subscribed && device.tell_at.is_some()));
         let owes = (device.session.as_ref()).is_some_and(|session| session.exchange.owes_offer);
         if device.owes_query {
             self.say_version_query(id);
         }
-        if owes && !waits {
-            self.offer(id, connection.release);
+        if owes && !waits && self.has_room(id) {
+            self.offer(id, release);
         }
     }
 
@@ -162,7 +221,7 @@ impl Engine {
         let (Some(grant), Some(url)) = (grant, url) else {
             return self.cannot_offer(id);
         };
-        let subscribed = self.connections.get(&id).is_some_and(|it| it.subscribed);
+        let subscribed = self.connection(id).is_some_and(|it| it.subscribed);
         let committed = self.committed;
         let (kind, module, now) = (self.kind(id), self.module(id), self.now);
         let event_id = self.next_id(id, Some(grant.upgrade));
@@ -220,20 +279,22 @@ impl Engine {
                 (push.to_bytes(release), Downlink::Push, qos)
             }
         };
+        let Some(link) = self.link(id).filter(|_| !waits) else {
+            // one that waits to leave is enough
+            return self.hold(id, true);
+        };
         if qos == Qos::AtLeastOnce {
-            device.sent(Outbound::PackageOffer);
+            self.sent(id, Some(Outbound::PackageOffer));
         }
-        if !waits {
-            self.publish(
-                id,
-                Out::Publish {
-                    device: id,
-                    downlink,
-                    payload: payload.into(),
-                    qos,
-                },
-            );
-        }
+        self.publish(
+            id,
+            Out::Publish {
+                device: link,
+                downlink,
+                payload: payload.into(),
+                qos,
+            },
+        );
         // many devices download on the thread that speaks MQTT
         self.hold(id, true);
     }
@@ -246,12 +307,14 @@ impl Engine {
         };
         let now = self.now;
         let key = self.token_key;
+        let behind = self.devices.get(&id).and_then(|it| it.behind.as_deref());
+        let gateway = behind.and_then(|behind| behind.gateway);
         let session = self.session_mut(id)?;
         let package = session.serves().package;
         let http = session.package.http.as_ref()?;
         let (_, until) = session.negotiation().until()?;
         let (upgrade, attempt) = (session.order.upgrade, session.order.attempt);
-        let token = token(&key, [upgrade.0, i64::from(attempt), package.0])?;
+        let token = token(&key, [upgrade.0, i64::from(attempt), package.0], gateway)?;
         let grant = Grant {
             token: token.clone(),
             way,
@@ -270,11 +333,14 @@ impl Engine {
     }
 }
 
-/// A token that nobody else can make, and that stays the same for an attempt and a package.
-fn token(key: &[u8; 32], of: [i64; 3]) -> Option<Token> {
+/// A token that nobody else can make, and that stays the same for an attempt, a package, and a gateway.
+fn token(key: &[u8; 32], of: [i64; 3], gateway: Option<DeviceId>) -> Option<Token> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?; // takes keys of any length
     for number in of {
         mac.update(&number.to_be_bytes());
+    }
+    if let Some(gateway) = gateway {
+        mac.update(&gateway.to_bytes());
     }
     let text = BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
     Token::new(&text).ok() // 43 characters of its alphabet

@@ -152,6 +152,17 @@ fn times_and_numbers_of_events_do_not_matter() {
 }
 
 #[test]
+fn what_a_gateway_says_is_of_a_child_or_of_its_children() {
+    let child = ota("version_report", r#"{"fw_version":"V1"}"#).replace("dev-1", "child-1");
+    let of_child = read("dev-1", child.as_bytes()).unwrap();
+    assert_eq!(of_child.child.as_deref(), Some("child-1"));
+    assert_eq!(of_child.said.len(), 1);
+    let sync = r#"{"object_device_id":"dev-1","services":[{"service_id":"$sub_device_manager","event_type":"sub_device_sync_request","paras":{"version":0}}]}"#;
+    let own = read("dev-1", sync.as_bytes()).unwrap();
+    assert_eq!((own.child, own.topology), (None, vec![Topology::Asks]));
+}
+
+#[test]
 fn what_is_about_something_else_is_counted_alone() {
     let count = |payload: &str| {
         let read = read("dev-1", payload.as_bytes()).unwrap();
@@ -160,10 +171,13 @@ fn what_is_about_something_else_is_counted_alone() {
     };
     let log = r#"{"services":[{"service_id":"$log","event_type":"log_report","paras":{"type":"DEVICE_STATUS","content":"connect complete"}}]}"#;
     assert_eq!(count(log), (1, 0));
-    let sub = r#"{"services":[{"service_id":"$sub_device_manager","event_type":"sub_device_sync_request","paras":{"version":0}}]}"#;
+    let sub = r#"{"services":[{"service_id":"$sub_device_manager","event_type":"scan","paras":{"version":0}}]}"#;
     assert_eq!(count(sub), (1, 0));
-    let child = ota("version_report", r#"{"fw_version":"V1"}"#).replace("dev-1", "child-1");
-    assert_eq!(count(&child), (1, 0));
+    let sub = r#"{"services":[{"service_id":"$sub_device_manager","event_type":"add_sub_device_request","paras":{}}]}"#;
+    assert_eq!(count(sub), (0, 1));
+    // in a child's name nobody manages children
+    let child = r#"{"object_device_id":"child-1","services":[{"service_id":"$sub_device_manager","event_type":"sub_device_sync_request","paras":{"version":0}}]}"#;
+    assert_eq!(count(child), (1, 0));
     assert_eq!(count("{}"), (0, 0));
     // it says nothing
     assert_eq!(count(&ota("version_report", "{}")), (0, 1));

@@ -15,7 +15,10 @@ use std::{
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener, net::TcpStream};
 use openssl::ssl::{ErrorCode, SslStream};
 
-use super::{EndsTheServer, IDLE, Message, MqttServer, socket::TlsBegin};
+use super::{
+    EndsTheServer, IDLE, Message, MqttServer,
+    socket::{self, TlsBegin},
+};
 use crate::{
     clock::{Instant, SystemClock},
     dtls::Identity,
@@ -89,7 +92,7 @@ pub(super) fn prepare(
     listener: std::net::TcpListener,
     begin: TlsBegin,
 ) -> io::Result<(Door, Prepared)> {
-    listener.set_nonblocking(true)?;
+    socket::prepare(&listener)?;
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let mut listener = TcpListener::from_std(listener);

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     ledger::{DeviceId, DeviceIds, Protocol},
+    mqtt::broker::Named,
     mqtt::endpoint::{Claim, Credential, Identity, Refusal, Style},
     store::{MqttCredential, StoredMqtt},
     vault::Vault,
@@ -38,6 +39,8 @@ pub struct MqttIdentities {
 #[derive(Default)]
 struct Table {
     by_name: HashMap<Box<str>, Arc<Identity>>,
+    /// What they are called by those who do not know their names.
+    by_device: HashMap<DeviceId, Arc<Identity>>,
     /// By what devices of `ThingsPanel` have as their user names, hashed: how long it takes to look for one tells nothing of
     /// the others.
     by_token: HashMap<[u8; 32], Arc<Identity>>,
@@ -82,6 +85,7 @@ impl MqttIdentities {
         let mut ended = Vec::new();
         let mut table = self.write();
         if let Some(old) = table.by_name.remove(endpoint) {
+            table.by_device.remove(&old.device);
             if let Some(token) = old.token() {
                 table.by_token.remove(&hashed(token));
             }
@@ -95,8 +99,10 @@ impl MqttIdentities {
             {
                 // It is to lose it, and the news of that comes later.
                 table.by_name.remove(&other.name);
+                table.by_device.remove(&other.device);
                 ended.push(other.device);
             }
+            table.by_device.insert(new.device, new.clone());
             table.by_name.insert(new.name.clone(), new);
         }
         ended
@@ -108,6 +114,9 @@ impl MqttIdentities {
             Protocol::ThingsPanel => Style::ThingsPanel,
             Protocol::Lwm2m => return None,
         };
+        if mqtt.credential == MqttCredential::Gateway {
+            return None; // its gateway connects
+        }
         let credential = if mqtt.credential == MqttCredential::Certificate {
             Credential::Certificate
         } else {
@@ -151,6 +160,21 @@ impl MqttIdentities {
             None => (claim.certified.iter()).find_map(|name| table.by_name.get(name)),
         };
         found.cloned().ok_or(Refusal::UnknownDevice)
+    }
+
+    /// The device that a topic names.
+    pub(in crate::runtime) fn named(&self, named: Named<'_>) -> Option<Arc<Identity>> {
+        let table = self.read();
+        let found = match named {
+            Named::Device(name) => table.by_name.get(name),
+            Named::Token(token) => table.by_token.get(&hashed(token)),
+        };
+        found.cloned()
+    }
+
+    /// The device of that number.
+    pub(in crate::runtime) fn of(&self, device: DeviceId) -> Option<Arc<Identity>> {
+        self.read().by_device.get(&device).cloned()
     }
 
     /// How many there are.

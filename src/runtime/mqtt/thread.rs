@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
 use super::{
     EndsTheServer, IDLE, Message, MqttIdentities, MqttNews, MqttServer, MqttSetup, MqttSink,
     door::{self, Door, Greeted},
-    socket::{Socket, probe},
+    socket::{Socket, prepare},
     ticket::Tickets,
 };
 use crate::{
@@ -87,7 +87,7 @@ pub(super) fn start(setup: MqttSetup) -> io::Result<MqttServer> {
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let listener = match setup.tcp {
         Some(listener) => {
-            listener.set_nonblocking(true)?;
+            prepare(&listener)?;
             let mut listener = TcpListener::from_std(listener);
             (poll.registry()).register(&mut listener, LISTENER, Interest::READABLE)?;
             Some(listener)
@@ -162,7 +162,10 @@ impl Thread {
                     WAKER => {}
                     Token(place) => {
                         // a read that did not fill the buffer has not met the end of the stream
-                        self.readable(now, place, event.is_read_closed() || event.is_error());
+                        let ends = event.is_read_closed() || event.is_error();
+                        if event.is_readable() || ends {
+                            self.readable(now, place, ends);
+                        }
                         if event.is_writable() {
                             self.writable(now, place);
                         }
@@ -247,10 +250,6 @@ impl Thread {
         let Ok(place) = usize::try_from(conn.slot) else {
             return self.endpoint.closed(conn);
         };
-        // small packets that answer each other
-        let _ = socket.tcp().set_nodelay(true);
-        // without it one that is gone is not missed while its keep-alive is not enforced
-        let _ = probe(socket.tcp());
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = (self.poll.registry()).register(socket.tcp(), Token(place), interest);
         if let Err(error) = registered {
@@ -458,7 +457,9 @@ impl Thread {
                         device, payload, ..
                     } => (Some(*device), payload.len()),
                     Event::Connected { device, .. }
+                    | Event::Heard { device, .. }
                     | Event::Subscribed { device, .. }
+                    | Event::Unsubscribed { device, .. }
                     | Event::Delivered { device, .. }
                     | Event::Disconnected { device, .. } => (Some(*device), 0),
                     Event::Refused { .. } => (None, 0),

@@ -26,11 +26,11 @@ impl Drop for Ticket {
 
 /// Bytes of all events on their way.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tickets(Arc<AtomicUsize>);
+pub(in crate::runtime) struct Tickets(Arc<AtomicUsize>);
 
 impl Tickets {
     /// One for an event of that connection.
-    pub(super) fn take(&self, of_connection: Arc<()>, payload_bytes: usize) -> Ticket {
+    pub(in crate::runtime) fn take(&self, of_connection: Arc<()>, payload_bytes: usize) -> Ticket {
         let bytes = payload_bytes + EVENT_BYTES;
         self.0.fetch_add(bytes, Ordering::AcqRel);
         Ticket {
@@ -42,8 +42,13 @@ impl Tickets {
 
     /// Whether so much of the connection, or of all, is on its way that it is not to be read.
     pub(super) fn are_out(&self, of_connection: &Arc<()>) -> bool {
+        self.are_many(of_connection, MAX_EVENTS)
+    }
+
+    /// The same where so many events of the connection may be on their way.
+    pub(in crate::runtime) fn are_many(&self, of_connection: &Arc<()>, events: usize) -> bool {
         // the connection itself has one
-        Arc::strong_count(of_connection) > MAX_EVENTS || self.0.load(Ordering::Acquire) > MAX_BYTES
+        Arc::strong_count(of_connection) > events || self.0.load(Ordering::Acquire) > MAX_BYTES
     }
 }
 

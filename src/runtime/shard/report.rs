@@ -82,6 +82,20 @@ impl Around {
                     tracing::warn!(target: "cellwise::audit", endpoint, %peer, ?identities, "{told}");
                 }
             }
+            Report::ChildRefused {
+                gateway,
+                child,
+                address,
+            } => {
+                let refusal = Refusal::OthersChild;
+                (self.strangers).refused(child.as_bytes(), refusal, *address);
+                if self.stranger_lines.check().is_ok() {
+                    tracing::warn!(
+                        gateway, child, %address,
+                        "a gateway spoke for a device that is not reached through it; set the device's via, or mend the gateway"
+                    );
+                }
+            }
             Report::UpgradeEnded {
                 endpoint,
                 upgrade,

@@ -80,6 +80,18 @@ fn named(config: &Config) -> Vec<(&'static str, &Path)> {
             ("mqtt.client_ca_file", &*mqtt.client_ca_file),
         ]);
     }
+    if mqtt.is_by_broker() {
+        let broker = &mqtt.broker;
+        files.extend([
+            ("mqtt.broker.ca_file", &*broker.ca_file),
+            (
+                "mqtt.broker.client_certificate",
+                &*broker.client_certificate,
+            ),
+            ("mqtt.broker.client_key", &*broker.client_key),
+            ("mqtt.broker.password_file", &*broker.password_file),
+        ]);
+    }
     if dtls.enabled {
         files.extend([
             ("dtls.credential_key_file", &*dtls.credential_key_file),

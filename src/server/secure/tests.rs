@@ -20,6 +20,7 @@ async fn users_of_a_provider_that_is_not_named_any_more_have_no_grants() {
             name: name.to_owned(),
             grants: vec![Grant::of(Role::Viewer)],
             at: UtcMillis(0),
+            share: 1_000,
         };
         store.user_of_identity(&new).await.unwrap();
     }

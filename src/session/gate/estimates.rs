@@ -131,6 +131,9 @@ impl Estimates {
             self.lanes.clear(); // what was measured for the limit stays
         }
         let (lane, limit) = (slot.lane, slot.limit);
+        if !matches!(lane, Lane::Cell(_)) {
+            return Vec::new(); // what is downloaded by HTTP is no measure of the air
+        }
         let everywhere = self.limits.entry(limit).or_default().add(now, sample);
         let here = self
             .lanes

@@ -1,7 +1,11 @@
 use std::ops::RangeInclusive;
 
 use super::*;
-use crate::{clock::UtcMillis, ledger::DeviceIds, task::Closing};
+use crate::{
+    clock::UtcMillis,
+    ledger::{DeviceIds, Further},
+    task::Closing,
+};
 
 const CELL: u32 = 7;
 const NOW: Instant = Instant::from_millis(1_000_000);
@@ -30,6 +34,7 @@ const WORK: Work = Work {
 };
 
 const HOLD: GateRequest = GateRequest::Hold {
+    further: Further::NONE,
     limit: 1,
     work: WORK,
     adaptive: None,
@@ -39,6 +44,7 @@ fn wait(limit: u32, presence: Presence) -> GateRequest {
     GateRequest::Wait {
         task: TaskId(1),
         limit,
+        further: Further::NONE,
         since: NOW,
         work: WORK,
         adaptive: None,
@@ -155,6 +161,7 @@ fn another_share_of_a_task_reaches_those_who_wait() {
         let request = GateRequest::Wait {
             task: TaskId(task),
             limit,
+            further: Further::NONE,
             since,
             work,
             adaptive: None,
@@ -324,6 +331,7 @@ fn a_slot_that_comes_back_is_taken_by_whoever_was_kept_awake() {
     let earlier = GateRequest::Wait {
         task: TaskId(1),
         limit: 1,
+        further: Further::NONE,
         since: Instant::ZERO,
         work: WORK,
         adaptive: None,
@@ -543,6 +551,7 @@ fn of_product(adaptive: Option<bool>) -> GateRequest {
     GateRequest::Wait {
         task,
         limit: 50,
+        further: Further::NONE,
         since: NOW,
         work,
         adaptive,
@@ -814,4 +823,74 @@ fn settings_that_are_the_same_bring_nobody_a_slot_before_its_time() {
     config.per_second = 2;
     gate.configure(&config);
     assert_eq!(turns(&mut gate).len(), 1);
+}
+
+/// Lets a device wait in a cell, with these further lanes.
+fn wait_in(gate: &mut Gate, device: u8, cell: u32, further: Further) -> Vec<(DeviceId, GateOrder)> {
+    let GateRequest::Wait { task, work, .. } = wait(50, always_there()) else {
+        panic!("it is told to wait");
+    };
+    let request = GateRequest::Wait {
+        task,
+        limit: 50,
+        further,
+        since: NOW,
+        work,
+        adaptive: None,
+        presence: always_there(),
+    };
+    say(gate, device, Lane::Cell(cell), request)
+}
+
+fn say(
+    gate: &mut Gate,
+    device: u8,
+    lane: Lane,
+    request: GateRequest,
+) -> Vec<(DeviceId, GateOrder)> {
+    let device = id(device);
+    gate.handle(
+        NOW,
+        GateAsk {
+            device,
+            lane,
+            request,
+        },
+    );
+    gate.handle_timeout(NOW);
+    std::iter::from_fn(|| gate.poll_order()).collect()
+}
+
+#[test]
+fn cells_share_the_slots_of_a_site() {
+    let site = Lane::site("default", "depot-4");
+    let further = Further::of(Some(site), None);
+    let mut gate = opened();
+    gate.limit(site, Some(2));
+    // one of before a restart
+    let hold = GateRequest::Hold {
+        further,
+        limit: 50,
+        work: WORK,
+        adaptive: None,
+    };
+    assert_eq!(say(&mut gate, 9, Lane::Cell(1), hold), []);
+    assert_eq!(wait_in(&mut gate, 1, 1, further).len(), 1);
+    assert_eq!(wait_in(&mut gate, 2, 2, further), []);
+    assert_eq!(wait_in(&mut gate, 3, 3, further), []);
+    // who is at no site does not wait for it
+    assert_eq!(wait_in(&mut gate, 4, 2, Further::NONE).len(), 1);
+    let view = gate.look(NOW, site);
+    assert_eq!((view.taken, view.waiting), (2, 2));
+    // whoever gives a slot back, the next one is in another cell
+    let told = say(&mut gate, 9, Lane::Cell(1), GateRequest::Release);
+    let lane = Lane::Cell(2);
+    let admitted = |device, lane, active| (id(device), GateOrder::Admit { lane, active });
+    assert_eq!(told, [admitted(2, lane, 2)]);
+    assert_eq!(gate.poll_timeout(), None);
+    gate.limit(site, None);
+    gate.handle_timeout(NOW);
+    let told: Vec<_> = std::iter::from_fn(|| gate.poll_order()).collect();
+    assert_eq!(told, [admitted(3, Lane::Cell(3), 1)]);
+    assert_eq!(gate.slots_taken(site), 3);
 }

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    ledger::{PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState},
+    ledger::{Lane, PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState},
+    store::{CellChange, SiteChange},
     task::{CellRules, LotHead, Membership, Results, TaskRules},
 };
 
@@ -21,6 +22,7 @@ fn change(revision: i64, endpoint: &str, removed: bool) -> DeviceChange {
         psk: None,
         mqtt: None,
         removed,
+        via: crate::ledger::Via::Itself,
     }
 }
 
@@ -55,6 +57,7 @@ fn due(upgrade: i64) -> Due {
         kept_awake: Standby::default(),
         begun_at: None,
         back: None,
+        further: crate::ledger::Further::NONE,
     };
     Due {
         since: NOW.utc,
@@ -74,7 +77,9 @@ fn look(reconciler: &mut Reconciler, mut store: impl FnMut(&Query) -> Reply) -> 
                 reconciler.reply(NOW, reply);
             }
             Want::Rule(changes) => {
-                wanted.extend(changes.iter().map(|it| format!("rule {}", it.cell)));
+                wanted.extend(changes.cells.iter().map(|it| format!("rule {}", it.cell)));
+                let sites = changes.sites.iter();
+                wanted.extend(sites.map(|it| format!("limit {:?}", it.limit)));
                 reconciler.obeyed();
             }
             Want::Share(shares) => {
@@ -106,7 +111,7 @@ fn look(reconciler: &mut Reconciler, mut store: impl FnMut(&Query) -> Reply) -> 
 fn nothing(query: &Query) -> Reply {
     match query {
         Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
-        Query::CellChanges { .. } => Reply::Cells(Vec::new()),
+        Query::LaneChanges { .. } => Reply::Lanes(LaneChanges::default()),
         Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
         Query::ForgetRemoved(_) | Query::Move(_) | Query::PutOff(_) => Reply::Done,
         Query::Join { .. } => Reply::Joined(None),
@@ -121,19 +126,23 @@ fn nothing(query: &Query) -> Reply {
 
 #[test]
 fn cells_and_devices_come_before_stops_and_stops_before_starts() {
-    let mut reconciler = Reconciler::new(NOW, 3, true).knowing_cells(7);
+    let mut reconciler = Reconciler::new(NOW, 3, true).knowing_lanes((7, 4));
     let mut forgotten = Vec::new();
     let mut begun = 0;
     let mut state = TaskState::Scheduled;
     let wanted = look(&mut reconciler, |query| match query {
-        Query::CellChanges { after: 7, .. } => {
-            let (revision, cell, rules) = (8, 51, CellRules::default());
-            Reply::Cells(vec![CellChange {
-                revision,
-                cell,
-                rules,
-            }])
-        }
+        Query::LaneChanges { after: (7, 4), .. } => Reply::Lanes(LaneChanges {
+            cells: vec![CellChange {
+                revision: 8,
+                cell: 51,
+                rules: CellRules::default(),
+            }],
+            sites: vec![SiteChange {
+                revision: 5,
+                lane: Lane::site("default", "depot-4"),
+                limit: Some(5),
+            }],
+        }),
         Query::DeviceChanges { after: 3, .. } => {
             Reply::Devices(vec![change(4, "new", false), change(5, "gone", true)])
         }
@@ -164,6 +173,7 @@ fn cells_and_devices_come_before_stops_and_stops_before_starts() {
     });
     let expected = [
         "rule 51",
+        "limit Some(5)",
         "follow new",
         "follow gone",
         "Some(\"stopped\")",
@@ -257,7 +267,7 @@ fn where_nothing_is_due_it_waits_for_long_and_then_looks_again() {
     reconciler.look();
     assert!(matches!(
         reconciler.want(NOW),
-        Want::Ask(Query::CellChanges { after: 0, .. })
+        Want::Ask(Query::LaneChanges { after: (0, 0), .. })
     ));
 }
 
@@ -355,7 +365,7 @@ fn however_many_tasks_devices_join_others_begin_between_the_parts_of_sweeps() {
 fn what_has_failed_is_asked_again_with_the_next_look() {
     let mut reconciler = Reconciler::new(NOW, 0, true);
     reconciler.reply(NOW, Reply::NewcomersRemoved(0));
-    reconciler.reply(NOW, Reply::Cells(Vec::new()));
+    reconciler.reply(NOW, Reply::Lanes(LaneChanges::default()));
     reconciler.reply(NOW, Reply::Devices(vec![change(1, "a", false)]));
     assert!(matches!(reconciler.want(NOW), Want::Follow(_)));
     reconciler.look();

@@ -88,6 +88,7 @@ impl Invariants {
                 }
             }
             Change::Deregistered { .. }
+            | Change::Via { .. }
             | Change::VersionReported { .. }
             | Change::Note { .. }
             | Change::Progress { .. }

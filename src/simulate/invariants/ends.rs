@@ -84,9 +84,11 @@ impl Invariants {
             return;
         }
         self.release_slot(had);
+        self.leave_site(device, had);
         self.ends_to_hold(now_ms, device);
         if let Some(taken) = has {
             self.take_slot(taken);
+            self.enter_site(now_ms, device);
             let age_ms = told.map_or(i64::MAX, |told| now.0 - told.at_ms);
             let oldest_ms = (self.rules.admission.coverage_max_age_s * 1_000).cast_signed();
             let limit = told.map_or(0, |told| told.limit);
@@ -217,6 +219,7 @@ impl Invariants {
         let (current, told_ms) = (subject.current, subject.claims.told_ms);
         let believed_anew = subject.claims.is_believed_anew();
         self.release_slot(before.slot_in());
+        self.leave_site(device, before.slot_in());
         self.ends_to_hold(now_ms, device);
         if let Some(cell) = self.subjects[device]
             .coverage

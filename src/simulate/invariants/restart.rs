@@ -14,7 +14,8 @@ impl Invariants {
         for cell in &mut self.cells {
             cell.holders = 0;
         }
-        for subject in &mut self.subjects {
+        self.at_site.fill(0);
+        for (device, subject) in self.subjects.iter_mut().enumerate() {
             subject.emitted = subject.committed;
             subject.told_emitted = subject.told_committed;
             subject.claims.crashed();
@@ -25,6 +26,11 @@ impl Invariants {
                 && let Some(cell) = self.cells.get_mut(row as usize)
             {
                 cell.holders += 1;
+            }
+            let site = self.sites.number_of(device);
+            let there = site.and_then(|number| self.at_site.get_mut(number));
+            if let (Some(_), Some(there)) = (subject.committed.slot_in(), there) {
+                *there += 1;
             }
         }
         self.touched = (self.first_cell..).take(self.cells.len()).collect();

@@ -1,7 +1,8 @@
 use super::{Invariants, Rule};
 use crate::{
     clock::UtcMillis,
-    simulate::kept::Kept,
+    ledger::Lane,
+    simulate::{kept::Kept, sites::Sites},
     task::{CellRules, Closing},
 };
 
@@ -97,6 +98,51 @@ impl Invariants {
             self.violated(now_ms, Rule::KeptAwake, || {
                 format!("device {device} was kept awake for too long: {kept:?}")
             });
+        }
+    }
+
+    /// Devices are at these sites.
+    pub(in super::super) fn at_sites(&mut self, sites: Sites) {
+        self.at_site = vec![0; sites.all().count()];
+        self.sites = sites;
+    }
+
+    fn at_site_of(&mut self, device: usize) -> Option<(usize, &mut u32)> {
+        let number = self.sites.number_of(device)?;
+        Some((number, self.at_site.get_mut(number)?))
+    }
+
+    /// A device has a slot: one of its site as well. There is never one too many.
+    pub(super) fn enter_site(&mut self, now_ms: u64, device: usize) {
+        let Some((number, there)) = self.at_site_of(device) else {
+            return;
+        };
+        *there += 1;
+        let active = *there;
+        let site = self.sites.site(number);
+        if let Some((name, limit)) = site.filter(|(_, limit)| active > *limit) {
+            let told = format!("site {name}: {active} upgrade at once, and {limit} may");
+            self.violated(now_ms, Rule::CellLimit, || told);
+        }
+    }
+
+    /// It gives its slot back, if it had one.
+    pub(super) fn leave_site(&mut self, device: usize, slot: Option<u32>) {
+        if let Some((_, there)) = slot.and_then(|_| self.at_site_of(device)) {
+            *there = there.saturating_sub(1);
+        }
+    }
+
+    /// Compares what the gate counts at the sites with who holds a slot there. Not while somebody is on the way to say something.
+    pub(in super::super) fn compare_sites(&mut self, now_ms: u64, counted: impl Fn(Lane) -> u32) {
+        let sites = self.sites.all().zip(&self.at_site);
+        let wrong = sites.filter_map(|((name, _), held)| {
+            let counted = counted(Sites::lane(name));
+            (counted != *held)
+                .then(|| format!("site {name}: the gate counts {counted} slots, {held} are held"))
+        });
+        for told in wrong.collect::<Vec<_>>() {
+            self.violated(now_ms, Rule::CellLimit, || told);
         }
     }
 

@@ -1,4 +1,4 @@
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt::Display, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -7,15 +7,18 @@ use super::{Created, Failed, Final, Order};
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, AttributesChange, Change, DeviceRecord, Learnt, PackageId, TaskId, UpgradeId,
+        ActiveUpgrade, Attribute, AttributesChange, Change, DeviceRecord, Learnt, PackageId,
+        TaskId, UpgradeId,
     },
+    simulate::sites::Sites,
     store::{
-        Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
-        CommitReport, DatabaseFile, Exclude, FILE_NAME, Inventory as _, Journal as _, Ledger as _,
-        NewDevice, NewPackage, NewTask, Origin, Papers, RunningUpgrade, Selection, SoaksDue,
-        SqliteStore, TaskChange, UpgradeToStop,
+        Agenda as _, BatchId, Catalog as _, CellUpdate, Cells as _, ChangeTaskError, CommitReport,
+        DatabaseFile, Exclude, FILE_NAME, Inventory as _, Journal as _, LaneChanges, Ledger as _,
+        NewDevice, NewPackage, NewTask, Origin, Papers, RunningUpgrade, Selection, SiteKey,
+        Sites as _, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
     },
     task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
+    tenant::TenantId,
 };
 
 /// Rows that are read at once.
@@ -26,6 +29,8 @@ pub(in super::super) struct SqliteBackend {
     store: SqliteStore,
     runtime: Runtime,
     tasks: Vec<TaskId>,
+    /// The sites of devices.
+    places: HashMap<String, String>,
     directory: TempDir,
 }
 
@@ -43,6 +48,7 @@ impl SqliteBackend {
             store,
             runtime,
             tasks: Vec::new(),
+            places: HashMap::new(),
             directory,
         })
     }
@@ -66,6 +72,7 @@ impl SqliteBackend {
             store,
             runtime,
             tasks: self.tasks.clone(),
+            places: self.places.clone(),
             directory,
         })
     }
@@ -74,6 +81,23 @@ impl SqliteBackend {
         self.runtime
             .block_on(self.store.was_put_back(now))
             .map_err(text)
+    }
+
+    pub(super) fn place(
+        &mut self,
+        sites: &Sites,
+        places: HashMap<String, String>,
+    ) -> Result<(), Failed> {
+        self.places = places;
+        for (name, limit) in sites.all() {
+            let key = SiteKey {
+                tenant: TenantId::default(),
+                name: name.to_owned(),
+            };
+            let set = self.store.set_site(&key, limit, None, None);
+            self.runtime.block_on(set).map_err(text)?;
+        }
+        Ok(())
     }
 
     pub(super) fn create(
@@ -136,15 +160,22 @@ impl SqliteBackend {
         product: &str,
         now: UtcMillis,
     ) -> Result<(), Failed> {
-        let devices: Vec<NewDevice> = (endpoints.iter())
-            .map(|endpoint| NewDevice {
-                attributes: AttributesChange::default(),
+        let devices = endpoints.iter().map(|endpoint| {
+            let mut attributes = AttributesChange::default();
+            if let Some(site) = self.places.get(*endpoint) {
+                let set = attributes.set(Attribute::Site, Some(site.clone()));
+                set.map_err(|error| error.to_string())?;
+            }
+            Ok(NewDevice {
+                attributes,
                 psk: None,
                 mqtt: None,
                 endpoint: (*endpoint).to_owned(),
                 product: product.to_owned(),
+                via: None,
             })
-            .collect();
+        });
+        let devices: Vec<NewDevice> = devices.collect::<Result<_, Failed>>()?;
         let added = self.runtime.block_on(self.store.add_devices(&devices, now));
         added.map(drop).map_err(text)
     }
@@ -217,14 +248,17 @@ impl SqliteBackend {
             .map_err(text)
     }
 
-    pub(super) fn cell_changes_since(
+    pub(super) fn lane_changes_since(
         &self,
-        revision: i64,
+        (cells, sites): (i64, i64),
         limit: u32,
-    ) -> Result<Vec<CellChange>, Failed> {
-        self.runtime
-            .block_on(self.store.cell_changes_since(revision, limit))
-            .map_err(text)
+    ) -> Result<LaneChanges, Failed> {
+        let cells = (self.runtime).block_on(self.store.cell_changes_since(cells, limit));
+        let sites = (self.runtime).block_on(self.store.site_changes_since(sites, limit));
+        Ok(LaneChanges {
+            cells: cells.map_err(text)?,
+            sites: sites.map_err(text)?,
+        })
     }
 
     pub(super) fn restore_devices(&self) -> Result<Vec<DeviceRecord>, Failed> {

@@ -8,7 +8,7 @@ use super::{Occurrence, World};
 use crate::{
     ledger::{Deadline, Lane},
     simulate::{fleet::FIRST_CELL, hooks::Hooks},
-    store::CellChange,
+    store::LaneChanges,
     task::{ClosingUpdate, RulesUpdate, Share},
 };
 
@@ -53,17 +53,21 @@ impl<H: Hooks> World<H> {
 
     /// The rules that the store has, and the shares of tasks, for a server that starts.
     pub(super) fn restore_rules(&mut self) -> Result<(), String> {
-        let (now, mut revision) = (self.now(), 0);
+        let (now, mut known) = (self.now(), (0, 0));
         loop {
-            let changes = self.store.cell_changes_since(revision, PAGE)?;
-            let Some(last) = changes.last() else { break };
-            revision = last.revision;
+            let changes = self.store.lane_changes_since(known, PAGE)?;
+            let last = changes.cells.last().map(|last| last.revision);
+            let last_site = changes.sites.last().map(|last| last.revision);
+            if changes.is_empty() {
+                break;
+            }
+            known = (last.unwrap_or(known.0), last_site.unwrap_or(known.1));
             self.rule(&changes);
         }
         let heads = self.store.task_heads(now.utc)?;
         if let Some(server) = &mut self.server {
             let soak_wait = Deadline::DeviceHeard.duration(&self.config.upgrade);
-            server.rollout.knows_cells(now, revision, soak_wait);
+            server.rollout.knows_lanes(now, known, soak_wait);
             for head in heads {
                 server.gate.share(head.task, Share::of(&head.rules));
             }
@@ -72,12 +76,15 @@ impl<H: Hooks> World<H> {
     }
 
     /// The gate hears of other rules.
-    pub(super) fn rule(&mut self, changes: &[CellChange]) {
+    pub(super) fn rule(&mut self, changes: &LaneChanges) {
         let now = self.now();
         let Some(server) = &mut self.server else {
             return;
         };
-        for change in changes {
+        for change in &changes.sites {
+            server.gate.limit(change.lane, change.limit);
+        }
+        for change in &changes.cells {
             let lane = Lane::Cell(change.cell);
             server.gate.rule(now, lane, change.rules.clone());
             self.checker.ruled(change.cell, change.rules.clone());

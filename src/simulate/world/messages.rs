@@ -36,27 +36,32 @@ impl shard::Done for Done {
     fn committed(self) {}
 }
 
-/// Messages to the gate that are on their way, and answers of it that are not acted upon, of each cell.
+/// Messages to the gate that are on their way, and answers of it that are not acted upon, of each lane.
 #[derive(Debug, Default)]
-pub(super) struct Talk(HashMap<u32, usize>);
+pub(super) struct Talk(HashMap<Lane, usize>);
 
 impl Talk {
-    pub(super) fn begins(&mut self, cell: u32) {
-        *self.0.entry(cell).or_default() += 1;
+    pub(super) fn begins(&mut self, lane: Lane) {
+        *self.0.entry(lane).or_default() += 1;
     }
 
-    fn ends(&mut self, cell: u32) {
-        if let Some(count) = self.0.get_mut(&cell) {
+    fn ends(&mut self, lane: Lane) {
+        if let Some(count) = self.0.get_mut(&lane) {
             *count -= 1;
             if *count == 0 {
-                self.0.remove(&cell);
+                self.0.remove(&lane);
             }
         }
     }
 
-    /// Whether nothing is said about the cell.
-    pub(super) fn is_quiet(&self, cell: u32) -> bool {
-        !self.0.contains_key(&cell)
+    /// Whether nothing is said about any lane.
+    pub(super) fn is_silent(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether nothing is said about the lane.
+    pub(super) fn is_quiet(&self, lane: Lane) -> bool {
+        !self.0.contains_key(&lane)
     }
 }
 
@@ -79,17 +84,13 @@ impl Between {
     }
 }
 
-/// The cell whose slots a message is about.
-const fn granted(message: &Message) -> Option<u32> {
+/// The lane whose slots a message is about.
+const fn granted(message: &Message) -> Option<Lane> {
     match message {
         Message::Obey(Command::Gate {
-            order:
-                GateOrder::Admit {
-                    lane: Lane::Cell(cell),
-                    ..
-                },
+            order: GateOrder::Admit { lane, .. },
             ..
-        }) => Some(*cell),
+        }) => Some(*lane),
         _ => None,
     }
 }
@@ -111,8 +112,8 @@ pub(super) struct Way<'w> {
 impl Post<Done> for Way<'_> {
     fn post(&mut self, to: ShardId, message: Message) {
         let at = self.now_ms + between(self.rng, Duration::ZERO, self.takes);
-        if let Some(cell) = granted(&message) {
-            self.talk.begins(cell);
+        if let Some(lane) = granted(&message) {
+            self.talk.begins(lane);
         }
         *self.moves += u64::from(matches!(message, Message::Arrived(..)));
         self.inboxes[to.index()].push_back(message);
@@ -134,8 +135,7 @@ impl<H: Hooks> World<H> {
     pub(super) fn post_ask(&mut self, ask: GateAsk) {
         let at = self.now_ms + self.between(Duration::ZERO, self.hooks.on_its_way());
         if let Some(server) = &mut self.server {
-            let Lane::Cell(cell) = ask.lane;
-            self.between.talk.begins(cell);
+            self.between.talk.begins(ask.lane);
             server.asks.push_back(ask);
             self.queue.push(at, Occurrence::Asked(self.epoch));
         }
@@ -150,8 +150,7 @@ impl<H: Hooks> World<H> {
             server.gate.handle(now.instant, ask);
             server.gate.keep_time(now);
             server.gate.handle_timeout(now.instant);
-            let Lane::Cell(cell) = ask.lane;
-            self.between.talk.ends(cell);
+            self.between.talk.ends(ask.lane);
             self.tell_turns();
         }
     }
@@ -161,7 +160,9 @@ impl<H: Hooks> World<H> {
         while let Some(server) = &mut self.server
             && let Some(adapted) = server.gate.poll_adapted()
         {
-            let Lane::Cell(cell) = adapted.lane;
+            let Lane::Cell(cell) = adapted.lane else {
+                continue; // no other lane is followed
+            };
             let (percent, most) = (adapted.percent, adapted.most);
             let line = format!("cell {cell}: {most:?} at once, at {percent} percent");
             self.trace.note(self.now_ms, &line);
@@ -186,7 +187,7 @@ impl<H: Hooks> World<H> {
         let Some(message) = self.between.inboxes[shard.index()].pop_front() else {
             return Ok(());
         };
-        let cell = granted(&message);
+        let lane = granted(&message);
         let from = match &message {
             Message::Seek(errand) | Message::Sought(errand, _) | Message::Arrived(_, errand) => {
                 Some(errand.seek().peer().address)
@@ -204,8 +205,8 @@ impl<H: Hooks> World<H> {
             self.checker.served(now.utc, device as usize);
         }
         // what the engine made of it is under way by now
-        if let Some(cell) = cell {
-            self.between.talk.ends(cell);
+        if let Some(lane) = lane {
+            self.between.talk.ends(lane);
         }
         self.drain();
         self.go_on()

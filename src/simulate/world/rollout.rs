@@ -33,9 +33,9 @@ impl Rollout {
         }
     }
 
-    /// The gate knows the rules of cells up to that revision; so long devices are waited for after their soak.
-    pub(super) fn knows_cells(&mut self, now: Now, revision: i64, soak_wait: Duration) {
-        let reconciler = Reconciler::new(now, 0, false).knowing_cells(revision);
+    /// The gate knows the rules of cells, and the limits of sites, up to these revisions; so long devices are waited for after their soak.
+    pub(super) fn knows_lanes(&mut self, now: Now, known: (i64, i64), soak_wait: Duration) {
+        let reconciler = Reconciler::new(now, 0, false).knowing_lanes(known);
         self.reconciler = reconciler.waiting_for_soaks(soak_wait);
     }
 }
@@ -95,8 +95,8 @@ impl<H: Hooks> World<H> {
         Ok(match query {
             // the operator changes no devices in the midst of a task, and tells the shards whom he adds
             Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
-            Query::CellChanges { after, limit } => {
-                Reply::Cells(self.store.cell_changes_since(*after, *limit)?)
+            Query::LaneChanges { after, limit } => {
+                Reply::Lanes(self.store.lane_changes_since(*after, *limit)?)
             }
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
             Query::Join { task, after } => {
@@ -164,6 +164,7 @@ impl<H: Hooks> World<H> {
                 product,
                 secure: false,
                 protocol: crate::ledger::Protocol::Lwm2m,
+                via: crate::ledger::Via::Itself,
             };
             let done = Done::default();
             self.route(|directory, post| directory.obey(vec![command], &done, post));

@@ -218,9 +218,12 @@ impl<H: Hooks> World<H> {
         }
         if let Some(server) = &self.server {
             (self.checker).compare_slots(self.now_ms, |cell| {
-                (self.between.talk.is_quiet(cell))
-                    .then(|| server.gate.slots_taken(Lane::Cell(cell)))
+                let lane = Lane::Cell(cell);
+                (self.between.talk.is_quiet(lane)).then(|| server.gate.slots_taken(lane))
             });
+            if self.between.talk.is_silent() {
+                (self.checker).compare_sites(self.now_ms, |lane| server.gate.slots_taken(lane));
+            }
         }
         self.begin_batch();
     }

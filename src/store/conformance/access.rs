@@ -19,6 +19,7 @@ fn new(name: &str, grants: Vec<Grant>) -> NewToken {
         created_by: "admin-token".to_owned(),
         created_at: T0,
         expires_at: None,
+        share: 1_000,
     }
 }
 
@@ -142,7 +143,7 @@ pub(crate) async fn there_are_so_many_tokens_at_most(store: &impl Store) {
 pub(crate) async fn some_devices_are_let_through(store: &impl Store) {
     let (world, _) = World::with_devices(store, 4).await;
     world.devices("q", &["z"]).await;
-    store.remove_device("d3", None, T0).await.unwrap();
+    store.remove_device("d3", None, None, T0).await.unwrap();
     let names = ["d0", "d1", "d3", "z", "nobody"].map(str::to_owned);
     let through = async |text: &str| {
         let filter = Filter::parse(text).unwrap();

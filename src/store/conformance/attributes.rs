@@ -27,6 +27,7 @@ fn device(endpoint: &str, attributes: AttributesChange) -> NewDevice {
         psk: None,
         mqtt: None,
         attributes,
+        via: None,
     }
 }
 
@@ -200,7 +201,12 @@ pub(crate) async fn a_device_added_again_has_no_attributes_of_before(store: &imp
     let new = [device("d0", described.clone()), device("d1", described)];
     store.add_devices(&new, T0).await.unwrap();
     for endpoint in ["d0", "d1"] {
-        assert!(store.remove_device(endpoint, None, t(1)).await.unwrap());
+        assert!(
+            store
+                .remove_device(endpoint, None, None, t(1))
+                .await
+                .unwrap()
+        );
     }
     // one that the rollout has forgotten, and one that it has not
     assert!(store.forget_removed("d1").await.unwrap());

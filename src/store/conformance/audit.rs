@@ -62,7 +62,7 @@ pub(crate) async fn a_change_on_somebodys_behalf_leaves_a_row_with_it(store: &im
     assert_eq!(rows(store).await, Vec::new());
     let acting = Acting::new(entry("a", "remove_device"));
     let removed = acting
-        .scope(store.remove_device("d0", None, T0))
+        .scope(store.remove_device("d0", None, None, T0))
         .await
         .unwrap();
     assert!(removed && acting.has_left_a_row());
@@ -74,7 +74,7 @@ pub(crate) async fn a_change_on_somebodys_behalf_leaves_a_row_with_it(store: &im
     let acting = Acting::new(entry("a", "remove_device"));
     assert!(
         !acting
-            .scope(store.remove_device("d0", None, T0))
+            .scope(store.remove_device("d0", None, None, T0))
             .await
             .unwrap()
     );

@@ -258,7 +258,7 @@ impl Fleet {
             }
             Intent::RemovesADevice => {
                 store
-                    .remove_device(&self.endpoint(1), None, t(100))
+                    .remove_device(&self.endpoint(1), None, None, t(100))
                     .await
                     .unwrap();
             }

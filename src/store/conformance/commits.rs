@@ -113,7 +113,7 @@ pub(crate) async fn what_a_device_announces_stays_until_it_announces_anew(store:
 
 pub(crate) async fn a_removed_device_does_not_come_back_by_itself(store: &impl Store) {
     let (world, _) = World::with_devices(store, 1).await;
-    assert!(store.remove_device("d0", None, t(1)).await.unwrap());
+    assert!(store.remove_device("d0", None, None, t(1)).await.unwrap());
     world.commit(&[registered("d0", t(2))]).await;
     assert_eq!(store.device("d0").await.unwrap(), None);
     assert_eq!(
@@ -331,7 +331,7 @@ pub(crate) async fn no_attempt_follows_on_a_removed_device(store: &impl Store) {
     world
         .commit(&[stage(id, 1, Stage::WaitingForDevice, t(1))])
         .await;
-    store.remove_device("d0", None, t(2)).await.unwrap();
+    store.remove_device("d0", None, None, t(2)).await.unwrap();
     world
         .commit(&[ended(id, task.id, 1, NOT_HEARD, Some(t(300)), t(3))])
         .await;
@@ -622,10 +622,10 @@ pub(crate) async fn what_nobody_has_any_more_begins_again_if_somebody_wants_it(s
         at,
     };
     // it was cancelled when it began; before the engine hears of that, it is tried again, and goes on
-    store.cancel_upgrade(id, t(1)).await.unwrap();
+    store.cancel_upgrade(id, None, t(1)).await.unwrap();
     let begins = stage(id, 1, Stage::WaitingForDevice, t(1));
     assert_eq!(commit(begins).await, [id]);
-    store.retry_upgrade(id, t(2)).await.unwrap();
+    store.retry_upgrade(id, None, t(2)).await.unwrap();
     assert_eq!(commit(stage(id, 1, Stage::QueryingVersion, t(3))).await, []);
     assert_eq!(commit(let_go(1, t(4))).await, []);
     assert_eq!(world.state_of(id).await, UpgradeState::Pending);
@@ -641,7 +641,7 @@ pub(crate) async fn what_nobody_has_any_more_begins_again_if_somebody_wants_it(s
     let cell = async || store.cells(None, 9).await.unwrap().items[0].active;
     assert_eq!(cell().await, 1);
     // nobody wants it any more: it ends, and with it its task
-    store.cancel_upgrade(id, t(7)).await.unwrap();
+    store.cancel_upgrade(id, None, t(7)).await.unwrap();
     commit(let_go(2, t(8))).await;
     assert_eq!(world.state_of(id).await, UpgradeState::Cancelled);
     assert_eq!(cell().await, 0);

@@ -102,7 +102,7 @@ pub(crate) async fn a_cancelled_task_and_a_removed_device_are_told(store: &impl 
     let (world, task) = World::with_task(store, 3, 0).await;
     let ids = world.ids(task.id).await;
     let webhook = add(store, None).await;
-    assert!(store.remove_device("d0", None, t(1)).await.unwrap());
+    assert!(store.remove_device("d0", None, None, t(1)).await.unwrap());
     world
         .commit(&[stage(ids[1], 1, Stage::Downloading, t(2))])
         .await;

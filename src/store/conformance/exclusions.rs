@@ -9,7 +9,7 @@ use crate::{
 
 async fn exclude(store: &impl Store, endpoints: &[&str], reason: &str) -> Excluded {
     let endpoints: Vec<String> = endpoints.iter().map(|it| (*it).to_owned()).collect();
-    store.exclude(&endpoints, reason, t(1)).await.unwrap()
+    store.exclude(&endpoints, reason, None, t(1)).await.unwrap()
 }
 
 async fn startable(store: &impl Store, seconds: u64) -> Vec<UpgradeId> {
@@ -29,7 +29,7 @@ pub(crate) async fn exclusions_begin_and_end(store: &impl Store) {
     let excluded = exclude(store, &["d0", "nobody", "d0"], "on loan").await;
     assert_eq!((excluded.added, excluded.unchanged), (2, 0));
     let again = store
-        .exclude(&["d0".to_owned(), "x".to_owned()], "lost", t(9))
+        .exclude(&["d0".to_owned(), "x".to_owned()], "lost", None, t(9))
         .await;
     let again = again.unwrap();
     assert_eq!((again.added, again.unchanged), (1, 1));
@@ -47,13 +47,15 @@ pub(crate) async fn exclusions_begin_and_end(store: &impl Store) {
     assert_eq!(one, page.items[0]);
     assert_ne!(one.revision, page.items[1].revision, "it has changed since");
     assert_eq!(store.exclusion("d9").await.unwrap(), None);
-    let late = store.end_exclusion("d0", Some(one.revision - 1)).await;
+    let late = store
+        .end_exclusion("d0", Some(one.revision - 1), None)
+        .await;
     assert!(
         matches!(&late, Err(EndExclusionError::Changed { revision, .. }) if *revision == one.revision),
         "{late:?}"
     );
-    assert!(store.end_exclusion("d0", None).await.unwrap());
-    assert!(!store.end_exclusion("d0", None).await.unwrap());
+    assert!(store.end_exclusion("d0", None, None).await.unwrap());
+    assert!(!store.end_exclusion("d0", None, None).await.unwrap());
     assert_eq!(device().await, None);
 }
 
@@ -121,13 +123,13 @@ pub(crate) async fn what_waits_on_an_excluded_device_does_not_begin(store: &impl
     let excluded = Some(NotYet::DeviceExcluded("on loan".to_owned()));
     assert_eq!(why(store, ids[0], 1).await, excluded);
     assert_eq!(why(store, ids[2], 1).await, None);
-    assert!(store.end_exclusion("d0", None).await.unwrap());
+    assert!(store.end_exclusion("d0", None, None).await.unwrap());
     assert_eq!(startable(store, 1).await, [ids[0], ids[2]]);
     assert_eq!(why(store, ids[0], 1).await, None);
     // what waits can be cancelled nevertheless
-    store.cancel_upgrade(ids[1], t(2)).await.unwrap();
+    store.cancel_upgrade(ids[1], None, t(2)).await.unwrap();
     assert_eq!(world.state_of(ids[1]).await, UpgradeState::Cancelled);
-    assert!(store.end_exclusion("d1", None).await.unwrap());
+    assert!(store.end_exclusion("d1", None, None).await.unwrap());
     assert_eq!(startable(store, 2).await, [ids[0], ids[2]]);
 }
 
@@ -153,7 +155,7 @@ pub(crate) async fn what_runs_on_an_excluded_device_goes_on_and_is_not_tried_aga
     assert_eq!(not_yet, NotYet::DeviceExcluded("on loan".to_owned()));
     // a device that is excluded no more is free only when nothing runs on it
     let package = store.package(task.package).await.unwrap().unwrap();
-    store.end_exclusion("d1", None).await.unwrap();
+    store.end_exclusion("d1", None, None).await.unwrap();
     assert_eq!(startable(store, 20).await, [ids[1]]);
     let second = store
         .create_task(&new_task(&package, list(&["d1"])))
@@ -164,7 +166,7 @@ pub(crate) async fn what_runs_on_an_excluded_device_goes_on_and_is_not_tried_aga
         .commit(&[stage(ids[1], 2, Stage::WaitingForDevice, t(21))])
         .await;
     exclude(store, &["d1"], "on loan").await;
-    store.end_exclusion("d1", None).await.unwrap();
+    store.end_exclusion("d1", None, None).await.unwrap();
     assert_eq!(startable(store, 21).await, []);
     let busy = Some(NotYet::DeviceBusy(ids[1]));
     assert_eq!(why(store, other, 21).await, busy);
@@ -184,7 +186,7 @@ pub(crate) async fn an_attempt_that_begins_after_its_device_was_excluded_is_refu
     let report = store.commit(next_batch(), &late).await.unwrap();
     assert_eq!(report.refused, [ids[0]]);
     assert_eq!(world.state_of(ids[0]).await, UpgradeState::Pending);
-    store.end_exclusion("d0", None).await.unwrap();
+    store.end_exclusion("d0", None, None).await.unwrap();
     assert_eq!(startable(store, 3).await, [ids[0]]);
     // the next attempt, which begins in the batch that ends the one before, is refused as well
     exclude(store, &["d1"], "on loan").await;

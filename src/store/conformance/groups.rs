@@ -167,12 +167,12 @@ pub(crate) async fn groups_have_names_of_their_own_and_known_devices(store: &imp
 pub(crate) async fn a_removed_device_leaves_its_groups(store: &impl Store) {
     let (world, _) = World::with_devices(store, 3).await;
     let group = list(store, &["d0", "d1", "d2"]).await;
-    store.remove_device("d1", None, t(1)).await.unwrap();
+    store.remove_device("d1", None, None, t(1)).await.unwrap();
     let left = store.group(group.id).await.unwrap().unwrap();
     assert_eq!(left.members, Members::Listed(2));
     world.devices("p", &["d1"]).await;
     assert_eq!(members(store, group.id, None).await, "d0 d2");
-    store.remove_device("d2", None, t(2)).await.unwrap();
+    store.remove_device("d2", None, None, t(2)).await.unwrap();
     store.forget_removed("d2").await.unwrap();
     assert_eq!(members(store, group.id, None).await, "d0");
 }

@@ -259,6 +259,7 @@ pub(crate) async fn ten_thousand_devices_are_added_in_one_call(store: &impl Stor
             mqtt: None,
             endpoint: format!("urn:imei:{i:015}"),
             product: "p".to_owned(),
+            via: None,
         })
         .collect();
     let added = store.add_devices(&devices, T0).await.unwrap();
@@ -312,7 +313,7 @@ pub(crate) async fn devices_are_listed_and_counted_in_the_operators_language(sto
     let world = World::new(store);
     world.devices("p", &["a1", "a2", "b1", "gone"]).await;
     world.devices("q", &["a3"]).await;
-    store.remove_device("gone", None, t(1)).await.unwrap();
+    store.remove_device("gone", None, None, t(1)).await.unwrap();
     let version = |endpoint: &str, version: &str| Change::VersionReported {
         endpoint: endpoint.to_owned(),
         version: Version::new(version).unwrap(),
@@ -405,7 +406,7 @@ pub(crate) async fn changes_of_devices_are_seen_in_order(store: &impl Store) {
         .collect();
     assert_eq!(seen, [("b", "p", false), ("a", "q", false)]);
     let last = changes[1].revision;
-    store.remove_device("b", None, t(1)).await.unwrap();
+    store.remove_device("b", None, None, t(1)).await.unwrap();
     let changes = store.device_changes_since(last, 9).await.unwrap();
     assert_eq!(changes.len(), 1);
     assert!(changes[0].removed && changes[0].revision > last);
@@ -424,8 +425,8 @@ pub(crate) async fn a_removed_device_is_kept_until_it_is_forgotten(store: &impl 
         "it is not removed"
     );
     let seen = store.restore_revision().await.unwrap();
-    assert!(store.remove_device("d0", None, t(2)).await.unwrap());
-    assert!(!store.remove_device("d0", None, t(2)).await.unwrap());
+    assert!(store.remove_device("d0", None, None, t(2)).await.unwrap());
+    assert!(!store.remove_device("d0", None, None, t(2)).await.unwrap());
     assert_eq!(store.restore_revision().await.unwrap(), seen);
     assert_eq!(store.restore_devices(0, 9).await.unwrap().devices.len(), 1);
     assert!(
@@ -515,7 +516,7 @@ pub(crate) async fn who_came_by_himself_and_is_gone_is_removed(store: &impl Stor
 pub(crate) async fn a_device_added_again_begins_anew(store: &impl Store) {
     let (world, package) = World::with_devices(store, 1).await;
     world.commit(&[registered("d0", t(1))]).await;
-    store.remove_device("d0", None, t(2)).await.unwrap();
+    store.remove_device("d0", None, None, t(2)).await.unwrap();
     assert_eq!(world.devices("q", &["d0"]).await, [AddedDevice::Added]);
     let device = store.device("d0").await.unwrap().unwrap().device;
     assert_eq!(
@@ -550,6 +551,7 @@ fn keyed(endpoint: &str, key: Option<StoredPsk>) -> NewDevice {
         product: "p".to_owned(),
         psk: key,
         mqtt: None,
+        via: None,
     }
 }
 
@@ -594,7 +596,7 @@ pub(crate) async fn devices_bring_their_keys(store: &impl Store) {
         ]
     );
     // a removed device frees its identity
-    assert!(store.remove_device("a", None, t(1)).await.unwrap());
+    assert!(store.remove_device("a", None, None, t(1)).await.unwrap());
     let added = store
         .add_devices(&[keyed("d", Some(psk("id a", 4)))], T0)
         .await;
@@ -728,7 +730,7 @@ pub(crate) async fn devices_bring_what_they_show_over_mqtt(store: &impl Store) {
     let through = store.let_through(&names, &filter, T0).await.unwrap();
     assert_eq!(through.into_iter().collect::<Vec<_>>(), ["a"]);
     // a removed device frees its token, and comes back without it
-    assert!(store.remove_device("b", None, t(1)).await.unwrap());
+    assert!(store.remove_device("b", None, None, t(1)).await.unwrap());
     let changes = store.device_changes_since(b.revision, 9).await.unwrap();
     let b = changes
         .iter()

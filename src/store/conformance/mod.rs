@@ -12,6 +12,7 @@ pub(crate) mod cells;
 pub(crate) mod commits;
 pub(crate) mod events;
 pub(crate) mod exclusions;
+pub(crate) mod gateways;
 pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
@@ -19,6 +20,7 @@ pub(crate) mod products;
 pub(crate) mod reach;
 pub(crate) mod rollouts;
 pub(crate) mod series;
+pub(crate) mod sites;
 pub(crate) mod soaks;
 pub(crate) mod targets;
 pub(crate) mod task_packages;
@@ -133,6 +135,13 @@ macro_rules! whole_suite {
             batches {
                 a_batch_is_the_same_as_its_changes_one_by_one,
                 memory_does_what_the_database_does,
+            }
+            gateways {
+                devices_are_added_behind_gateways,
+                a_gateway_tells_who_is_behind_it,
+                a_device_is_given_another_gateway,
+                a_gateway_has_so_many_devices_at_most,
+                what_a_gateway_says_of_its_devices_comes_behind_an_operators_word,
             }
             cells {
                 rules_are_kept_and_their_changes_seen_in_order,
@@ -261,6 +270,10 @@ macro_rules! whole_suite {
                 a_cell_has_the_last_changes_of_its_limit,
                 a_device_has_its_last_measurements,
             }
+            sites {
+                limits_of_sites_are_kept_and_their_changes_seen_in_order,
+                an_order_names_the_site_of_its_device,
+            }
             products {
                 keys_and_rules_of_products_are_kept,
                 products_are_taken_in_once,
@@ -335,8 +348,10 @@ macro_rules! whole_suite {
                 names_are_unique_across_tenants,
                 a_device_is_given_to_another_tenant_when_nothing_runs,
                 nothing_is_taken_up_again_on_a_device_of_another_tenant,
-                a_device_is_changed_for_its_tenant_alone,
+                a_device_is_changed_and_removed_by_those_for_whom_it_is_there,
+                upgrades_and_exclusions_are_changed_by_those_for_whom_the_device_is_there,
                 groups_have_devices_of_their_tenant,
+                a_tenant_has_its_share_of_what_there_is,
                 tasks_are_listed_by_their_tenants,
                 webhooks_are_told_what_is_their_tenant_s,
                 rows_of_the_audit_log_are_listed_by_their_tenants,
@@ -400,6 +415,7 @@ impl<'s, S: Store> World<'s, S> {
                 mqtt: None,
                 endpoint: (*endpoint).to_owned(),
                 product: product.to_owned(),
+                via: None,
             })
             .collect();
         self.store.add_devices(&devices, T0).await.unwrap()

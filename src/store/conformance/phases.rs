@@ -443,7 +443,7 @@ pub(crate) async fn what_has_failed_is_taken_up_again(store: &impl Store) {
         ])
         .await;
     assert_eq!(task(store, created.id).await.state, TaskState::Finished);
-    store.remove_device("d2", None, t(3)).await.unwrap();
+    store.remove_device("d2", None, None, t(3)).await.unwrap();
     let other = Again {
         reasons: Reasons::of(["slot_timed_out"]),
         upgrade: None,
@@ -502,7 +502,7 @@ pub(crate) async fn one_upgrade_is_tried_again(store: &impl Store) {
             end(ids[2], UPGRADED, None),
         ])
         .await;
-    let retry = async |id| store.retry_upgrade(id, t(3)).await;
+    let retry = async |id| store.retry_upgrade(id, None, t(3)).await;
     // one that has failed, and one that waits for its next attempt
     for id in &ids[..2] {
         let waits = retry(*id).await.unwrap();
@@ -528,8 +528,8 @@ pub(crate) async fn one_upgrade_is_tried_again(store: &impl Store) {
         Err(ChangeUpgradeError::NotFound(_))
     ));
     // one that was cancelled by mistake, also when its task has finished by that
-    store.cancel_upgrade(ids[0], t(4)).await.unwrap();
-    store.cancel_upgrade(ids[1], t(4)).await.unwrap();
+    store.cancel_upgrade(ids[0], None, t(4)).await.unwrap();
+    store.cancel_upgrade(ids[1], None, t(4)).await.unwrap();
     world.commit(&[end(ids[3], UPGRADED, None)]).await;
     assert_eq!(task(store, created.id).await.state, TaskState::Finished);
     assert_eq!(retry(ids[0]).await.unwrap().state, UpgradeState::Pending);
@@ -550,7 +550,7 @@ pub(crate) async fn one_upgrade_is_passed_over(store: &impl Store) {
     world
         .commit(&orders.iter().map(begun).collect::<Vec<_>>())
         .await;
-    let skip = async |id| store.skip_upgrade(id, t(3)).await;
+    let skip = async |id| store.skip_upgrade(id, None, t(3)).await;
     assert!(matches!(
         skip(first[0]).await,
         Err(ChangeUpgradeError::Running { .. })
@@ -615,21 +615,21 @@ pub(crate) async fn one_upgrade_that_is_retried_or_passed_over_leaves_its_task_a
     fail(0..2, 1).await;
     assert!(matches!(&move_on(store, 2).await[..], [Move::Hold(..)]));
     // the others wait as before
-    store.retry_upgrade(ids[0], t(3)).await.unwrap();
+    store.retry_upgrade(ids[0], None, t(3)).await.unwrap();
     assert_eq!(held().await, Some("failures"));
     assert_eq!(startable(store, 3, 9).await, []);
     // what it was resumed with is not held against what comes
     let resume = TaskChange::Resume;
-    store.skip_upgrade(ids[0], t(4)).await.unwrap();
+    store.skip_upgrade(ids[0], None, t(4)).await.unwrap();
     store.change_task(created.id, &resume, t(4)).await.unwrap();
-    store.skip_upgrade(ids[1], t(5)).await.unwrap();
+    store.skip_upgrade(ids[1], None, t(5)).await.unwrap();
     fail(2..4, 6).await;
     assert!(matches!(&move_on(store, 6).await[..], [Move::Hold(..)]));
     // what has never begun does not begin after the last time
-    store.cancel_upgrade(ids[7], t(7)).await.unwrap();
-    let late = store.retry_upgrade(ids[7], t(4_000)).await;
+    store.cancel_upgrade(ids[7], None, t(7)).await.unwrap();
+    let late = store.retry_upgrade(ids[7], None, t(4_000)).await;
     assert!(matches!(late, Err(ChangeUpgradeError::TooLate(..))));
-    let again = store.retry_upgrade(ids[2], t(4_000)).await.unwrap();
+    let again = store.retry_upgrade(ids[2], None, t(4_000)).await.unwrap();
     assert_eq!(again.state, UpgradeState::Pending);
 }
 
@@ -637,7 +637,11 @@ pub(crate) async fn an_upgrade_waits_until_the_owner_of_its_device_confirms_it(s
     const ASKS: &str = r#"{"confirmation": "device_owner"}"#;
     let (world, created) = with_rules(store, 4, ASKS).await;
     let ids = world.ids(created.id).await;
-    let confirm = async |id, confirmed| store.confirm_upgrade(id, confirmed, "anna", t(1)).await;
+    let confirm = async |id, confirmed| {
+        store
+            .confirm_upgrade(id, None, confirmed, "anna", t(1))
+            .await
+    };
     assert_eq!(startable(store, 1, 9).await, []);
     let waits = store.upgrade(ids[0]).await.unwrap().unwrap();
     assert!(waits.upgrade.unconfirmed);
@@ -658,8 +662,8 @@ pub(crate) async fn an_upgrade_waits_until_the_owner_of_its_device_confirms_it(s
     assert_eq!(startable(store, 1, 9).await, [ids[0]]);
     // an exclusion that ends confirms nothing
     let names = ["d2".to_owned()];
-    store.exclude(&names, "on loan", t(1)).await.unwrap();
-    store.end_exclusion("d2", None).await.unwrap();
+    store.exclude(&names, "on loan", None, t(1)).await.unwrap();
+    store.end_exclusion("d2", None, None).await.unwrap();
     assert_eq!(startable(store, 1, 9).await, [ids[0]]);
     for (id, confirmed) in [(ids[0], false), (ids[1], true), (ids[1], false)] {
         let refused = confirm(id, confirmed).await;
@@ -675,7 +679,7 @@ pub(crate) async fn an_upgrade_waits_until_the_owner_of_its_device_confirms_it(s
     world
         .commit(&[ended(ids[0], created.id, 1, NOT_HEARD, None, t(3))])
         .await;
-    store.retry_upgrade(ids[0], t(4)).await.unwrap();
+    store.retry_upgrade(ids[0], None, t(4)).await.unwrap();
     assert_eq!(startable(store, 4, 9).await, [ids[0]]);
     store.stop_task(created.id, t(5), false).await.unwrap();
     let package = store.package(created.package).await.unwrap().unwrap();
@@ -705,7 +709,7 @@ pub(crate) async fn what_is_downloading_goes_on_after_a_soft_stop(store: &impl S
     };
     assert_eq!(to_stop().await, [ids[1]]);
     assert_eq!(world.state_of(ids[2]).await, UpgradeState::Cancelled);
-    store.cancel_upgrade(ids[0], t(3)).await.unwrap();
+    store.cancel_upgrade(ids[0], None, t(3)).await.unwrap();
     assert_eq!(to_stop().await, [ids[1], ids[0]]);
     // it can be stopped for good, and not the other way round
     store.stop_task(created.id, t(3), false).await.unwrap();

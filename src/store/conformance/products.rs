@@ -280,7 +280,7 @@ pub(crate) async fn a_finished_task_serves_nothing_again_that_nobody_vouches_for
     let removed = store.remove_product_key("p", &key.key.id(), t(3)).await;
     removed.unwrap();
     // a task that has not ended goes on with what it has
-    store.retry_upgrade(ids[0], t(4)).await.unwrap();
+    store.retry_upgrade(ids[0], None, t(4)).await.unwrap();
     let again = ended(ids[0], task, 2, NOT_HEARD, None, t(5));
     world.commit(&[again, fail(ids[1])]).await;
     assert_eq!(state().await, TaskState::Finished);
@@ -295,7 +295,7 @@ pub(crate) async fn a_finished_task_serves_nothing_again_that_nobody_vouches_for
     };
     let all = async || store.take_up_again(task, &Again::default(), t(6)).await;
     key_removed(&all().await.unwrap_err());
-    match store.retry_upgrade(ids[1], t(6)).await {
+    match store.retry_upgrade(ids[1], None, t(6)).await {
         Err(ChangeUpgradeError::Task(error)) => key_removed(&error),
         other => panic!("{other:?}"),
     }
@@ -334,6 +334,7 @@ fn to_listen(awake_window_s: Option<u64>) -> ProductUpdate {
             ..ProductChange::default()
         },
         signatures: None,
+        share: None,
     }
 }
 
@@ -394,6 +395,7 @@ pub(crate) async fn settings_of_products_are_changed_by_whoever_has_seen_them(st
             ..ProductChange::default()
         },
         signatures: None,
+        share: None,
     };
     let seen = Some(created.revision);
     let changed = store.update_product("p", &tenths, seen).await.unwrap();
@@ -457,7 +459,12 @@ pub(crate) async fn a_product_goes_when_nothing_names_it_and_its_keys_go_with_it
     store.stop_task(task, t(1), false).await.unwrap();
     in_use(2, 1, 0).await;
     for endpoint in ["d0", "d1"] {
-        assert!(store.remove_device(endpoint, None, t(2)).await.unwrap());
+        assert!(
+            store
+                .remove_device(endpoint, None, None, t(2))
+                .await
+                .unwrap()
+        );
     }
     in_use(0, 1, 0).await;
     store.delete_package(package.id, t(3)).await.unwrap();

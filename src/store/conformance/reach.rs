@@ -104,9 +104,12 @@ pub(crate) async fn each_device_tells_whether_it_was_reached_and_why_not(store: 
             runs("older", "V1.9", t(14)),
         ])
         .await;
-    store.cancel_upgrade(ids["cancelled"], t(15)).await.unwrap();
     store
-        .exclude(&["excluded".to_owned()], "in the lab", t(16))
+        .cancel_upgrade(ids["cancelled"], None, t(15))
+        .await
+        .unwrap();
+    store
+        .exclude(&["excluded".to_owned()], "in the lab", None, t(16))
         .await
         .unwrap();
     let products = store.mended_products(&cve).await.unwrap();
@@ -178,7 +181,7 @@ pub(crate) async fn devices_are_looked_at_in_pages_product_by_product(store: &im
     world.devices("p", &["a", "b", "c"]).await;
     world.devices("q", &["d"]).await;
     world.devices("r", &["e"]).await;
-    store.remove_device("b", None, t(1)).await.unwrap();
+    store.remove_device("b", None, None, t(1)).await.unwrap();
     let products = store.mended_products(&cve).await.unwrap();
     let names: Vec<&str> = products.iter().map(|it| it.product.as_str()).collect();
     assert_eq!(names, ["p", "q"]);
@@ -260,7 +263,10 @@ pub(crate) async fn a_task_with_a_mending_package_among_several_counts_before_it
         runs("reached", "V3", t(3)),
     ]);
     world.commit(&changes).await;
-    store.cancel_upgrade(ids["cancelled"], t(4)).await.unwrap();
+    store
+        .cancel_upgrade(ids["cancelled"], None, t(4))
+        .await
+        .unwrap();
     let products = store.mended_products(&cve).await.unwrap();
     assert_eq!(products[0].packages, [second.id]);
     let found = all(store, &products[0]).await;

@@ -213,8 +213,8 @@ pub(crate) async fn upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stop
     }
     assert_eq!(store.upgrades_to_stop(9).await.unwrap(), []);
     store.stop_task(first.id, t(2), false).await.unwrap();
-    store.remove_device("d1", None, t(2)).await.unwrap();
-    store.remove_device("d3", None, t(2)).await.unwrap();
+    store.remove_device("d1", None, None, t(2)).await.unwrap();
+    store.remove_device("d3", None, None, t(2)).await.unwrap();
     let to_stop = |upgrade, task, endpoint: &str, reason| UpgradeToStop {
         upgrade,
         task,
@@ -231,7 +231,7 @@ pub(crate) async fn upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stop
     assert_eq!(store.upgrades_to_stop(3).await.unwrap(), expected);
     // each is there once, whatever else it should be stopped for
     for id in [a[0], b[0], b[1]] {
-        store.cancel_upgrade(id, t(3)).await.unwrap();
+        store.cancel_upgrade(id, None, t(3)).await.unwrap();
     }
     let expected = [
         to_stop(a[0], first.id, "d0", StopReason::TaskStopped),

@@ -147,7 +147,7 @@ pub(crate) async fn a_soak_is_passed_over_and_holds_its_phase_no_more(store: &im
     };
     // an operator passes over one, as often as he likes
     for _ in 0..2 {
-        let skipped = store.skip_upgrade(first.0, t(20)).await.unwrap();
+        let skipped = store.skip_upgrade(first.0, None, t(20)).await.unwrap();
         assert_eq!(
             skipped.state,
             UpgradeState::Succeeded,
@@ -160,7 +160,12 @@ pub(crate) async fn a_soak_is_passed_over_and_holds_its_phase_no_more(store: &im
         ["soak_begun", "soak_passed_over"]
     );
     // one that was removed is not waited for
-    assert!(store.remove_device(&second.1, None, t(30)).await.unwrap());
+    assert!(
+        store
+            .remove_device(&second.1, None, None, t(30))
+            .await
+            .unwrap()
+    );
     assert_eq!(state(store, second.0).await, SoakState::PassedOver);
     assert_eq!(store.soaks_due(t(70), WAIT, 9).await.unwrap().looked_at, 2);
     // what they tell changes nothing
@@ -178,6 +183,6 @@ pub(crate) async fn a_soak_is_passed_over_and_holds_its_phase_no_more(store: &im
     let next = Move::NextPhase { task, from: 0 };
     assert_eq!(move_on(store, 73).await, [next]);
     // one whose soak has ended by itself is a success, and nothing is left to pass over
-    let refused = store.skip_upgrade(third.0, t(74)).await;
+    let refused = store.skip_upgrade(third.0, None, t(74)).await;
     assert!(matches!(refused, Err(ChangeUpgradeError::Succeeded(_))));
 }

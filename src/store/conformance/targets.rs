@@ -58,7 +58,7 @@ pub(crate) async fn a_task_leaves_out_whom_it_excludes(store: &impl Store) {
     let matching = NewMembers::Matching(filter("endpoint>d3"));
     let matching = group(store, "a filter", matching).await;
     store
-        .exclude(&names(&["d1", "d2"]), "on loan", t(0))
+        .exclude(&names(&["d1", "d2"]), "on loan", None, t(0))
         .await
         .unwrap();
     let exclude = |devices: &[&str], text: Option<&str>, group: Option<GroupId>| Exclude {
@@ -146,7 +146,7 @@ pub(crate) async fn whom_a_task_excludes_has_to_be_known(store: &impl Store) {
         CreateTaskError::ExcludedGroupNotFound(GroupId(99))
     ));
     store
-        .exclude(&names(&["d0"]), "on loan", t(0))
+        .exclude(&names(&["d0"]), "on loan", None, t(0))
         .await
         .unwrap();
     let rest = Exclude {
@@ -252,9 +252,9 @@ pub(crate) async fn new_devices_join_a_running_task(store: &impl Store) {
         ..GroupUpdate::default()
     };
     store.update_group(listed, &add).await.unwrap();
-    store.remove_device("d4", None, t(2)).await.unwrap();
+    store.remove_device("d4", None, None, t(2)).await.unwrap();
     store
-        .exclude(&names(&["d5"]), "on loan", t(2))
+        .exclude(&names(&["d5"]), "on loan", None, t(2))
         .await
         .unwrap();
     for id in &tasks {
@@ -263,7 +263,7 @@ pub(crate) async fn new_devices_join_a_running_task(store: &impl Store) {
         assert_eq!(task(store, *id).await.counts[&UpgradeState::Pending], 4);
         assert_eq!(sweep(store, *id, 4).await, 0, "nobody joins twice");
     }
-    assert!(store.end_exclusion("d5", None).await.unwrap());
+    assert!(store.end_exclusion("d5", None, None).await.unwrap());
     assert_eq!(sweep(store, first, 5).await, 1);
     // they are upgraded as the others are, and their timelines say how they came
     let upgrade = *world.ids(first).await.last().unwrap();
@@ -303,9 +303,9 @@ pub(crate) async fn devices_join_that_come_to_fit_and_stay_when_they_do_not(stor
     assert_eq!(devices(store, created.id).await, "d1 d2");
     // one whose upgrade was cancelled, or that was removed and is there again, is in it still
     let upgrade = world.ids(created.id).await[0];
-    store.cancel_upgrade(upgrade, t(4)).await.unwrap();
+    store.cancel_upgrade(upgrade, None, t(4)).await.unwrap();
     set_site(Some("north")).await;
-    store.remove_device("d2", None, t(5)).await.unwrap();
+    store.remove_device("d2", None, None, t(5)).await.unwrap();
     store.forget_removed("d2").await.unwrap();
     world.devices("p", &["d2"]).await;
     assert_eq!(sweep(store, created.id, 6).await, 0);

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) async fn a_task_selects_by_list_by_product_or_all(store: &impl Store) {
     let (world, package) = World::with_devices(store, 4).await;
     world.devices("q", &["z"]).await;
-    store.remove_device("d3", None, t(0)).await.unwrap();
+    store.remove_device("d3", None, None, t(0)).await.unwrap();
     for (selection, expected) in [
         (list(&["d2", "d0", "d2"]), "d0 d2"),
         (Selection::Product("p".to_owned()), "d0 d1 d2"),
@@ -136,7 +136,7 @@ pub(crate) async fn a_scheduled_task_is_stopped_at_once(store: &impl Store) {
     assert_eq!(store.next_due(t(1)).await.unwrap(), None);
     // a scheduled task ends also when its last device is removed
     let task = store.create_task(&new).await.unwrap();
-    store.remove_device("d0", None, t(2)).await.unwrap();
+    store.remove_device("d0", None, None, t(2)).await.unwrap();
     let ended = store.task(task.id).await.unwrap().unwrap();
     assert_eq!(ended.state, TaskState::Finished);
     assert_eq!(ended.counts[&UpgradeState::Failed], 1);
@@ -162,14 +162,17 @@ pub(crate) async fn an_upgrade_that_waits_is_cancelled_at_once(store: &impl Stor
         .commit(&[ended(ids[0], task.id, 1, NOT_HEARD, Some(t(300)), t(1))])
         .await;
     for (number, id) in (1..).zip(&ids) {
-        let cancelled = store.cancel_upgrade(*id, t(2)).await.unwrap();
+        let cancelled = store.cancel_upgrade(*id, None, t(2)).await.unwrap();
         assert_eq!(cancelled.state, UpgradeState::Cancelled);
         assert_eq!(cancelled.ended_at, Some(t(2)));
         let outcome = cancelled.outcome.clone().unwrap();
         assert_eq!(outcome.reason, "cancelled");
         let told = crate::wording::told(&outcome.reason, &outcome.told);
         assert_eq!(told, "the upgrade was cancelled by the operator");
-        assert_eq!(store.cancel_upgrade(*id, t(3)).await.unwrap(), cancelled);
+        assert_eq!(
+            store.cancel_upgrade(*id, None, t(3)).await.unwrap(),
+            cancelled
+        );
         let events = store.upgrade(*id).await.unwrap().unwrap().events;
         assert_eq!(events.last().unwrap().kind, "cancelled");
         let task = store.task(task.id).await.unwrap().unwrap();
@@ -193,7 +196,7 @@ pub(crate) async fn an_upgrade_that_waits_is_cancelled_at_once(store: &impl Stor
         world.ids(task.id).await[0]
     };
     let (first, second) = (create().await, create().await);
-    store.cancel_upgrade(first, t(4)).await.unwrap();
+    store.cancel_upgrade(first, None, t(4)).await.unwrap();
     let next = &starts(store, 4, 9).await[0];
     assert_eq!(next.upgrade, second);
     // and does not begin although the engine was told to before
@@ -212,10 +215,13 @@ pub(crate) async fn an_upgrade_that_runs_is_cancelled_and_not_tried_again(store:
             .commit(&[stage(*id, 1, Stage::Downloading, t(1))])
             .await;
     }
-    let cancelled = store.cancel_upgrade(ids[0], t(2)).await.unwrap();
+    let cancelled = store.cancel_upgrade(ids[0], None, t(2)).await.unwrap();
     assert_eq!(cancelled.state, UpgradeState::Active(Stage::Downloading));
     assert_eq!(cancelled.cancel_requested_at, Some(t(2)));
-    assert_eq!(store.cancel_upgrade(ids[0], t(3)).await.unwrap(), cancelled);
+    assert_eq!(
+        store.cancel_upgrade(ids[0], None, t(3)).await.unwrap(),
+        cancelled
+    );
     let to_stop = async || store.upgrades_to_stop(9).await.unwrap();
     assert_eq!(to_stop().await[0].reason, StopReason::Cancelled);
     // it stays so, whatever happens to it meanwhile
@@ -228,11 +234,11 @@ pub(crate) async fn an_upgrade_that_runs_is_cancelled_and_not_tried_again(store:
         .commit(&[ended(ids[0], task.id, 1, outcome, None, t(5))])
         .await;
     assert_eq!(to_stop().await, []);
-    let over = store.cancel_upgrade(ids[0], t(6)).await.unwrap();
+    let over = store.cancel_upgrade(ids[0], None, t(6)).await.unwrap();
     assert_eq!(over.state, UpgradeState::Cancelled);
     assert_eq!(over.outcome.unwrap().reason, "cancelled");
     // one that fails by itself meanwhile has failed, and is not tried again
-    store.cancel_upgrade(ids[1], t(6)).await.unwrap();
+    store.cancel_upgrade(ids[1], None, t(6)).await.unwrap();
     world
         .commit(&[ended(ids[1], task.id, 1, NOT_HEARD, Some(t(300)), t(7))])
         .await;
@@ -254,13 +260,13 @@ pub(crate) async fn an_upgrade_that_has_ended_cannot_be_cancelled(store: &impl S
         (ids[0], UpgradeState::Succeeded),
         (ids[1], UpgradeState::Failed),
     ] {
-        let refused = store.cancel_upgrade(id, t(2)).await;
+        let refused = store.cancel_upgrade(id, None, t(2)).await;
         assert!(
             matches!(refused, Err(CancelUpgradeError::Ended { state: s, .. }) if s == state),
             "{refused:?}"
         );
     }
-    let refused = store.cancel_upgrade(UpgradeId(99), t(2)).await;
+    let refused = store.cancel_upgrade(UpgradeId(99), None, t(2)).await;
     assert!(matches!(refused, Err(CancelUpgradeError::NotFound(_))));
 }
 
@@ -413,7 +419,7 @@ pub(crate) async fn a_device_s_upgrades_are_listed_newest_first(store: &impl Sto
     let rest = listed(Some(expected[1].0), 2).await;
     assert_eq!(rest, (expected[2..].to_vec(), false));
     // they outlive the device, and not their task
-    store.remove_device("d1", None, t(9)).await.unwrap();
+    store.remove_device("d1", None, None, t(9)).await.unwrap();
     assert_eq!(listed(None, 9).await, (expected.clone(), false));
     let newest = store.upgrade(expected[0].0).await.unwrap().unwrap();
     let task = newest.upgrade.task;

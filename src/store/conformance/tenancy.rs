@@ -9,9 +9,11 @@ use crate::{
     filter::Filter,
     ledger::{AttributesChange, TaskId},
     store::{
-        AddedDevice, AuditFilter, ChangeUpgradeError, CreateTaskError, DeviceFilter, DeviceUpdate,
-        GroupError, Members, NewGroup, NewMembers, NewTask, NewTenant, NewToken, NewWebhook,
-        Origin, Selection, StoredPsk, TaskRecord, TenantError, UpdateDeviceError, UpgradeState,
+        AddTokenError, AddUserError, AddedDevice, AuditFilter, CancelUpgradeError,
+        ChangeUpgradeError, CreateTaskError, DeviceFilter, DeviceUpdate, ExcludeError, GroupError,
+        Members, NewGroup, NewMembers, NewTask, NewTenant, NewToken, NewUser, NewWebhook, Origin,
+        ProductUpdate, Selection, Signatures, StoredPsk, TaskRecord, TenantError,
+        UpdateDeviceError, UpdateProductError, UpgradeState, Within,
     },
     tenant::TenantId,
 };
@@ -114,7 +116,7 @@ pub(crate) async fn a_tenant_with_anything_is_not_deleted(store: &impl Store) {
     };
     assert_eq!(what().await, "devices");
     for device in ["a0", "a1", "a2"] {
-        assert!(store.remove_device(device, None, t(1)).await.unwrap());
+        assert!(store.remove_device(device, None, None, t(1)).await.unwrap());
     }
     // a removed device is kept until the rollout has seen it
     for device in ["a0", "a1", "a2"] {
@@ -146,6 +148,7 @@ pub(crate) async fn a_tenant_with_anything_is_not_deleted(store: &impl Store) {
         created_by: "admin-token".to_owned(),
         created_at: T0,
         expires_at: None,
+        share: 1,
     };
     let token = store.add_token(&token).await.unwrap();
     assert_eq!(token.grants[0].tenant, Tenants::One(acme.clone()));
@@ -161,6 +164,7 @@ pub(crate) async fn a_tenant_with_anything_is_not_deleted(store: &impl Store) {
         product: "acme/p".to_owned(),
         psk: None,
         mqtt: None,
+        via: None,
     };
     assert!(store.add_devices(&[device], T0).await.is_err());
 }
@@ -212,6 +216,7 @@ pub(crate) async fn names_are_unique_across_tenants(store: &impl Store) {
             identity: identity.to_owned(),
             sealed: vec![1],
         }),
+        via: None,
     };
     let add = async |device| store.add_devices(&[device], T0).await.unwrap().pop();
     assert_eq!(add(device("d", "p", "i")).await, Some(AddedDevice::Added));
@@ -241,7 +246,7 @@ pub(crate) async fn a_device_is_given_to_another_tenant_when_nothing_runs(store:
     };
     let group = store.add_group(&group).await.unwrap().id;
     let excluded = ["d0".to_owned(), "d1".to_owned()];
-    store.exclude(&excluded, "loan", t(1)).await.unwrap();
+    store.exclude(&excluded, "loan", None, t(1)).await.unwrap();
     give("d0").await.unwrap();
     let device = store.device("d0").await.unwrap().unwrap();
     assert_eq!((&*device.device.product, device.excluded), ("acme/p", None));
@@ -256,13 +261,14 @@ pub(crate) async fn a_device_is_given_to_another_tenant_when_nothing_runs(store:
     let device = store.device("d1").await.unwrap().unwrap();
     assert_eq!(device.excluded.as_deref(), Some("loan"));
     // nor does whoever is added under a name get what another has said of it
-    assert!(store.remove_device("d1", None, t(2)).await.unwrap());
+    assert!(store.remove_device("d1", None, None, t(2)).await.unwrap());
     let device = crate::store::NewDevice {
         attributes: AttributesChange::default(),
         endpoint: "d1".to_owned(),
         product: "acme/p".to_owned(),
         psk: None,
         mqtt: None,
+        via: None,
     };
     store.add_devices(&[device], t(3)).await.unwrap();
     let device = store.device("d1").await.unwrap().unwrap();
@@ -278,18 +284,18 @@ pub(crate) async fn nothing_is_taken_up_again_on_a_device_of_another_tenant(stor
     let world = World::new(store);
     let upgrades = world.ids(theirs.id).await;
     for upgrade in &upgrades[..2] {
-        store.cancel_upgrade(*upgrade, t(1)).await.unwrap();
+        store.cancel_upgrade(*upgrade, None, t(1)).await.unwrap();
     }
-    assert!(store.remove_device("a0", None, t(2)).await.unwrap());
+    assert!(store.remove_device("a0", None, None, t(2)).await.unwrap());
     world.devices("p", &["a0"]).await;
-    let again = store.retry_upgrade(upgrades[0], t(3)).await;
+    let again = store.retry_upgrade(upgrades[0], None, t(3)).await;
     let refused = matches!(again, Err(ChangeUpgradeError::DeviceRemoved(id)) if id == upgrades[0]);
     assert!(refused, "{again:?}");
     let detail = store.upgrade(upgrades[0]).await.unwrap().unwrap();
     assert_eq!(detail.upgrade.state, UpgradeState::Cancelled);
     // nor by itself for its next owner, when it was given away
     store
-        .cancel_upgrade(world.ids(ours.id).await[0], t(3))
+        .cancel_upgrade(world.ids(ours.id).await[0], None, t(3))
         .await
         .unwrap();
     let given = DeviceUpdate {
@@ -297,31 +303,83 @@ pub(crate) async fn nothing_is_taken_up_again_on_a_device_of_another_tenant(stor
         ..DeviceUpdate::default()
     };
     store.update_device("d0", &given).await.unwrap();
-    let again = store.retry_upgrade(world.ids(ours.id).await[0], t(4)).await;
+    let again = store
+        .retry_upgrade(world.ids(ours.id).await[0], None, t(4))
+        .await;
     assert!(again.is_err(), "{again:?}");
     // its own is
-    store.retry_upgrade(upgrades[1], t(4)).await.unwrap();
+    store.retry_upgrade(upgrades[1], None, t(4)).await.unwrap();
     let detail = store.upgrade(upgrades[1]).await.unwrap().unwrap();
     assert_eq!(detail.upgrade.state, UpgradeState::Pending);
 }
 
-pub(crate) async fn a_device_is_changed_for_its_tenant_alone(store: &impl Store) {
+pub(crate) async fn a_device_is_changed_and_removed_by_those_for_whom_it_is_there(
+    store: &impl Store,
+) {
     two(store).await;
-    let change = async |tenants: &[&str]| {
+    let within = |filter: &str| Within {
+        filter: Filter::parse(filter).unwrap(),
+        now: T0,
+    };
+    let change = async |filter: &str| {
         let update = DeviceUpdate {
             secure: Some(true),
-            tenants: Some(tenants.iter().map(|it| id(it)).collect()),
+            within: Some(within(filter)),
             ..DeviceUpdate::default()
         };
         store.update_device("a0", &update).await
     };
-    let others = change(&["default"]).await;
-    assert!(
-        matches!(others, Err(UpdateDeviceError::NotFound(_))),
-        "{others:?}"
-    );
-    assert!(change(&[]).await.is_err());
-    change(&["default", "acme"]).await.unwrap();
+    for others in ["tenant==default", "tenant==acme;site==north"] {
+        let refused = change(others).await;
+        assert!(
+            matches!(refused, Err(UpdateDeviceError::NotFound(_))),
+            "{refused:?}"
+        );
+        let others = within(others);
+        let removed = store.remove_device("a0", None, Some(&others), T0).await;
+        assert!(!removed.unwrap());
+    }
+    change("tenant=in=(default,acme)").await.unwrap();
+    let theirs = within("tenant==acme");
+    let removed = store.remove_device("a0", None, Some(&theirs), T0).await;
+    assert!(removed.unwrap());
+}
+
+pub(crate) async fn upgrades_and_exclusions_are_changed_by_those_for_whom_the_device_is_there(
+    store: &impl Store,
+) {
+    let (_, theirs) = two(store).await;
+    let upgrade = World::new(store).ids(theirs.id).await[0];
+    let at = store.upgrade(upgrade).await.unwrap().unwrap();
+    let device = vec![at.upgrade.endpoint.clone()];
+    let within = |filter: &str| Within {
+        filter: Filter::parse(filter).unwrap(),
+        now: T0,
+    };
+    let (others, theirs) = (within("tenant==default"), within("tenant==acme"));
+    let not_found = |answer: Result<_, ChangeUpgradeError>| {
+        assert!(matches!(answer, Err(ChangeUpgradeError::NotFound(_))));
+    };
+    let others = Some(&others);
+    not_found(store.retry_upgrade(upgrade, others, T0).await);
+    not_found(store.skip_upgrade(upgrade, others, T0).await);
+    not_found((store.confirm_upgrade(upgrade, others, true, "anna", T0)).await);
+    let cancelled = store.cancel_upgrade(upgrade, others, T0).await;
+    assert!(matches!(cancelled, Err(CancelUpgradeError::NotFound(_))));
+    let state = store.upgrade(upgrade).await.unwrap().unwrap().upgrade.state;
+    assert_eq!(state, UpgradeState::Pending);
+
+    let excluded = store.exclude(&device, "loan", others, T0).await;
+    assert!(matches!(
+        excluded,
+        Err(ExcludeError::UnknownDevices { count: 1, .. })
+    ));
+    assert_eq!(store.exclusion(&device[0]).await.unwrap(), None);
+    (store.exclude(&device, "loan", Some(&theirs), T0).await).unwrap();
+    assert!(!store.end_exclusion(&device[0], None, others).await.unwrap());
+    assert!((store.end_exclusion(&device[0], None, Some(&theirs)).await).unwrap());
+    let cancelled = store.cancel_upgrade(upgrade, Some(&theirs), T0).await;
+    assert_eq!(cancelled.unwrap().state, UpgradeState::Cancelled);
 }
 
 pub(crate) async fn groups_have_devices_of_their_tenant(store: &impl Store) {
@@ -500,4 +558,96 @@ pub(crate) async fn rows_of_the_audit_log_are_listed_by_their_tenants(store: &im
     assert!(!row.text.contains("tenant"), "{}", row.text);
     let row = store.audit_row(3).await.unwrap().unwrap();
     assert!(row.text.contains(r#""tenant":"acme""#), "{}", row.text);
+}
+
+pub(crate) async fn a_tenant_has_its_share_of_what_there_is(store: &impl Store) {
+    let (acme, beta) = (add(store, "acme").await, add(store, "beta").await);
+    let on = |tenants: &[&TenantId]| -> Vec<Grant> {
+        let grant = |tenant: &&TenantId| Grant {
+            tenant: Tenants::One((*tenant).clone()),
+            ..Grant::of(Role::Viewer)
+        };
+        tenants.iter().map(grant).collect()
+    };
+    let default = TenantId::default();
+    let token = async |name: &str, grants: Vec<Grant>| {
+        let mut hash = [0; 32];
+        hash[..name.len()].copy_from_slice(name.as_bytes());
+        let new = NewToken {
+            name: name.to_owned(),
+            hash,
+            grants,
+            created_by: "admin-token".to_owned(),
+            created_at: T0,
+            expires_at: None,
+            share: 2,
+        };
+        store.add_token(&new).await
+    };
+    let first = token("a1", on(&[&acme, &acme])).await.unwrap();
+    token("a2", on(&[&acme, &beta])).await.unwrap();
+    for taken in [on(&[&acme]), on(&[&beta, &acme])] {
+        let refused = token("a3", taken).await;
+        assert!(
+            matches!(&refused, Err(AddTokenError::ShareTaken { tenant, share: 2 }) if *tenant == acme),
+            "{refused:?}"
+        );
+    }
+    token("b", on(&[&beta])).await.unwrap();
+    for name in ["d1", "d2", "d3"] {
+        token(name, on(&[&default])).await.unwrap();
+    }
+    for name in ["w1", "w2", "w3"] {
+        token(name, vec![Grant::of(Role::Viewer)]).await.unwrap();
+    }
+    store.revoke_token(first.id).await.unwrap();
+    token("a3", on(&[&acme])).await.unwrap();
+
+    let user = async |name: &str, grants: Vec<Grant>| {
+        let new = NewUser {
+            name: name.to_owned(),
+            password: "$hash".to_owned(),
+            grants,
+            created_by: "admin-token".to_owned(),
+            created_at: T0,
+            share: 1,
+        };
+        store.add_user(&new).await
+    };
+    user("anna", on(&[&acme])).await.unwrap();
+    let refused = user("bert", on(&[&acme])).await;
+    assert!(
+        matches!(refused, Err(AddUserError::ShareTaken { .. })),
+        "{refused:?}"
+    );
+    for name in ["carl", "dora"] {
+        user(name, on(&[&default])).await.unwrap();
+    }
+
+    let product = async |key: &str| {
+        let new = ProductUpdate {
+            share: Some(1),
+            signatures: Some(Signatures::Required),
+            ..ProductUpdate::default()
+        };
+        store.create_product(key, &new).await?;
+        store.update_product(key, &new, None).await
+    };
+    for key in ["acme/a", "beta/a", "a", "b"] {
+        product(key).await.unwrap();
+    }
+    let refused = product("acme/b").await;
+    assert!(
+        matches!(&refused, Err(UpdateProductError::ShareTaken { tenant, .. }) if tenant == "acme"),
+        "{refused:?}"
+    );
+    let by_ruling = ProductUpdate {
+        share: Some(1),
+        ..Signatures::Required.into()
+    };
+    let refused = store.update_product("acme/b", &by_ruling, None).await;
+    assert!(
+        matches!(refused, Err(UpdateProductError::ShareTaken { .. })),
+        "{refused:?}"
+    );
 }

@@ -20,6 +20,7 @@ fn new(name: &str) -> NewUser {
         grants: vec![Grant::of(Role::Viewer)],
         created_by: "admin-token".to_owned(),
         created_at: T0,
+        share: 1_000,
     }
 }
 
@@ -297,6 +298,7 @@ pub(crate) async fn who_comes_by_an_identity_is_one_user(store: &impl Store) {
         name: "anna".to_owned(),
         grants: vec![Grant::of(role)],
         at: T0,
+        share: 1_000,
     };
     let first = someone("https://a.example", "1", Role::Viewer);
     let user = store.user_of_identity(&first).await.unwrap();
@@ -344,6 +346,7 @@ pub(crate) async fn what_an_identity_is_granted_is_taken_away(store: &impl Store
             name: subject.to_owned(),
             grants: vec![Grant::of(Role::Approver)],
             at: T0,
+            share: 1_000,
         };
         store.user_of_identity(&new).await.unwrap()
     };

@@ -6,6 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns as _},
+    tenancy,
     watched::Table,
 };
 use crate::{
@@ -16,6 +17,9 @@ use crate::{
 
 const ADDING: &str = "adding a token";
 const READING: &str = "reading a token";
+/// Tokens that are granted something on a tenant.
+const OF_TENANT: &str = "SELECT COUNT(*) FROM api_tokens \
+     WHERE EXISTS (SELECT 1 FROM json_each(api_tokens.grants) j WHERE j.value ->> 'tenant' = ?)";
 
 #[async_trait]
 impl Access for SqliteStore {
@@ -36,6 +40,11 @@ impl Access for SqliteStore {
             .doing(ADDING)?;
         if tokens >= MAX_TOKENS {
             return Err(AddTokenError::TooMany);
+        }
+        let without_room = tenancy::without_room(&mut tx, OF_TENANT, &new.grants, new.share).await;
+        if let Some(tenant) = without_room.doing(ADDING)? {
+            let share = new.share;
+            return Err(AddTokenError::ShareTaken { tenant, share });
         }
         let row = sqlx::query(
             "INSERT INTO api_tokens (name, hash, grants, created_by, created_at, expires_at) \

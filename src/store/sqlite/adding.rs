@@ -9,12 +9,12 @@ use super::{
     bulk::json_list,
     credentials::{self, holders, set_key, token_holders},
     device_writes::{New, adopt, insert_chunk, products},
-    rows, tenancy,
+    gateways, rows, tenancy,
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Attributes, AttributesChanged, Protocol},
-    store::{AddedDevice, NewDevice, StoreError},
+    ledger::{Attributes, AttributesChanged, Protocol, Relative, Via, ViaError, check_via},
+    store::{AddedDevice, MqttCredential, NewDevice, StoreError, StoredMqtt},
     tenant,
 };
 
@@ -34,6 +34,12 @@ struct Adding<'d> {
     protocols: HashMap<String, Protocol>,
     /// Who has the tokens that are given.
     token_holders: HashMap<Vec<u8>, String>,
+    /// Devices that are given a gateway or what they show over MQTT, and the gateways, as they are with what is written here.
+    relatives: HashMap<String, Relative>,
+    /// Any device is given one of these.
+    kin: bool,
+    /// Those that are there and have another gateway from now on.
+    moved: Vec<(&'d str, &'d str)>,
     /// Those of them that attributes are given for.
     there: HashMap<String, There>,
     /// Who has the identities that are given.
@@ -61,6 +67,18 @@ pub(super) async fn add(
     adding.write(conn, &mut revision, now).await.doing(DOING)?;
     rows::set_revision(conn, revision).await.doing(DOING)?;
     Ok(answers)
+}
+
+/// Devices that are given a gateway or what they show over MQTT, and the gateways.
+fn kin(devices: &[NewDevice]) -> Vec<String> {
+    let mut kin = Vec::new();
+    for device in devices {
+        if device.via.is_some() || device.mqtt.is_some() {
+            kin.push(device.endpoint.clone());
+            kin.extend(device.via.clone());
+        }
+    }
+    kin
 }
 
 /// Who has the token that a device is given, where that is another.
@@ -104,6 +122,9 @@ impl<'d> Adding<'d> {
         } else {
             protocols(conn, json_list(given)).await?
         };
+        let kin = kin(devices);
+        let has_kin = !kin.is_empty();
+        let relatives = gateways::relatives(conn, kin).await?;
         let described: Vec<&str> = (devices.iter())
             .filter(|device| !device.attributes.is_empty())
             .map(|device| device.endpoint.as_str())
@@ -125,6 +146,9 @@ impl<'d> Adding<'d> {
             products,
             protocols,
             token_holders,
+            kin: has_kin,
+            relatives,
+            moved: Vec::new(),
             there,
             holders,
             new: Vec::new(),
@@ -138,7 +162,7 @@ impl<'d> Adding<'d> {
     fn judge(&mut self, device: &'d NewDevice) -> AddedDevice {
         let place = self.places.get(device.endpoint.as_str()).copied();
         let other_protocol = self.other_protocol(device, place);
-        let new = place.and_then(|place| self.new.get_mut(place));
+        let new = place.and_then(|place| self.new.get(place));
         let product = match &new {
             Some(new) => Some(&new.device.product),
             None => self.products.get(&device.endpoint),
@@ -150,12 +174,16 @@ impl<'d> Adding<'d> {
             return AddedDevice::OtherProtocol(other);
         }
         let is_there = product.is_some();
-        let there = self.there.get_mut(&device.endpoint);
+        let there = self.there.get(&device.endpoint);
         let mut attributes = match (&new, &there) {
             _ if device.attributes.is_empty() => Attributes::default(),
             (Some(new), _) => new.attributes.clone(),
             (None, Some(there)) => there.attributes.clone(),
             (None, None) => Attributes::default(),
+        };
+        let moves = match self.moves(device) {
+            Ok(moves) => moves,
+            Err(error) => return AddedDevice::Via(error),
         };
         let changed = match attributes.apply(&device.attributes) {
             Ok(changed) => changed,
@@ -174,11 +202,16 @@ impl<'d> Adding<'d> {
         if let Some(holder) = taken(&mut self.token_holders, device) {
             return AddedDevice::TokenTaken(holder);
         }
+        if self.kin {
+            self.relate(device, moves);
+        }
         if !is_there {
             self.places.insert(&device.endpoint, self.new.len());
             self.new.push(New { device, attributes });
             return AddedDevice::Added;
         }
+        let new = place.and_then(|place| self.new.get_mut(place));
+        let there = self.there.get_mut(&device.endpoint);
         if changed.any() {
             match (new, there) {
                 (Some(new), _) => new.attributes = attributes,
@@ -190,13 +223,78 @@ impl<'d> Adding<'d> {
                 (None, None) => {}
             }
         }
+        if let Some(via) = moves {
+            self.moved.push((&device.endpoint, via));
+        }
         if device.psk.is_some() || device.mqtt.is_some() {
             self.keyed.push(device);
             AddedDevice::KeySet
-        } else if changed.any() {
+        } else if changed.any() || moves.is_some() {
             AddedDevice::Updated
         } else {
             AddedDevice::Unchanged
+        }
+    }
+
+    /// The gateway through which the device is reached from now on, where that is another one than before.
+    fn moves(&self, device: &'d NewDevice) -> Result<Option<&'d str>, ViaError> {
+        if device.via.is_none() && device.mqtt.is_none() {
+            return Ok(None);
+        }
+        let known = self.relatives.get(&device.endpoint);
+        let mut its = known.cloned().unwrap_or_else(|| Relative {
+            tenant: tenant::owner(&device.product).to_owned(),
+            protocol: Protocol::Lwm2m,
+            via: Via::Itself,
+            children: 0,
+        });
+        if let Some(mqtt) = &device.mqtt {
+            its.protocol = mqtt.protocol;
+            let by_gateway = mqtt.credential == MqttCredential::Gateway;
+            if by_gateway && its.children > 0 {
+                return Err(ViaError::IsGateway(its.children));
+            }
+            let gateway = its.via.gateway().map(str::to_owned);
+            if !by_gateway && (gateway.is_some() || device.via.is_some()) {
+                return Err(ViaError::OwnConnection);
+            }
+            its.via = gateways::via(by_gateway, gateway);
+        }
+        let Some(via) = device.via.as_deref() else {
+            return Ok(None);
+        };
+        if its.via.gateway() == Some(via) {
+            return Ok(None);
+        }
+        check_via((&device.endpoint, &its), (via, self.relatives.get(via)))?;
+        Ok(Some(via))
+    }
+
+    /// Takes note of how the device is reached, for those that come behind it.
+    fn relate(&mut self, device: &NewDevice, moves: Option<&str>) {
+        let by_gateway = |mqtt: &StoredMqtt| mqtt.credential == MqttCredential::Gateway;
+        let its = (self.relatives)
+            .entry(device.endpoint.clone())
+            .or_insert_with(|| Relative {
+                tenant: tenant::owner(&device.product).to_owned(),
+                protocol: Protocol::Lwm2m,
+                via: Via::Itself,
+                children: 0,
+            });
+        let mut before = its.via.gateway().map(str::to_owned);
+        if let Some(mqtt) = &device.mqtt {
+            its.protocol = mqtt.protocol;
+            its.via = gateways::via(by_gateway(mqtt), before.clone());
+        }
+        let Some(gateway) = moves else {
+            return;
+        };
+        its.via = Via::Gateway(Some(gateway.to_owned()));
+        if let Some(before) = before.take().and_then(|it| self.relatives.get_mut(&it)) {
+            before.children = before.children.saturating_sub(1);
+        }
+        if let Some(its) = self.relatives.get_mut(gateway) {
+            its.children += 1;
         }
     }
 
@@ -223,6 +321,15 @@ impl<'d> Adding<'d> {
         }
         if !self.new.is_empty() {
             end_others_exclusions(conn, &self.new).await?;
+        }
+        for (device, gateway) in &self.moved {
+            *revision += 1;
+            sqlx::query("UPDATE devices SET via = ?, revision = ? WHERE endpoint = ?")
+                .bind(*gateway)
+                .bind(*revision)
+                .bind(*device)
+                .execute(&mut *conn)
+                .await?;
         }
         for device in &self.keyed {
             set_key(conn, device, revision).await?;

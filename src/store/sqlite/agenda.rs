@@ -26,12 +26,12 @@ use super::{
 use crate::{
     access::Part,
     clock::UtcMillis,
-    ledger::{Cancellation, StopReason, TaskId, UpgradeId, Usage},
+    ledger::{Cancellation, Protocol, StopReason, TaskId, UpgradeId, Usage},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
         DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page,
         RunningUpgrade, SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
-        UpgradeState, UpgradeToStop,
+        UpgradeState, UpgradeToStop, Within,
     },
     task::{Due, MonthUsage, Move, PutOff, Source, Spent, TaskHead, TaskRules},
     tenant::TenantId,
@@ -40,6 +40,10 @@ use crate::{
 const OVERLAPS: &str = "looking for overlaps of a task";
 /// Other tasks that are looked at: more with one package are not under way at once.
 const MAX_OVERLAPS: i64 = 1_000;
+
+/// Devices of a task that speak one of a JSON list of protocols.
+pub(super) const SPEAKING: &str = "SELECT COUNT(*) FROM upgrades u INDEXED BY upgrades_by_task CROSS JOIN devices d ON d.endpoint = u.endpoint \
+     WHERE u.task_id = ? AND d.protocol IN (SELECT j.value FROM json_each(?) j)";
 
 #[async_trait]
 impl Agenda for SqliteStore {
@@ -127,6 +131,20 @@ impl Agenda for SqliteStore {
         tasks.sort_by_key(|task| std::cmp::Reverse(task.id.0));
         tasks.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(Overlaps { devices, tasks })
+    }
+
+    async fn count_speaking(
+        &self,
+        task: TaskId,
+        protocols: &[Protocol],
+    ) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(SPEAKING)
+            .bind(task.0)
+            .bind(json_list(protocols.iter().map(|protocol| protocol.name())))
+            .fetch_one(&self.readers)
+            .await
+            .doing("counting a task's devices by what they speak")?;
+        Ok(count.unsigned_abs())
     }
 
     async fn tasks(
@@ -254,11 +272,12 @@ impl Agenda for SqliteStore {
     async fn cancel_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, CancelUpgradeError> {
         let mut tx = self.write(CANCELLING).await?;
         tx.watch(Table::Upgrades, id.0).await.doing(CANCELLING)?;
-        let upgrade = cancel::read(&mut tx, id).await?;
+        let upgrade = cancel::read_within(&mut tx, id, within).await?;
         match upgrade.state {
             UpgradeState::Pending => {
                 let mut announcements = Announcements::default();
@@ -303,27 +322,30 @@ impl Agenda for SqliteStore {
     async fn retry_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
-        self.retry_one(id, now).await
+        self.retry_one(id, within, now).await
     }
 
     async fn confirm_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         confirmed: bool,
         by: &str,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
-        self.confirm_one(id, confirmed, by, now).await
+        self.confirm_one(id, within, confirmed, by, now).await
     }
 
     async fn skip_upgrade(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
-        self.skip_one(id, now).await
+        self.skip_one(id, within, now).await
     }
 
     async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {

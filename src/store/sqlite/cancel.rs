@@ -7,6 +7,7 @@ use super::{
     bulk::json_list,
     counts::CountChanges,
     events::Announcements,
+    narrowing,
     packed::Packed,
     rows,
     upgrade_rows::{self, DetailRow},
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, Happened, Outcome, TaskId, UpgradeId},
-    store::{CancelUpgradeError, UpgradeRecord, UpgradeState},
+    store::{CancelUpgradeError, UpgradeRecord, UpgradeState, Within},
 };
 
 pub(super) const CANCELLING: &str = "cancelling an upgrade";
@@ -28,6 +29,19 @@ pub(super) async fn read(
     let row = found.rows::<DetailRow>().next().transpose()?;
     let (_, record) = row.ok_or(CancelUpgradeError::NotFound(id))?.split()?;
     Ok(record)
+}
+
+/// An upgrade whose device is there within that, if it is given.
+pub(super) async fn read_within(
+    conn: &mut SqliteConnection,
+    id: UpgradeId,
+    within: Option<&Within>,
+) -> Result<UpgradeRecord, CancelUpgradeError> {
+    let upgrade = read(conn, id).await?;
+    if narrowing::is_there(conn, &upgrade.endpoint, within).await? {
+        return Ok(upgrade);
+    }
+    Err(CancelUpgradeError::NotFound(id))
 }
 
 /// Ends upgrades of a task that wait: writes the outcome, the line, the counts and the event of each.

@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Sqlite};
 
 use super::{
     attributes::{AttributesRow, attributes},
-    credentials, evidence,
+    credentials, evidence, gateways,
     packed::{self, Flag, packed},
     rhythm, rows,
 };
@@ -28,7 +28,8 @@ macro_rules! device {
         "json_array(d.endpoint, d.product, d.secure, d.last_heard_at, d.coverage_at, d.coverage_cell, d.coverage_rsrp_dbm, \
          d.coverage_sinr_db, d.version, d.reg_location, d.reg_peer, d.reg_secured, \
          d.reg_lifetime_s, d.reg_expires_at, d.reg_registered_at, d.reg_queue_mode, d.reg_lwm2m_version, d.reg_binding, \
-          d.reg_objects, d.reg_root_path, d.evidence, d.reg_message_id, d.wake_ups, d.appointment, d.protocol)"
+          d.reg_objects, d.reg_root_path, d.evidence, d.reg_message_id, d.wake_ups, d.appointment, d.protocol, d.via, \
+          d.mqtt_credential IS 'gateway')"
     };
 }
 
@@ -160,6 +161,8 @@ pub(super) struct DeviceRow<'r> {
     wake_ups: Option<String>,
     appointment: Option<String>,
     protocol: &'r str,
+    via: Option<String>,
+    by_gateway: Flag,
 }
 
 impl DeviceRow<'_> {
@@ -175,6 +178,7 @@ impl DeviceRow<'_> {
             endpoint: self.endpoint,
             product: self.product,
             protocol: credentials::protocol(self.protocol)?,
+            via: gateways::via(self.by_gateway.0, self.via),
             secure: self.secure.0,
             last_heard_at: self.last_heard_at,
             version: self.version,

@@ -79,7 +79,7 @@ pub(super) async fn insert_chunk(
 ) -> Result<(), sqlx::Error> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO devices (endpoint, product, revision, created_at, secure, psk_identity, psk_sealed, \
-             protocol, mqtt_credential, mqtt_token_hash, mqtt_sealed",
+             protocol, mqtt_credential, mqtt_token_hash, mqtt_sealed, via",
     );
     // most often no device has any
     let described = (devices.iter()).any(|new| new.attributes != Attributes::default());
@@ -104,7 +104,8 @@ pub(super) async fn insert_chunk(
             )
             .push_bind(device.mqtt.as_ref().map(|it| it.credential.name()))
             .push_bind(device.mqtt.as_ref().and_then(|it| it.token_hash.as_ref()))
-            .push_bind(device.mqtt.as_ref().and_then(|it| it.sealed.as_ref()));
+            .push_bind(device.mqtt.as_ref().and_then(|it| it.sealed.as_ref()))
+            .push_bind(&device.via);
         if described {
             row.push_bind(&attributes.model)
                 .push_bind(&attributes.hardware)
@@ -120,7 +121,7 @@ pub(super) async fn insert_chunk(
              reg_queue_mode = NULL, reg_secured = 0, reg_lwm2m_version = NULL, reg_binding = NULL, \
              reg_objects = NULL, reg_root_path = NULL, reg_message_id = NULL, reg_ended_at = NULL, secure = excluded.secure, \
              psk_identity = excluded.psk_identity, psk_sealed = excluded.psk_sealed, protocol = excluded.protocol, \
-             mqtt_credential = excluded.mqtt_credential, mqtt_token_hash = excluded.mqtt_token_hash, mqtt_sealed = excluded.mqtt_sealed, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
+             mqtt_credential = excluded.mqtt_credential, mqtt_token_hash = excluded.mqtt_token_hash, mqtt_sealed = excluded.mqtt_sealed, via = excluded.via, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
              coverage_sinr_db = NULL, coverage_at = NULL, version = NULL, evidence = NULL, coverage_source = NULL, \
              wake_ups = NULL, appointment = NULL, model = excluded.model, hardware = excluded.hardware, \
              site = excluded.site, time_zone = excluded.time_zone",

@@ -11,7 +11,7 @@ use super::{
     credentials::{self, check_mqtt, holders, set_mqtt, set_psk},
     device_rows::{self, DetailRow},
     device_writes::end_waiting_upgrades,
-    exclusions, narrowing,
+    exclusions, gateways, narrowing,
     packed::Packed,
     rows::{self, Columns as _},
     soaks::{self, PassedOver},
@@ -23,10 +23,10 @@ use crate::{
     filter::Filter,
     store::{
         AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate,
-        EndExclusionError, Excluded, Exclusion, Inventory, NewDevice, Page, StoreError, StoredMqtt,
-        StoredPsk, UpdateDeviceError,
+        EndExclusionError, ExcludeError, Excluded, Exclusion, Inventory, MqttCredential, NewDevice,
+        Page, StoreError, StoredMqtt, StoredPsk, UpdateDeviceError, Within,
     },
-    tenant::{self, TenantId},
+    tenant,
 };
 
 /// Devices that came by themselves have revision 0.
@@ -35,6 +35,7 @@ const NEWCOMERS_GONE: &str = "SELECT id FROM devices INDEXED BY devices_by_thems
          AND MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) >= ? \
          AND MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) < ? \
          AND NOT EXISTS (SELECT 1 FROM upgrades u WHERE u.endpoint = devices.endpoint) \
+         AND NOT EXISTS (SELECT 1 FROM devices c INDEXED BY devices_by_gateway WHERE c.via = devices.endpoint) \
      ORDER BY MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) LIMIT ?";
 
 #[async_trait]
@@ -145,10 +146,10 @@ impl Inventory for SqliteStore {
     ) -> Result<(), UpdateDeviceError> {
         let doing = "changing a device";
         let mut tx = self.write(doing).await?;
-        check_seen(&mut tx, endpoint, update.seen).await?;
-        if let Some(tenants) = &update.tenants {
-            check_tenant(&mut tx, endpoint, tenants).await?;
+        if !narrowing::is_there(&mut tx, endpoint, update.within.as_ref()).await? {
+            return Err(UpdateDeviceError::NotFound(endpoint.to_owned()));
         }
+        check_seen(&mut tx, endpoint, update.seen).await?;
         tx.watch(Table::Devices, endpoint).await.doing(doing)?;
         let identity = (update.psk.iter().flatten()).map(|psk| psk.identity.as_str());
         let holders = holders(&mut tx, identity).await?;
@@ -190,12 +191,24 @@ impl Inventory for SqliteStore {
                 .await
                 .doing(doing)?;
         }
+        if let Some(via) = &update.via {
+            gateways::set(&mut tx, endpoint, via.as_deref())
+                .await
+                .doing(doing)?;
+        }
+        if update.via.is_some() || update.mqtt.is_some() || update.product.is_some() {
+            gateways::check(&mut tx, endpoint).await?;
+        }
         if !update.attributes.is_empty() {
             attributes::change(&mut tx, endpoint, &update.attributes).await?;
         }
         rows::set_revision(&mut tx, revision).await.doing(doing)?;
         tx.commit().await.doing(doing)?;
         Ok(())
+    }
+
+    async fn children(&self, gateway: &str, limit: u32) -> Result<(u64, Vec<String>), StoreError> {
+        gateways::children(&self.readers, gateway, limit).await
     }
 
     async fn restore_keys(
@@ -246,16 +259,21 @@ impl Inventory for SqliteStore {
         &self,
         endpoint: &str,
         seen: Option<i64>,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<bool, UpdateDeviceError> {
         let doing = "removing a device";
         let mut tx = self.write(doing).await?;
+        if !narrowing::is_there(&mut tx, endpoint, within).await? {
+            return Ok(false);
+        }
         check_seen(&mut tx, endpoint, seen).await?;
+        gateways::check_none_left(&mut tx, endpoint).await?;
         tx.watch(Table::Devices, endpoint).await.doing(doing)?;
         let revision = rows::revision(&mut tx).await? + 1;
         let removed = sqlx::query(
             "UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, mqtt_credential = NULL, \
-             mqtt_token_hash = NULL, mqtt_sealed = NULL, revision = ? \
+             mqtt_token_hash = NULL, mqtt_sealed = NULL, via = NULL, revision = ? \
              WHERE endpoint = ? AND removed = 0",
         )
         .bind(revision)
@@ -286,7 +304,7 @@ impl Inventory for SqliteStore {
         // Devices that registered by themselves have revision 0.
         sqlx::query(
             "SELECT revision, endpoint, product, removed, secure, psk_identity, psk_sealed, protocol, mqtt_credential, \
-                 mqtt_token_hash, mqtt_sealed FROM devices \
+                 mqtt_token_hash, mqtt_sealed, via FROM devices \
              WHERE revision > ? ORDER BY revision LIMIT ?",
         )
         .bind(revision.max(0))
@@ -297,8 +315,12 @@ impl Inventory for SqliteStore {
         .iter()
         .map(|row| {
             let (protocol, mqtt) = credentials::stored_mqtt(row)?;
+            let by_gateway = mqtt
+                .as_ref()
+                .is_some_and(|it| it.credential == MqttCredential::Gateway);
             Ok(DeviceChange {
                 protocol,
+                via: gateways::via(by_gateway, row.value("via")?),
                 mqtt,
                 revision: row.int("revision")?,
                 endpoint: row.value("endpoint")?,
@@ -341,7 +363,7 @@ impl Inventory for SqliteStore {
             head: "WITH v (id, revision) AS (VALUES ",
             row: "(?, ?)",
             tail: ") UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, mqtt_credential = NULL, \
-                   mqtt_token_hash = NULL, mqtt_sealed = NULL, revision = v.revision \
+                   mqtt_token_hash = NULL, mqtt_sealed = NULL, via = NULL, revision = v.revision \
                    FROM v WHERE devices.id = v.id",
         };
         let doing = "removing devices that came by themselves";
@@ -382,9 +404,10 @@ impl Inventory for SqliteStore {
         &self,
         endpoints: &[String],
         reason: &str,
+        within: Option<&Within>,
         now: UtcMillis,
-    ) -> Result<Excluded, StoreError> {
-        self.add_exclusions(endpoints, reason, now).await
+    ) -> Result<Excluded, ExcludeError> {
+        self.add_exclusions(endpoints, reason, within, now).await
     }
 
     async fn exclusion(&self, endpoint: &str) -> Result<Option<Exclusion>, StoreError> {
@@ -396,8 +419,9 @@ impl Inventory for SqliteStore {
         &self,
         endpoint: &str,
         seen: Option<i64>,
+        within: Option<&Within>,
     ) -> Result<bool, EndExclusionError> {
-        self.remove_exclusion(endpoint, seen).await
+        self.remove_exclusion(endpoint, seen, within).await
     }
 
     async fn exclusions(
@@ -407,24 +431,6 @@ impl Inventory for SqliteStore {
     ) -> Result<Page<Exclusion>, StoreError> {
         self.list_exclusions(after, limit).await
     }
-}
-
-/// Refuses a change of a device that belongs to none of these tenants by now: for them it is not there.
-async fn check_tenant(
-    conn: &mut SqliteConnection,
-    endpoint: &str,
-    tenants: &[TenantId],
-) -> Result<(), UpdateDeviceError> {
-    let owner: Option<String> =
-        sqlx::query_scalar("SELECT tenant FROM devices WHERE endpoint = ? AND removed = 0")
-            .bind(endpoint)
-            .fetch_optional(conn)
-            .await
-            .doing("looking whose a device is")?;
-    if owner.is_some_and(|owner| tenants.iter().any(|it| it.as_str() == owner)) {
-        return Ok(());
-    }
-    Err(UpdateDeviceError::NotFound(endpoint.to_owned()))
 }
 
 /// Refuses to give a device to another tenant while an upgrade of it has not ended: its task is the tenant's of before.
@@ -490,6 +496,7 @@ fn counted(answer: &AddedDevice) -> &'static str {
         | AddedDevice::TokenTaken(_)
         | AddedDevice::OtherProduct(_)
         | AddedDevice::OtherProtocol(_)
+        | AddedDevice::Via(_)
         | AddedDevice::Attributes(_) => "refused",
     }
 }

@@ -8,6 +8,7 @@ use sqlx::SqliteConnection;
 use super::{
     Doing, SqliteStore,
     bulk::json_list,
+    narrowing,
     packed::{Packed, packed},
     rows::{self, Columns as _},
     turns,
@@ -15,8 +16,11 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    store::{EndExclusionError, Excluded, Exclusion, Page, StoreError},
+    store::{EndExclusionError, ExcludeError, Excluded, Exclusion, Page, StoreError, Within},
 };
+
+/// Endpoints that an error names.
+const NAMED: usize = 5;
 
 pub(super) const READING: &str = "reading an exclusion";
 pub(super) const LIST: &str = packed!(
@@ -53,17 +57,39 @@ pub(super) async fn read(
     exclusion.transpose()
 }
 
+/// Refuses devices of which one is not there.
+async fn check_there(
+    conn: &mut SqliteConnection,
+    endpoints: &BTreeSet<&str>,
+    Within { filter, now }: &Within,
+) -> Result<(), ExcludeError> {
+    let names: Vec<String> = endpoints.iter().copied().map(str::to_owned).collect();
+    let there = narrowing::let_through(conn, &names, filter, *now).await?;
+    let missing = || names.iter().filter(|name| !there.contains(*name));
+    match missing().count() as u64 {
+        0 => Ok(()),
+        count => Err(ExcludeError::UnknownDevices {
+            count,
+            first: missing().take(NAMED).cloned().collect(),
+        }),
+    }
+}
+
 impl SqliteStore {
     pub(super) async fn add_exclusions(
         &self,
         endpoints: &[String],
         reason: &str,
+        within: Option<&Within>,
         now: UtcMillis,
-    ) -> Result<Excluded, StoreError> {
+    ) -> Result<Excluded, ExcludeError> {
         let doing = "excluding devices";
         let endpoints: BTreeSet<&str> = endpoints.iter().map(String::as_str).collect();
         let list = json_list(&endpoints);
         let mut tx = self.write(doing).await?;
+        if let Some(within) = within {
+            check_there(&mut tx, &endpoints, within).await?;
+        }
         tx.because(reason);
         if let [endpoint] = Vec::from_iter(&endpoints)[..] {
             tx.watch(Table::Exclusions, endpoint).await.doing(doing)?;
@@ -102,9 +128,13 @@ impl SqliteStore {
         &self,
         endpoint: &str,
         seen: Option<i64>,
+        within: Option<&Within>,
     ) -> Result<bool, EndExclusionError> {
         let doing = "ending an exclusion";
         let mut tx = self.write(doing).await?;
+        if !narrowing::is_there(&mut tx, endpoint, within).await? {
+            return Ok(false);
+        }
         let there = read(&mut tx, endpoint).await?;
         if let (Some(Exclusion { revision, .. }), Some(seen)) = (there, seen)
             && revision != seen

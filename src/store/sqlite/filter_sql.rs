@@ -158,6 +158,7 @@ fn text_column(field: &TextField) -> &'static str {
             "IIF(d.registered, COALESCE(d.reg_binding, 'U') || IIF(d.reg_queue_mode, 'Q', ''), NULL)"
         }
         TextField::Protocol => "d.protocol",
+        TextField::Via => "d.via",
         // a row of its own
         TextField::Tag(_) => "g.value",
     }

@@ -16,7 +16,7 @@ use crate::{
     clock::UtcMillis,
     filter::Filter,
     ledger::TaskId,
-    store::{CreateTaskError, Exclude, GroupId, Members, Narrowed, StoreError, Targets},
+    store::{CreateTaskError, Exclude, GroupId, Members, Narrowed, StoreError, Targets, Within},
 };
 
 const DOING: &str = "looking for devices that a task leaves out";
@@ -129,6 +129,19 @@ pub(super) async fn let_through(
         through.extend(found);
     }
     Ok(through)
+}
+
+/// Whether a device is there within that; without it, whether there is one or not.
+pub(super) async fn is_there(
+    conn: &mut SqliteConnection,
+    endpoint: &str,
+    within: Option<&Within>,
+) -> Result<bool, StoreError> {
+    let Some(Within { filter, now }) = within else {
+        return Ok(true);
+    };
+    let through = let_through(conn, &[endpoint.to_owned()], filter, *now).await?;
+    Ok(!through.is_empty())
 }
 
 /// Those of a JSON list who belong to a group that is a list.

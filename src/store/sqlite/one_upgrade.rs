@@ -19,7 +19,7 @@ use crate::{
     ledger::{Cancellation, Happened, Line, Outcome, TaskId, TaskState, UpgradeId},
     store::{
         Again, ChangeTaskError, ChangeUpgradeError, SoakState, StoreError, UpgradeRecord,
-        UpgradeState,
+        UpgradeState, Within,
     },
 };
 
@@ -31,11 +31,12 @@ impl SqliteStore {
     pub(super) async fn retry_one(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
         let mut tx = self.write(RETRYING).await?;
         tx.watch(Table::Upgrades, id.0).await.doing(RETRYING)?;
-        let upgrade = cancel::read(&mut tx, id).await?;
+        let upgrade = cancel::read_within(&mut tx, id, within).await?;
         match upgrade.state {
             UpgradeState::Active(_) => {
                 let stage = upgrade.state;
@@ -56,13 +57,14 @@ impl SqliteStore {
     pub(super) async fn confirm_one(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         confirmed: bool,
         by: &str,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
         let mut tx = self.write(CONFIRMING).await?;
         tx.watch(Table::Upgrades, id.0).await.doing(CONFIRMING)?;
-        let upgrade = cancel::read(&mut tx, id).await?;
+        let upgrade = cancel::read_within(&mut tx, id, within).await?;
         let state = upgrade.state;
         let waits = state == UpgradeState::Pending && upgrade.unconfirmed;
         let was_asked = asks_owners(&mut tx, upgrade.task).await?;
@@ -93,11 +95,12 @@ impl SqliteStore {
     pub(super) async fn skip_one(
         &self,
         id: UpgradeId,
+        within: Option<&Within>,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
         let mut tx = self.write(SKIPPING).await?;
         tx.watch(Table::Upgrades, id.0).await.doing(SKIPPING)?;
-        let upgrade = cancel::read(&mut tx, id).await?;
+        let upgrade = cancel::read_within(&mut tx, id, within).await?;
         let (task, why) = (upgrade.task, Cancellation::Skipped);
         let mut announcements = Announcements::default();
         match upgrade.state {

@@ -124,7 +124,7 @@ impl Products for SqliteStore {
         if before.created {
             return Err(UpdateProductError::Exists(product.to_owned()));
         }
-        check_room(&mut tx).await?;
+        check_room(&mut tx, product, new.share).await?;
         tenancy::check_named(&mut tx, tenant::owner(product)).await?;
         let after = put(&mut tx, product, &updated(new, &before)).await;
         let after = after.doing(CREATING)?;
@@ -148,7 +148,7 @@ impl Products for SqliteStore {
             return Ok(before);
         }
         if !before.created {
-            check_room(&mut tx).await?;
+            check_room(&mut tx, product, update.share).await?;
             tenancy::check_named(&mut tx, tenant::owner(product)).await?;
         }
         let after = put(&mut tx, product, &after).await.doing(CHANGING)?;
@@ -426,13 +426,29 @@ fn check_seen(
     })
 }
 
-/// Fails where there are as many products as may be.
-async fn check_room(conn: &mut SqliteConnection) -> Result<(), UpdateProductError> {
-    if count(conn).await? < MOST_PRODUCTS {
-        Ok(())
-    } else {
-        Err(UpdateProductError::TooMany)
+/// Fails where there are as many products as may be, or its tenant has as many as it may.
+async fn check_room(
+    conn: &mut SqliteConnection,
+    product: &str,
+    share: Option<u32>,
+) -> Result<(), UpdateProductError> {
+    if count(conn).await? >= MOST_PRODUCTS {
+        return Err(UpdateProductError::TooMany);
     }
+    let owner = tenant::owner(product);
+    let Some(share) = share.filter(|_| owner != tenant::DEFAULT) else {
+        return Ok(());
+    };
+    let there: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM products WHERE tenant = ?")
+        .bind(owner)
+        .fetch_one(conn)
+        .await
+        .doing(READING)?;
+    if there < share {
+        return Ok(());
+    }
+    let tenant = owner.to_owned();
+    Err(UpdateProductError::ShareTaken { tenant, share })
 }
 
 /// How many products there are.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::{Doing, SqliteStore, users, watched::Table};
+use super::{Doing, SqliteStore, user_rows, watched::Table};
 use crate::store::{Proof, SecondFactors, StoreError, UserId, UserRecord};
 
 const CHANGING: &str = "changing a second factor";
@@ -72,7 +72,7 @@ impl SecondFactors for SqliteStore {
         proof: Option<&Proof>,
     ) -> Result<bool, StoreError> {
         let mut tx = self.write(CHANGING).await?;
-        if !users::is_as_seen(&mut tx, name, seen).await? {
+        if !user_rows::is_as_seen(&mut tx, name, seen).await? {
             return Ok(false);
         }
         tx.watch(Table::Users, name).await.doing(CHANGING)?;

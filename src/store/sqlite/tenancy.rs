@@ -1,6 +1,6 @@
 //! Tenants.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use async_trait::async_trait;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -11,8 +11,11 @@ use super::{
     watched::Table,
 };
 use crate::{
+    access::Grant,
     clock::UtcMillis,
-    store::{MAX_TENANTS, NewTenant, Page, StoreError, Tenancy, TenantError, TenantRecord},
+    store::{
+        MAX_TENANTS, NewTenant, Page, StoreError, Tenancy, TenantCount, TenantError, TenantRecord,
+    },
     tenant::TenantId,
 };
 
@@ -20,7 +23,7 @@ const READING: &str = "reading a tenant";
 const CHANGING: &str = "changing a tenant";
 
 /// What may belong to a tenant, and whether anything of it does.
-const BELONGINGS: [(&str, &str); 9] = [
+const BELONGINGS: [(&str, &str); 10] = [
     (
         "products",
         "SELECT EXISTS (SELECT 1 FROM products WHERE tenant = ?)",
@@ -40,6 +43,10 @@ const BELONGINGS: [(&str, &str); 9] = [
     (
         "groups",
         "SELECT EXISTS (SELECT 1 FROM device_groups WHERE tenant = ? AND removed = 0)",
+    ),
+    (
+        "limits of sites",
+        "SELECT EXISTS (SELECT 1 FROM sites WHERE tenant = ? AND most IS NOT NULL)",
     ),
     (
         "webhooks",
@@ -113,6 +120,10 @@ impl Tenancy for SqliteStore {
         rows::page(&found, limit, record)
     }
 
+    async fn count_tenants(&self, after: i64, until: i64) -> Result<Vec<TenantCount>, StoreError> {
+        self.counts_of_tenants((after, until)).await
+    }
+
     async fn rename_tenant(
         &self,
         id: &TenantId,
@@ -166,6 +177,26 @@ impl Tenancy for SqliteStore {
         tx.commit().await.doing(doing)?;
         Ok(())
     }
+}
+
+/// The first tenant on which something is granted and that has its share already. `count` says how many of a tenant there are.
+pub(super) async fn without_room(
+    conn: &mut SqliteConnection,
+    count: &'static str,
+    grants: &[Grant],
+    share: u32,
+) -> Result<Option<TenantId>, sqlx::Error> {
+    let granted: BTreeSet<&TenantId> = grants.iter().filter_map(|it| it.tenant.one()).collect();
+    for tenant in granted.into_iter().filter(|it| !it.is_default()) {
+        let there: u32 = sqlx::query_scalar(count)
+            .bind(tenant.as_str())
+            .fetch_one(&mut *conn)
+            .await?;
+        if there >= share {
+            return Ok(Some(tenant.clone()));
+        }
+    }
+    Ok(None)
 }
 
 /// The tenant, if it is there, with the revision that was seen.

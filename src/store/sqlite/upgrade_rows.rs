@@ -11,8 +11,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, PackageId, Progress, RetryPolicy, Served, StageChange, Standby, TaskId,
-        UpgradeId, UpgradeOrder,
+        ActiveUpgrade, Further, Lane, PackageId, Progress, RetryPolicy, Served, StageChange,
+        Standby, TaskId, UpgradeId, UpgradeOrder,
     },
     package::Version,
     store::{DeviceUpgrade, OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
@@ -47,7 +47,8 @@ macro_rules! order {
         "json_array(u.id, u.task_id, u.endpoint, u.attempt, COALESCE(u.package_id, t.package_id), u.step, \
          IIF(t.packages IS NULL, NULL, (SELECT d.hardware FROM devices d WHERE d.endpoint = u.endpoint)), \
          t.retry_attempts + u.attempts_before, t.retry_interval_s, t.retry_reasons, u.kept_awake_s, u.kept_awake_pings, \
-         u.started_at)"
+         u.started_at, t.tenant, (SELECT d.site FROM devices d WHERE d.endpoint = u.endpoint), \
+         (SELECT d.via FROM devices d WHERE d.endpoint = u.endpoint))"
     };
 }
 
@@ -334,6 +335,9 @@ struct OrderRow {
     kept_awake_s: u32,
     kept_awake_pings: u32,
     begun_at: Option<UtcMillis>,
+    tenant: Box<str>,
+    site: Option<Box<str>>,
+    via: Option<Box<str>>,
 }
 
 impl OrderRow {
@@ -359,6 +363,10 @@ impl OrderRow {
             },
             begun_at: self.begun_at,
             back: None,
+            further: Further::of(
+                self.site.map(|site| Lane::site(&self.tenant, &site)),
+                self.via.map(|via| Lane::gateway(&via)),
+            ),
         })
     }
 }

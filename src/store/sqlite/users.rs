@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns as _},
-    second_factors,
+    second_factors, tenancy,
+    user_rows::{is_as_seen, record},
     watched::Table,
 };
 use crate::{
+    access::Grant,
     clock::UtcMillis,
     store::{
         AddUserError, Identity, IdentityUser, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, Page,
@@ -20,6 +22,9 @@ use crate::{
     },
 };
 
+/// Users who are granted something on a tenant.
+const OF_TENANT: &str = "SELECT COUNT(*) FROM users \
+     WHERE EXISTS (SELECT 1 FROM json_each(users.grants) j WHERE j.value ->> 'tenant' = ?)";
 const ADDING: &str = "adding a user";
 const CHANGING: &str = "changing a user";
 const BEGINNING: &str = "beginning a session";
@@ -34,7 +39,7 @@ impl Users for SqliteStore {
         if is_taken(&mut tx, &new.name).await? {
             return Err(AddUserError::NameTaken(new.name.clone()));
         }
-        room(&mut tx).await?;
+        room(&mut tx, &new.grants, new.share).await?;
         let row = sqlx::query(
             "INSERT INTO users (name, password, grants, created_by, created_at) VALUES (?, ?, ?, ?, ?) RETURNING *",
         )
@@ -79,7 +84,7 @@ impl Users for SqliteStore {
             });
         }
         let name = free_name(&mut tx, new).await?;
-        room(&mut tx).await?;
+        room(&mut tx, &new.grants, new.share).await?;
         let row = sqlx::query(
             "INSERT INTO users (name, password, grants, created_by, created_at, issuer, subject) \
              VALUES (?, '', ?, 'identity-provider', ?, ?, ?) RETURNING *",
@@ -327,22 +332,6 @@ impl Users for SqliteStore {
     }
 }
 
-/// Whether the user of a name is the one who was looked at, with the grants of then; `None`: whoever it is.
-pub(super) async fn is_as_seen(
-    conn: &mut SqliteConnection,
-    name: &str,
-    seen: Option<&UserRecord>,
-) -> Result<bool, StoreError> {
-    let Some(seen) = seen else { return Ok(true) };
-    let row = sqlx::query("SELECT * FROM users WHERE name = ?")
-        .bind(name)
-        .fetch_optional(conn)
-        .await
-        .doing(CHANGING)?;
-    let now = row.as_ref().map(record).transpose()?;
-    Ok(now.is_some_and(|now| now.id == seen.id && now.grants == seen.grants))
-}
-
 async fn is_taken(conn: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE name = ?)")
         .bind(name)
@@ -352,15 +341,23 @@ async fn is_taken(conn: &mut SqliteConnection, name: &str) -> Result<bool, Store
 }
 
 /// Whether another user may be added.
-async fn room(conn: &mut SqliteConnection) -> Result<(), AddUserError> {
+async fn room(
+    conn: &mut SqliteConnection,
+    grants: &[Grant],
+    share: u32,
+) -> Result<(), AddUserError> {
     let users: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM users")
-        .fetch_one(conn)
+        .fetch_one(&mut *conn)
         .await
         .doing(ADDING)?;
     if users >= MAX_USERS {
         return Err(AddUserError::TooMany);
     }
-    Ok(())
+    let without_room = tenancy::without_room(conn, OF_TENANT, grants, share).await;
+    match without_room.doing(ADDING)? {
+        Some(tenant) => Err(AddUserError::ShareTaken { tenant, share }),
+        None => Ok(()),
+    }
 }
 
 /// The name that is suggested, or where another user has it, the same with digits that follow from who it is.
@@ -409,24 +406,4 @@ async fn end_sessions(conn: &mut SqliteConnection, user: UserId) -> Result<(), S
         .await
         .map(drop)
         .doing(CHANGING)
-}
-
-fn record(row: &SqliteRow) -> Result<UserRecord, StoreError> {
-    Ok(UserRecord {
-        id: UserId(row.int("id")?),
-        name: row.value("name")?,
-        password: row.value("password")?,
-        identity: match (row.value("issuer")?, row.value("subject")?) {
-            (Some(issuer), Some(subject)) => Some(Identity { issuer, subject }),
-            _ => None,
-        },
-        grants: rows::from_json(row, "grants")?.unwrap_or_default(),
-        created_by: row.value("created_by")?,
-        created_at: row.time("created_at")?,
-        last_login_at: row.maybe_time("last_login_at")?,
-        totp: row.value("totp_sealed")?,
-        totp_pending: row.value("totp_pending")?,
-        second_factor_required: row.value("second_factor_required")?,
-        disabled: row.value("disabled")?,
-    })
 }

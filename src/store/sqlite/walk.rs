@@ -12,7 +12,7 @@ use crate::{
     filter::{Claim, Comparison, Filter, Node, Pattern, Test, TextField},
     ledger::TaskId,
     store::{DeviceFilter, GroupId, Members, StoreError},
-    tenant::TenantId,
+    tenant::{self, TenantId},
 };
 
 const DOING: &str = "looking for devices";
@@ -37,6 +37,11 @@ enum Path {
     ProductRegistered(String, bool),
     Model(String),
     Site(String),
+    Via(String),
+    /// Those of a tenant that is not the one of everything, and of this model.
+    TenantModel(String, String),
+    /// The same of a site.
+    TenantSite(String, String),
     Tenant(String),
     /// The members of a list.
     Group(GroupId),
@@ -256,6 +261,23 @@ impl Walk {
             Path::Site(site) => query
                 .push(" FROM devices d INDEXED BY devices_by_site WHERE d.site = ")
                 .push_bind(site.clone()),
+            Path::Via(gateway) => query
+                .push(" FROM devices d INDEXED BY devices_by_gateway WHERE d.via = ")
+                .push_bind(gateway.clone()),
+            Path::TenantModel(tenant, model) => query
+                .push(
+                    " FROM devices d INDEXED BY devices_of_tenant_by_model WHERE d.tenant <> 'default' AND d.tenant = ",
+                )
+                .push_bind(tenant.clone())
+                .push(" AND d.model = ")
+                .push_bind(model.clone()),
+            Path::TenantSite(tenant, site) => query
+                .push(
+                    " FROM devices d INDEXED BY devices_of_tenant_by_site WHERE d.tenant <> 'default' AND d.tenant = ",
+                )
+                .push_bind(tenant.clone())
+                .push(" AND d.site = ")
+                .push_bind(site.clone()),
             Path::Tenant(tenant) => query
                 .push(" FROM devices d INDEXED BY devices_by_tenant WHERE d.tenant = ")
                 .push_bind(tenant.clone()),
@@ -354,13 +376,24 @@ async fn product(
 /// The path along an index that ends with the endpoint name.
 fn path(filter: &DeviceFilter, product: Option<String>) -> Path {
     let equal = |field| exact(filter, &field).map(str::to_owned);
-    if let Some(site) = equal(TextField::Site) {
-        return Path::Site(site);
-    }
-    if let Some(model) = equal(TextField::Model) {
-        return Path::Model(model);
+    if let Some(gateway) = equal(TextField::Via) {
+        return Path::Via(gateway);
     }
     let tenant = equal(TextField::Tenant);
+    // the indexes of tenants leave that one out
+    let narrow = tenant.clone().filter(|tenant| tenant != tenant::DEFAULT);
+    if let Some(site) = equal(TextField::Site) {
+        return match narrow {
+            Some(tenant) => Path::TenantSite(tenant, site),
+            None => Path::Site(site),
+        };
+    }
+    if let Some(model) = equal(TextField::Model) {
+        return match narrow {
+            Some(tenant) => Path::TenantModel(tenant, model),
+            None => Path::Model(model),
+        };
+    }
     let registered = filter.registered.or_else(|| registered(filter));
     match (product, tenant, registered) {
         (Some(product), _, Some(registered)) => Path::ProductRegistered(product, registered),

@@ -18,6 +18,7 @@ pub(super) enum Table {
     Packages,
     ProductKeys,
     Products,
+    Sites,
     Tasks,
     Tenants,
     Tokens,
@@ -27,7 +28,7 @@ pub(super) enum Table {
 }
 
 /// How it is called in the log, and how a row is found.
-const TABLES: [(Table, &str, &str); 14] = [
+const TABLES: [(Table, &str, &str); 15] = [
     (
         Table::Cells,
         "cells",
@@ -72,6 +73,13 @@ const TABLES: [(Table, &str, &str); 14] = [
         "products",
         "SELECT settings, signatures, tenant FROM products WHERE tenant = IIF(instr(?1, '/') = 0, 'default', substr(?1, 1, instr(?1, '/') - 1)) \
          AND name = substr(?1, instr(?1, '/') + 1)",
+    ),
+    (
+        // of a tenant, and its name, with a stroke between
+        Table::Sites,
+        "sites",
+        "SELECT tenant, most, note FROM sites WHERE tenant = substr(?1, 1, instr(?1, '/') - 1) \
+         AND name = substr(?1, instr(?1, '/') + 1) AND most IS NOT NULL",
     ),
     (
         Table::Tasks,

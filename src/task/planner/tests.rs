@@ -288,6 +288,7 @@ fn due(upgrade: i64, task: i64, endpoint: &str) -> Due {
             kept_awake: Standby::default(),
             begun_at: None,
             back: None,
+            further: crate::ledger::Further::NONE,
         },
         spent: None,
     }

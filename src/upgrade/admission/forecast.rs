@@ -28,6 +28,15 @@ struct Candidate<K> {
     outlook: Outlook,
 }
 
+/// A device for which there is no room in a further lane before a time: it is as if it were asleep until then.
+pub(super) struct PassedOver<K> {
+    pub(super) device: K,
+    pub(super) task: TaskId,
+    pub(super) limit: u32,
+    pub(super) order: Order,
+    pub(super) at: Instant,
+}
+
 /// Devices of a limit.
 struct Queue<K> {
     limit: u32,
@@ -108,6 +117,24 @@ struct Line<K> {
 }
 
 impl<K: Copy + Ord + Hash> Line<K> {
+    /// One that was passed over comes when there is room for it.
+    fn expect(&mut self, limit: u32, at: Instant, candidate: Candidate<K>) {
+        let place = self.queues.partition_point(|queue| queue.limit < limit);
+        if self.queues.get(place).is_none_or(|it| it.limit != limit) {
+            let queue = Queue {
+                limit,
+                awake: BTreeMap::new(),
+                expected: VecDeque::new(),
+            };
+            self.queues.insert(place, queue);
+        }
+        if let Some(queue) = self.queues.get_mut(place) {
+            let comes = (at, candidate.rank);
+            let place = (queue.expected).partition_point(|(at, it)| (*at, it.rank) < comes);
+            queue.expected.insert(place, (at, candidate));
+        }
+    }
+
     /// Whom it has awake at that time, and whether one of them fits beside so many.
     fn look(&mut self, at: Instant, active: usize) {
         (self.entry.oldest, self.entry.fits) = (None, false);
@@ -127,7 +154,7 @@ pub(super) fn turns<K: Copy + Ord + Hash>(
     state: &LaneState<K>,
     shares: &Shares,
     now: Instant,
-    devices: &[K],
+    (devices, passed_over): (&[K], &[PassedOver<K>]),
     mut look: impl FnMut(K) -> Outlook,
 ) -> HashMap<K, Instant> {
     let horizon = devices.iter().map(|device| look(*device).reach).max();
@@ -143,6 +170,22 @@ pub(super) fn turns<K: Copy + Ord + Hash>(
         Some(Line { entry, queues })
     });
     let mut lines: Vec<Line<K>> = lines.collect();
+    for it in passed_over {
+        let line = lines.iter_mut().find(|line| line.entry.task == it.task);
+        if let (Some(line), Some(rank)) = (line, state.rank(&it.order)) {
+            let outlook = look(it.device);
+            let device = it.device;
+            line.expect(
+                it.limit,
+                it.at.max(now),
+                Candidate {
+                    device,
+                    rank,
+                    outlook,
+                },
+            );
+        }
+    }
     let mut clock = state.turns;
     let mut wanted: HashSet<K> = devices.iter().copied().collect();
     let mut ends = state.expected_ends(now);

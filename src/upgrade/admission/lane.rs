@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Outlook, Readiness, Step,
+    further::Furthers,
     share::{Entry, Order, Owed, Shares, Turns},
     walk::{Ahead, LATE_AT_MOST, Walk},
 };
@@ -49,6 +50,8 @@ struct Waiting<K> {
     /// When it is expected, once it sleeps.
     expected: Option<Instant>,
     sleeps: bool,
+    /// There was no room for it in a further lane: it is not considered before there is.
+    passed_over: bool,
 }
 
 impl<K> Waiting<K> {
@@ -151,6 +154,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             comes_when_told: (before.as_ref()).is_some_and(|before| before.comes_when_told),
             expected: before.and_then(|before| before.expected),
             sleeps: false,
+            passed_over: false,
         };
         self.waiting.insert(order, waiting);
         self.wake(device);
@@ -196,6 +200,13 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         }
     }
 
+    /// There may be room for it in its further lanes.
+    pub(super) fn consider(&mut self, device: K) {
+        if let Some(order) = self.order_of.get(&device).copied() {
+            self.change(&order, |waiting| waiting.passed_over = false);
+        }
+    }
+
     fn change(&mut self, order: &Order, change: impl FnOnce(&mut Waiting<K>)) {
         self.take_out(order);
         let Some(waiting) = self.waiting.get_mut(order) else {
@@ -211,7 +222,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             Some(at) if waiting.sleeps => {
                 class.expected.insert((at, *order));
             }
-            _ if waiting.sleeps => {}
+            _ if waiting.sleeps || waiting.passed_over => {}
             _ => {
                 class.awake.insert((waiting.rank(), *order));
                 queue.awake.insert(*order);
@@ -248,6 +259,19 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             waiting.sleeps = true;
             waiting.promised = waiting.promised.filter(|_| waiting.expected.is_some());
         });
+    }
+
+    fn doze_all<L: Copy + Ord + Hash>(
+        &mut self,
+        asleep: impl Iterator<Item = Order>,
+        furthers: &mut Furthers<K, L>,
+    ) {
+        for order in asleep {
+            if let Some(device) = self.device(&order) {
+                furthers.sleeps(device);
+            }
+            self.doze(&order);
+        }
     }
 
     /// Its place among the devices of its limit.
@@ -355,12 +379,13 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         ends
     }
 
-    /// What is to be done next.
-    pub(super) fn next_step(
+    /// What is to be done next in this lane, with room in the further ones of whoever it is done for.
+    pub(super) fn next_step<L: Copy + Ord + Hash>(
         &mut self,
         now: Instant,
         overtake: Duration,
         shares: &Shares,
+        (lane, furthers): (L, &mut Furthers<K, L>),
         mut look: impl FnMut(K) -> Outlook,
     ) -> Option<(Step<K>, Next)> {
         let mut walk = Walk::new(now, overtake, self.active());
@@ -378,14 +403,13 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
                 walk.look_again(at);
             }
             walk.next_task(lower);
-            next = self.steps_of_task(task, &mut walk, &mut asleep, &mut look);
+            let mut beside = (lane, &mut *furthers);
+            next = self.steps_of_task(task, &mut walk, &mut asleep, &mut beside, &mut look);
             if next.is_some() {
                 break;
             }
         }
-        for order in asleep {
-            self.doze(&order);
-        }
+        self.doze_all(asleep.into_iter(), furthers);
         for queue in self.queues.values_mut() {
             (queue.classes)
                 .retain(|_, class| !class.awake.is_empty() || !class.expected.is_empty());
@@ -393,16 +417,17 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         next.or_else(|| Some((Step::Later(walk.later?), Next::default())))
     }
 
-    fn steps_of_task(
+    fn steps_of_task<L: Copy + Ord + Hash>(
         &mut self,
         task: TaskId,
         walk: &mut Walk,
         asleep: &mut Vec<Order>,
+        beside: &mut (L, &mut Furthers<K, L>),
         look: &mut impl FnMut(K) -> Outlook,
     ) -> Option<(Step<K>, Next)> {
         let limits: Vec<u32> = self.queues.get(&task)?.classes.keys().copied().collect();
         limits.into_iter().find_map(|limit| {
-            let (step, service) = self.step_in_class((task, limit), walk, asleep, look)?;
+            let (step, service) = self.step_in_class((task, limit), walk, asleep, beside, look)?;
             let fills_in = walk.fills_in();
             Some((step, Next { service, fills_in }))
         })
@@ -413,12 +438,16 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
     }
 
     /// None of that limit is awake: whoever is expected next may need the lane emptier.
-    fn expect_in_class(&mut self, of: (TaskId, u32), walk: &mut Walk, asleep: &mut Vec<Order>) {
+    fn expect_in_class<L: Copy + Ord + Hash>(
+        &mut self,
+        of: (TaskId, u32),
+        walk: &mut Walk,
+        asleep: &mut Vec<Order>,
+        furthers: &mut Furthers<K, L>,
+    ) {
         let (_, limit) = of;
         let now = walk.now;
-        for order in asleep.drain(..) {
-            self.doze(&order);
-        }
+        self.doze_all(asleep.drain(..), furthers);
         let Some(class) = self.class_mut(of) else {
             return;
         };
@@ -439,11 +468,13 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
     }
 
     /// The same among the devices of one limit.
-    fn step_in_class(
+    #[expect(clippy::too_many_lines, reason = "one walk along the class")]
+    fn step_in_class<L: Copy + Ord + Hash>(
         &mut self,
         of: (TaskId, u32),
         walk: &mut Walk,
         asleep: &mut Vec<Order>,
+        (lane, furthers): &mut (L, &mut Furthers<K, L>),
         look: &mut impl FnMut(K) -> Outlook,
     ) -> Option<(Step<K>, Duration)> {
         let (task, limit) = of;
@@ -452,6 +483,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         let class = self.class_mut(of)?;
         let (mut held_since, mut has_overtaken) = (class.held_since.take(), class.has_overtaken);
         let (mut next, mut somebody) = (None, false);
+        let mut passed_over = Vec::new();
         for (_, order) in &self.queues.get(&task)?.classes.get(&limit)?.awake {
             let Some(device) = self.device(order) else {
                 continue;
@@ -459,6 +491,10 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             let outlook = look(device);
             if outlook.readiness == Readiness::Asleep {
                 asleep.push(*order); // also where it could not have one: a class that sleeps is not held back
+                continue;
+            }
+            if let Err(full) = furthers.fits(device, *order, look) {
+                passed_over.push((*order, device, full));
                 continue;
             }
             somebody = true;
@@ -490,20 +526,28 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
                 Readiness::Unheard => Step::Ping(device),
                 Readiness::Probing | Readiness::Asleep => {
                     // The slot may be its own in a moment: one probe for each free slot.
+                    furthers.claim(device);
                     walk.taken += 1;
                     walk.ceiling = walk.ceiling.min(limit);
                     continue;
                 }
             };
+            if !matches!(step, Step::Admit(_)) {
+                furthers.claim(device);
+            }
             next = Some((step, outlook.service));
             break;
+        }
+        for (order, device, full) in passed_over {
+            self.change(&order, |waiting| waiting.passed_over = true);
+            furthers.pass_over(now, device, full, (*lane, task, limit), order);
         }
         if let Some(class) = self.class_mut(of) {
             class.held_since = held_since.filter(|_| somebody);
             class.has_overtaken = has_overtaken;
         }
         if !somebody {
-            self.expect_in_class(of, walk, asleep);
+            self.expect_in_class(of, walk, asleep, furthers);
         }
         next
     }

@@ -1,10 +1,10 @@
-//! Up to the slot: the device is heard, asked for its version, its coverage, its cell, and waits. Over MQTT it is offered the
-//! package as soon as its version is known.
+//! Up to the slot: the device is heard, asked for its version, its coverage, its cell, and waits. Over MQTT it waits as soon as its version
+//! is known, where it has a site or a gateway, and else is offered the package at once.
 
 use super::{Action, Input, Negotiation, Place, Rules, Step, Transfer, failed, stay};
 use crate::{
     clock::Instant,
-    ledger::{Coverage, Deadline, Failure, Protocol},
+    ledger::{Coverage, Deadline, Failure, Lane, Protocol},
 };
 
 impl Negotiation {
@@ -31,6 +31,7 @@ impl Negotiation {
             }
             Input::Registered { .. }
             | Input::Connected
+            | Input::HeardAgain
             | Input::Reached(Deadline::RepeatQuestion) => ask_again(),
             Input::Reached(Deadline::Version) => failed(Failure::VersionQueryTimedOut),
             _ => stay(self),
@@ -97,9 +98,12 @@ pub(super) fn on_waiting_for_device(
     rules: &Rules<'_>,
 ) -> Step {
     match event {
-        Input::Registered { .. } | Input::Restarted | Input::Connected | Input::Heard => {
-            Negotiation::ask_version(now, rules)
-        }
+        Input::Registered { .. }
+        | Input::Restarted
+        | Input::Connected
+        | Input::HeardAgain
+        | Input::MayBeThere
+        | Input::Heard => Negotiation::ask_version(now, rules),
         Input::Reached(Deadline::DeviceHeard) => failed(Failure::DeviceNotHeard),
         _ => stay(Negotiation::WaitingForDevice { until }),
     }
@@ -109,6 +113,16 @@ pub(super) fn on_waiting_for_device(
 fn go_on(now: Instant, rules: &Rules<'_>) -> Step {
     if !rules.protocol.is_mqtt() {
         return query_coverage(now, None, rules);
+    }
+    if let Some(lane) = rules.home {
+        let place = Place {
+            lane,
+            limit: u32::MAX,
+            since: now,
+            until: now + Deadline::Slot.duration(rules.upgrade),
+            slots_returned: 0,
+        };
+        return stay(Negotiation::WaitingForSlot { place });
     }
     let (transfer, actions) = Transfer::begin(now, rules);
     let place = None;
@@ -140,14 +154,14 @@ fn queue(now: Instant, coverage: Coverage, place: Option<Place>, rules: &Rules<'
     let limit = coverage.limit(rules.admission);
     let place = place.map_or_else(
         || Place {
-            cell,
+            lane: Lane::Cell(cell),
             limit,
             since: now,
             until: now + Deadline::Slot.duration(rules.upgrade),
             slots_returned: 0,
         },
         |place| Place {
-            cell,
+            lane: Lane::Cell(cell),
             limit,
             ..place
         },
@@ -193,7 +207,7 @@ pub(super) fn on_waiting_for_slot(
 /// The same place in the queue, of another cell if it is in another, with the limit of its coverage now.
 fn relocate(place: Place, coverage: Coverage, rules: &Rules<'_>) -> Step {
     let place = Place {
-        cell: coverage.cell.unwrap_or(place.cell),
+        lane: coverage.cell.map_or(place.lane, Lane::Cell),
         limit: coverage.limit(rules.admission),
         ..place
     };

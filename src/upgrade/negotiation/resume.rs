@@ -1,7 +1,7 @@
 use super::{Action, Negotiation, Place, Rules, Step, Transfer, stay};
 use crate::{
     clock::{Now, UtcMillis},
-    ledger::{Coverage, Deadline, Evidence, Stage},
+    ledger::{Coverage, Deadline, Evidence, Lane, Stage},
     upgrade::transfer::{Resumed, pcp::Pcp},
 };
 
@@ -18,7 +18,7 @@ pub struct Stored {
     pub slot_deadline_at: Option<UtcMillis>,
     /// The cell that it waits for or holds a slot of.
     pub cell: Option<u32>,
-    /// Its limit in that cell.
+    /// Its limit in that cell; the highest number where it is in none.
     pub cell_limit: u32,
     /// The version was accepted (downloading), the command received (executing).
     pub confirmed: bool,
@@ -38,8 +38,10 @@ impl Negotiation {
     #[expect(clippy::too_many_lines, reason = "one match over all stages")]
     pub fn resume(now: Now, stored: &Stored, rules: &Rules<'_>) -> Step {
         let until = now.instant_at(stored.deadline_at);
-        let place = stored.cell.map(|cell| Place {
-            cell,
+        // one that is in no cell
+        let home = rules.home.filter(|_| stored.queued_at.is_some());
+        let place = stored.cell.map(Lane::Cell).or(home).map(|lane| Place {
+            lane,
             limit: stored.cell_limit,
             since: stored
                 .queued_at

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     clock::{Now, UtcMillis},
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{FailedIn, Protocol, ReportedFailure},
+    ledger::{FailedIn, Lane, Protocol, ReportedFailure},
     package::Version,
     upgrade::transfer::pcp::{MAX_COMMANDS, PcpInput},
 };
@@ -41,6 +41,7 @@ impl Settings {
             admission: &self.admission,
             protocol: Protocol::Lwm2m,
             counted: true,
+            home: None,
         }
     }
 }
@@ -584,7 +585,7 @@ impl Drive {
             deadline_at: utc(self.state.until().unwrap().1),
             queued_at: place.map(|place| utc(place.since)),
             slot_deadline_at: place.map(|place| utc(place.until)),
-            cell: place.map(|place| place.cell),
+            cell: place.and_then(Place::cell),
             cell_limit: place.map_or(1, |place| place.limit),
             confirmed: self.state.is_confirmed(),
             segment: None,
@@ -646,7 +647,7 @@ fn check_step(before: &Negotiation, event: Input, after: &Negotiation, actions: 
         );
         assert!(kept.slots_returned <= MAX_SLOTS_RETURNED);
         assert!(
-            !from.holds_slot() || kept.cell == place.cell,
+            !from.holds_slot() || kept.lane == place.lane,
             "a slot is of one cell"
         );
     }
@@ -816,7 +817,7 @@ fn coverage_that_is_told_late_counts_for_the_place_in_the_queue() {
     assert_eq!(place(&drive), Place { limit: 1, ..before });
     let drive = drive.on(Input::CellAnswered(Some(8)));
     let unmeasured = Place {
-        cell: 8,
+        lane: Lane::Cell(8),
         limit: 10,
         ..before
     };

@@ -65,6 +65,8 @@ pub(super) struct Course {
     pub(super) done: bool,
     /// It has connected anew since it was offered the version, or since it claimed to run it.
     pub(super) reconnected: bool,
+    /// It was heard after a silence since then: it may have connected anew, or not.
+    pub(super) heard_again: bool,
     /// It claims to run the target, and was not served the whole package: until then something has to speak for it.
     pub(super) claimed_until: Option<Instant>,
     /// Offers after the first one, since one was taken: it was served further than ever before.
@@ -138,6 +140,7 @@ impl Course {
             whole,
             done: false,
             reconnected: false,
+            heard_again: false,
             claimed_until: None,
             offered_again: 0,
             further: false,
@@ -160,6 +163,14 @@ impl Course {
         Self {
             reconnected: true,
             shown: self.shown || self.confirmed,
+            ..self
+        }
+    }
+
+    /// It is heard after a silence. That shows nothing: it may have been connected all the time.
+    pub(super) fn is_heard_again(self) -> Self {
+        Self {
+            heard_again: true,
             ..self
         }
     }
@@ -192,6 +203,7 @@ impl Course {
     pub(super) fn offers_again(self, offered_again: u8) -> Self {
         Self {
             reconnected: false,
+            heard_again: false,
             shown: false,
             further: false,
             repeated: true,
@@ -254,6 +266,7 @@ impl Course {
             confirmed: true,
             // what it tells after the next connection counts
             reconnected: false,
+            heard_again: false,
             shown: false,
             claimed_until: self.claimed_until.or(Some(limit)),
             // nor is it asked before that

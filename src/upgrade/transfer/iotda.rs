@@ -14,6 +14,9 @@
 //! After each connection it is asked, because the last report may be lost; one that was served something lately when that has
 //! ended, because its download may go on beside the connection that broke. Silence ends by the limit alone.
 //!
+//! Over a broker that tells nothing of connections, a device that is heard after a silence may have connected anew. It is asked, and
+//! offered again what it did not take up; but the version that it tells then shows nothing: it neither ends a claim well nor badly.
+//!
 //! Two codes are no failures. "In use" is said by a device that is at work on what it was offered before. "The newest already"
 //! is said by one that runs the target, which its version shows.
 
@@ -59,6 +62,7 @@ impl Iotda {
             Input::Reached(Deadline::Nudge) if course.is_settled(now) => {
                 Next::Ends(Outcome::Succeeded(Success::Unverified))
             }
+            Input::HeardAgain => look(course.is_heard_again(), now),
             Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)
@@ -91,13 +95,13 @@ fn on_other_version(course: Course, now: Instant) -> Next<Course> {
     if course.newest {
         return Next::fails(Failure::Reported(NEWEST));
     }
-    if !course.reconnected {
+    if !course.reconnected && !course.heard_again {
         return Next::stays(course); // it was not asked: a device may well tell the old version until it restarts
     }
-    if course.is_claimed() {
+    if course.is_claimed() && course.reconnected {
         return Next::fails(Failure::NotDownloaded);
     }
-    if course.whole || course.offered_again >= MAX_OFFERS_AGAIN {
+    if course.is_claimed() || course.whole || course.offered_again >= MAX_OFFERS_AGAIN {
         return Next::stays(course);
     }
     if let Some(until) = course.busy_until(now) {

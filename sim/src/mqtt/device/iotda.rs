@@ -1,13 +1,14 @@
 //! What devices of Huawei IoTDA do.
 
 use super::{
-    Connect, Device,
+    Connect, Device, Output,
     upgrade::{Check, Package},
 };
 use crate::mqtt::{
     fault::Fault,
     iotda::{self, Asked, Offer},
-    spec::{Client, Secret, Style},
+    spec::Secret,
+    style::{Client, Style},
 };
 
 /// How event times are written, and how the hour of a client ID.
@@ -25,6 +26,12 @@ impl Device {
             password: Some(Secret(iotda::password(&self.secret(), &hour))),
             keep_alive_s: self.spec.keep_alive_s,
         }
+    }
+
+    /// On an ordinary broker somebody has to subscribe.
+    pub(super) fn iotda_subscribe(&mut self) {
+        let topic = iotda::topic_down(&self.spec.device);
+        self.outputs.push_back(Output::Subscribe { topic, qos: 1 });
     }
 
     /// The kits subscribe to nothing: the platform publishes to them all the same.
@@ -63,7 +70,8 @@ impl Device {
 
     fn iotda_version(&mut self, now_ms: u64) {
         self.counters.questions += 1;
-        if self.has(Fault::NoVersion) {
+        // the kits' gateways are silent when they are asked themselves
+        if self.has(Fault::NoVersion) || self.is_gateway() {
             return;
         }
         self.counters.versions_told += 1;
@@ -130,7 +138,12 @@ impl Device {
         self.event(report);
     }
 
-    fn event(&mut self, payload: Vec<u8>) {
+    /// The time of an event.
+    pub(super) fn event_time(&self, now_ms: u64) -> String {
+        self.clock(now_ms, EVENT_TIME)
+    }
+
+    pub(super) fn event(&mut self, payload: Vec<u8>) {
         let topic = iotda::topic_up(&self.spec.device);
         self.publish(topic, payload);
     }

@@ -4,7 +4,7 @@ use super::{
     Connect, Device, Output,
     upgrade::{Check, Package},
 };
-use crate::mqtt::{fault::Fault, spec::Style, thingspanel};
+use crate::mqtt::{fault::Fault, style::Style, thingspanel};
 
 impl Device {
     /// The access token is the user name. What the client ID is does not matter, as long as nobody else has it.
@@ -75,7 +75,7 @@ impl Device {
     /// Half of the devices write steps as numbers.
     pub(super) fn thingspanel_step(&mut self, step: i8, words: &str, module: &str) {
         let as_number = self.spec.seed % 2 == 1;
-        let topic = thingspanel::topic_progress(self.spec.style).to_owned();
+        let topic = thingspanel::topic_progress(&self.spec);
         let payload = thingspanel::progress(step, as_number, words, module);
         self.publish(topic, payload);
     }
@@ -87,6 +87,6 @@ impl Device {
         self.message_id += 1;
         self.counters.versions_told += 1;
         let payload = thingspanel::version(self.message_id, &self.version, &self.spec.module);
-        self.publish(thingspanel::TOPIC_VERSION.to_owned(), payload);
+        self.publish(thingspanel::topic_version(&self.spec), payload);
     }
 }

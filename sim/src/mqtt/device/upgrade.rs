@@ -1,7 +1,7 @@
 //! What all styles have in common: download, check, install.
 
 use super::{Device, DownloadFailure, Ending, Fetched, Line, Output, Request, Timer};
-use crate::mqtt::{fault::Fault, spec::Client, spec::Secret};
+use crate::mqtt::{fault::Fault, spec::Secret, style::Client};
 
 /// How often a device reconnects in a storm.
 const STORM: u32 = 20;
@@ -144,6 +144,9 @@ impl Device {
 
     /// So many bytes are there, those of before included, of so many.
     pub fn downloading(&mut self, now_ms: u64, received: u64, size: u64) {
+        if self.is_gateway() {
+            return self.behind_downloading(now_ms, received, size);
+        }
         let drops = self.has(Fault::DropsInDownload);
         let quiet = self.has(Fault::ProgressBurst);
         let Some(upgrade) = &mut self.upgrade else {
@@ -169,6 +172,9 @@ impl Device {
 
     /// The package is there.
     pub fn downloaded(&mut self, now_ms: u64, fetched: &Fetched) {
+        if self.is_gateway() {
+            return self.behind_downloaded(now_ms, Ok(fetched));
+        }
         let corrupt = self.has(Fault::CorruptDownload);
         let Some(upgrade) = &mut self.upgrade else {
             return;
@@ -204,6 +210,9 @@ impl Device {
 
     /// The package did not come.
     pub fn download_failed(&mut self, now_ms: u64, failure: &DownloadFailure) {
+        if self.is_gateway() {
+            return self.behind_downloaded(now_ms, Err(failure));
+        }
         let resumes = !self.spec.style.is_iotda();
         let fault = self.spec.fault;
         let Some(upgrade) = &mut self.upgrade else {
@@ -230,6 +239,14 @@ impl Device {
             return self.set(Timer::Resume, now_ms, self.spec.timing.resume_ms);
         }
         self.fail(now_ms, Wrong::Download);
+    }
+
+    /// What is there of the package is lost; it is downloaded when there is a connection again.
+    pub(super) fn begin_download_anew(&mut self) {
+        if let Some(upgrade) = &mut self.upgrade {
+            upgrade.stage = Stage::Paused;
+            upgrade.received = 0;
+        }
     }
 
     fn fail(&mut self, now_ms: u64, wrong: Wrong) {

@@ -5,7 +5,10 @@ use thiserror::Error;
 use super::{Fault, FleetError, Style};
 use crate::{
     fleet::{Amount, AmountError},
-    mqtt::spec::{Client, Secret, Spec, Timing},
+    mqtt::{
+        spec::{Secret, Spec, Timing},
+        style::Client,
+    },
     rng::Rng,
 };
 
@@ -19,6 +22,9 @@ pub struct FleetConfig {
     pub devices: usize,
     /// Device names are this and six digits from 000000.
     pub prefix: String,
+    /// Devices behind each of them, which is a gateway then; 0 for devices that are none. The names of those behind it are the
+    /// gateway's, and `-` and two digits or more from 00.
+    pub behind: usize,
     /// Styles, dealt out in turn.
     pub styles: Vec<Style>,
     /// Kits of IoTDA's devices, dealt out in turn.
@@ -37,6 +43,8 @@ pub struct FleetConfig {
     pub start_spread_ms: u64,
     /// Keep-alive, seconds.
     pub keep_alive_s: u16,
+    /// Whether they are connected to a broker that is not the server.
+    pub on_broker: bool,
     /// Whether devices restart to run what they have installed.
     pub restarts: bool,
     /// Which device has which fault follows from this number, and so does all that happens by chance.
@@ -49,6 +57,7 @@ impl FleetConfig {
         Self {
             devices,
             prefix: "sim-".to_owned(),
+            behind: 0,
             styles,
             clients: Client::ALL.to_vec(),
             version: version.into(),
@@ -58,6 +67,7 @@ impl FleetConfig {
             timing: Timing::default(),
             start_spread_ms: 0,
             keep_alive_s: 120,
+            on_broker: false,
             restarts: false,
             seed: 0,
         }
@@ -85,12 +95,44 @@ impl FleetConfig {
             };
             spec.keep_alive_s = self.keep_alive_s;
             spec.restarts = self.restarts;
+            spec.on_broker = self.on_broker;
             spec.seed = rng.next();
             spec.spells_inform = spec.seed % 4 >= 2;
             specs.push(spec);
         }
-        self.deal_faults(&mut specs, &mut rng)?;
-        Ok(specs)
+        if self.behind == 0 {
+            self.deal_faults(&mut specs, &mut rng)?;
+            return Ok(specs);
+        }
+        self.put_behind(specs, &mut rng)
+    }
+
+    /// Puts devices behind these, which are gateways; faults go to those behind them.
+    fn put_behind(&self, mut gateways: Vec<Spec>, rng: &mut Rng) -> Result<Vec<Spec>, FleetError> {
+        let mut behind = Vec::with_capacity(gateways.len() * self.behind);
+        for gateway in &gateways {
+            if !gateway.style.is_iotda() {
+                return Err(FleetError::NoGateway(gateway.style));
+            }
+            for number in 0..self.behind {
+                let device = format!("{}-{number:02}", gateway.device);
+                let mut spec = Spec::new(device, gateway.style, self.version.clone());
+                spec.client = self.clients[number % self.clients.len()];
+                spec.timing = Timing {
+                    start_delay_ms: 0,
+                    ..self.timing
+                };
+                spec.restarts = self.restarts;
+                spec.seed = rng.next();
+                behind.push(spec);
+            }
+        }
+        self.deal_faults(&mut behind, rng)?;
+        let mut behind = behind.into_iter();
+        for gateway in &mut gateways {
+            gateway.behind = behind.by_ref().take(self.behind).collect();
+        }
+        Ok(gateways)
     }
 
     /// A fault goes to devices whose style can have it, as evenly among these styles as may be.
@@ -102,7 +144,8 @@ impl FleetConfig {
             let mut free: HashMap<Style, Vec<usize>> = HashMap::new();
             for index in &order {
                 let spec = &specs[*index];
-                if spec.fault.is_none() && fault.is_for(spec.style) {
+                let fits = self.behind == 0 || fault.is_for_behind();
+                if spec.fault.is_none() && fits && fault.is_for(spec.style) {
                     free.entry(spec.style).or_default().push(*index);
                 }
             }

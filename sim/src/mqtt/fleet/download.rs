@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    drive::Shared,
+    shared::Shared,
     tls::{self, Stream},
 };
 use crate::mqtt::{

@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use tokio::{
@@ -19,6 +16,7 @@ use super::{
     Target,
     download::{Download, Partial, Told},
     lock,
+    shared::Shared,
     tls::{self, Stream},
 };
 use crate::mqtt::{
@@ -32,41 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Enough for what a device is sent.
 const PIECE: usize = 1_024;
-
-/// What the devices of a fleet have in common.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) target: Target,
-    pub(super) socket_errors: AtomicU64,
-    pub(super) bytes: AtomicU64,
-    last_error: Mutex<Option<String>>,
-}
-
-impl Shared {
-    pub(super) const fn new(target: Target) -> Self {
-        Self {
-            target,
-            socket_errors: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            last_error: Mutex::new(None),
-        }
-    }
-
-    pub(super) fn count_bytes(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    pub(super) fn last_error(&self) -> Option<String> {
-        let last = self.last_error.lock();
-        last.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn note(&self, error: String) {
-        self.socket_errors.fetch_add(1, Ordering::Relaxed);
-        let last = self.last_error.lock();
-        *last.unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-}
 
 pub(super) fn elapsed_ms(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)

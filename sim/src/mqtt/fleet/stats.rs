@@ -6,7 +6,8 @@ use crate::{
     Expected,
     mqtt::{
         device::{Ending, Report},
-        spec::{Spec, Style},
+        spec::Spec,
+        style::Style,
     },
 };
 
@@ -58,6 +59,12 @@ impl FleetStats {
         self.done += usize::from(report.ending == Some(Ending::Upgraded));
         self.failed += usize::from(report.ending.is_some_and(|it| it != Ending::Upgraded));
         self.settled += usize::from(report.settled);
+        self.downloads += counters.downloads;
+    }
+
+    /// What was counted of connections: those behind a gateway have none.
+    pub(super) fn add_connections(&mut self, report: &Report) {
+        let counters = &report.counters;
         self.connections += counters.connections;
         self.refusals += counters.refusals;
         self.losses += counters.losses;
@@ -66,7 +73,6 @@ impl FleetStats {
         self.malformed += counters.malformed;
         self.messages_published += counters.published;
         self.messages_lost += counters.lost;
-        self.downloads += counters.downloads;
     }
 }
 

@@ -3,7 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    api::{ApiState, devices::psk::PskBody, packages::default_product},
+    api::{
+        ApiState,
+        devices::{
+            mqtt::MqttBody,
+            psk::{self, PskBody},
+        },
+        packages::default_product,
+    },
     config::check_product_name,
     ledger::{Attribute, AttributeColumn, AttributesChange},
     lwm2m::check_endpoint,
@@ -17,6 +24,11 @@ enum Column {
     Product,
     Identity,
     Key,
+    Via,
+    Style,
+    Secret,
+    Token,
+    Password,
     Attribute(AttributeColumn),
 }
 
@@ -49,6 +61,11 @@ impl Column {
             "product" => return Ok(Self::Product),
             "identity" => return Ok(Self::Identity),
             "key" => return Ok(Self::Key),
+            "via" => return Ok(Self::Via),
+            "style" => return Ok(Self::Style),
+            "secret" => return Ok(Self::Secret),
+            "token" => return Ok(Self::Token),
+            "password" => return Ok(Self::Password),
             _ => {}
         }
         match AttributeColumn::named(name) {
@@ -56,7 +73,8 @@ impl Column {
             Ok(None) => {
                 let attributes = Attribute::ALL.map(Attribute::name).join(", ");
                 Err(format!(
-                    "there is no column {:?}; there are endpoint, product, identity, key, {attributes}, and tag.KEY",
+                    "there is no column {:?}; there are endpoint, product, identity, key, style, secret, token, password, via, \
+                     {attributes}, and tag.KEY",
                     name.chars().take(80).collect::<String>()
                 ))
             }
@@ -70,6 +88,11 @@ impl Column {
             Self::Product => "product".to_owned(),
             Self::Identity => "identity".to_owned(),
             Self::Key => "key".to_owned(),
+            Self::Via => "via".to_owned(),
+            Self::Style => "style".to_owned(),
+            Self::Secret => "secret".to_owned(),
+            Self::Token => "token".to_owned(),
+            Self::Password => "password".to_owned(),
             Self::Attribute(AttributeColumn::Attribute(attribute)) => attribute.name().to_owned(),
             Self::Attribute(AttributeColumn::Tag(key)) => format!("tag.{key}"),
         }
@@ -96,20 +119,30 @@ impl Columns {
         if seen.contains("identity") && !seen.contains("key") {
             return Err("there is a column identity, and none that is called key".to_owned());
         }
+        for secret in ["secret", "token", "password"] {
+            if seen.contains(secret) && !seen.contains("style") {
+                return Err(format!(
+                    "there is a column {secret}, and none that is called style"
+                ));
+            }
+        }
         Ok(Self(columns))
     }
 
-    /// Whether there are keys in the list.
+    /// Whether there are keys, secrets or tokens in the list.
     pub(super) fn have_keys(&self) -> bool {
-        self.0.contains(&Column::Key)
+        let sealed = [Column::Key, Column::Secret, Column::Token];
+        sealed.iter().any(|column| self.0.contains(column))
     }
 
-    /// What the fields of a row say. An empty field says nothing.
+    /// What the fields of a row say, and the token that the device is given. An empty field says nothing. A style by itself means
+    /// a certificate.
+    #[expect(clippy::too_many_lines, reason = "one column after the other")]
     pub(super) fn device<'f>(
         &self,
         fields: impl ExactSizeIterator<Item = &'f [u8]>,
         state: &ApiState,
-    ) -> Result<NewDevice, Refused> {
+    ) -> Result<(NewDevice, Option<String>), Refused> {
         let (count, expected) = (fields.len(), self.0.len());
         if count != expected {
             let detail = format!("it has {count} fields, and the first line {expected}");
@@ -121,8 +154,10 @@ impl Columns {
             psk: None,
             mqtt: None,
             attributes: AttributesChange::default(),
+            via: None,
         };
         let (mut identity, mut key) = (None, None);
+        let (mut style, mut secret, mut token, mut password) = (None, None, None, None);
         for (column, field) in self.0.iter().zip(fields) {
             if field.is_empty() {
                 continue;
@@ -142,6 +177,14 @@ impl Columns {
                 }
                 Column::Identity => identity = Some(value),
                 Column::Key => key = Some(value),
+                Column::Via => {
+                    check_endpoint(value.as_bytes()).map_err(|error| wrong(error.to_string()))?;
+                    device.via = Some(value);
+                }
+                Column::Style => style = Some(value),
+                Column::Secret => secret = Some(value),
+                Column::Token => token = Some(value),
+                Column::Password => password = Some(value),
                 Column::Attribute(column) => (device.attributes)
                     .set_column(column, value)
                     .map_err(|error| wrong(error.to_string()))?,
@@ -160,6 +203,24 @@ impl Columns {
                 Some(psk.map_err(|detail| wrong(&Column::Key, detail))?)
             }
         };
-        Ok(device)
+        if let Some(style) = style {
+            if device.psk.is_some() {
+                return Err(wrong(&Column::Style, psk::OR_MQTT.to_owned()));
+            }
+            let mqtt = MqttBody::of_columns(
+                &style,
+                secret,
+                token.clone(),
+                password,
+                device.via.is_some(),
+            )
+            .and_then(|mqtt| mqtt.seal(state, &device.endpoint));
+            device.mqtt = Some(mqtt.map_err(|detail| wrong(&Column::Style, detail))?);
+        } else if secret.is_some() || token.is_some() || password.is_some() {
+            let detail =
+                "it has a secret, a token or a password, and no style: iotda or thingspanel";
+            return Err(wrong(&Column::Style, detail.to_owned()));
+        }
+        Ok((device, token))
     }
 }

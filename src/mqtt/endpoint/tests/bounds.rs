@@ -1,6 +1,9 @@
 use bytes::Bytes;
 
-use super::{device::publish, *};
+use super::{
+    device::{packet, publish, string, subscribe},
+    *,
+};
 
 const UP: &str = "$oc/devices/d1/sys/events/up";
 const D1: DeviceId = DeviceId::from_bytes([1; 8]);
@@ -420,4 +423,42 @@ fn reconnections_leave_nothing_behind() {
     }
     assert!(most < 100, "{most} timers");
     assert_eq!(server.endpoint.connections(), 0);
+}
+
+#[test]
+fn filters_and_properties_are_bounded_and_payloads_are_not_by_that() {
+    use super::super::packet::MAX_LISTED;
+    let end = |level: u8, bytes: &[u8]| {
+        let mut server = Server::new(Limits::default());
+        let mut client = Client::iotda(1);
+        client.level = level;
+        let conn = server.connected(&client);
+        let reading = server.say(conn, bytes);
+        let sent = server.take_sent(conn);
+        (
+            reading == Reading::Over,
+            sent.ends_with(&[0xe0, 2, 0x97, 0]),
+        )
+    };
+    let filters = |level, count| subscribe(level, 1, &vec![("abcdefg", 0); count]);
+    let (refused, taken) = ((true, true), (false, false));
+    assert_eq!(end(5, &filters(5, MAX_LISTED / 10)), refused);
+    assert_eq!(end(4, &filters(4, MAX_LISTED / 10)), (true, false));
+    assert_eq!(end(5, &filters(5, MAX_LISTED / 10 - 1)), taken);
+    // a user property of seven bytes
+    let property = [0x26, 0, 1, b'k', 0, 1, b'v'];
+    let with_properties = |count: usize| {
+        let properties = property.repeat(count);
+        let mut body = string("$oc/devices/d1/sys/events/up");
+        body.extend([0, 7]);
+        body.extend(&packet(0, &properties)[1..]);
+        packet(0x32, &body)
+    };
+    assert_eq!(end(5, &with_properties(MAX_LISTED / 7 + 1)), refused);
+    assert_eq!(end(5, &with_properties(MAX_LISTED / 7)), taken);
+    for level in [4, 5] {
+        let up = "$oc/devices/d1/sys/events/up";
+        let large = publish(level, up, 0, 0, &vec![b'x'; 200 << 10]);
+        assert_eq!(end(level, &large), taken);
+    }
 }

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    device::{packet, string},
+    *,
+};
 
 /// The CONNACK that a client gets, and whether the connection is closed.
 fn greeted(bytes: &[u8]) -> (Vec<u8>, bool) {
@@ -21,6 +24,7 @@ fn a_device_with_the_right_password_is_let_in() {
         style: Style::Iotda,
         version: Version::V311,
         peer: peer(1),
+        client_id: "d1_0_0_2026113005".into(),
         took_over: false,
     };
     assert_eq!(server.take_events(), [connected]);
@@ -348,4 +352,78 @@ fn all_are_told_when_the_server_stops() {
     assert!(server.is_closed(conn) && server.is_closed(stranger));
     assert_eq!(server.endpoint.connections(), 0);
     assert_eq!(server.ending(), Some(Ending::Stopping));
+}
+
+#[test]
+fn a_client_id_is_told_of_a_connection_unless_it_holds_the_token() {
+    let told = |id: &str| {
+        let mut server = Server::new(Limits::default());
+        let client = Client {
+            id: id.to_owned(),
+            ..Client::thingspanel(2)
+        };
+        let conn = server.accept(1);
+        let _ = server.say(conn, &client.connect());
+        match server.take_events().pop() {
+            Some(Event::Connected { client_id, .. }) => client_id.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(told("pump"), "pump");
+    assert_eq!(told("mqtt_t2"), greet::SAME_AS_USER);
+    assert_eq!(told(&"ü".repeat(500)), "ü".repeat(128));
+}
+
+/// MQTT 5 §3.1.3.1: whether the start is to be clean or not.
+#[test]
+fn in_mqtt_5_an_empty_client_id_is_assigned_without_a_clean_start_too() {
+    let mut client = Client::thingspanel(2).v5();
+    client.id.clear();
+    client.flags = 0;
+    let (connack, closed) = greeted(&client.connect());
+    assert!(!closed);
+    assert!(connack.windows(5).any(|it| it == [0x12, 0, 2, b'n', b'2']));
+    // 3.1.1 §3.1.3.1: refused with 2
+    client.level = 4;
+    assert_eq!(greeted(&client.connect()), (vec![0x20, 2, 0, 2], true));
+}
+
+#[test]
+fn in_mqtt_5_a_will_that_is_to_be_retained_is_refused_and_one_without_its_flag_is_malformed() {
+    let will = |flags: u8| {
+        let body = Client {
+            flags: 2 | flags,
+            ..Client::thingspanel(2).v5()
+        };
+        let mut body = body.connect()[2..].to_vec();
+        if flags & 0x04 != 0 {
+            // behind the client ID: no properties, a topic, and no payload
+            let at = 2 + 4 + 1 + 1 + 2 + 1 + 2 + "anything".len();
+            let will = [[0].as_slice(), &string("a"), &string("")].concat();
+            body.splice(at..at, will);
+        }
+        greeted(&packet(0x10, &body))
+    };
+    assert_eq!(will(0x04).0[3], 0, "a will is taken, and leads to nothing");
+    // §3.2.2.3.5
+    assert_eq!(will(0x04 | 0x20), (vec![0x20, 3, 0, 0x9a, 0], true));
+    // §3.1.2.6, §3.1.2.7
+    for flags in [0x08, 0x10, 0x20] {
+        assert_eq!(will(flags), (vec![], true));
+    }
+}
+
+/// §3.1.2.11.4
+#[test]
+fn a_client_that_takes_less_than_a_connack_is_sent_none() {
+    let greeted_within = |most: u8| {
+        let mut client = Client::thingspanel(2).v5();
+        client.properties = vec![0x27, 0, 0, 0, most];
+        greeted(&client.connect())
+    };
+    let (connack, closed) = greeted_within(255);
+    assert!(!closed);
+    let len = u8::try_from(connack.len()).unwrap();
+    assert_eq!(greeted_within(len), (connack, false));
+    assert_eq!(greeted_within(len - 1), (vec![], true));
 }

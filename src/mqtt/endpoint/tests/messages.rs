@@ -445,3 +445,46 @@ fn packet_ids_that_are_on_the_way_are_not_given_out_again() {
         let _ = server.say(conn, &[0x40, 2, high, low]);
     }
 }
+
+#[test]
+fn who_has_unsubscribed_from_pushes_is_sent_none_before_it_has_subscribed_again() {
+    let mut server = Server::new(Limits::default());
+    let conn = server.connected(&Client::thingspanel(2));
+    let push = |server: &mut Server| {
+        let payload = Bytes::from_static(b"p");
+        let sent = server
+            .endpoint
+            .publish(D2, Downlink::Push, payload, Qos::AtMostOnce);
+        server.pump();
+        (sent, server.take_sent(conn))
+    };
+    let unsubscribe = |server: &mut Server, filter: &str| {
+        let body = [[0, 9].as_slice(), &string(filter)].concat();
+        let _ = server.say(conn, &packet(0xa2, &body));
+        server.take_sent(conn);
+        server.take_events()
+    };
+    let filters = [("ota/devices/infrom/n2", 0), ("ota/devices/inform/n2", 0)];
+    let _ = server.say(conn, &subscribe(4, 1, &filters));
+    server.take_sent(conn);
+    server.take_events();
+    assert_eq!(unsubscribe(&mut server, "ota/devices/infrom/n2"), []);
+    let other = publish(4, "ota/devices/inform/n2", 0, 0, b"p");
+    assert_eq!(push(&mut server), (Ok(None), other.clone()));
+    let told = Event::Unsubscribed {
+        device: D2,
+        downlink: Downlink::Push,
+    };
+    let last = "ota/devices/inform/n2";
+    assert_eq!(unsubscribe(&mut server, last), [told]);
+    assert_eq!(unsubscribe(&mut server, last), []);
+    let nothing = (Err(PublishError::Unsubscribed), vec![]);
+    assert_eq!(push(&mut server), nothing);
+    // what is none of those topics changes nothing
+    let _ = server.say(conn, &subscribe(4, 2, &[("devices/command/n2", 0)]));
+    server.take_sent(conn);
+    assert_eq!(push(&mut server), nothing);
+    let _ = server.say(conn, &subscribe(4, 3, &[(last, 0)]));
+    server.take_sent(conn);
+    assert_eq!(push(&mut server), (Ok(None), other));
+}

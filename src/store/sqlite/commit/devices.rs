@@ -71,6 +71,16 @@ const APPOINT: RowStatement = RowStatement {
     tail: ") UPDATE devices SET appointment = v.appointment FROM v WHERE devices.endpoint = v.endpoint",
 };
 
+/// Only where it was reached so; a gateway that was removed meanwhile has no children.
+const VIA: RowStatement = RowStatement {
+    head: "WITH v (endpoint, before, via) AS (VALUES ",
+    row: "(?, ?, ?)",
+    tail: ") UPDATE devices SET via = v.via FROM v \
+           WHERE devices.endpoint = v.endpoint AND devices.removed = 0 AND devices.via IS v.before \
+               AND (v.via IS NULL OR EXISTS (SELECT 1 FROM devices g WHERE g.endpoint = v.via AND g.removed = 0 \
+                   AND g.via IS NULL AND g.tenant = devices.tenant))",
+};
+
 const DEREGISTER: RowStatement = RowStatement {
     head: "WITH v (endpoint, at) AS (VALUES ",
     row: "(?, ?)",
@@ -95,6 +105,8 @@ struct Written<'c> {
     reported: Option<Reported>,
     evidence: Option<&'c [Evidence]>,
     appointed: Option<Appointed>,
+    /// What was before, and what is.
+    via: Option<(Option<&'c str>, Option<&'c str>)>,
     deregistered: Option<UtcMillis>,
 }
 
@@ -192,6 +204,12 @@ impl<'c> DeviceChanges<'c> {
         self.device(endpoint, |_| true).appointed = Some(Appointed(appointment));
     }
 
+    /// A second one depends on what the first one does.
+    pub(super) fn via(&mut self, endpoint: &'c str, before: Option<&'c str>, via: Option<&'c str>) {
+        let device = self.device(endpoint, |device| device.via.is_none());
+        device.via = Some((before, via));
+    }
+
     pub(super) fn deregistered(&mut self, endpoint: &'c str, at: UtcMillis) {
         self.device(endpoint, |_| true).deregistered = Some(at);
     }
@@ -235,10 +253,12 @@ impl Round<'_> {
         let mut reported = Vec::new();
         let mut evidence = Vec::new();
         let mut appointed = Vec::new();
+        let mut vias = Vec::new();
         let mut deregistered = Vec::new();
         for (endpoint, device) in self.0 {
             evidence.extend(device.evidence.map(|it| (endpoint, it)));
             appointed.extend(device.appointed.map(|it| (endpoint, it)));
+            vias.extend(device.via.map(|(before, via)| (endpoint, before, via)));
             registered.extend(device.registered.map(|it| (endpoint, it)));
             reported.extend(device.reported.map(|it| (endpoint, it)));
             deregistered.extend(device.deregistered.map(|at| (endpoint, at)));
@@ -278,6 +298,13 @@ impl Round<'_> {
                 query.bind((*endpoint).to_owned()).bind(rhythm::write(it.0))
             })
             .await?;
+        VIA.execute(conn, &vias, |query, (endpoint, before, via)| {
+            query
+                .bind((*endpoint).to_owned())
+                .bind(before.map(str::to_owned))
+                .bind(via.map(str::to_owned))
+        })
+        .await?;
         DEREGISTER
             .execute(conn, &deregistered, |query, (endpoint, at)| {
                 query.bind((*endpoint).to_owned()).bind(at.0)

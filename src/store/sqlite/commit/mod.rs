@@ -73,6 +73,12 @@ pub(super) async fn write(
                 endpoint,
                 appointment,
             } => devices.appointed(endpoint, *appointment),
+            Change::Via {
+                endpoint,
+                before,
+                via,
+                ..
+            } => devices.via(endpoint, before.as_deref(), via.as_deref()),
             Change::Stage {
                 upgrade,
                 attempt,

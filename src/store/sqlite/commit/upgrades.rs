@@ -157,6 +157,7 @@ impl<'c> Upgrades<'c> {
                 | Change::CoverageReported { .. }
                 | Change::Evidence { .. }
                 | Change::Appointed { .. }
+                | Change::Via { .. }
                 | Change::KeptAwake { .. }
                 | Change::Traffic { .. }
                 | Change::Learnt(_)

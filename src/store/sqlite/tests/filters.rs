@@ -31,8 +31,8 @@ async fn insert(store: &SqliteStore, device: &Device) {
     let id: i64 = sqlx::query_scalar(
         "INSERT INTO devices (endpoint, product, model, hardware, site, time_zone, version, coverage_cell, coverage_rsrp_dbm, \
              coverage_sinr_db, coverage_at, secure, last_heard_at, created_at, wake_ups, reg_lwm2m_version, reg_binding, \
-             reg_queue_mode, reg_location, reg_peer, reg_lifetime_s, reg_expires_at, reg_registered_at, protocol) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'iotda') RETURNING id",
+             reg_queue_mode, reg_location, reg_peer, reg_lifetime_s, reg_expires_at, reg_registered_at, via, protocol) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'iotda') RETURNING id",
     )
     .bind(&device.endpoint)
     .bind(&device.product)
@@ -56,6 +56,7 @@ async fn insert(store: &SqliteStore, device: &Device) {
     .bind(registered)
     .bind(registered)
     .bind(registered)
+    .bind(&device.via)
     .fetch_one(&store.writer)
     .await
     .unwrap();
@@ -228,6 +229,18 @@ async fn a_search_goes_along_an_index_and_sorts_few() {
         (
             "model==b;site==c",
             "devices_by_site (site=? AND endpoint>? AND endpoint<?)",
+        ),
+        (
+            "tenant==a;model==b;site==c",
+            "devices_of_tenant_by_site (tenant=? AND site=? AND endpoint>? AND endpoint<?)",
+        ),
+        (
+            "tenant==a;model==b",
+            "devices_of_tenant_by_model (tenant=? AND model=? AND endpoint>? AND endpoint<?)",
+        ),
+        (
+            "tenant==default;model==b",
+            "devices_by_model (model=? AND endpoint>? AND endpoint<?)",
         ),
         (
             "site==c;tag.k==v",

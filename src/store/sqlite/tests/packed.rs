@@ -28,6 +28,7 @@ async fn with_names() -> (SqliteStore, TempDir) {
         product: product(name),
         psk: None,
         mqtt: None,
+        via: None,
     });
     let added = store.add_devices(&devices, UtcMillis(0)).await.unwrap();
     assert_eq!(added, [const { AddedDevice::Added }; 6]);

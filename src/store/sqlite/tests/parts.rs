@@ -24,6 +24,7 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
             product: "p".to_owned(),
             psk: None,
             mqtt: None,
+            via: None,
         })
         .collect();
     store.add_devices(&devices, T0).await.unwrap();
@@ -135,7 +136,12 @@ async fn nothing_is_told_of_a_device_that_is_removed_while_its_task_is_created()
     let (store, _dir) = open_checked().await;
     task(&store, 3).await;
     hide(&store).await;
-    assert!(store.remove_device("d000001", None, T0).await.unwrap());
+    assert!(
+        store
+            .remove_device("d000001", None, None, T0)
+            .await
+            .unwrap()
+    );
     assert_eq!(count(&store, "SELECT COUNT(*) FROM upgrades").await, 2);
     assert_eq!(store.event_range().await.unwrap(), (0, 0));
 }
@@ -240,6 +246,7 @@ async fn devices_join_part_by_part_and_after_a_restart_none_twice() {
             product: "p".to_owned(),
             psk: None,
             mqtt: None,
+            via: None,
         })
         .collect();
     store.add_devices(&later, T0).await.unwrap();

@@ -37,6 +37,7 @@ async fn what_devices_had_done_no_longer_outranks_them_and_no_number_is_given_tw
         mqtt: None,
         endpoint: endpoint.to_owned(),
         product: "default".to_owned(),
+        via: None,
     };
     let devices = [device("a"), device("b")];
     store.add_devices(&devices, NOW).await.unwrap();

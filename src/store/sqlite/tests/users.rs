@@ -17,6 +17,7 @@ async fn a_session_of_a_disabled_user_lets_nobody_in_whoever_has_disabled_it() {
         grants: vec![Grant::of(Role::Viewer)],
         created_by: "admin-token".to_owned(),
         created_at: UtcMillis(0),
+        share: 1_000,
     };
     let anna = store.add_user(&new).await.unwrap();
     let session = NewSession {

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{Cancellation, Deadline, Failure, Outcome, Protocol, Stage, StopReason, Success},
+    ledger::{
+        Cancellation, Deadline, Failure, Lane, Outcome, Protocol, Stage, StopReason, Success,
+    },
     package::Version,
     upgrade::{
         Action, Credence, Input, Negotiation, Rules,
@@ -63,6 +65,8 @@ struct Drive {
     upgrade: UpgradeConfig,
     admission: AdmissionConfig,
     counted: bool,
+    /// Its site or gateway.
+    home: Option<Lane>,
     now: Instant,
     state: Negotiation,
     actions: Vec<Action>,
@@ -97,6 +101,7 @@ impl Drive {
             admission: &self.admission,
             protocol: Protocol::Iotda,
             counted: self.counted,
+            home: self.home,
         }
     }
 
@@ -151,6 +156,26 @@ fn is_asked_its_version_when_it_connects_and_offered_the_package_without_a_slot(
     assert_eq!(drive.actions, [Action::Offer]);
     assert_eq!(drive.state.place(), None);
     assert_eq!(drive.state.queued_in(), None);
+}
+
+#[test]
+fn one_with_a_site_waits_for_its_slot_before_it_is_offered_the_package() {
+    let site = Lane::site("default", "depot-4");
+    let mut drive = Drive::begin();
+    drive.home = Some(site);
+    let drive = drive.all(&[Input::Connected, tells(OLD)]);
+    assert_eq!(drive.stage(), Some(Stage::WaitingForSlot));
+    assert_eq!(
+        (drive.state.queued_in(), &drive.actions[..]),
+        (Some(site), &[][..])
+    );
+    // it keeps its place
+    let drive = drive.all(&[Input::Connected, tells(OLD)]);
+    assert_eq!(drive.state.queued_in(), Some(site));
+    let drive = drive.on(Input::SlotGranted);
+    assert_eq!(drive.stage(), Some(Stage::Downloading));
+    assert_eq!(drive.actions, [Action::Offer]);
+    assert_eq!(drive.state.slot().map(|place| place.lane), Some(site));
 }
 
 #[test]
@@ -474,6 +499,8 @@ fn anything() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Connected),
         Just(Input::Heard),
+        Just(Input::HeardAgain),
+        Just(Input::MayBeThere),
         prop::sample::select(vec![OLD, TARGET, "V9"]).prop_map(tells),
         (0..=100u8).prop_map(progress),
         Just(FINAL),

@@ -55,6 +55,7 @@ fn rules<'c>(upgrade: &'c UpgradeConfig, admission: &'c AdmissionConfig) -> Rule
         admission,
         protocol: Protocol::ThingsPanel,
         counted: true,
+        home: None,
     }
 }
 

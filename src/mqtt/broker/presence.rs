@@ -1,0 +1,132 @@
+//! Who is there, as far as messages tell: somebody else's broker does not say who connects and disconnects.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use super::super::endpoint::{ConnId, Release};
+use crate::{clock::Instant, ledger::DeviceId};
+
+/// A device that was heard lately.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    conn: ConnId,
+    heard_at: Instant,
+    release: Option<Release>,
+}
+
+/// The devices that were heard lately.
+#[derive(Debug)]
+pub(super) struct Presence {
+    online: Duration,
+    seen: HashMap<DeviceId, Seen>,
+    /// When it is to be looked whether a device has fallen silent: one entry for each.
+    looks: BTreeSet<(Instant, DeviceId)>,
+    next: u64,
+}
+
+impl Presence {
+    /// A device is there for so long after it was heard.
+    pub(super) fn new(online: Duration) -> Self {
+        Self {
+            online,
+            seen: HashMap::new(),
+            looks: BTreeSet::new(),
+            next: 0,
+        }
+    }
+
+    /// A device is heard. Returns what stands for its being there, where that has just begun: it was not there, or says that it has
+    /// connected anew.
+    pub(super) fn heard(
+        &mut self,
+        now: Instant,
+        device: DeviceId,
+        anew: bool,
+        release: Option<Release>,
+    ) -> Option<ConnId> {
+        if let Some(seen) = self.seen.get_mut(&device) {
+            seen.heard_at = now;
+            seen.release = release.or(seen.release);
+            if !anew {
+                return None;
+            }
+        } else {
+            self.looks.insert((now + self.online, device));
+        }
+        let conn = self.number();
+        let known = self.seen.get(&device).and_then(|seen| seen.release);
+        let seen = Seen {
+            conn,
+            heard_at: now,
+            release: release.or(known),
+        };
+        self.seen.insert(device, seen);
+        Some(conn)
+    }
+
+    /// Numbers from the lowest place: none of the broker's own connection, which has the highest.
+    fn number(&mut self) -> ConnId {
+        self.next += 1;
+        let [_, slot @ .., a, b, c, d] = self.next.to_be_bytes();
+        let [x, y, z] = slot;
+        ConnId {
+            slot: u32::from_be_bytes([0, x, y, z]),
+            generation: u32::from_be_bytes([a, b, c, d]),
+        }
+    }
+
+    /// Which edition of `ThingsPanel` it is, as far as its topics have told.
+    pub(super) fn release(&self, device: DeviceId) -> Option<Release> {
+        self.seen.get(&device)?.release
+    }
+
+    /// The next one that has fallen silent.
+    pub(super) fn silent(&mut self, now: Instant) -> Option<(DeviceId, ConnId)> {
+        while let Some((at, device)) = self.looks.first().copied() {
+            if at > now {
+                return None;
+            }
+            self.looks.pop_first();
+            let Some(seen) = self.seen.get(&device) else {
+                continue;
+            };
+            let until = seen.heard_at + self.online;
+            if until > now {
+                self.looks.insert((until, device));
+            } else {
+                let conn = seen.conn;
+                self.seen.remove(&device);
+                return Some((device, conn));
+            }
+        }
+        None
+    }
+
+    /// When it is to be looked for silent ones.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.looks.first().map(|(at, _)| *at)
+    }
+
+    /// Nothing more is known of the device.
+    pub(super) fn forget(&mut self, device: DeviceId) -> Option<ConnId> {
+        // what was to be looked at finds nobody
+        self.seen.remove(&device).map(|seen| seen.conn)
+    }
+
+    /// Nothing more is known of any of them.
+    pub(super) fn forget_all(&mut self) -> Vec<(DeviceId, ConnId)> {
+        self.looks.clear();
+        let mut all: Vec<_> = (self.seen.drain())
+            .map(|(device, seen)| (device, seen.conn))
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// How many are there.
+    pub(super) fn len(&self) -> usize {
+        self.seen.len()
+    }
+}

@@ -1,0 +1,55 @@
+//! What is known of a device behind a gateway, and of a gateway's devices.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::{clock::Instant, ledger::DeviceId};
+
+/// What a gateway may have written on behalf of its children: ten times a second on average, and two hundred times at once.
+const AT_ONCE: u64 = 200;
+const WRITES_EVERY_MS: u64 = 100;
+
+/// How a device is reached that is behind a gateway.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    /// Its gateway, where that is known.
+    pub(super) gateway: Option<DeviceId>,
+    /// What that is called.
+    pub(super) name: Option<Box<str>>,
+    /// The gateway says that it cannot be reached.
+    pub(super) offline: bool,
+    /// When it was met last: the gateway or the child had connected.
+    pub(super) met_at: Option<Instant>,
+}
+
+/// The devices behind a gateway.
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    pub(super) all: BTreeSet<DeviceId>,
+    /// Those that are to be met over the gateway's connection.
+    pub(super) meets: VecDeque<DeviceId>,
+    /// Those that are to be told something.
+    pub(super) speaks: VecDeque<DeviceId>,
+    /// The gateway is being told which children it has: those behind this one.
+    pub(super) told_up_to: Option<Option<DeviceId>>,
+    /// When the budget of what it may have written is whole again.
+    budget_full_at: u64,
+}
+
+impl Children {
+    /// Whether it may have one thing more written.
+    pub(super) fn may_write(&mut self, now: Instant) -> bool {
+        let now = now.as_millis() / WRITES_EVERY_MS;
+        let full_at = self.budget_full_at.max(now);
+        let may = full_at - now < AT_ONCE;
+        if may {
+            self.budget_full_at = full_at.saturating_add(1);
+        }
+        may
+    }
+
+    pub(super) fn forget(&mut self, child: DeviceId) {
+        self.all.remove(&child);
+        self.meets.retain(|it| *it != child);
+        self.speaks.retain(|it| *it != child);
+    }
+}

@@ -1,0 +1,180 @@
+//! Devices on somebody else's broker: nobody tells when they come and go.
+
+use super::*;
+use crate::config::MqttMode;
+
+const ASK_EVERY: Duration = Duration::from_secs(600);
+
+impl World {
+    fn on_a_broker(protocol: Protocol) -> Self {
+        let mut config = Config::default();
+        config.mqtt.mode = MqttMode::Broker;
+        Self::with(protocol, config)
+    }
+
+    fn hear(&mut self, anew: bool, release: Option<Release>) {
+        self.connections += 1;
+        let conn = self.conn();
+        self.event(Event::Heard {
+            device: id(),
+            conn,
+            anew,
+            release,
+        });
+    }
+
+    fn reached(&mut self) {
+        self.engine.broker_reached(self.now);
+        self.drain();
+        self.after(Duration::from_secs(1));
+    }
+
+    fn last(&mut self) -> Vec<String> {
+        kinds(&self.published())
+    }
+}
+
+#[test]
+fn a_device_that_says_nothing_is_asked_now_and_then() {
+    let mut world = World::on_a_broker(Protocol::Iotda);
+    world.start();
+    world.after(Duration::from_secs(1));
+    assert_eq!(world.last(), ["version_query"], "it may be there");
+    world.after(ASK_EVERY / 2);
+    assert_eq!(world.last().len(), 0);
+    world.after(ASK_EVERY);
+    assert_eq!(world.last(), ["version_query"]);
+    assert_eq!(world.stage(), Some(Stage::WaitingForDevice));
+    // what was sent when the broker could not be reached is lost
+    world.reached();
+    assert_eq!(world.last(), ["version_query"]);
+    world.hear(false, None);
+    world.tells("V1");
+    let token = world.granted().token;
+    assert_eq!(world.last(), ["version_query", "firmware_upgrade"]);
+    // one that is there is not reminded
+    world.after(ASK_EVERY * 3);
+    assert_eq!(world.last().len(), 0);
+    // and one that downloads is left alone
+    let conn = world.conn();
+    world.event(Event::Disconnected {
+        device: id(),
+        conn,
+        why: Ending::KeepAlive,
+    });
+    world.serve(&token, 300);
+    world.after(ASK_EVERY - Duration::from_secs(1));
+    assert_eq!(world.last().len(), 0);
+    world.after(Duration::from_secs(2));
+    assert_eq!(world.last(), ["version_query"]);
+    world.hear(false, None);
+    world.tells("V1");
+    assert_eq!(world.last(), ["version_query", "firmware_upgrade"]);
+}
+
+#[test]
+fn being_heard_again_shows_nothing_of_what_a_device_runs() {
+    let mut world = World::on_a_broker(Protocol::Iotda);
+    world.start();
+    world.hear(true, None);
+    world.tells("V1");
+    // it claims the target, and was served nothing
+    world.reports(0, 100, "V2");
+    assert_eq!(world.stage(), Some(Stage::Executing));
+    world.hear(false, None);
+    world.tells("V2");
+    assert_eq!(world.outcome(), None);
+    world.tells("V1");
+    assert_eq!(world.outcome(), None, "some kits tell the old one for ever");
+    // its own word that it has connected anew counts
+    world.hear(true, None);
+    world.tells("V2");
+    assert_eq!(
+        world.outcome(),
+        Some(Outcome::Succeeded(Success::Unverified))
+    );
+}
+
+#[test]
+fn the_whole_package_speaks_for_a_device_that_is_heard_again() {
+    let mut world = World::on_a_broker(Protocol::Iotda);
+    world.start();
+    world.hear(false, None);
+    world.tells("V1");
+    let token = world.granted().token;
+    world.serve(&token, SIZE);
+    world.hear(false, None);
+    world.tells("V2");
+    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+    assert_eq!(
+        world.told(),
+        [
+            "attempt_begun",
+            "heard",
+            "runs_other_version",
+            "fetched",
+            "heard"
+        ]
+    );
+}
+
+#[test]
+fn a_silent_device_of_thingspanel_is_pushed_to_as_if_it_were_there() {
+    let mut world = World::on_a_broker(Protocol::ThingsPanel);
+    world.start();
+    world.after(Duration::from_mins(2));
+    assert_eq!(world.last(), ["push"]);
+    // nobody says that it was heard
+    assert_eq!(world.told(), ["attempt_begun", "version_unknown"]);
+    assert_eq!(world.engine.last_heard(world.now, id()), None);
+    world.after(ASK_EVERY);
+    assert_eq!(
+        world.last(),
+        ["push"],
+        "once more: it may not have been there"
+    );
+    world.hear(false, Some(Release::V1));
+    let fetches = json!({"step": 10, "desc": "", "module": "default"});
+    world.says(Uplink::Progress(Release::V1), &fetches);
+    assert_eq!(world.last(), ["push"]);
+    // it goes along: nothing is pushed over its head
+    let conn = world.conn();
+    world.event(Event::Disconnected {
+        device: id(),
+        conn,
+        why: Ending::KeepAlive,
+    });
+    world.after(ASK_EVERY * 2);
+    assert_eq!(world.last().len(), 0);
+}
+
+#[test]
+fn whoever_wants_to_know_what_an_idle_device_runs_has_it_asked() {
+    let mut world = World::on_a_broker(Protocol::Iotda);
+    world.command(Command::AskVersion {
+        endpoint: DEVICE.into(),
+    });
+    assert_eq!(world.last(), ["version_query"]);
+    // with a server of its own it is asked when it connects
+    let mut world = World::of(Protocol::Iotda);
+    world.command(Command::AskVersion {
+        endpoint: DEVICE.into(),
+    });
+    assert_eq!(world.last().len(), 0);
+    assert_eq!(world.engine.poll_timeout(), None);
+}
+
+/// A broker's acknowledgement says nothing of the device: what was sent does not wait for one.
+#[test]
+fn what_is_sent_over_a_broker_does_not_fill_up() {
+    let mut world = World::on_a_broker(Protocol::Iotda);
+    world.start();
+    world.after(Duration::from_secs(1));
+    assert_eq!(world.last(), ["version_query"]);
+    for _ in 0..40 {
+        world.after(ASK_EVERY);
+        assert_eq!(world.last(), ["version_query"]);
+    }
+    let device = &world.engine.devices[&id()];
+    assert!(device.unacknowledged.is_empty());
+}

@@ -1,0 +1,103 @@
+//! What a device is served, and its connection meanwhile.
+
+use super::*;
+
+#[test]
+fn each_connection_of_a_device_that_may_be_downloading_is_held() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    let holds = |world: &mut World| {
+        let outs = std::mem::take(&mut world.outs);
+        (outs.iter()).any(|(out, _)| matches!(out, Out::Hold { on: true, .. }))
+    };
+    assert!(holds(&mut world));
+    world.serve(&token, 300);
+    assert!(!holds(&mut world), "it is held already");
+    world.connect();
+    assert!(holds(&mut world));
+    world.reports(7, 0, "V2");
+    world.connect();
+    assert!(!holds(&mut world), "nothing goes on any more");
+}
+
+#[test]
+fn a_success_that_is_claimed_before_all_has_arrived_waits_for_the_rest() {
+    let claimed = |arrived: u64| {
+        let mut world = World::of(Protocol::Iotda);
+        world.start();
+        world.connect();
+        world.tells("V1");
+        let token = world.granted().token;
+        world.serve_with(&token, arrived, true);
+        world.reports(0, 100, "V2");
+        assert_eq!(world.outcome(), None);
+        (world, token)
+    };
+    let (mut world, token) = claimed(300);
+    world.serve(&token, SIZE);
+    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+    let cost = world.changes.iter().filter_map(|change| match change {
+        Change::Traffic { traffic, .. } => Some(traffic.bytes_down),
+        _ => None,
+    });
+    assert_eq!(cost.sum::<u64>(), SIZE);
+    // one that took nothing: its connection ends, and nothing speaks for it any more
+    let (mut world, token) = claimed(0);
+    world.serve(&token, 0);
+    world.after(Duration::from_mins(29));
+    assert_eq!(world.outcome(), None);
+    world.after(Duration::from_mins(1));
+    let failure = Outcome::Failed(Failure::NotDownloaded);
+    assert_eq!(world.outcome(), Some(failure));
+}
+
+#[test]
+fn what_is_fetched_again_costs_the_device_something() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    world.serve(&token, SIZE);
+    world.served_bytes = 0; // it fetches it once more
+    world.serve(&token, SIZE);
+    world.reports(7, 0, "V2");
+    let cost = world.changes.iter().filter_map(|change| match change {
+        Change::Traffic { traffic, .. } => Some(traffic.bytes_down),
+        _ => None,
+    });
+    assert_eq!(cost.sum::<u64>(), 2 * SIZE);
+}
+
+#[test]
+fn a_connection_that_flaps_beside_a_download_ends_nothing() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    world.published();
+    for part in 1..=8 {
+        world.serve(&token, part * 100);
+        world.after(Duration::from_mins(1));
+        world.connect();
+        assert!(
+            world.published().is_empty(),
+            "nothing is asked while it downloads"
+        );
+    }
+    // a device that was offered it twice says so
+    world.reports(1, 80, "V1");
+    assert_eq!(world.outcome(), None);
+    let evidence = world.changes.iter().rev().find_map(|change| match change {
+        Change::Evidence { evidence, .. } => Some(evidence[0]),
+        _ => None,
+    });
+    assert_eq!(evidence.unwrap().failure, None);
+    world.serve(&token, SIZE);
+    world.reports(0, 100, "V2");
+    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+}
