@@ -155,9 +155,10 @@ async fn odd_requests_have_one_answer_each() {
 async fn a_pile_of_requests_is_answered_in_turn() {
     let world = World::new(10_000).await;
     let mut stream = world.connect();
-    let requests: String = (0..2_000)
+    let requests: Vec<String> = (0..2_000)
         .map(|at| format!("GET /t/{TOKEN}/x HTTP/1.1\r\nRange: bytes={at}-{at}\r\n\r\n"))
         .collect();
+    let requests = requests.concat();
     // read and written at once: neither side waits for the other
     let mut writer = stream.try_clone().unwrap();
     let writing = std::thread::spawn(move || writer.write_all(requests.as_bytes()).unwrap());
