@@ -226,10 +226,6 @@ fn room_for(connections: usize) -> usize {
     room.min(connections)
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "the steps from accepting a connection to its end"
-)]
 async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,

@@ -192,7 +192,7 @@ impl Course {
     }
 
     /// It tells another version than the target: what it has shown is not so.
-    pub(super) fn is_at_other_version(self) -> Self {
+    pub(super) fn tells_other_version(self) -> Self {
         Self {
             settles_at: None,
             ..self

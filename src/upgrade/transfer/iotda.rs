@@ -68,7 +68,7 @@ impl Iotda {
                 course.claims(now, rules)
             }
             Input::VersionAnswered(_, Some(_), _) => {
-                on_other_version(course.is_at_other_version(), now)
+                on_other_version(course.tells_other_version(), now)
             }
             Input::Mqtt(said) => on_said(course, now, said, rules),
             Input::Reached(deadline) => course.reached(deadline, rules),

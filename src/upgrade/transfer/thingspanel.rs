@@ -79,7 +79,7 @@ impl ThingsPanel {
                 course.claims(now, rules)
             }
             Input::VersionAnswered(_, Some(version), _) => {
-                on_other_version(course.is_at_other_version(), version)
+                on_other_version(course.tells_other_version(), version)
             }
             Input::Mqtt(said) => {
                 if let MqttInput::Done { tells_versions: it } = said {
