@@ -283,6 +283,8 @@ pub struct UpgradeConfig {
     pub transfer_s: u64,
     /// From the command to upgrade to the result.
     pub execute_s: u64,
+    /// A device over MQTT that shows the version while bytes of the package are on their way to it: so long these are waited for.
+    pub claim_settle_s: u64,
     /// An unanswered question (version, execute) is put again after this.
     pub repeat_question_s: u64,
     /// A download without a request for this long is nudged by notifying the version again.
@@ -309,6 +311,7 @@ impl Default for UpgradeConfig {
             download_s: 3600,
             transfer_s: 24 * 3600,
             execute_s: 1800,
+            claim_settle_s: 10,
             repeat_question_s: 60,
             nudge_after_s: 60,
             nudge_after_registration_s: 10,
@@ -448,6 +451,10 @@ pub struct DownloadConfig {
     pub max_connections: u32,
     /// Connections at the same time of one address (of IPv6: one /64) that have shown no token in force.
     pub max_connections_per_address: u32,
+    /// Connections at the same time of one address (of IPv6: one /64) that have shown a token: more are answered 429.
+    pub max_downloads_per_address: u32,
+    /// Connections at the same time that have shown the same token: more are answered 429. A device uses one or two.
+    pub max_connections_per_token: u32,
     /// Requests without a token in force, per minute and address: more are answered 429.
     pub failed_attempts_per_minute: u32,
     /// Networks of proxies before this listener, such as `10.20.0.5/32`: the bounds of an address are not theirs.
@@ -482,6 +489,8 @@ impl Default for DownloadConfig {
             bytes_per_second: 0,
             max_connections: 10_000,
             max_connections_per_address: 128,
+            max_downloads_per_address: 5_000,
+            max_connections_per_token: 4,
             failed_attempts_per_minute: 60,
             trusted_proxies: Vec::new(),
             head_timeout_s: 15,

@@ -556,6 +556,8 @@ impl Server {
             if let Some(mqtt) = &self.mqtt {
                 mqtt.port.stop().await;
             }
+            // What had arrived of the downloads under way is told to the shards, and stored.
+            let _ = self.downloading.await;
             // The rollout waits for what it has ordered.
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
@@ -563,7 +565,6 @@ impl Server {
                 let _ = task::spawn_blocking(move || traces.stop()).await;
             }
             let _ = self.dispatcher.await;
-            let _ = self.downloading.await;
             drop(self.downloads);
             let now = self.clock.now().utc;
             if let Err(error) = self.trail.write(&self.store, now, true).await {

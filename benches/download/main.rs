@@ -82,15 +82,13 @@ fn main() {
     let nginx = nginx::Nginx::start(dir.path());
     let mut best = [f64::INFINITY; 2];
     for _ in 0..arguments.rounds {
-        let turns = [
-            (ours.pid(), ours.https_url(0)),
-            (nginx.worker(), nginx.url()),
-        ];
-        for (best, (pid, url)) in best.iter_mut().zip(turns) {
-            *best = best.min(cpu_per_gib(pid, &url, &arguments));
+        let own = cpu_per_gib(ours.pid(), &|device| ours.https_url(device), &arguments);
+        let theirs = cpu_per_gib(nginx.worker(), &|_| nginx.url(), &arguments);
+        for (best, now) in best.iter_mut().zip([own, theirs]) {
+            *best = best.min(now);
         }
     }
-    let plain_cpu = cpu_per_gib(ours.pid(), &ours.http_url(0), &arguments);
+    let plain_cpu = cpu_per_gib(ours.pid(), &|device| ours.http_url(device), &arguments);
     let ratio = best[0] / best[1];
     let plain = slow::bytes_per_connection(&ours, arguments.slow, false);
     let tls = slow::bytes_per_connection(&ours, arguments.slow, true);
@@ -114,18 +112,17 @@ fn main() {
     }
 }
 
-/// The server's CPU time for a GiB, over all downloads of a round.
-fn cpu_per_gib(pid: u32, url: &str, arguments: &Arguments) -> f64 {
+/// The server's CPU time for a GiB, over all downloads of a round, each of a device of its own.
+fn cpu_per_gib(pid: u32, url: &dyn Fn(u32) -> String, arguments: &Arguments) -> f64 {
     let before = cpu_seconds(pid);
     let mut left = arguments.downloads;
     while left > 0 {
         let now = left.min(arguments.at_once);
-        let running: Vec<_> = (0..now).map(|_| curl(url).spawn().unwrap()).collect();
+        let running: Vec<_> = (0..now)
+            .map(|device| curl(&url(left - device)).spawn().unwrap())
+            .collect();
         for mut curl in running {
-            assert!(
-                curl.wait().unwrap().success(),
-                "curl could not download {url}"
-            );
+            assert!(curl.wait().unwrap().success(), "curl could not download");
         }
         left -= now;
     }

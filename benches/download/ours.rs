@@ -100,7 +100,9 @@ pub(crate) fn serve(dir: &Path, devices: u32) {
         });
     }
     let mut config = Config::default();
+    config.download.max_connections = devices + 100;
     config.download.max_connections_per_address = 100_000;
+    config.download.max_downloads_per_address = 1_000_000;
     config.download.idle_timeout_s = 3_600;
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let (http, https) = (listen(), listen());

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::{Config, DownloadConfig, not_obeyed};
 
 /// Settings that take effect while the server runs. A table's name stands for all that is in it.
-const RELOADED: [&str; 16] = [
+const RELOADED: [&str; 18] = [
     "admission",
     "admin.failed_attempts_per_minute",
     "admin.requests_per_second",
@@ -21,6 +21,8 @@ const RELOADED: [&str; 16] = [
     "download.idle_timeout_s",
     "download.least_bytes_per_second",
     "download.max_connections_per_address",
+    "download.max_connections_per_token",
+    "download.max_downloads_per_address",
     "download.trusted_proxies",
     "tenants",
     "webhooks.allow_networks",
@@ -177,6 +179,8 @@ impl DownloadConfig {
             idle_timeout_s: new.idle_timeout_s,
             least_bytes_per_second: new.least_bytes_per_second,
             max_connections_per_address: new.max_connections_per_address,
+            max_downloads_per_address: new.max_downloads_per_address,
+            max_connections_per_token: new.max_connections_per_token,
             trusted_proxies: new.trusted_proxies.clone(),
             tls_certificate: files.tls_certificate.clone(),
             tls_key: files.tls_key.clone(),

@@ -457,6 +457,7 @@ impl Check {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one check after the other")]
     fn download(&mut self, config: &DownloadConfig) {
         let named = |path: &std::path::Path| !path.as_os_str().is_empty();
         let (certificate, key) = (named(&config.tls_certificate), named(&config.tls_key));
@@ -508,6 +509,16 @@ impl Check {
             1..=1_000_000,
         );
         self.range(
+            "download.max_downloads_per_address",
+            config.max_downloads_per_address,
+            1..=1_000_000,
+        );
+        self.range(
+            "download.max_connections_per_token",
+            config.max_connections_per_token,
+            1..=1_000,
+        );
+        self.range(
             "download.failed_attempts_per_minute",
             config.failed_attempts_per_minute,
             1..=1_000_000,
@@ -535,6 +546,7 @@ impl Check {
             ("upgrade.download_s", config.download_s),
             ("upgrade.transfer_s", config.transfer_s),
             ("upgrade.execute_s", config.execute_s),
+            ("upgrade.claim_settle_s", config.claim_settle_s),
             ("upgrade.repeat_question_s", config.repeat_question_s),
             ("upgrade.nudge_after_s", config.nudge_after_s),
             (

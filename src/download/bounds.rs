@@ -1,4 +1,4 @@
-//! What one address may take: connections that have shown no token yet, and attempts with tokens that are none.
+//! What one address may take: connections that have shown no token yet, those that have, and attempts with tokens that are none.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -17,7 +17,7 @@ pub(super) fn bucket(source: IpAddr) -> IpAddr {
     }
 }
 
-/// How many connections each source has that have shown no token.
+/// How many connections of a kind each source has.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sources(Arc<Mutex<HashMap<IpAddr, u32>>>);
 
@@ -45,6 +45,13 @@ impl Sources {
 
     fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Whose it is.
+    pub(super) const fn source(&self) -> IpAddr {
+        self.source
     }
 }
 

@@ -3,30 +3,30 @@
 //! What is kept of a connection while it waits is small: no buffer for what may come, none for what is sent. A buffer is there
 //! only while a head has come in part.
 
+mod sending;
+
 use std::{
     future::poll_fn,
     io,
     net::IpAddr,
-    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Shared,
     answer::{self, After, Content, Refused},
     bounds::Place,
-    flying::Flying,
+    flying::{Flying, Tell},
     head::{self, HeadError, MAX_HEAD_BYTES, Method, Request, Target},
-    packages::Open,
     range::Part,
     wire::Wire,
 };
 use crate::{
-    config::{Config, DownloadConfig},
-    grants::{Opened, Refusal},
+    config::Config,
+    grants::{Live, Opened, Refusal},
 };
 
 /// Read at once; most heads have less.
@@ -49,29 +49,40 @@ enum End {
     Broken,
 }
 
-pub(super) struct Connection<W> {
+pub(super) struct Connection<W: Wire> {
     wire: W,
     shared: Arc<Shared>,
-    source: IpAddr,
-    /// Until a token was shown. A proxy needs none.
+    /// Whose bounds apply; none where it is a proxy that is trusted.
+    source: Option<IpAddr>,
+    /// Among those of its address that have shown no token, and then among those that have. A proxy needs none.
     place: Option<Place>,
+    /// The right that it has shown: it counts among the connections of that token for as long as it lasts.
+    opened: Option<Opened>,
     /// Of heads that have not come wholly.
     pending: Vec<u8>,
     /// What was sent, until it is known to have arrived.
     flying: Flying,
+    /// How many bytes of the connection were acknowledged when it was looked last.
+    acknowledged: u64,
+    /// Whether the client takes its bytes fast.
+    fast: bool,
     /// Whether the client has said that it sends no more. It may read all the same.
     ended: bool,
 }
 
 impl<W: Wire> Connection<W> {
-    pub(super) fn new(wire: W, shared: Arc<Shared>, source: IpAddr, place: Option<Place>) -> Self {
+    /// A connection of a source, which has a place for it, or of a proxy that is trusted.
+    pub(super) fn new(wire: W, shared: Arc<Shared>, place: Option<Place>) -> Self {
         Self {
             wire,
             shared,
-            source,
+            source: place.as_ref().map(Place::source),
             place,
+            opened: None,
             pending: Vec::new(),
             flying: Flying::default(),
+            acknowledged: 0,
+            fast: false,
             ended: false,
         }
     }
@@ -82,7 +93,6 @@ impl<W: Wire> Connection<W> {
         if matches!(end, End::Orderly) {
             self.linger().await;
         }
-        self.lose();
     }
 
     async fn answer_all(&mut self) -> End {
@@ -119,7 +129,7 @@ impl<W: Wire> Connection<W> {
             if after == After::Close {
                 return End::Orderly;
             }
-            deadline = Instant::now() + Duration::from_secs(self.config().download.idle_timeout_s);
+            deadline = self.idle_until();
         }
     }
 
@@ -128,7 +138,8 @@ impl<W: Wire> Connection<W> {
     }
 
     /// The next request; `None` where there is no other.
-    async fn read_head(&mut self, deadline: Instant) -> Result<Option<Request>, Failed> {
+    async fn read_head(&mut self, mut deadline: Instant) -> Result<Option<Request>, Failed> {
+        let arrives_until = self.arrives_until();
         let mut look_again = LOOK_AGAIN.0;
         let mut whole_line = true;
         loop {
@@ -171,8 +182,24 @@ impl<W: Wire> Connection<W> {
                 Err(_) if self.pending.is_empty() => return Ok(None),
                 Err(_) => return Err(Refused::Timeout.into()),
             }
-            self.land();
+            // one that is still taking in what it was sent is not idle
+            if self.land(Tell::WhenAll) && self.pending.is_empty() {
+                deadline = deadline.max(self.idle_until().min(arrives_until));
+            }
         }
+    }
+
+    /// When a client has been idle for too long, from now on.
+    fn idle_until(&self) -> Instant {
+        Instant::now() + Duration::from_secs(self.config().download.idle_timeout_s)
+    }
+
+    /// When what is in flight has to have arrived, however steadily a little of it does.
+    fn arrives_until(&self) -> Instant {
+        let least = self.config().download.least_bytes_per_second;
+        let takes_s = self.flying.bytes().checked_div(least);
+        // where there is no least rate, about thirty years
+        self.idle_until() + Duration::from_secs(takes_s.unwrap_or(1_000_000_000))
     }
 
     async fn read_some(&mut self) -> io::Result<usize> {
@@ -190,45 +217,44 @@ impl<W: Wire> Connection<W> {
         read
     }
 
-    /// Looks what has arrived of what was sent.
-    fn land(&mut self) {
+    /// Looks what has arrived of what was sent. Tells whether it is more than before.
+    fn land(&mut self, tell: Tell) -> bool {
         if self.flying.is_empty() {
-            return;
+            return false;
         }
-        // where the system does not tell, everything counts that the kernel has taken
-        let acknowledged = self.wire.socket().acknowledged().unwrap_or(u64::MAX);
-        self.flying.land(&self.shared.grants, acknowledged);
-    }
-
-    /// What has not arrived never will.
-    fn lose(&mut self) {
-        let acknowledged = self.wire.socket().acknowledged().unwrap_or(u64::MAX);
-        self.flying
-            .lose(&self.shared.grants, acknowledged, W::IN_RECORDS);
+        let acknowledged = self.wire.socket().acknowledged();
+        let grants = &self.shared.grants;
+        self.flying.land(grants, acknowledged, W::IN_RECORDS, tell);
+        let before = std::mem::replace(&mut self.acknowledged, acknowledged);
+        acknowledged > before
     }
 
     /// Says that nothing more comes, and waits until the client has what was sent: closing at once could take it away from it.
     async fn linger(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(self.config().download.idle_timeout_s);
         let mut left_bytes = MAX_LINGERING_BYTES;
         // A client that has what it wants may close without reading how TLS ends. That resets the connection, and its TCP acknowledges
         // nothing any more: so the end is said once the rest is known to have arrived.
-        if W::IN_RECORDS && !self.settle(deadline, false, &mut left_bytes).await {
+        if W::IN_RECORDS && !self.settle(false, &mut left_bytes).await {
             return;
         }
+        let deadline = self.idle_until();
         let wire = &mut self.wire;
         let said = timeout_at(deadline, poll_fn(|context| wire.poll_end(context))).await;
         if matches!(said, Ok(Ok(()))) {
-            self.settle(deadline, true, &mut left_bytes).await;
+            self.settle(true, &mut left_bytes).await;
         }
     }
 
     /// Waits until the client has acknowledged what was sent of the package, or with `all` everything. Tells whether it has: it has
     /// not when the connection breaks, or takes too long. What the client sends meanwhile is not looked at, and bounded.
-    async fn settle(&mut self, deadline: Instant, all: bool, left_bytes: &mut usize) -> bool {
+    async fn settle(&mut self, all: bool, left_bytes: &mut usize) -> bool {
+        let arrives_until = self.arrives_until();
+        let mut deadline = self.idle_until();
         let mut look_again = LOOK_AGAIN.0;
         loop {
-            self.land();
+            if self.land(Tell::WhenAll) {
+                deadline = deadline.max(self.idle_until().min(arrives_until));
+            }
             let socket = self.wire.socket();
             if self.flying.is_empty() && (!all || self.ended || socket.is_settled()) {
                 return true;
@@ -261,8 +287,8 @@ impl<W: Wire> Connection<W> {
     )]
     async fn respond(&mut self, request: &Request, after: After) -> Result<(), End> {
         let head_only = request.method == Method::Head;
-        let opened = match self.admit(request) {
-            Ok(opened) => opened,
+        let live = match self.admit(request) {
+            Ok(live) => live,
             Err(refused) => {
                 let after = if refused.ends_connection() {
                     After::Close
@@ -272,11 +298,10 @@ impl<W: Wire> Connection<W> {
                 return self.refuse(refused, after, head_only).await;
             }
         };
-        self.place = None;
         if self.flying.len() >= MAX_FLYING {
             self.await_room().await?;
         }
-        let grant = opened.grant();
+        let grant = live.grant();
         let open = match self
             .shared
             .packages
@@ -301,7 +326,8 @@ impl<W: Wire> Connection<W> {
             .if_range
             .as_deref()
             .is_none_or(|validator| validator == open.etag || validator == open.last_modified);
-        let part = if same {
+        // RFC 9110 §14.2: a range means something to GET alone
+        let part = if same && !head_only {
             request.wanted.of(grant.size_bytes)
         } else {
             Part::Whole
@@ -318,7 +344,7 @@ impl<W: Wire> Connection<W> {
         };
         let crc = match request.crc {
             Some(kind) if bytes.end - bytes.start <= MAX_CRC_BYTES => {
-                self.shared.crc_of(&open, bytes.clone(), kind).await
+                self.shared.crc_of(&live, &open, &bytes, kind).await
             }
             _ => None,
         };
@@ -343,47 +369,60 @@ impl<W: Wire> Connection<W> {
             return Ok(());
         }
         self.shared.figures.begun.fetch_add(1, Ordering::Relaxed);
-        self.send(&opened, &open, bytes).await
+        self.send(&live, &open, bytes).await
     }
 
     /// Waits until something of what was sent has arrived.
     async fn await_room(&mut self) -> Result<(), End> {
-        let deadline = Instant::now() + Duration::from_secs(self.config().download.idle_timeout_s);
+        let mut deadline = self.idle_until();
+        let mut look_again = LOOK_AGAIN.0;
         loop {
-            self.land();
+            if self.land(Tell::Seldom) {
+                deadline = self.idle_until();
+            }
             if self.flying.len() < MAX_FLYING {
                 return Ok(());
             }
             if Instant::now() >= deadline {
                 return Err(End::Broken);
             }
-            sleep(LOOK_AGAIN.0).await;
+            if timeout(look_again, self.wire.socket().failed())
+                .await
+                .is_ok()
+            {
+                return Err(End::Broken);
+            }
+            look_again = (look_again * 2).min(LOOK_AGAIN.1);
         }
     }
 
     /// Whether the request is one that is served. Tokens that are none are counted, and rationed.
-    fn admit(&self, request: &Request) -> Result<Opened, Refused> {
+    fn admit(&mut self, request: &Request) -> Result<Arc<Live>, Refused> {
         if request.method == Method::Other {
             return Err(Refused::Method);
         }
         let grants = &self.shared.grants;
         let now = self.shared.clock.now();
+        let most = self.config().download.max_connections_per_token;
+        let open =
+            |token: &str, package| grants.open(token, package, most, self.opened.as_ref(), now.utc);
         let in_header = matches!(request.target, Target::Package(..));
         let opened = match &request.target {
-            Target::Package(package, Some(token)) => grants.open(token, Some(*package), now.utc),
+            Target::Package(package, Some(token)) => open(token, Some(*package)),
             Target::Package(_, None) => Err(Refusal::NoToken),
-            Target::Token(token) => grants.open(token, None, now.utc),
+            Target::Token(token) => open(token, None),
             Target::Nothing => Err(Refusal::Unknown),
         };
         let refusal = match opened {
-            Ok(opened) => return Ok(opened),
+            Ok(opened) => return self.hold(opened).ok_or(Refused::TooMany),
             Err(refusal) => refusal,
         };
         self.shared.figures.refused.fetch_add(1, Ordering::Relaxed);
         if refusal == Refusal::Busy {
             return Err(Refused::TooMany);
         }
-        if self.shared.failed(self.source, now.instant) {
+        let failed = |source| self.shared.failed(source, now.instant);
+        if self.source.is_some_and(failed) {
             self.shared.figures.rationed.fetch_add(1, Ordering::Relaxed);
             return Err(Refused::TooMany);
         }
@@ -395,6 +434,23 @@ impl<W: Wire> Connection<W> {
             Refusal::Expired => Refused::Forbidden("the address has expired\n"),
             _ => Refused::NotFound,
         })
+    }
+
+    /// The connection has shown this right, and takes a place among those of its address that have shown one. `None` where there is none.
+    fn hold(&mut self, opened: Opened) -> Option<Arc<Live>> {
+        if self.opened.is_none()
+            && let Some(source) = self.source
+        {
+            let Some(place) = self.shared.place_with_token(source) else {
+                let turned_away = &self.shared.figures.turned_away;
+                turned_away.fetch_add(1, Ordering::Relaxed);
+                return None;
+            };
+            self.place = Some(place);
+        }
+        let live = opened.live();
+        self.opened = Some(opened);
+        Some(live)
     }
 
     async fn refuse(&mut self, refused: Refused, after: After, head_only: bool) -> Result<(), End> {
@@ -409,7 +465,7 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn write(&mut self, mut bytes: &[u8]) -> Result<(), End> {
-        let deadline = Instant::now() + Duration::from_secs(self.config().download.idle_timeout_s);
+        let deadline = self.idle_until();
         let wire = &mut self.wire;
         while !bytes.is_empty() {
             let written = timeout_at(deadline, poll_fn(|context| wire.poll_write(context, bytes)));
@@ -420,94 +476,14 @@ impl<W: Wire> Connection<W> {
         }
         Ok(())
     }
-
-    /// Sends these bytes of the package, as fast as the client takes them and the rates allow.
-    async fn send(&mut self, opened: &Opened, open: &Open, bytes: Range<u64>) -> Result<(), End> {
-        let grants = self.shared.grants.clone();
-        let live = opened.live();
-        let mut at = bytes.start;
-        grants.served(opened, at..at, false);
-        let mut patience = Patience::begin(&self.config().download);
-        let mut allowed = 0;
-        while at < bytes.end {
-            if opened.is_revoked() || self.shared.is_ending() {
-                return Err(End::Broken);
-            }
-            if allowed == 0 {
-                let wait;
-                (allowed, wait) = self.shared.take(opened, W::CHUNK_BYTES.min(bytes.end - at));
-                if !wait.is_zero() {
-                    sleep(wait).await;
-                    patience.waited(wait);
-                    continue; // it may have been revoked meanwhile
-                }
-            }
-            let deadline = patience.deadline(at - bytes.start);
-            let wire = &mut self.wire;
-            let wire_start = wire.socket().written();
-            let sending = poll_fn(|context| wire.poll_send(context, &open.file, at, allowed));
-            let sent = match timeout_at(deadline, sending).await {
-                Ok(Ok(sent)) => sent,
-                Ok(Err(error)) => {
-                    if error.kind() == io::ErrorKind::UnexpectedEof {
-                        self.shared
-                            .complain(&format!("{error}: package {}", opened.grant().package.0));
-                    }
-                    self.shared.figures.broken.fetch_add(1, Ordering::Relaxed);
-                    return Err(End::Broken);
-                }
-                Err(_) => {
-                    self.shared.figures.too_slow.fetch_add(1, Ordering::Relaxed);
-                    return Err(End::Broken);
-                }
-            };
-            allowed = allowed.saturating_sub(sent);
-            if self.flying.is_full() {
-                self.land();
-            }
-            let on_the_wire = wire_start..self.wire.socket().written();
-            self.flying.push(&live, at..at + sent, &on_the_wire);
-            grants.served(opened, at..at + sent, at + sent >= bytes.end);
-            at += sent;
-            self.shared.figures.bytes.fetch_add(sent, Ordering::Relaxed);
-        }
-        self.shared.figures.ended.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
 }
 
-/// How long a client may take.
-struct Patience {
-    began: Instant,
-    idle: Duration,
-    least_bytes_per_second: u64,
-    /// Not the client's fault.
-    waited: Duration,
-}
-
-impl Patience {
-    fn begin(config: &DownloadConfig) -> Self {
-        Self {
-            began: Instant::now(),
-            idle: Duration::from_secs(config.idle_timeout_s),
-            least_bytes_per_second: config.least_bytes_per_second,
-            waited: Duration::ZERO,
-        }
-    }
-
-    fn waited(&mut self, wait: Duration) {
-        self.waited += wait;
-    }
-
-    /// When the next bytes have to be taken.
-    fn deadline(&self, sent_bytes: u64) -> Instant {
-        let idle = Instant::now() + self.idle;
-        match sent_bytes.checked_div(self.least_bytes_per_second) {
-            None => idle,
-            Some(earned_s) => {
-                idle.min(self.began + self.idle + self.waited + Duration::from_secs(earned_s))
-            }
-        }
+/// However it ends, also because the server stops: what has not arrived never will, and what has is told.
+impl<W: Wire> Drop for Connection<W> {
+    fn drop(&mut self) {
+        let acknowledged = self.wire.socket().acknowledged();
+        self.flying
+            .lose(&self.shared.grants, acknowledged, W::IN_RECORDS);
     }
 }
 

@@ -17,6 +17,17 @@ struct Piece {
     wire_end: u64,
 }
 
+/// When what has arrived is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// When enough has come together.
+    Seldom,
+    /// When nothing of this connection is in flight any more.
+    WhenAll,
+    /// At once.
+    Now,
+}
+
 /// In the order in which they were written. Without TLS a response is one piece; with TLS each record is one, until it has arrived.
 #[derive(Debug, Default)]
 pub(super) struct Flying(VecDeque<Piece>);
@@ -32,9 +43,10 @@ impl Flying {
         self.0.len()
     }
 
-    /// Whether another piece takes memory, so that it is worth a look whether one has arrived.
-    pub(super) fn is_full(&self) -> bool {
-        self.0.len() == self.0.capacity()
+    /// Bytes of packages that have not arrived.
+    pub(super) fn bytes(&self) -> u64 {
+        let bytes = self.0.iter().map(|it| it.bytes.end - it.bytes.start);
+        bytes.sum()
     }
 
     /// These bytes of the package were written as those bytes of the connection.
@@ -57,44 +69,59 @@ impl Flying {
         });
     }
 
-    /// The peer has acknowledged so many bytes of the connection.
-    pub(super) fn land(&mut self, grants: &Grants, acknowledged: u64) {
-        while let Some(piece) = self.0.pop_front_if(|piece| piece.wire_end <= acknowledged) {
-            grants.arrived(&piece.live, piece.bytes);
+    /// The peer has acknowledged so many bytes of the connection. Of a record that has arrived in part nothing can be read.
+    pub(super) fn land(
+        &mut self,
+        grants: &Grants,
+        acknowledged: u64,
+        in_records: bool,
+        tell: Tell,
+    ) {
+        // what hangs together counts at once
+        let mut here: Option<(Arc<Live>, Range<u64>)> = None;
+        while let Some(piece) = self.0.front_mut() {
+            let left = piece.wire_end.saturating_sub(acknowledged);
+            if left > 0 && in_records {
+                break;
+            }
+            let until = piece.bytes.end.saturating_sub(left);
+            if until <= piece.bytes.start {
+                break;
+            }
+            let bytes = piece.bytes.start..until;
+            piece.bytes.start = until;
+            let live = piece.live.clone();
+            if left == 0 {
+                self.0.pop_front();
+            }
+            match &mut here {
+                Some((same, before)) if Arc::ptr_eq(same, &live) && before.end == bytes.start => {
+                    before.end = bytes.end;
+                }
+                _ => {
+                    if let Some((live, bytes)) = here.replace((live, bytes)) {
+                        grants.arrived(&live, bytes, tell != Tell::Seldom);
+                    }
+                }
+            }
+        }
+        let due = tell == Tell::Now || tell == Tell::WhenAll && self.0.is_empty();
+        if let Some((live, bytes)) = here {
+            grants.arrived(&live, bytes, due);
+        } else if let Some(piece) = self.0.front().filter(|_| due) {
+            let at = piece.bytes.start;
+            grants.arrived(&piece.live, at..at, due);
         }
         if self.0.is_empty() {
             self.0 = VecDeque::new(); // its memory goes with it
         }
     }
 
-    /// The connection is over, and the peer has acknowledged no more than this. Of a record that has arrived in part nothing can be
-    /// read.
+    /// The connection is over, and the peer has acknowledged no more than this.
     pub(super) fn lose(&mut self, grants: &Grants, acknowledged: u64, in_records: bool) {
-        self.land(grants, acknowledged);
-        let mut lost: Option<(Arc<Live>, Range<u64>)> = None;
+        self.land(grants, acknowledged, in_records, Tell::WhenAll);
         for piece in std::mem::take(&mut self.0) {
-            let Piece { live, bytes, .. } = piece;
-            let left = if in_records {
-                u64::MAX
-            } else {
-                piece.wire_end.saturating_sub(acknowledged)
-            };
-            let from = bytes.end.saturating_sub(left).max(bytes.start);
-            grants.arrived(&live, bytes.start..from);
-            // told once for what hangs together
-            match &mut lost {
-                Some((same, before)) if Arc::ptr_eq(same, &live) && before.end == from => {
-                    before.end = bytes.end;
-                }
-                _ => {
-                    if let Some((live, bytes)) = lost.replace((live, from..bytes.end)) {
-                        grants.lost(&live, &bytes);
-                    }
-                }
-            }
-        }
-        if let Some((live, bytes)) = lost {
-            grants.lost(&live, &bytes);
+            grants.lost(&piece.live, piece.bytes.end - piece.bytes.start);
         }
     }
 }
@@ -127,7 +154,7 @@ mod tests {
             expires_at: UtcMillis(i64::MAX),
             already_contiguous: 0,
         });
-        let opened = grants.open(TOKEN, None, UtcMillis(0)).unwrap();
+        let opened = grants.open(TOKEN, None, 1, None, UtcMillis(0)).unwrap();
         let live = opened.live();
         (grants, live)
     }
@@ -138,7 +165,7 @@ mod tests {
         let mut wire = 300;
         for at in (0..SIZE).step_by(10_000) {
             let end = wire + 10_000 + MORE;
-            grants.served(live, at..at + 10_000, false);
+            grants.sent(live, 10_000, false);
             flying.push(live, at..at + 10_000, &(wire..end));
             wire = end;
         }
@@ -159,7 +186,7 @@ mod tests {
     fn of_records_only_whole_ones_arrive() {
         let (grants, live) = live();
         let (mut flying, wire) = as_records(&grants, &live);
-        flying.land(&grants, 300 + 3 * (10_000 + MORE));
+        flying.land(&grants, 300 + 3 * (10_000 + MORE), true, Tell::Seldom);
         assert_eq!(flying.len(), 7);
         // all but the last byte of the last record
         flying.lose(&grants, wire - 1, true);
@@ -171,12 +198,24 @@ mod tests {
         let (grants, live) = live();
         let mut flying = Flying::default();
         for at in (0..SIZE).step_by(10_000) {
-            grants.served(&live, at..at + 10_000, false);
+            grants.sent(&live, 10_000, false);
             flying.push(&live, at..at + 10_000, &(300 + at..300 + at + 10_000));
         }
         assert_eq!(flying.len(), 1);
+        flying.land(&grants, 300 + 5_000, false, Tell::Seldom);
+        assert_eq!((flying.len(), live.contiguous_bytes()), (1, 5_000));
         flying.lose(&grants, 300 + 12_345, false);
         assert_eq!(live.contiguous_bytes(), 12_345);
+    }
+
+    #[test]
+    fn nothing_counts_before_it_has_arrived() {
+        let (grants, live) = live();
+        let (flying, _) = as_records(&grants, &live);
+        assert_eq!(flying.len(), 10);
+        assert_eq!(live.contiguous_bytes(), 0);
+        let served = grants.look(&live.grant().token).unwrap();
+        assert!(served.in_flight && !served.whole);
     }
 
     #[test]
@@ -185,7 +224,7 @@ mod tests {
         let (mut flying, _) = as_records(&grants, &live);
         flying.lose(&grants, 100, true);
         assert_eq!(live.contiguous_bytes(), 0);
-        grants.served(&live, 0..10, false);
+        grants.sent(&live, 10, false);
         flying.push(&live, 0..10, &(300..310));
         flying.lose(&grants, 100, false);
         assert_eq!(live.contiguous_bytes(), 0);

@@ -55,7 +55,7 @@ pub enum Target {
 }
 
 /// The check codes that a device may ask for (`Crc16-Method`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CrcKind {
     /// CRC-16/KERMIT, which is what CRC-16/CCITT stands for.
     Ccitt,
@@ -168,7 +168,14 @@ fn bearer(value: &str) -> Option<Box<str>> {
 fn target(path: &str, base_path: &str, token: Option<Box<str>>) -> Target {
     // the absolute form (RFC 9112 §3.2.2)
     let path = match path.split_once("://") {
-        Some(("http" | "https", rest)) => rest.find('/').map_or("", |at| &rest[at..]),
+        // whatever its letters (RFC 9110 §4.2.3)
+        Some((scheme, rest))
+            if ["http", "https"]
+                .iter()
+                .any(|it| scheme.eq_ignore_ascii_case(it)) =>
+        {
+            rest.find('/').map_or("", |at| &rest[at..])
+        }
         _ => path,
     };
     let path = path.split(['?', '#']).next().unwrap_or_default();

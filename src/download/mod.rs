@@ -1,7 +1,7 @@
 //! Serves packages to devices over HTTP and HTTPS, to those that were granted one ([`Grants`]).
 //!
 //! A listener of its own, on threads of its own. HTTP/1.1 is spoken by our own code over `httparse`, because a library's server
-//! tells neither how many bytes the kernel has taken, nor lets the kernel send a file (sendfile(2)), nor does it let go of its
+//! tells neither which bytes the peer has acknowledged, nor lets the kernel send a file (sendfile(2)), nor does it let go of its
 //! buffers while a slow device is waited for. What is spoken is small: GET and HEAD, single ranges, no content in requests.
 //!
 //! What is kept of a connection while it waits is its task of about a kilobyte, and what OpenSSL needs. A package's file is open once,
@@ -9,6 +9,7 @@
 
 mod answer;
 mod bounds;
+mod check_code;
 mod connection;
 mod flying;
 pub mod head;
@@ -21,8 +22,6 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
-    ops::Range,
-    os::unix::fs::FileExt as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -40,9 +39,9 @@ use tokio::{
 
 use self::{
     bounds::{Attempts, Place, Sources, bucket},
+    check_code::CheckCodes,
     connection::Connection,
-    head::CrcKind,
-    packages::{Open, Packages},
+    packages::Packages,
     wire::Socket,
 };
 use crate::{
@@ -66,11 +65,10 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// At most so many threads serve downloads.
 const MAX_THREADS: usize = 4;
-/// The kernel holds no more bytes of a connection that have not been sent: so a slow device takes little memory, and what was taken
-/// is about what was sent.
-const MAX_UNSENT_BYTES: u32 = 128 * 1024;
-/// Bytes of a file that are read at once for a check code.
-const CRC_READ_BYTES: usize = 64 * 1024;
+/// The kernel holds no more bytes of a connection that have not been sent: so a slow device takes little memory. One that has shown to
+/// be fast is waited for less often.
+const UNSENT_BYTES: u32 = 32 * 1024;
+const UNSENT_BYTES_OF_FAST: u32 = 256 * 1024;
 /// A rate allows so many chunks a second, so that nobody waits long for his next one.
 const CHUNKS_PER_SECOND: u64 = 8;
 /// Smaller chunks cost more than they help.
@@ -98,13 +96,16 @@ pub struct DownloadsSetup {
 struct Shared {
     grants: Arc<Grants>,
     packages: Packages,
+    check_codes: CheckCodes,
     settings: Settings,
     clock: SystemClock,
     /// What public URLs have before the paths of this server.
     base_path: String,
     cached: bool,
     total: Mutex<Pace>,
+    /// Connections that have shown no token, and those that have.
     sources: Sources,
+    holders: Sources,
     attempts: Attempts,
     figures: Counted,
     lines: DefaultDirectRateLimiter,
@@ -151,10 +152,12 @@ impl Downloads {
             cached: links.is_some_and(|links| !links.counted),
             grants: setup.grants,
             packages: Packages::new(setup.files),
+            check_codes: CheckCodes::default(),
             settings: setup.settings,
             clock: setup.clock,
             total: Mutex::default(),
             sources: Sources::default(),
+            holders: Sources::default(),
             attempts: Attempts::default(),
             figures: Counted::default(),
             lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
@@ -223,10 +226,6 @@ fn room_for(connections: usize) -> usize {
     room.min(connections)
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "the steps from accepting a connection to its end"
-)]
 async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -264,22 +263,15 @@ async fn serve(
         prepare(&stream);
         let (shared, tls) = (shared.clone(), tls.clone());
         connections.spawn(async move {
-            let source = bucket(peer.ip());
             let stream = Socket::new(stream);
             match tls {
-                None => {
-                    Connection::new(stream, shared, source, place)
-                        .converse()
-                        .await;
-                }
+                None => Connection::new(stream, shared, place).converse().await,
                 Some(tls) => {
                     let within = shared.settings.get().download.head_timeout_s;
                     let handshake = Box::pin(tls.accept(stream));
                     let within = Duration::from_secs(within);
                     if let Ok(Ok(stream)) = tokio::time::timeout(within, handshake).await {
-                        Connection::new(stream, shared, source, place)
-                            .converse()
-                            .await;
+                        Connection::new(stream, shared, place).converse().await;
                     } else {
                         shared
                             .figures
@@ -293,14 +285,16 @@ async fn serve(
     }
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(STOP_WITHIN, ended).await; // the rest is cut off
+    let _ = tokio::time::timeout(STOP_WITHIN, ended).await;
+    // The rest is cut off; when this returns, what had arrived of it is told.
+    connections.shutdown().await;
 }
 
 /// Options that are not essential: without them it works all the same.
 fn prepare(stream: &TcpStream) {
     // a head is not held back until the one before it is acknowledged
     let _ = stream.set_nodelay(true);
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
 }
 
 async fn keep_house(
@@ -359,18 +353,23 @@ impl Shared {
         place.map(Some).ok_or(())
     }
 
+    /// A place for a connection that has shown a token; there is none for a source that has enough.
+    fn place_with_token(&self, source: IpAddr) -> Option<Place> {
+        let most = self.settings.get().download.max_downloads_per_address;
+        let place = self.holders.place(source, most);
+        if place.is_none() {
+            self.complain(&format!(
+                "{source} has {most} connections for downloads, as many as download.max_downloads_per_address allows"
+            ));
+        }
+        place
+    }
+
     /// Counts a token that is none. Tells whether there were too many of this source.
     fn failed(&self, source: IpAddr, now: Instant) -> bool {
         let settings = self.settings.get();
-        let config = &settings.download;
-        if config
-            .trusted_proxies
-            .iter()
-            .any(|network| network.contains(&source))
-        {
-            return false;
-        }
-        let most = NonZeroU32::new(config.failed_attempts_per_minute).unwrap_or(NonZeroU32::MIN);
+        let most = NonZeroU32::new(settings.download.failed_attempts_per_minute)
+            .unwrap_or(NonZeroU32::MIN);
         self.attempts.failed(source, most, now)
     }
 
@@ -395,13 +394,6 @@ impl Shared {
             pace.take(chunk, rate, now)
         });
         (chunk, waits.max().unwrap_or_default())
-    }
-
-    /// The check code of these bytes, read on a thread that may wait for the disk.
-    async fn crc_of(&self, open: &Arc<Open>, bytes: Range<u64>, kind: CrcKind) -> Option<u16> {
-        let open = open.clone();
-        let work = tokio::task::spawn_blocking(move || crc_of(&open.file, bytes, kind));
-        work.await.ok()?.ok()
     }
 
     /// Writes a line, but not many.
@@ -463,7 +455,7 @@ impl Shared {
             ),
             (
                 "download_connections_turned_away",
-                "Connections of addresses that had too many.",
+                "Connections that were not accepted or not served, because their address had too many.",
                 &counted.turned_away,
             ),
             (
@@ -485,29 +477,6 @@ impl Shared {
             self.grants.count(),
         );
     }
-}
-
-fn crc_of(file: &std::fs::File, bytes: Range<u64>, kind: CrcKind) -> io::Result<u16> {
-    use crc::{CRC_16_KERMIT, CRC_16_MODBUS, Crc};
-
-    static KERMIT: Crc<u16> = Crc::<u16>::new(&CRC_16_KERMIT);
-    static MODBUS: Crc<u16> = Crc::<u16>::new(&CRC_16_MODBUS);
-    let mut digest = match kind {
-        CrcKind::Ccitt => KERMIT.digest(),
-        CrcKind::Modbus => MODBUS.digest(),
-    };
-    let mut buffer = vec![0; CRC_READ_BYTES];
-    let mut at = bytes.start;
-    while at < bytes.end {
-        let len = usize::try_from(bytes.end - at)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        let part = buffer.get_mut(..len).unwrap_or_default();
-        file.read_exact_at(part, at)?;
-        digest.update(part);
-        at += len as u64;
-    }
-    Ok(digest.finalize())
 }
 
 #[cfg(test)]

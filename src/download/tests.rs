@@ -1,10 +1,11 @@
 //! Over real sockets, on ports that the system chooses.
 
+mod hostile;
 mod tls;
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, Shutdown},
+    net::{IpAddr, Ipv4Addr, Shutdown},
     process::Command,
     sync::mpsc,
 };
@@ -51,6 +52,15 @@ impl World {
     }
 
     async fn with(size: usize, tls: Option<Tls>, change: impl FnOnce(&mut Config)) -> Self {
+        Self::at(Ipv4Addr::LOCALHOST.into(), size, tls, change).await
+    }
+
+    async fn at(
+        host: IpAddr,
+        size: usize,
+        tls: Option<Tls>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let files = PackageFiles::open(dir.path()).await.unwrap();
         let content: Vec<u8> = (0..size)
@@ -60,7 +70,7 @@ impl World {
         upload.write(&content).await.unwrap();
         let sealed = upload.seal().await.unwrap();
         let stored = sealed.publish(&files).await.unwrap();
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let listener = std::net::TcpListener::bind((host, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let grants = Arc::new(Grants::default());
         let (tell, told) = mpsc::channel();
@@ -109,6 +119,38 @@ impl World {
 
     fn connect(&self) -> std::net::TcpStream {
         std::net::TcpStream::connect(self.address).unwrap()
+    }
+
+    /// A connection of a client whose buffers are so small that most of a package stays at the server.
+    fn connect_narrowly(&self) -> std::net::TcpStream {
+        let stream =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        stream.set_recv_buffer_size(1).unwrap(); // the system takes its least
+        stream.connect(&self.address.into()).unwrap();
+        stream.into()
+    }
+
+    fn look(&self) -> Served {
+        self.grants.look(&self.grant.token).unwrap()
+    }
+
+    /// Waits until the figures say so.
+    fn await_figure(&self, figure: &str) {
+        let line = format!("\ncellwise_{figure}\n");
+        while !self.metrics.handle().render().contains(&line) {
+            let _ = self.told.recv_timeout(Duration::from_millis(100)); // or nothing is told
+        }
+    }
+
+    /// Waits until nothing is on its way any more.
+    fn await_landing(&self) -> Served {
+        loop {
+            let served = self.look();
+            if !served.in_flight {
+                return served;
+            }
+            let _ = self.told.recv_timeout(Duration::from_millis(100)); // or nothing is told
+        }
     }
 
     /// The answer to a request, on a connection of its own.
@@ -284,8 +326,15 @@ async fn a_connection_serves_one_request_after_the_other() {
         .unwrap();
     assert_eq!(Answer::read(&mut stream, false).body.len(), 1_000);
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
-    // HEAD served nothing
-    assert!(world.told.try_iter().all(|told| told.0 != 0 || !told.1));
+    // a range means something to GET alone (RFC 9110 §14.2)
+    let answer = world.ask(&format!(
+        "HEAD /t/{TOKEN}/x HTTP/1.1\r\nConnection: close\r\nRange: bytes=2000-\r\n\r\n"
+    ));
+    assert_eq!(
+        (answer.status(), answer.header("Content-Range")),
+        (200, None)
+    );
+    assert_eq!(answer.header("Content-Length"), Some("1000"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -378,31 +427,172 @@ async fn whoever_is_slow_or_silent_is_disconnected() {
     assert_eq!(silent.read(&mut [0]).unwrap(), 0);
     assert_eq!(Answer::read(&mut halfway, false).status(), 408);
     // the one that reads nothing is given up, once it has had its time
-    let given_up = "cellwise_downloads_too_slow_total 1\n";
-    while !world.metrics.handle().render().contains(given_up) {
-        let _ = world.told.recv_timeout(Duration::from_millis(100)); // or nothing is told
-    }
-    assert!(!world.grants.look(&world.grant.token).unwrap().whole);
+    world.await_figure("downloads_too_slow_total 1");
+    assert!(!world.await_landing().whole);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_device_never_took_does_not_count_as_served() {
-    let world = World::new(60_000).await;
-    // its own buffers are so small that most of the package stays here
-    let stream = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    stream.set_recv_buffer_size(2_048).unwrap();
-    stream.connect(&world.address.into()).unwrap();
-    let mut stream: std::net::TcpStream = stream.into();
+    const SIZE: usize = 4_096;
+    let world = World::new(SIZE).await;
+    let mut stream = world.connect_narrowly();
     let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
-    world.await_told((60_000, true));
+    // the kernel has taken all of it, and the device nothing
+    world.await_figure("downloads_ended_total 1");
+    let served = world.look();
+    assert!(served.in_flight && !served.whole, "{served:?}");
     drop(stream); // with bytes unread: a reset
-    let (bytes, whole) = world.told.recv_timeout(Duration::from_mins(1)).unwrap();
-    assert!(!whole && bytes < 60_000, "{bytes}");
+    let served = world.await_landing();
+    assert!(served.contiguous_bytes < SIZE as u64, "{served:?}");
+    assert!(world.told.try_iter().all(|(_, whole)| !whole));
     // it goes on from there
+    let bytes = usize::try_from(served.contiguous_bytes).unwrap();
     let rest = world.right(&format!("Range: bytes={bytes}-\r\n"));
-    assert!(rest.body == world.content[usize::try_from(bytes).unwrap()..]);
-    world.await_told((60_000, true));
+    assert!(rest.body == world.content[bytes..]);
+    world.await_told((SIZE as u64, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_arrived_counts_however_the_connection_ends_and_is_never_taken_back() {
+    let world = World::new(20_000).await;
+    let mut stream = world.connect_narrowly();
+    let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    assert!(Answer::read(&mut stream, false).body == world.content);
+    world.await_told((20_000, true));
+    // the same again, of which it takes nothing
+    stream.write_all(request.as_bytes()).unwrap();
+    world.await_figure("downloads_ended_total 2");
+    drop(stream);
+    assert!(world.await_landing().whole);
+    assert!(world.told.try_iter().all(|told| told == (20_000, true)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_tells_what_had_arrived_of_downloads_under_way() {
+    let world = World::new(50_000_000).await;
+    let mut stream = world.connect();
+    let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.read_exact(&mut vec![0; 300_000]).unwrap();
+    let (grants, token) = (world.grants.clone(), world.grant.token.clone());
+    world.stop.send(true).unwrap();
+    world.ended.await.unwrap();
+    let served = grants.look(&token).unwrap();
+    assert!(
+        !served.in_flight && served.contiguous_bytes > 299_000,
+        "{served:?}"
+    );
+    let last = world.told.try_iter().last();
+    assert_eq!(last, Some((served.contiguous_bytes, false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_shown_on_few_connections_and_so_is_any_token_of_an_address() {
+    let world = World::with(1_000, None, |config| {
+        config.download.max_connections_per_token = 2;
+        config.download.max_downloads_per_address = 3;
+    })
+    .await;
+    let other = "another-device-has-another-token";
+    world.grants.grant(Grant {
+        token: Token::new(other).unwrap(),
+        ..world.grant.clone()
+    });
+    let get = |stream: &mut std::net::TcpStream, token: &str| {
+        let request = format!("GET /t/{token}/x HTTP/1.1\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(stream, false).status()
+    };
+    let mut held = [world.connect(), world.connect()];
+    for _ in 0..2 {
+        // a connection that goes on does not stand in its own way
+        assert!(held.iter_mut().all(|stream| get(stream, TOKEN) == 200));
+    }
+    // although none of them downloads just now
+    assert_eq!(get(&mut world.connect(), TOKEN), 429);
+    let mut third = world.connect();
+    assert_eq!(get(&mut third, other), 200);
+    assert_eq!(get(&mut world.connect(), other), 429);
+    // each that ends makes room
+    drop(held);
+    while get(&mut world.connect(), other) != 200 {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_trusted_has_no_bounds_of_an_address_over_ipv6_either() {
+    let proxied = |networks: &'static [&'static str]| {
+        World::at(
+            std::net::Ipv6Addr::LOCALHOST.into(),
+            1_000,
+            None,
+            move |config| {
+                config.download.failed_attempts_per_minute = 1;
+                config.download.max_downloads_per_address = 1;
+                let networks = networks.iter().map(|it| it.parse().unwrap());
+                config.download.trusted_proxies = networks.collect();
+            },
+        )
+    };
+    let world = proxied(&["::1/128"]).await;
+    let mut held = [world.connect(), world.connect()];
+    for stream in &mut held {
+        let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        assert_eq!(Answer::read(stream, false).status(), 200);
+    }
+    for _ in 0..3 {
+        assert_eq!(world.get("/t/zzzzzzzzzzzzzzzzzzzzzzzz/x", "").status(), 404);
+    }
+    let world = proxied(&[]).await;
+    assert_eq!(world.get("/t/zzzzzzzzzzzzzzzzzzzzzzzz/x", "").status(), 404);
+    assert_eq!(world.get("/t/zzzzzzzzzzzzzzzzzzzzzzzz/x", "").status(), 429);
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is measured is the clock's")]
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_its_rate_is_missed_when_it_is_gone() {
+    let world = World::with(40_000, None, |config| {
+        config.download.bytes_per_second = 20; // fifty seconds for a chunk
+    })
+    .await;
+    let mut stream = world.connect();
+    let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 1_024]).unwrap();
+    let began = std::time::Instant::now();
+    socket2::SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(stream); // a reset
+    world.await_figure("downloads_broken_total 1");
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is measured is the clock's")]
+#[tokio::test(flavor = "multi_thread")]
+async fn check_codes_of_ever_other_parts_come_at_a_bounded_pace() {
+    const MIB: usize = 1024 * 1024;
+    let world = World::new(5 * MIB).await;
+    let code_of = |from: usize| {
+        let range = format!("Range: bytes={from}-{}\r\n", from + 3 * MIB - 1);
+        let began = std::time::Instant::now();
+        let part = world.right(&format!("{range}Crc16-Method: CCITT\r\n"));
+        let crc = crc::Crc::<u16>::new(&crc::CRC_16_KERMIT).checksum(&part.body);
+        assert_eq!(part.header("X-CRC16"), Some(&*format!("{crc:04x}")));
+        began.elapsed()
+    };
+    code_of(0);
+    // 3 MiB at 4 MiB a second, a quarter of a second in advance
+    assert!(code_of(1) >= Duration::from_millis(400));
+    // those that are known cost nothing, so that there are as many as one likes
+    let known = (0..4).map(|_| code_of(0) + code_of(1));
+    assert!(known.sum::<Duration>() < Duration::from_secs(4));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,13 +51,24 @@ impl Socket {
         self.written
     }
 
-    /// Of these, how many the peer has acknowledged; also once the connection is broken. Nothing where the system does not tell.
-    pub(super) fn acknowledged(&self) -> Option<u64> {
-        let left = unacknowledged(&self.stream)?;
-        Some(
-            self.written
-                .saturating_sub(left.saturating_sub(self.ended.into())),
-        )
+    /// Of these, how many the peer has acknowledged; also once the connection is broken. None of them where the system does not tell:
+    /// what is not shown does not count.
+    pub(super) fn acknowledged(&self) -> u64 {
+        let left = unacknowledged(&self.stream).unwrap_or(u64::MAX);
+        self.written
+            .saturating_sub(left.saturating_sub(self.ended.into()))
+    }
+
+    /// Has the kernel hold so many bytes, about, that have not been sent.
+    pub(super) fn hold_unsent(&self, bytes: u32) {
+        // an option that is not essential
+        let _ = socket2::SockRef::from(&self.stream).set_tcp_notsent_lowat(bytes);
+    }
+
+    /// Waits until the connection has failed.
+    pub(super) async fn failed(&self) {
+        // an error of the call is one of the runtime's end
+        let _ = self.stream.ready(Interest::ERROR).await;
     }
 
     /// Whether the peer has acknowledged everything, and the end too if it was said. True where the system does not tell.

@@ -6,16 +6,15 @@
 //!   the device where to fetch it ([`Links::url`]), and takes it back ([`Grants::revoke`]). It is told what was served through its
 //!   [`Witness`]. After a restart it grants again with the same token, and with what it knows to be served
 //!   ([`Grant::already_contiguous`]).
-//! * **The listener** (`download`) asks whether a request is one of a live grant ([`Grants::open`]), and says which bytes were
-//!   served ([`Grants::served`]).
+//! * **The listener** (`download`) asks whether a request is one of a live grant ([`Grants::open`]), and says which bytes left
+//!   ([`Grants::sent`]) and which arrived ([`Grants::arrived`]).
 //!
 //! Nothing of it is stored. Tokens are looked up by their SHA-256, so that the time a look-up takes tells nothing about a token
 //! that is in force.
 //!
-//! What counts as served are the bytes of the package that the kernel has taken for the device's connection. When a connection breaks,
-//! those that the device's TCP has not acknowledged by then are taken off again, unless they were acknowledged on another
-//! connection. Bytes that were served twice count once ([`Spans`]). A device that has been served everything has had the
-//! chance to read it; that its program did is not known. Behind a proxy it is the proxy's TCP that acknowledges.
+//! What counts as served are the bytes of the package that the device's TCP has acknowledged. So what was told is never taken back:
+//! what has left and was not acknowledged is in flight, and counts for nothing. Bytes that were served twice count once ([`Spans`]).
+//! It is the device's kernel that acknowledges: that its program has read everything is not known. Behind a proxy it is the proxy's.
 
 mod links;
 mod pace;
@@ -45,9 +44,6 @@ pub use spans::Spans;
 
 /// The witness is told again when so many more bytes were served.
 const TOLD_EVERY_BYTES: u64 = 1024 * 1024;
-/// Connections on which one token is served at once. A device uses one or two.
-pub const MAX_CONNECTIONS_PER_TOKEN: u32 = 4;
-
 /// What a device shows to download: 22 to 128 characters out of `A-Z a-z 0-9 - _`, hard to guess. 22 of them in base64 have 132
 /// bits.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -129,10 +125,15 @@ pub struct Served {
     pub contiguous_bytes: u64,
     /// Whether that is the whole package.
     pub whole: bool,
+    /// Whether bytes of it are on their way to the device, on a connection that is there.
+    pub in_flight: bool,
+    /// Bytes of the package that were acknowledged since this was told last, those that were served before too: what it cost the
+    /// device. They are to be added up.
+    pub more_bytes: u64,
 }
 
-/// Is told what was served: when a device begins, about every MiB, when a response ends, and when a connection broke and less
-/// was served than was told. What is told last of a token holds. It must not block, and must not call the [`Grants`].
+/// Is told what was served: when a device begins, about every MiB, when all of it was, when a response has left, and when nothing is
+/// in flight any more. A token's bytes never become fewer. It must not block, and must not call the [`Grants`].
 pub trait Witness: Send + Sync + 'static {
     /// So much was served so far.
     fn served(&self, served: Served);
@@ -154,7 +155,7 @@ pub enum Refusal {
     #[error("the token is for another package")]
     OtherPackage,
     /// It is served on as many connections as it may be.
-    #[error("the token is in use on {MAX_CONNECTIONS_PER_TOKEN} connections")]
+    #[error("the token is in use on as many connections as it may be")]
     Busy,
 }
 
@@ -166,18 +167,22 @@ pub struct Live {
     connections: AtomicU32,
     /// The device's pace.
     pub pace: Mutex<Pace>,
+    /// The pace at which check codes are computed for it.
+    pub check_code_pace: Mutex<Pace>,
     progress: Mutex<Progress>,
 }
 
 #[derive(Debug)]
 struct Progress {
-    /// What the kernel has taken.
-    spans: Spans,
-    /// What of it is known to have arrived.
+    /// What the device's TCP has acknowledged.
     arrived: Spans,
+    /// Bytes that were sent and are neither acknowledged nor lost.
+    in_flight: u64,
+    /// Bytes that were acknowledged since the witness was told, repeats included.
+    more_bytes: u64,
     expires_at: UtcMillis,
-    /// What the witness was told last.
-    told_bytes: Option<u64>,
+    /// What the witness was told last: bytes without a gap, and whether some were in flight.
+    told: Option<(u64, bool)>,
 }
 
 impl Live {
@@ -193,7 +198,7 @@ impl Live {
 
     /// Bytes from the beginning that were served without a gap.
     pub fn contiguous_bytes(&self) -> u64 {
-        held(&self.progress).spans.contiguous()
+        held(&self.progress).arrived.contiguous()
     }
 }
 
@@ -258,10 +263,11 @@ impl Grants {
             return;
         }
         let mut progress = Progress {
-            spans: Spans::default(),
             arrived: Spans::default(),
+            in_flight: 0,
+            more_bytes: 0,
             expires_at: grant.expires_at,
-            told_bytes: None,
+            told: None,
         };
         progress.served_before(&grant);
         let file_name = safe_file_name(&grant.file_name);
@@ -270,6 +276,7 @@ impl Grants {
             revoked: AtomicBool::new(false),
             connections: AtomicU32::new(0),
             pace: Mutex::default(),
+            check_code_pace: Mutex::default(),
             progress: Mutex::new(progress),
         });
         if let Some(old) = live.insert(key, new) {
@@ -287,8 +294,8 @@ impl Grants {
     /// How much was served for a token; `None` when it is not in force.
     pub fn look(&self, token: &Token) -> Option<Served> {
         let live = held(&self.live).get(&key(token.as_str())).cloned()?;
-        let contiguous = live.contiguous_bytes();
-        Some(live.grant.served(contiguous))
+        let progress = held(&live.progress);
+        Some(progress.served(&live.grant))
     }
 
     /// Grants in force, also expired ones.
@@ -307,7 +314,8 @@ impl Grants {
         before - live.len()
     }
 
-    /// The grant of a token that a request shows, for the package that it asks for where its path names one.
+    /// The grant of a token that a request shows, for the package that it asks for where its path names one. A token is served on
+    /// `most` connections at once; `before` is what this connection has opened, and lets go of when it has this one.
     ///
     /// # Errors
     /// [`Refusal`] when it is not to be served.
@@ -315,6 +323,8 @@ impl Grants {
         &self,
         token: &str,
         package: Option<PackageId>,
+        most: u32,
+        before: Option<&Opened>,
         now: UtcMillis,
     ) -> Result<Opened, Refusal> {
         let all = held(&self.live);
@@ -326,74 +336,85 @@ impl Grants {
             return Err(Refusal::OtherPackage);
         }
         // the lock is held, so that nobody else counts in between
-        if live.connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS_PER_TOKEN {
+        let own = u32::from(before.is_some_and(|it| Arc::ptr_eq(&it.0, &live)));
+        if live.connections.load(Ordering::Relaxed) - own >= most {
             return Err(Refusal::Busy);
         }
         live.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Opened(live))
     }
 
-    /// The kernel has taken these bytes of the package. With `end` the witness is told at once, otherwise when enough has come
-    /// together.
-    pub fn served(&self, live: &Live, bytes: Range<u64>, end: bool) {
-        let mut progress = held(&live.progress);
-        progress
-            .spans
-            .add(bytes.start..bytes.end.min(live.grant.size_bytes));
-        let contiguous = progress.spans.contiguous();
-        let due = match progress.told_bytes {
-            None => true,
-            Some(told) => contiguous >= told + TOLD_EVERY_BYTES || end && contiguous != told,
-        };
-        if due {
-            self.tell(live, &mut progress);
-        }
+    /// The package, or a part of it, begins to be served.
+    pub fn begins(&self, live: &Live) {
+        self.look_whether_to_tell(live, &mut held(&live.progress), false);
     }
 
-    /// The device's TCP has acknowledged these bytes. They count also where they were taken off meanwhile, because the same bytes did
-    /// not arrive on another connection.
-    pub fn arrived(&self, live: &Live, bytes: Range<u64>) {
+    /// So many bytes of the package have left: they are in flight. With `end` they are the last ones of a response.
+    pub fn sent(&self, live: &Live, bytes: u64, end: bool) {
+        let mut progress = held(&live.progress);
+        progress.in_flight += bytes;
+        self.look_whether_to_tell(live, &mut progress, end);
+    }
+
+    /// The device's TCP has acknowledged these bytes, which were in flight. With `due` the witness is told at once, otherwise when
+    /// enough has come together.
+    pub fn arrived(&self, live: &Live, bytes: Range<u64>, due: bool) {
         let bytes = bytes.start..bytes.end.min(live.grant.size_bytes);
+        let count = bytes.end.saturating_sub(bytes.start);
         let mut progress = held(&live.progress);
-        let before = progress.spans.contiguous();
-        progress.arrived.add(bytes.clone());
-        progress.spans.add(bytes);
-        if progress.spans.contiguous() != before {
-            self.tell(live, &mut progress);
-        }
+        progress.in_flight = progress.in_flight.saturating_sub(count);
+        progress.more_bytes += count;
+        progress.arrived.add(bytes);
+        self.look_whether_to_tell(live, &mut progress, due);
     }
 
-    /// The connection broke before these bytes were acknowledged.
-    pub fn lost(&self, live: &Live, bytes: &Range<u64>) {
+    /// The connection was over before so many bytes that were in flight were acknowledged.
+    pub fn lost(&self, live: &Live, bytes: u64) {
         let mut progress = held(&live.progress);
-        let Progress { spans, arrived, .. } = &mut *progress;
-        spans.remove(bytes);
-        for span in arrived.iter() {
-            spans.add(span.clone());
-        }
-        if progress
-            .told_bytes
-            .is_some_and(|told| told != progress.spans.contiguous())
-        {
-            self.tell(live, &mut progress);
-        }
+        progress.in_flight = progress.in_flight.saturating_sub(bytes);
+        let due = progress.in_flight == 0;
+        self.look_whether_to_tell(live, &mut progress, due);
     }
 
-    /// The lock is held meanwhile, so that what is told last is what holds.
-    fn tell(&self, live: &Live, progress: &mut Progress) {
-        let contiguous = progress.spans.contiguous();
-        progress.told_bytes = Some(contiguous);
+    /// Tells the witness what is new, where that is due. The lock is held meanwhile, so that what is told last is what holds.
+    fn look_whether_to_tell(&self, live: &Live, progress: &mut Progress, due: bool) {
+        let contiguous = progress.arrived.contiguous();
+        let now = (contiguous, progress.in_flight > 0);
+        let tells = match progress.told {
+            None => true,
+            Some((told, _)) if contiguous >= told + TOLD_EVERY_BYTES => true,
+            Some((told, _)) if contiguous > told && contiguous >= live.grant.size_bytes => true,
+            Some(told) => due && (told != now || progress.more_bytes > 0),
+        };
+        if !tells {
+            return;
+        }
+        progress.told = Some(now);
+        let served = progress.served(&live.grant);
+        progress.more_bytes = 0;
         if let Some(witness) = self.witness.get().filter(|_| !live.is_revoked()) {
-            witness.served(live.grant.served(contiguous));
+            witness.served(served);
         }
     }
 }
 
 impl Progress {
     fn served_before(&mut self, grant: &Grant) {
-        let bytes = 0..grant.already_contiguous.min(grant.size_bytes);
-        self.spans.add(bytes.clone());
-        self.arrived.add(bytes);
+        self.arrived
+            .add(0..grant.already_contiguous.min(grant.size_bytes));
+    }
+
+    fn served(&self, grant: &Grant) -> Served {
+        let contiguous_bytes = self.arrived.contiguous();
+        Served {
+            device: grant.device,
+            upgrade: grant.upgrade,
+            token: grant.token.clone(),
+            contiguous_bytes,
+            whole: contiguous_bytes >= grant.size_bytes,
+            in_flight: self.in_flight > 0,
+            more_bytes: self.more_bytes,
+        }
     }
 }
 
@@ -412,16 +433,6 @@ impl Grant {
             && self.package == other.package
             && self.sha256 == other.sha256
             && self.size_bytes == other.size_bytes
-    }
-
-    fn served(&self, contiguous_bytes: u64) -> Served {
-        Served {
-            device: self.device,
-            upgrade: self.upgrade,
-            token: self.token.clone(),
-            contiguous_bytes,
-            whole: contiguous_bytes >= self.size_bytes,
-        }
     }
 }
 

@@ -29,23 +29,6 @@ impl Spans {
         spans.truncate(MAX_SPANS);
     }
 
-    /// Takes these bytes away.
-    pub fn remove(&mut self, gone: &Range<u64>) {
-        let mut left = Vec::with_capacity(self.0.len() + 1);
-        for span in self.0.drain(..) {
-            let before = span.start..span.end.min(gone.start);
-            let after = span.start.max(gone.end)..span.end;
-            left.extend([before, after].into_iter().filter(|part| !part.is_empty()));
-        }
-        left.truncate(MAX_SPANS);
-        self.0 = left;
-    }
-
-    /// The ranges, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Range<u64>> {
-        self.0.iter()
-    }
-
     /// Bytes from the beginning without a gap.
     pub fn contiguous(&self) -> u64 {
         match self.0.first() {
@@ -96,31 +79,6 @@ mod tests {
             }
             let truth = bytes.iter().take_while(|served| **served).count() as u64;
             prop_assert_eq!(spans.contiguous(), truth);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_removed_is_gone_and_nothing_else(
-            added in prop::collection::vec((0_u64..200, 1_u64..40), 0..12),
-            removed in prop::collection::vec((0_u64..200, 0_u64..60), 0..6),
-        ) {
-            let mut spans = Spans::default();
-            let mut bytes = [false; 256];
-            let mut set = |spans: &mut Spans, ranges: &[(u64, u64)], there: bool| {
-                for (start, len) in ranges {
-                    let range = *start..start + len;
-                    for at in range.clone().filter(|at| *at < 256) {
-                        bytes[usize::try_from(at).unwrap()] = there;
-                    }
-                    if there { spans.add(range) } else { spans.remove(&range) }
-                }
-            };
-            set(&mut spans, &added, true);
-            set(&mut spans, &removed, false);
-            for (at, there) in (0_u64..).zip(bytes) {
-                prop_assert_eq!(spans.iter().any(|span| span.contains(&at)), there, "{}", at);
-            }
         }
     }
 

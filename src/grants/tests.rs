@@ -1,12 +1,22 @@
+use std::sync::atomic::AtomicU64;
+
 use super::*;
 
 #[derive(Default)]
-struct Told(Mutex<Vec<(u64, bool)>>);
+struct Told(Mutex<Vec<(u64, bool)>>, AtomicU64);
 
 impl Witness for Told {
     fn served(&self, served: Served) {
         assert_eq!(served.upgrade, UpgradeId(7));
-        held(&self.0).push((served.contiguous_bytes, served.whole));
+        assert_eq!(served.whole, served.contiguous_bytes == SIZE);
+        held(&self.0).push((served.contiguous_bytes, served.in_flight));
+        self.1.fetch_add(served.more_bytes, Ordering::Relaxed);
+    }
+}
+
+impl Told {
+    fn take(&self) -> Vec<(u64, bool)> {
+        std::mem::take(&mut *held(&self.0))
     }
 }
 
@@ -36,11 +46,25 @@ fn granted() -> (Grants, Arc<Told>) {
 }
 
 const BEFORE: UtcMillis = UtcMillis(999);
+const MOST: u32 = 4;
+
+fn open(grants: &Grants) -> Result<Opened, Refusal> {
+    grants.open(TOKEN, None, MOST, None, BEFORE)
+}
+
+/// Sends bytes that arrive.
+fn serve(grants: &Grants, live: &Live, bytes: Range<u64>, due: bool) {
+    grants.sent(live, bytes.end - bytes.start, false);
+    grants.arrived(live, bytes, due);
+}
 
 #[test]
 fn a_token_opens_its_package_until_it_ends() {
     let (grants, _) = granted();
-    let refused = |token: &str, package, now| grants.open(token, package, now).unwrap_err();
+    let refused = |token: &str, package, now| {
+        let opened = grants.open(token, package, MOST, None, now);
+        opened.unwrap_err()
+    };
     assert_eq!(refused("x", None, BEFORE), Refusal::Unknown);
     assert_eq!(
         refused(TOKEN, Some(PackageId(4)), BEFORE),
@@ -50,78 +74,90 @@ fn a_token_opens_its_package_until_it_ends() {
         refused(TOKEN, Some(PackageId(3)), UtcMillis(1_000)),
         Refusal::Expired
     );
-    let opened = grants.open(TOKEN, Some(PackageId(3)), BEFORE).unwrap();
+    let opened = grants
+        .open(TOKEN, Some(PackageId(3)), MOST, None, BEFORE)
+        .unwrap();
     assert_eq!(opened.grant().file_name, "meter_1.2_3.bin");
     // granted again, it ends later
     grants.grant(Grant {
         expires_at: UtcMillis(2_000),
         ..grant(TOKEN)
     });
-    assert!(grants.open(TOKEN, None, UtcMillis(1_000)).is_ok());
+    let later = grants.open(TOKEN, None, MOST, None, UtcMillis(1_000));
+    assert!(later.is_ok());
 }
 
 #[test]
 fn revoking_ends_what_is_under_way() {
     let (grants, told) = granted();
-    let opened = grants.open(TOKEN, None, BEFORE).unwrap();
+    let opened = open(&grants).unwrap();
     assert!(!opened.is_revoked());
     grants.revoke(&Token::new(TOKEN).unwrap());
     assert!(opened.is_revoked());
-    grants.served(&opened, 0..SIZE, true);
-    assert!(held(&told.0).is_empty());
-    assert_eq!(
-        grants.open(TOKEN, None, BEFORE).unwrap_err(),
-        Refusal::Unknown
-    );
+    serve(&grants, &opened, 0..SIZE, true);
+    assert!(told.take().is_empty());
+    assert_eq!(open(&grants).unwrap_err(), Refusal::Unknown);
 }
 
 #[test]
 fn a_token_is_served_on_a_few_connections_only() {
     let (grants, _) = granted();
-    let mut open: Vec<Opened> = (0..MAX_CONNECTIONS_PER_TOKEN)
-        .map(|_| grants.open(TOKEN, None, BEFORE).unwrap())
-        .collect();
-    assert_eq!(grants.open(TOKEN, None, BEFORE).unwrap_err(), Refusal::Busy);
-    open.pop();
-    assert!(grants.open(TOKEN, None, BEFORE).is_ok());
+    let mut held: Vec<Opened> = (0..MOST).map(|_| open(&grants).unwrap()).collect();
+    assert_eq!(open(&grants).unwrap_err(), Refusal::Busy);
+    // a connection that goes on with its token does not stand in its own way
+    let again = grants.open(TOKEN, None, MOST, held.last(), BEFORE).unwrap();
+    held.pop();
+    held.push(again);
+    assert_eq!(open(&grants).unwrap_err(), Refusal::Busy);
+    held.pop();
+    assert!(open(&grants).is_ok());
 }
 
 #[test]
 fn the_witness_is_told_at_the_beginning_now_and_then_and_at_the_end() {
     let (grants, told) = granted();
-    let live = grants.open(TOKEN, None, BEFORE).unwrap();
-    let said = || std::mem::take(&mut *held(&told.0));
-    grants.served(&live, 0..0, false);
-    assert_eq!(said(), [(0, false)]);
+    let live = open(&grants).unwrap();
+    grants.begins(&live);
+    assert_eq!(told.take(), [(0, false)]);
     let mib = TOLD_EVERY_BYTES;
     for at in 0..40 {
-        grants.served(&live, at * mib / 10..(at + 1) * mib / 10, false);
+        serve(&grants, &live, at * mib / 10..(at + 1) * mib / 10, false);
     }
-    let told_of: Vec<u64> = said().iter().map(|(bytes, _)| bytes / mib).collect();
+    let told_of: Vec<u64> = told.take().iter().map(|(bytes, _)| bytes / mib).collect();
     assert_eq!(told_of, [1, 2, 3, 4].map(|n| n.min(told_of.len() as u64)));
     // the end before what is between: two connections
-    grants.served(&live, 4 * mib + 10..SIZE, true);
-    assert_eq!(said(), []);
-    grants.served(&live, 4 * mib - 1..4 * mib + 10, true);
-    assert_eq!(said(), [(SIZE, true)]);
-    // and the same again tells nothing new
-    grants.served(&live, 0..SIZE, true);
-    assert_eq!(said(), []);
+    serve(&grants, &live, 4 * mib + 10..SIZE, false);
+    assert_eq!(told.take(), []);
+    serve(&grants, &live, 4 * mib - 1..4 * mib + 10, false);
+    assert_eq!(told.take(), [(SIZE, false)]);
+    // the same again costs the device something, and tells nothing else
+    serve(&grants, &live, 0..SIZE, true);
+    assert_eq!(told.take(), [(SIZE, false)]);
+    assert_eq!(told.1.load(Ordering::Relaxed), 2 * SIZE + 1);
 }
 
 #[test]
-fn what_a_broken_connection_has_not_delivered_is_taken_off_again() {
+fn what_has_left_counts_once_it_is_acknowledged_and_is_never_taken_back() {
     let (grants, told) = granted();
-    let live = grants.open(TOKEN, None, BEFORE).unwrap();
-    grants.served(&live, 0..SIZE, true);
-    assert_eq!(*held(&told.0), [(SIZE, true)]);
-    grants.lost(&live, &(SIZE - 300_000..SIZE));
-    assert_eq!(held(&told.0).last(), Some(&(SIZE - 300_000, false)));
-    // the device goes on from there, on another connection, and that one breaks after all has arrived
-    grants.served(&live, SIZE - 300_000..SIZE, true);
-    grants.arrived(&live, SIZE - 300_000..SIZE);
-    grants.lost(&live, &(SIZE - 10..SIZE));
-    assert_eq!(held(&told.0).last(), Some(&(SIZE, true)));
+    let live = open(&grants).unwrap();
+    grants.begins(&live);
+    grants.sent(&live, SIZE, true);
+    assert_eq!(told.take(), [(0, false), (0, true)]);
+    grants.arrived(&live, 0..SIZE - 300_000, false);
+    assert_eq!(told.take(), [(SIZE - 300_000, true)]);
+    // its connection breaks: the rest is not in flight any more
+    grants.lost(&live, 300_000);
+    assert_eq!(told.take(), [(SIZE - 300_000, false)]);
+    // two connections: one breaks while the other's bytes are on their way
+    grants.sent(&live, 300_000, true);
+    grants.sent(&live, 10, true);
+    grants.lost(&live, 10);
+    assert_eq!(told.take(), [(SIZE - 300_000, true)]);
+    grants.arrived(&live, SIZE - 300_000..SIZE, false);
+    assert_eq!(told.take(), [(SIZE, false)]);
+    grants.sent(&live, SIZE, true);
+    grants.lost(&live, SIZE);
+    assert_eq!(told.take(), [(SIZE, true), (SIZE, false)]);
 }
 
 #[test]
@@ -132,16 +168,17 @@ fn after_a_restart_counting_goes_on_where_it_was() {
         already_contiguous: 1_000,
         ..grant(TOKEN)
     });
-    let live = grants.open(TOKEN, None, BEFORE).unwrap();
-    grants.served(&live, 1_000..SIZE, true);
-    assert_eq!(*held(&told.0), [(SIZE, true)]);
+    let live = open(&grants).unwrap();
+    grants.begins(&live);
+    serve(&grants, &live, 1_000..SIZE, true);
+    assert_eq!(told.take(), [(1_000, false), (SIZE, false)]);
 }
 
 #[test]
 fn another_package_under_a_token_begins_anew() {
     let (grants, _) = granted();
-    let live = grants.open(TOKEN, None, BEFORE).unwrap();
-    grants.served(&live, 0..SIZE, true);
+    let live = open(&grants).unwrap();
+    serve(&grants, &live, 0..SIZE, true);
     let token = Token::new(TOKEN).unwrap();
     assert!(grants.look(&token).unwrap().whole);
     grants.grant(Grant {
@@ -155,7 +192,7 @@ fn another_package_under_a_token_begins_anew() {
 #[test]
 fn expired_grants_are_removed_unless_they_are_being_served() {
     let (grants, _) = granted();
-    let live = grants.open(TOKEN, None, BEFORE).unwrap();
+    let live = open(&grants).unwrap();
     assert_eq!(grants.remove_expired(UtcMillis(1_000)), 0);
     drop(live);
     assert_eq!(grants.remove_expired(BEFORE), 0);

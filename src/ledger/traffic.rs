@@ -21,7 +21,8 @@ const BLOCK_UP_US: u64 = 80_000;
 /// What an upgrade costs. A value is what came since the one before it was written down, or a sum of those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Bytes of CoAP messages to the device, repeats included; without DTLS, UDP and IP.
+    /// Bytes of CoAP messages to the device, and of packages that it has fetched over HTTP; repeats included; without DTLS, TLS, HTTP, UDP,
+    /// TCP and IP.
     pub bytes_down: u64,
     /// Bytes of CoAP messages from the device, repeats included; without DTLS, UDP and IP.
     pub bytes_up: u64,
@@ -31,7 +32,7 @@ pub struct Traffic {
     pub repeats_up: u64,
     /// Time in which the device was active, ms: after a datagram until the next one, 20 s of each pause at the most.
     pub active_ms: u64,
-    /// Time that its datagrams occupied the channel, ms, as it is estimated ([`airtime_ms`]).
+    /// Time that its datagrams occupied the channel, ms, as it is estimated ([`airtime_ms`]). What was fetched over HTTP is not in it.
     pub airtime_estimated_ms: u64,
 }
 

@@ -80,6 +80,12 @@ impl Meter {
         self.traffic.active_ms += u64::try_from(pause).unwrap_or(0); // it is 20 s at most
     }
 
+    /// The device has fetched so much of a package over HTTP, as its TCP has acknowledged. It is no part of the estimate: nobody knows what the
+    /// network made of it.
+    pub fn fetched(&mut self, bytes: u64) {
+        self.traffic.bytes_down += bytes;
+    }
+
     /// What is to be written down, in the coverage that the device has; `None` when nothing was exchanged.
     pub fn take(&mut self, coverage: Option<&Coverage>) -> Option<Traffic> {
         let mut traffic = std::mem::take(&mut self.traffic);
@@ -175,6 +181,21 @@ mod tests {
             meter.came_unproven(at(1), of(1_000));
         }
         assert_eq!(meter.take(None).unwrap().bytes_up, 2_000);
+    }
+
+    #[test]
+    fn what_is_fetched_over_http_counts_and_is_not_estimated() {
+        let mut meter = Meter::default();
+        meter.fetched(1_000_000);
+        meter.fetched(0);
+        let traffic = meter.take(None).unwrap();
+        let only_bytes = Traffic {
+            bytes_down: 1_000_000,
+            ..Traffic::default()
+        };
+        assert_eq!(traffic, only_bytes);
+        meter.fetched(0);
+        assert_eq!(meter.take(None), None);
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn over_mqtt<X: Exchange>(
             _ if after.is_claimed() && !before.is_claimed() => {
                 Happened::ClaimNotShown { version: target }.into()
             }
-            MqttInput::Fetched { .. } | MqttInput::FetchedLess => Happened::Fetches.into(),
+            MqttInput::Fetched { .. } => Happened::Fetches.into(),
             MqttInput::FetchedAll => Happened::Fetched.into(),
             MqttInput::Done { .. } => Happened::Through.into(),
             MqttInput::Progressed { percent, .. } => Happened::OnItsWay { percent }.into(),

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from common import Content, Device, Failed, arguments, get, get_as_the_c_kit_does, now_utc, say
+from common import Content, Device, Failed, arguments, get, get_as_the_c_kit_does, now_utc, request_and_read_nothing, say
 
 
 class Iotda(Device):
@@ -89,6 +89,10 @@ class Iotda(Device):
         if self.options.fail:
             self.progress(self.options.fail, 0, target if self.options.kit == "c" else self.version)
             return self.end()
+        if self.options.read_nothing:
+            self.held = request_and_read_nothing(paras["url"], self.options.ca, paras.get("access_token", ""))
+            self.progress(0, 100, target)
+            return self.end()
         content = Content()
         if self.options.kit == "c":
             # its parser takes numbers and texts, no objects
@@ -133,6 +137,7 @@ def main():
     parser.add_argument("--secret", required=True, help="device secret")
     parser.add_argument("--kit", choices=["python", "java", "c"], default="python")
     parser.add_argument("--keep-version", action="store_true", help="goes on telling its old version, as Python's example does")
+    parser.add_argument("--read-nothing", action="store_true", help="asks for the package, reads nothing of it, and reports success")
     parser.add_argument("--until-asked", action="store_true", help="ends only once it was asked for its version after its success")
     return Iotda(parser.parse_args()).run()
 

@@ -43,10 +43,14 @@ fn renew(files: &Path, name: &str) -> PathBuf {
 
 /// A server with MQTT, also over TLS, and downloads over HTTPS; `files` gets its certificate, `server.pem`.
 fn secured(files: &Path) -> Server {
+    secured_with(files, &[])
+}
+
+fn secured_with(files: &Path, more: &[(&str, &str)]) -> Server {
     renew(files, "first.pem");
     let (chain, key) = (files.join("server.pem"), files.join("server.key"));
     let (chain, key) = (chain.to_str().unwrap(), key.to_str().unwrap());
-    Server::secured(&[
+    let settings = [
         ("CELLWISE_MQTT__TCP", "true"),
         ("CELLWISE_MQTT__TCP_LISTEN", "127.0.0.1:0"),
         ("CELLWISE_MQTT__TLS", "true"),
@@ -58,7 +62,8 @@ fn secured(files: &Path) -> Server {
         ("CELLWISE_DOWNLOAD__TLS_CERTIFICATE", chain),
         ("CELLWISE_DOWNLOAD__TLS_KEY", key),
         ("CELLWISE_PRODUCTS__SECOND__OTA_EVENTS", "v2"),
-    ])
+    ];
+    Server::secured(&[&settings[..], more].concat())
 }
 
 fn mqtt(server: &Server) -> SocketAddr {
@@ -347,6 +352,32 @@ fn paho_devices_of_thingspanel_are_upgraded_over_tls() {
         let hash = hex::encode(Sha256::digest(&content));
         assert_eq!(downloaded(&events)["sha256"], hash, "{endpoint}");
     }
+}
+
+#[test]
+fn a_device_that_reads_nothing_of_its_package_and_reports_success_has_failed() {
+    let files = tempfile::tempdir().unwrap();
+    let server = secured_with(files.path(), &[("CELLWISE_UPGRADE__EXECUTE_S", "3")]);
+    let address = mqtts(&server).to_string();
+    let authority = files.path().join("server.pem");
+    let common = ["--server", &*address, "--ca", authority.to_str().unwrap()];
+    add(&server, "liar", "first", &iotda("liar"));
+    let package = server.api.upload("first", "V2.0", &noise(16, 4_096));
+    let task = server.api.create_task("first", &package, &["liar"]);
+    let options = [&common[..], &["--secret", "liar-secret", "--read-nothing"]].concat();
+    Device::over_mqtt("iotda_device.py", "liar", &options).upgraded();
+    let upgrades = server.api.finished(&task, MINUTE);
+    assert_eq!(upgrades[0]["state"], "failed", "{upgrades:?}");
+    assert_eq!(
+        upgrades[0]["outcome"]["reason"], "not_downloaded",
+        "{upgrades:?}"
+    );
+    // although all of it had left the server's program
+    let figures = server.api.text("/metrics");
+    assert!(
+        figures.contains("\ncellwise_downloads_ended_total 1\n"),
+        "{figures}"
+    );
 }
 
 /// One of Mosquitto's clients, from another address than the devices'.

@@ -1,5 +1,7 @@
 //! Over TLS.
 
+use std::ops::Range;
+
 use openssl::{
     pkey::{PKey, Private},
     ssl::{SslConnector, SslMethod, SslStream},
@@ -36,9 +38,16 @@ impl Files {
 }
 
 fn connect(world: &World, trusted: &X509) -> Result<SslStream<std::net::TcpStream>, String> {
+    connect_over(trusted, world.connect())
+}
+
+fn connect_over(
+    trusted: &X509,
+    stream: std::net::TcpStream,
+) -> Result<SslStream<std::net::TcpStream>, String> {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
     builder.cert_store_mut().add_cert(trusted.clone()).unwrap();
-    let connected = builder.build().connect("localhost", world.connect());
+    let connected = builder.build().connect("localhost", stream);
     connected.map_err(|error| error.to_string())
 }
 
@@ -82,20 +91,36 @@ async fn over_tls_too_what_a_device_never_took_does_not_count() {
     let mut some = vec![0; 2_000_000];
     stream.read_exact(&mut some).unwrap();
     drop(stream);
-    let mut last = (0, false);
-    // until the connection is gone
-    while !world
-        .metrics
-        .handle()
-        .render()
-        .contains("cellwise_downloads_broken_total 1\n")
-    {
-        if let Ok(told) = world.told.recv_timeout(Duration::from_millis(100)) {
-            last = told;
-        }
-    }
-    last = world.told.try_iter().last().unwrap_or(last);
-    assert!(!last.1 && last.0 > 1_000_000, "{last:?}");
+    world.await_figure("downloads_broken_total 1");
+    let served = world.await_landing();
+    let arrived = served.contiguous_bytes;
+    assert!(!served.whole && arrived > 1_000_000, "{served:?}");
+    let told: Vec<(u64, bool)> = world.told.try_iter().collect();
+    assert!(
+        told.iter()
+            .all(|(bytes, whole)| *bytes <= arrived && !whole)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_too_a_package_that_nobody_reads_is_not_served() {
+    let files = Files(tempfile::tempdir().unwrap());
+    let pair = pair(30);
+    files.write(&pair);
+    let tls = Tls::of(Some(&files.named())).unwrap();
+    let world = World::with(4_096, tls, |_| {}).await;
+    let mut stream = connect_over(&pair.0, world.connect_narrowly()).unwrap();
+    let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    world.await_figure("downloads_ended_total 1");
+    let served = world.look();
+    assert!(
+        served.in_flight && served.contiguous_bytes == 0,
+        "{served:?}"
+    );
+    // and once it is read it is
+    assert!(Answer::read(&mut stream, false).body == world.content);
+    world.await_told((4_096, true));
 }
 
 /// What a client does once it has the part that it asked for.

@@ -76,11 +76,8 @@ pub(super) struct Talk {
     pub(super) token: Option<Token>,
     /// It was offered the package, and that has not left: it leaves when the device is there.
     pub(super) owes_offer: bool,
-    /// Bytes of the package that it was served without a gap, as was told last: fewer than before where what had left did not
-    /// arrive.
+    /// Bytes of the package that it was served without a gap, as was told last.
     pub(super) served_bytes: u64,
-    /// The most that were.
-    pub(super) most_bytes: u64,
     /// The first offer leaves after this change, the newest one after that.
     pub(super) first_offer_after: Option<Seq>,
     pub(super) offer_after: Seq,
@@ -100,7 +97,6 @@ impl Talk {
             token: None,
             owes_offer: false,
             served_bytes,
-            most_bytes: served_bytes,
             first_offer_after: None,
             offer_after: 0,
             offer_out: false,

@@ -86,6 +86,9 @@ impl Engine {
         };
         device.tell_at = None;
         device.let_go_at = None;
+        if let Some(change) = session.take_traffic(None, now.utc) {
+            self.persist_lazily(change);
+        }
         let facts = session.facts(before, &outcome, contact, &config);
         for change in session.take_repeated(now.utc) {
             self.persist_lazily(change);

@@ -108,31 +108,35 @@ impl Engine {
         }) else {
             return;
         };
+        session.meter.fetched(served.more_bytes);
         let version = session.package.version;
-        let had_whole = (session.negotiation().transfer()).is_some_and(Transfer::has_whole);
-        if had_whole && served.whole {
+        if (session.negotiation().transfer()).is_some_and(Transfer::has_whole) {
             return;
         }
         let confirmed = session.negotiation().is_confirmed();
         let talk = &mut session.exchange;
         let before = std::mem::replace(&mut talk.served_bytes, served.contiguous_bytes);
-        let further = served.contiguous_bytes > talk.most_bytes;
-        talk.most_bytes = talk.most_bytes.max(served.contiguous_bytes);
+        let further = served.contiguous_bytes > before;
         talk.has_offer();
-        let less = served.contiguous_bytes < before;
-        // less than is stored must not stay stored
-        let interval = if served.whole || less {
+        let interval = if served.whole {
             Duration::ZERO
         } else {
             interval
         };
-        let told = (before != served.contiguous_bytes || served.whole)
-            .then(|| session.progress(now, served.contiguous_bytes, interval));
-        if !confirmed || !session.takes || had_whole {
+        let told = (further || served.whole)
+            .then(|| session.progress(now, served.contiguous_bytes, interval))
+            .flatten();
+        let traffic = told
+            .as_ref()
+            .and_then(|_| session.take_traffic(None, now.utc));
+        if !confirmed || !session.takes {
             session.takes = true;
             self.note_sign(id, version, Sign::Takes);
         }
-        if let Some(change) = told.flatten() {
+        if let Some(change) = traffic {
+            self.persist_lazily(change);
+        }
+        if let Some(change) = told {
             // what the whole is by which a success is believed is written before that is
             self.persist(id, change);
         }
@@ -148,10 +152,9 @@ impl Engine {
             self.note_sign(id, version, Sign::Holds);
             self.note_sign(id, version, Sign::Commanded);
             self.fire(id, Input::Mqtt(MqttInput::FetchedAll));
-        } else if had_whole {
-            self.fire(id, Input::Mqtt(MqttInput::FetchedLess));
         } else {
-            self.fire(id, Input::Mqtt(MqttInput::Fetched { further }));
+            let in_flight = served.in_flight;
+            self.fire(id, Input::Mqtt(MqttInput::Fetched { further, in_flight }));
         }
         self.set_alarm(id);
     }

@@ -93,6 +93,8 @@ struct World {
     stalled: bool,
     connections: u32,
     protocol: Protocol,
+    /// What `serve` has said last.
+    served_bytes: u64,
     /// What the gate was told.
     asks: Vec<GateRequest>,
 }
@@ -135,6 +137,7 @@ impl World {
             stalled: false,
             connections: 0,
             protocol,
+            served_bytes: 0,
             asks: Vec::new(),
         }
     }
@@ -276,13 +279,22 @@ impl World {
         grants.next().expect("something was granted")
     }
 
+    /// The device has acknowledged so much of the package, all in all.
     fn serve(&mut self, token: &Token, bytes: u64) {
+        self.serve_with(token, bytes, false);
+    }
+
+    /// The same; the rest may be on its way.
+    fn serve_with(&mut self, token: &Token, bytes: u64, in_flight: bool) {
+        let more_bytes = bytes.saturating_sub(std::mem::replace(&mut self.served_bytes, bytes));
         let served = ServedBytes {
             device: id(),
             upgrade: UpgradeId(7),
             token: token.clone(),
             contiguous_bytes: bytes,
             whole: bytes == SIZE,
+            in_flight,
+            more_bytes,
         };
         self.engine.served(self.now, &served);
         self.drain();

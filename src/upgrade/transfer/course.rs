@@ -3,8 +3,9 @@
 //!
 //! What a device says is a claim. What it was served is evidence, and so is the version that it tells once it has connected
 //! anew: a device that has only stored the target's name tells its old version then. So a success needs either the whole
-//! package, served for the token of this offer, or the target told after a reconnection. Where packages are served by
-//! somebody else, nobody counts, and a claim is accepted as [`Success::Unverified`].
+//! package, served for the token of this offer, or the target told after a reconnection. A claim that comes while bytes of the package
+//! are still on their way waits a little for them. Where packages are served by somebody else, nobody counts, and a claim is accepted as
+//! [`Success::Unverified`].
 
 use std::time::Duration;
 
@@ -37,11 +38,11 @@ pub enum MqttInput {
     Fetched {
         /// More of it, from its beginning without a gap, than ever before.
         further: bool,
+        /// More of it is on its way.
+        in_flight: bool,
     },
     /// All of the package was served to it.
     FetchedAll,
-    /// What was taken for all of the package did not arrive: its connection broke.
-    FetchedLess,
 }
 
 /// For so long after something of the package was served to it, a device is taken to be downloading, and is left alone.
@@ -88,6 +89,10 @@ pub(super) struct Course {
     pub(super) look_at: Option<Instant>,
     /// It says that it is through, and tells its version: it has until then to tell it.
     pub(super) done_until: Option<Instant>,
+    /// Bytes of the package are on their way to it.
+    pub(super) in_flight: bool,
+    /// It has shown that it runs the target, and the rest of the package may still arrive: so long that is waited for.
+    pub(super) settles_at: Option<Instant>,
 }
 
 /// What is stored of a transfer over MQTT.
@@ -148,6 +153,8 @@ impl Course {
             active_at: whole.then_some(stored.at),
             look_at: None,
             done_until: None,
+            in_flight: false,
+            settles_at: None,
         }
     }
 
@@ -184,6 +191,14 @@ impl Course {
         }
     }
 
+    /// It tells another version than the target: what it has shown is not so.
+    pub(super) fn tells_other_version(self) -> Self {
+        Self {
+            settles_at: None,
+            ..self
+        }
+    }
+
     /// It is offered the version once more, which counts unless the offer before was taken.
     pub(super) fn offers_again(self, offered_again: u8) -> Self {
         Self {
@@ -198,14 +213,21 @@ impl Course {
         }
     }
 
-    /// What was taken for the whole package did not arrive. One that has connected meanwhile is looked after.
-    pub(super) fn has_less(self, now: Instant) -> Self {
-        Self {
-            whole: false,
-            active_at: Some(now),
-            look_at: self.reconnected.then(|| now + QUIET),
-            ..self
+    /// Some of the package was served to it. What waits for bytes that were on their way, and are not any more, is judged.
+    pub(super) fn fetches(self, now: Instant, further: bool, in_flight: bool) -> Next<Self> {
+        if self.settles_at.is_some() && !in_flight {
+            return Next::Ends(Outcome::Succeeded(Success::Unverified));
         }
+        Next::stays(Self {
+            further: self.further || further,
+            in_flight,
+            ..self.goes_along(now)
+        })
+    }
+
+    /// Whether what was on its way has had its time.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        self.settles_at.is_some_and(|at| at <= now)
     }
 
     /// Whether it is to be seen now what has become of its download.
@@ -218,6 +240,12 @@ impl Course {
     pub(super) fn claims(self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
         if self.whole || (!rules.counted && self.reconnected) {
             Next::Ends(Outcome::Succeeded(Success::Upgraded))
+        } else if self.shown && self.in_flight {
+            let limit = now + Duration::from_secs(rules.upgrade.claim_settle_s);
+            Next::stays(Self {
+                settles_at: self.settles_at.or(Some(limit)),
+                ..self
+            })
         } else if self.shown {
             Next::Ends(Outcome::Succeeded(Success::Unverified))
         } else {
@@ -229,6 +257,9 @@ impl Course {
     pub(super) fn claims_blindly(self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
         if !rules.counted {
             return Next::Ends(Outcome::Succeeded(Success::Unverified));
+        }
+        if self.settles_at.is_some() {
+            return Next::stays(self); // it has shown more than that
         }
         let limit = now + Deadline::Execution.duration(rules.upgrade);
         Next::stays(Self {
@@ -266,6 +297,9 @@ impl Course {
         if !ends {
             return Next::stays(self);
         }
+        if self.settles_at.is_some() {
+            return Next::Ends(Outcome::Succeeded(Success::Unverified));
+        }
         match (self.claimed_until, self.done_until) {
             (None, Some(_)) if self.whole || !rules.counted => {
                 Next::Ends(Outcome::Succeeded(Success::Unverified))
@@ -277,7 +311,7 @@ impl Course {
 
     /// The stage: it is not taken back once it has everything, or says so.
     pub(super) const fn stage(&self) -> Stage {
-        if self.whole || self.done || self.claimed_until.is_some() {
+        if self.whole || self.done || self.claimed_until.is_some() || self.settles_at.is_some() {
             Stage::Executing
         } else {
             Stage::Downloading
@@ -289,11 +323,11 @@ impl Course {
         (Deadline::Transfer, self.until)
     }
 
-    /// When a claim has to be shown, or it is to be seen what has become of a download.
+    /// When a claim has to be shown, or it is to be seen what has become of a download, or of what was on its way.
     pub(super) fn also_due(&self) -> (Deadline, Instant) {
         let shows = self.claimed_until.or(self.done_until);
         let shows = (Deadline::ResultGrace, shows.unwrap_or(self.until));
-        match self.look_at {
+        match self.settles_at.or(self.look_at) {
             Some(at) if at < shows.1 => (Deadline::Nudge, at),
             _ => shows,
         }
@@ -302,5 +336,10 @@ impl Course {
     /// Whether it claims what nothing speaks for yet.
     pub(super) const fn is_claimed(&self) -> bool {
         self.claimed_until.is_some()
+    }
+
+    /// Whether the whole package is all that is waited for.
+    pub(super) const fn waits_for_whole(&self) -> bool {
+        self.claimed_until.is_some() || self.settles_at.is_some()
     }
 }

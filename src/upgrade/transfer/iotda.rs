@@ -59,12 +59,17 @@ impl Iotda {
         let course = self.0;
         let next = match event {
             Input::Connected => look(course.connects(), now),
+            Input::Reached(Deadline::Nudge) if course.is_settled(now) => {
+                Next::Ends(Outcome::Succeeded(Success::Unverified))
+            }
             Input::HeardAgain => look(course.is_heard_again(), now),
             Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)
             }
-            Input::VersionAnswered(_, Some(_), _) => on_other_version(course, now),
+            Input::VersionAnswered(_, Some(_), _) => {
+                on_other_version(course.tells_other_version(), now)
+            }
             Input::Mqtt(said) => on_said(course, now, said, rules),
             Input::Reached(deadline) => course.reached(deadline, rules),
             _ => Next::stays(course),
@@ -125,12 +130,8 @@ fn on_said(course: Course, now: Instant, said: MqttInput, rules: &Rules<'_>) -> 
             confirmed: true,
             ..course
         }),
-        MqttInput::Fetched { further } => Next::stays(Course {
-            further: course.further || further,
-            ..course.goes_along(now)
-        }),
-        MqttInput::FetchedLess => Next::stays(course.has_less(now)),
-        MqttInput::FetchedAll if course.is_claimed() => {
+        MqttInput::Fetched { further, in_flight } => course.fetches(now, further, in_flight),
+        MqttInput::FetchedAll if course.waits_for_whole() => {
             Next::Ends(Outcome::Succeeded(Success::Upgraded))
         }
         MqttInput::FetchedAll => Next::stays(Course {

@@ -70,12 +70,17 @@ impl ThingsPanel {
         } = self;
         let next = match event {
             Input::Connected => meet(course.connects(), now, rules),
+            Input::Reached(Deadline::Nudge) if course.is_settled(now) => {
+                Next::Ends(Outcome::Succeeded(Success::Unverified))
+            }
             Input::HeardAgain | Input::MayBeThere => meet(course.is_heard_again(), now, rules),
             Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now, rules),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)
             }
-            Input::VersionAnswered(_, Some(version), _) => on_other_version(course, version),
+            Input::VersionAnswered(_, Some(version), _) => {
+                on_other_version(course.tells_other_version(), version)
+            }
             Input::Mqtt(said) => {
                 if let MqttInput::Done { tells_versions: it } = said {
                     tells_versions = it;
@@ -184,17 +189,13 @@ fn on_said(
                 ..course.goes_along(now)
             })
         }
-        MqttInput::Fetched { further } => Next::stays(Course {
-            further: course.further || further,
-            ..course.goes_along(now)
-        }),
-        MqttInput::FetchedLess => Next::stays(course.has_less(now)),
+        MqttInput::Fetched { further, in_flight } => course.fetches(now, further, in_flight),
         MqttInput::Done {
             tells_versions: true,
         } => Next::stays(course.through(now, rules)),
         MqttInput::Done { .. } if course.whole => Next::Ends(UNVERIFIED),
         MqttInput::Done { .. } => course.claims_blindly(now, rules),
-        MqttInput::FetchedAll if course.is_claimed() => Next::Ends(if tells_versions {
+        MqttInput::FetchedAll if course.waits_for_whole() => Next::Ends(if tells_versions {
             Outcome::Succeeded(Success::Upgraded)
         } else {
             UNVERIFIED

@@ -24,33 +24,52 @@ fn each_connection_of_a_device_that_may_be_downloading_is_held() {
 }
 
 #[test]
-fn what_did_not_arrive_after_all_is_offered_again() {
+fn a_success_that_is_claimed_before_all_has_arrived_waits_for_the_rest() {
+    let claimed = |arrived: u64| {
+        let mut world = World::of(Protocol::Iotda);
+        world.start();
+        world.connect();
+        world.tells("V1");
+        let token = world.granted().token;
+        world.serve_with(&token, arrived, true);
+        world.reports(0, 100, "V2");
+        assert_eq!(world.outcome(), None);
+        (world, token)
+    };
+    let (mut world, token) = claimed(300);
+    world.serve(&token, SIZE);
+    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+    let cost = world.changes.iter().filter_map(|change| match change {
+        Change::Traffic { traffic, .. } => Some(traffic.bytes_down),
+        _ => None,
+    });
+    assert_eq!(cost.sum::<u64>(), SIZE);
+    // one that took nothing: its connection ends, and nothing speaks for it any more
+    let (mut world, token) = claimed(0);
+    world.serve(&token, 0);
+    world.after(Duration::from_mins(29));
+    assert_eq!(world.outcome(), None);
+    world.after(Duration::from_mins(1));
+    let failure = Outcome::Failed(Failure::NotDownloaded);
+    assert_eq!(world.outcome(), Some(failure));
+}
+
+#[test]
+fn what_is_fetched_again_costs_the_device_something() {
     let mut world = World::of(Protocol::Iotda);
     world.start();
     world.connect();
     world.tells("V1");
     let token = world.granted().token;
     world.serve(&token, SIZE);
-    assert_eq!(world.stage(), Some(Stage::Executing));
-    // the connection broke, and the tail was on its way
-    world.serve(&token, 300);
-    assert_eq!(world.stage(), Some(Stage::Downloading));
-    let done = world.changes.iter().rev().find_map(|change| match change {
-        Change::Progress { progress, .. } => Some(progress.done_bytes),
+    world.served_bytes = 0; // it fetches it once more
+    world.serve(&token, SIZE);
+    world.reports(7, 0, "V2");
+    let cost = world.changes.iter().filter_map(|change| match change {
+        Change::Traffic { traffic, .. } => Some(traffic.bytes_down),
         _ => None,
     });
-    assert_eq!(done, Some(300), "a restart must not take it for the whole");
-    world.published();
-    world.after(Duration::from_mins(2));
-    world.connect();
-    assert_eq!(kinds(&world.published()), ["version_query"]);
-    world.tells("V1");
-    assert_eq!(world.granted().already_contiguous, 300);
-    assert_eq!(kinds(&world.published()), ["firmware_upgrade"]);
-    // and then it gets it
-    world.serve(&token, SIZE);
-    world.reports(0, 100, "V2");
-    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+    assert_eq!(cost.sum::<u64>(), 2 * SIZE);
 }
 
 #[test]

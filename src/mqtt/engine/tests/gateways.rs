@@ -143,6 +143,8 @@ impl World {
             token: token.clone(),
             contiguous_bytes: bytes,
             whole: bytes == SIZE,
+            in_flight: false,
+            more_bytes: bytes,
         };
         self.engine.served(self.now, &served);
         self.drain();

@@ -56,10 +56,10 @@ fn a_device_of_release_0_5_whose_link_breaks_in_its_download_is_pushed_to_as_lon
     }
     // it begins at the beginning from now on, and never comes as far
     for part in 1..=3 {
-        assert_eq!(again(part * 100), None, "{part}");
+        assert_eq!(again(800), None, "{part}");
     }
     let failure = Failure::WrongVersion(version("V1"));
-    assert_eq!(again(400), Some(Outcome::Failed(failure)));
+    assert_eq!(again(800), Some(Outcome::Failed(failure)));
 }
 
 #[test]

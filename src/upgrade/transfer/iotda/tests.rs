@@ -40,10 +40,16 @@ const FINAL: Input = Input::Mqtt(MqttInput::Progressed {
     percent: Some(100),
     as_target: true,
 });
-const FETCHED: Input = Input::Mqtt(MqttInput::Fetched { further: true });
+const FETCHED: Input = Input::Mqtt(MqttInput::Fetched {
+    further: true,
+    in_flight: false,
+});
+/// And more of it is on its way.
+const FETCHING: Input = Input::Mqtt(MqttInput::Fetched {
+    further: true,
+    in_flight: true,
+});
 const FETCHED_ALL: Input = Input::Mqtt(MqttInput::FetchedAll);
-
-const FETCHED_LESS: Input = Input::Mqtt(MqttInput::FetchedLess);
 /// It is asked, and offered it again, when it has been served nothing for so long.
 const QUIET: Duration = Duration::from_mins(2);
 
@@ -289,21 +295,27 @@ fn one_that_connects_anew_while_it_downloads_is_neither_asked_nor_offered_it_aga
 }
 
 #[test]
-fn one_that_was_thought_to_have_the_whole_package_is_offered_it_again_when_it_did_not_arrive() {
-    let lost = [FETCHED, FETCHED_ALL, FETCHED_LESS];
-    let drive = Drive::begin().offered().all(&lost);
-    assert_eq!(drive.stage(), Some(Stage::Downloading));
-    // a claim is one again
-    let claims = Drive::begin().offered().all(&lost).on(FINAL);
-    assert!(claims.state.is_claimed());
-    let drive = drive.after(QUIET).all(&[Input::Connected, tells(OLD)]);
-    assert_eq!(drive.actions, [Action::Offer]);
-    // also where it has connected before that is known
-    let drive = Drive::begin().offered();
-    let drive = drive.all(&[FETCHED_ALL, Input::Connected, tells(OLD), FETCHED_LESS]);
-    let drive = drive.next();
-    assert_eq!(drive.actions, [Action::AskVersion]);
-    assert_eq!(drive.on(tells(OLD)).actions, [Action::Offer]);
+fn a_version_that_is_shown_waits_for_what_is_on_its_way() {
+    let shown = || {
+        let drive = Drive::begin().offered();
+        drive.all(&[FETCHING, Input::Connected, tells(TARGET)])
+    };
+    assert_eq!(shown().stage(), Some(Stage::Executing));
+    let settled = Some((Deadline::Nudge, shown().now + Duration::from_secs(10)));
+    assert_eq!(shown().state.next_deadline(), settled);
+    // all of it arrives
+    shown().on(FETCHED_ALL).ends(&UPGRADED);
+    // its connection ends before, or it takes too long
+    shown().on(FETCHED).ends(&UNVERIFIED);
+    shown().next().ends(&UNVERIFIED);
+    // words take nothing away from it, another version does
+    shown().all(&[FETCHING, FINAL]).next().ends(&UNVERIFIED);
+    let other = shown().on(tells(OLD));
+    assert_eq!(other.stage(), Some(Stage::Downloading));
+    // a claim that nothing shows has as long as any
+    let claimed = Drive::begin().offered().all(&[FETCHING, FINAL]);
+    assert!(claimed.state.is_claimed());
+    claimed.on(FETCHED_ALL).ends(&UPGRADED);
 }
 
 #[test]
@@ -351,7 +363,10 @@ fn one_whose_link_breaks_again_and_again_is_offered_it_as_long_as_it_gets_furthe
         drive = drive.all(&[Input::Connected, tells(OLD)]);
         assert_eq!(drive.actions, [Action::Offer]);
     }
-    let no_further = Input::Mqtt(MqttInput::Fetched { further: false });
+    let no_further = Input::Mqtt(MqttInput::Fetched {
+        further: false,
+        in_flight: false,
+    });
     for _ in 0..3 {
         drive = drive.on(no_further).after(QUIET);
         drive = drive.all(&[Input::Connected, tells(OLD)]);
@@ -491,7 +506,7 @@ fn anything() -> impl Strategy<Value = Input> {
         Just(FINAL),
         Just(FETCHED),
         Just(FETCHED_ALL),
-        Just(FETCHED_LESS),
+        Just(FETCHING),
         (1..300).prop_map(|code| Input::Mqtt(MqttInput::FailureReported(code))),
         Just(Input::Reached(Deadline::RepeatQuestion)),
         Just(Input::Reached(Deadline::Nudge)),

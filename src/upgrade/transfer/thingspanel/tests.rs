@@ -38,8 +38,14 @@ const fn step_100(tells_versions: bool) -> Input {
     Input::Mqtt(MqttInput::Done { tells_versions })
 }
 
-const FETCHED: Input = Input::Mqtt(MqttInput::Fetched { further: true });
-const FETCHED_ANEW: Input = Input::Mqtt(MqttInput::Fetched { further: false });
+const FETCHED: Input = Input::Mqtt(MqttInput::Fetched {
+    further: true,
+    in_flight: false,
+});
+const FETCHED_ANEW: Input = Input::Mqtt(MqttInput::Fetched {
+    further: false,
+    in_flight: false,
+});
 const FETCHED_ALL: Input = Input::Mqtt(MqttInput::FetchedAll);
 
 fn rules<'c>(upgrade: &'c UpgradeConfig, admission: &'c AdmissionConfig) -> Rules<'c> {
