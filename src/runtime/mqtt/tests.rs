@@ -103,6 +103,7 @@ impl World {
         match self.news.lock().unwrap().recv_timeout(PATIENCE).unwrap() {
             MqttNews::Event(event, _) => event,
             MqttNews::Unsent { error, .. } => panic!("{error}"),
+            MqttNews::BrokerReached => panic!("there is no broker"),
         }
     }
 

@@ -56,6 +56,7 @@ impl World {
             version: MqttVersion::V311,
             peer: SocketAddr::from(([10, 0, 0, 1], 4_000)),
             took_over: false,
+            client_id: "".into(),
         });
     }
 

@@ -109,6 +109,7 @@ fn what_a_device_says_before_it_is_read_is_heard_when_it_is() {
         product: "meters".into(),
         secure: false,
         protocol: Protocol::ThingsPanel,
+        via: crate::ledger::Via::Itself,
     });
     assert!(matches!(
         &*world.changes,

@@ -78,6 +78,7 @@ impl Drive {
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),
             counted: true,
+            home: None,
             now: Instant::from_millis(0),
             state: Negotiation::Ended(UPGRADED),
             actions: Vec::new(),
