@@ -3,7 +3,6 @@
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    time::Duration,
 };
 
 use super::{StartError, broker, listen_error, random, system};
@@ -11,7 +10,6 @@ use crate::{
     clock::SystemClock,
     config::MqttConfig,
     ledger::DeviceIds,
-    mqtt::endpoint::Limits,
     runtime::{
         BrokerClient, BrokerSetup, MqttIdentities, MqttPort, MqttServer, MqttSetup, MqttSink,
         TlsBegin, listen,
@@ -104,7 +102,7 @@ pub(super) async fn start(parts: MqttParts<'_>) -> Result<Option<Mqtt>, StartErr
     let server = MqttServer::start(MqttSetup {
         tcp,
         tls: secured.zip(begin),
-        limits: limits(config),
+        limits: config.into(),
         backlog_bytes: config.max_backlog_kib as usize * 1024,
         seed: u64::from_be_bytes(random()?),
         identities: identities.clone(),
@@ -131,25 +129,4 @@ pub(super) fn unfit(config: &MqttConfig) -> Option<StartError> {
     }
     let tls = Tls::of(TlsFiles::of_mqtt(config).as_ref());
     tls.err().map(StartError::from)
-}
-
-fn limits(config: &MqttConfig) -> Limits {
-    Limits {
-        connections: config.max_connections as usize,
-        connections_per_address: config.max_connections_per_address as usize,
-        unknown_connections: config.max_unknown_connections as usize,
-        connect_within: Duration::from_secs(config.connect_timeout_s),
-        connect_bytes: config.max_connect_bytes as usize,
-        packet_bytes: config.max_packet_bytes as usize,
-        buffered_bytes: config.max_buffered_mib as usize * 1024 * 1024,
-        connects_per_second: config.connects_per_second,
-        connects_per_address_per_second: config.connects_per_address_per_second,
-        failures_per_address_per_minute: config.failed_attempts_per_minute,
-        take_over_after: Duration::from_millis(config.take_over_after_ms),
-        keep_alive: Duration::from_secs(config.keep_alive_s),
-        hold: Duration::from_secs(config.hold_s),
-        receive_maximum: config.receive_maximum,
-        send_maximum: config.send_maximum,
-        unacknowledged_per_second: config.unacknowledged_per_second,
-    }
 }

@@ -47,6 +47,9 @@ pub trait Surroundings {
     /// Lets out what a device over MQTT is told or granted. Whoever serves no such devices is never asked.
     fn let_out(&mut self, _out: Out) {}
 
+    /// That is to be let out, once changes up to `after` are committed.
+    fn lets_out(&mut self, _from: ShardId, _out: &Out, _after: &mut Seq) {}
+
     /// Tells the operator.
     fn report(&mut self, report: &Report);
 
@@ -384,7 +387,14 @@ impl<D: Done> Core<D> {
         {
             match effect {
                 Effect::Persist { seq, change } => self.persist(seq, change, around),
-                Effect::Out { out, after } if after > self.committed => {
+                Effect::Out { out, mut after } => {
+                    let needed = after;
+                    around.lets_out(self.id, &out, &mut after);
+                    if after <= self.committed {
+                        around.offered(self.id, needed, self.committed, false);
+                        around.let_out(out);
+                        continue;
+                    }
                     let device = match &out {
                         Out::Publish { device, .. } => Some(*device),
                         _ => None,
@@ -395,7 +405,6 @@ impl<D: Done> Core<D> {
                         engine.unsent(now, device);
                     }
                 }
-                Effect::Out { out, .. } => around.let_out(out),
                 Effect::Report(report) => around.report(&report),
                 Effect::Ask(ask) => around.ask(ask),
                 Effect::Left(device) => self.left(device, around),

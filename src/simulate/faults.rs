@@ -33,6 +33,20 @@ pub(super) struct Mishaps {
     pub(super) put_back: Option<Duration>,
 }
 
+/// What the network does to devices that speak MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lines {
+    /// The mean time between two mishaps of a device's connection: it breaks, with or without a word; nothing gets through for a while;
+    /// somebody else connects in its name.
+    pub(super) mishap: Option<Duration>,
+    /// After so many of a thousand pieces of a download its connection breaks.
+    pub(super) cut_per_mille: u64,
+    /// So many of a thousand downloads find nobody.
+    pub(super) unreachable_per_mille: u64,
+    /// So many of a hundred connections that a device breaks off, or that the network breaks, are not missed at once by the other side.
+    pub(super) unnoticed_percent: u64,
+}
+
 /// The longest time for which the store fails.
 pub(super) const LONGEST_STORE_OUTAGE: Duration = Duration::from_mins(1);
 
@@ -68,6 +82,67 @@ impl Faults {
                 rule: None,
                 put_back: None,
             },
+        }
+    }
+
+    pub(super) const fn lines(self) -> Lines {
+        match self {
+            Self::None => Lines {
+                mishap: None,
+                cut_per_mille: 0,
+                unreachable_per_mille: 0,
+                unnoticed_percent: 0,
+            },
+            Self::Default => Lines {
+                mishap: Some(Duration::from_hours(4)),
+                cut_per_mille: 2,
+                unreachable_per_mille: 5,
+                unnoticed_percent: 30,
+            },
+            Self::Harsh => Lines {
+                mishap: Some(Duration::from_mins(10)),
+                cut_per_mille: 20,
+                unreachable_per_mille: 30,
+                unnoticed_percent: 60,
+            },
+        }
+    }
+
+    /// What devices that speak MQTT do wrong unless the fleet file says it, in percent of those of a style.
+    pub(super) const fn mqtt_characters(self) -> &'static [(&'static str, u8)] {
+        match self {
+            Self::None => &[],
+            Self::Default => &[
+                ("corrupt-download", 2),
+                ("cut-download", 3),
+                ("drops-in-download", 3),
+                ("blocked-download", 3),
+                ("loses-report", 2),
+                ("reconnect-storm", 1),
+                ("shares-client-id", 1),
+                ("claims-without-download", 1),
+                ("old-version-after-success", 1),
+            ],
+            Self::Harsh => &[
+                ("refuses@1", 3),
+                ("refuses@3", 3),
+                ("corrupt-download", 6),
+                ("broken-download", 4),
+                ("cut-download", 8),
+                ("drops-in-download", 8),
+                ("blocked-download", 8),
+                ("old-version-after-success", 6),
+                ("claims-without-download", 8),
+                ("loses-report", 8),
+                ("progress-burst", 4),
+                ("reconnect-storm", 6),
+                ("shares-client-id", 6),
+                ("no-version", 2),
+                ("old-version-first@2", 4),
+                ("old-version-first@4", 3),
+                ("already-current", 4),
+                ("wrong-secret", 2),
+            ],
         }
     }
 

@@ -11,6 +11,12 @@ pub(crate) struct Figures {
     pub(crate) bytes_up: u64,
     /// The same in the other direction.
     pub(crate) bytes_down: u64,
+    /// Bytes of MQTT from devices, without the headers of IP and TCP.
+    pub(crate) mqtt_bytes_up: u64,
+    /// The same in the other direction.
+    pub(crate) mqtt_bytes_down: u64,
+    /// Bytes of packages that arrived over HTTP, those included that arrived twice.
+    pub(crate) downloaded_bytes: u64,
     /// Changes that were committed.
     pub(crate) changes: u64,
     /// Devices that went from one shard of the server to another.

@@ -2,6 +2,7 @@
 //! a mix as it is found in the field.
 
 mod groups;
+mod styles;
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -16,7 +17,11 @@ use super::{
     faults::Faults,
     sites::{self, SiteFile, Sites},
 };
+use crate::ledger::Protocol;
 use groups::Group;
+use styles::{Setting, Styled};
+
+pub(super) use styles::MqttMember;
 
 /// Version of all devices before the upgrade.
 pub(super) const BEFORE: &str = "V1.0";
@@ -29,6 +34,8 @@ pub(super) const FIRST_CELL: u32 = 1001;
 pub(crate) struct FleetFile {
     /// Shares of the coverage classes, as in 6 : 3 : 1.
     coverage: Option<BTreeMap<CoverageClass, u32>>,
+    /// What the devices speak, with shares; all of them PCP where nothing is said.
+    styles: Option<Vec<Styled>>,
     /// How devices listen, with shares.
     listening: Option<Vec<Listening>>,
     /// What devices run and are, where they are not all alike.
@@ -115,20 +122,61 @@ pub(super) struct Member {
     pub(super) spec: DeviceSpec,
     pub(super) class: CoverageClass,
     pub(super) paging: Option<Paging>,
+    /// The product that it is of.
+    pub(super) product: usize,
     /// Its hardware, as the operator has given it.
     pub(super) hardware: Option<String>,
     /// When it is added, where that is while the task runs, ms.
     pub(super) joins_at_ms: Option<u64>,
 }
 
-/// A fleet to simulate.
+/// A fleet to simulate. Devices are numbered: those over PCP first.
 #[derive(Debug)]
 pub(super) struct FleetPlan {
     pub(super) members: Vec<Member>,
+    /// Those that speak MQTT.
+    pub(super) over_mqtt: Vec<MqttMember>,
     /// When the task starts, ms.
     pub(super) ready_ms: u64,
     /// Where they are.
     pub(super) sites: Sites,
+}
+
+/// What is to be known of a device before it is switched on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Planned<'a> {
+    pub(super) endpoint: &'a str,
+    /// The product that it is of.
+    pub(super) product: usize,
+    pub(super) protocol: Protocol,
+    /// The version that it runs.
+    pub(super) runs: pcp::Version,
+    /// Its hardware, as the operator has given it.
+    pub(super) hardware: Option<&'a str>,
+    pub(super) joins_at_ms: Option<u64>,
+}
+
+impl FleetPlan {
+    /// All devices, in the order of their numbers.
+    pub(super) fn devices(&self) -> impl Iterator<Item = Planned<'_>> {
+        let over_pcp = self.members.iter().map(|member| Planned {
+            endpoint: &member.spec.endpoint,
+            product: member.product,
+            protocol: Protocol::Lwm2m,
+            runs: member.spec.version,
+            hardware: member.hardware.as_deref(),
+            joins_at_ms: member.joins_at_ms,
+        });
+        let over_mqtt = self.over_mqtt.iter().map(|member| Planned {
+            endpoint: &member.spec.device,
+            product: member.product,
+            protocol: member.protocol(),
+            runs: member.runs,
+            hardware: None,
+            joins_at_ms: member.joins_at_ms,
+        });
+        over_pcp.chain(over_mqtt)
+    }
 }
 
 impl FleetFile {
@@ -141,6 +189,7 @@ impl FleetFile {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         file.check_shares()?;
+        file.check_styles()?;
         file.check_joining()?;
         groups::check(file.groups.as_deref())?;
         sites::check(file.sites.as_ref().unwrap_or(&BTreeMap::new()))?;
@@ -172,6 +221,43 @@ impl FleetFile {
         Ok(())
     }
 
+    fn check_styles(&self) -> Result<(), String> {
+        let Some(styles) = &self.styles else {
+            return Ok(());
+        };
+        if self.speaks_mqtt() && (self.sites.is_some() || self.groups.is_some()) {
+            return Err(
+                "styles: a fleet with devices that speak MQTT has no sites and no groups; leave them out"
+                    .to_owned(),
+            );
+        }
+        if styles.is_empty() {
+            return Err("styles: give at least one, or leave them out".to_owned());
+        }
+        if styles.iter().filter(|styled| styled.is_over_pcp()).count() > 1 {
+            return Err("styles: one of them is pcp at most; its share says how many".to_owned());
+        }
+        for (number, styled) in (1..).zip(styles) {
+            (styled.check()).map_err(|error| format!("styles, entry {number}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Whether some devices speak MQTT.
+    pub(super) fn speaks_mqtt(&self) -> bool {
+        (self.styles.iter().flatten()).any(|styled| !styled.is_over_pcp())
+    }
+
+    /// Whether all devices take the second version of IoTDA's messages.
+    pub(super) fn takes_v2(&self) -> bool {
+        (self.styles.as_ref()).is_some_and(|styles| styles.iter().all(Styled::takes_v2))
+    }
+
+    /// Whether some do, beside others: they need a product of their own.
+    pub(super) fn takes_v2_beside_others(&self) -> bool {
+        !self.takes_v2() && self.styles.iter().flatten().any(Styled::takes_v2)
+    }
+
     fn check_joining(&self) -> Result<(), String> {
         let Some(joining) = self.joining else {
             return Ok(());
@@ -199,7 +285,7 @@ impl FleetFile {
     }
 
     /// The devices, each product's target version among `targets`; device `i` is of product `i` modulo their
-    /// number.
+    /// number. Where some take the second version of IoTDA's messages beside others, they are of the last product, and only they.
     pub(super) fn plan(
         &self,
         devices: usize,
@@ -208,6 +294,55 @@ impl FleetFile {
         faults: Faults,
         targets: &[pcp::Version],
     ) -> Result<FleetPlan, String> {
+        let Some(styles) = &self.styles else {
+            let (members, sites) = self.over_pcp(devices, cells, seed, faults, targets)?;
+            return Ok(FleetPlan {
+                members,
+                over_mqtt: Vec::new(),
+                ready_ms: self.ready_ms(),
+                sites,
+            });
+        };
+        let last = targets.len().saturating_sub(1);
+        let v2_product = self.takes_v2_beside_others().then_some(last);
+        let others = &targets[..v2_product.unwrap_or(targets.len())];
+        let sizes = styles::sizes(styles, devices);
+        let over_pcp = styles.iter().position(Styled::is_over_pcp);
+        let (members, sites) = match over_pcp.map(|styled| sizes[styled]) {
+            None | Some(0) => Default::default(),
+            Some(size) => self.over_pcp(size, cells, seed, faults, others)?,
+        };
+        let setting = Setting {
+            seed,
+            before: version(BEFORE)?,
+            faults,
+            ready_ms: self.ready_ms(),
+            targets,
+            v2_product,
+        };
+        let mut over_mqtt = Vec::with_capacity(devices - members.len());
+        for (number, (styled, size)) in (1..).zip(styles.iter().zip(sizes)) {
+            let first = members.len() + over_mqtt.len();
+            let joins = |dice| self.joins_at_ms(dice);
+            let of_style = styles::members(styled, size, first, &setting, joins);
+            over_mqtt.extend(of_style.map_err(|error| format!("styles, entry {number}: {error}"))?);
+        }
+        Ok(FleetPlan {
+            members,
+            over_mqtt,
+            ready_ms: self.ready_ms(),
+            sites,
+        })
+    }
+
+    fn over_pcp(
+        &self,
+        devices: usize,
+        cells: u32,
+        seed: u64,
+        faults: Faults,
+        targets: &[pcp::Version],
+    ) -> Result<(Vec<Member>, Sites), String> {
         let listening = self.listening();
         let mut config = FleetConfig::new(devices, version(BEFORE)?);
         config.cells = cells;
@@ -237,8 +372,8 @@ impl FleetFile {
         let total: u64 = listening.iter().map(|l| u64::from(l.share)).sum();
         let members = specs
             .into_iter()
-            .zip(targets.iter().cycle())
-            .map(|(mut spec, target)| {
+            .zip(targets.iter().enumerate().cycle())
+            .map(|(mut spec, (product, target))| {
                 // the seed's bits are as good as any
                 let dice = spec.seed;
                 let habit = pick(&listening, total, dice);
@@ -257,17 +392,14 @@ impl FleetFile {
                 Ok(Member {
                     class: spec.coverage.class(),
                     paging: habit.paging,
+                    product,
                     hardware: group.and_then(Group::hardware),
                     joins_at_ms,
                     spec,
                 })
             })
-            .collect::<Result<_, String>>()?;
-        Ok(FleetPlan {
-            members,
-            ready_ms: self.ready_ms(),
-            sites: sites.unwrap_or_default(),
-        })
+            .collect::<Result<Vec<_>, String>>()?;
+        Ok((members, sites.unwrap_or_default()))
     }
 
     /// Bytes a second that the devices of a cell share; without end where nothing is said.
@@ -293,8 +425,9 @@ impl FleetFile {
     }
 
     fn longest_sleep_s(&self) -> u64 {
+        let over_pcp = (self.styles.as_ref()).is_none_or(|it| it.iter().any(Styled::is_over_pcp));
         let sleeps = self.listening().into_iter().filter_map(|l| l.wake_every_s);
-        sleeps.max().unwrap_or(0)
+        sleeps.max().filter(|_| over_pcp).unwrap_or(0)
     }
 
     fn coverage(&self) -> Vec<(CoverageClass, u32)> {

@@ -4,7 +4,9 @@ use super::{faults::Mishaps, invariants::Number, trace::Way};
 use crate::{
     config::Config,
     engine::Seq,
+    grants::Served,
     ledger::{ActiveUpgrade, Change, DeviceRecord},
+    mqtt::{endpoint::Event, engine::Out},
     shard::Outgoing,
     task::{Due, TaskHead},
 };
@@ -45,6 +47,22 @@ pub(super) trait Hooks {
 
     /// A datagram on its way to the outbox, with the change after which it may leave.
     fn sends(&mut self, _outgoing: &mut Outgoing, _after: &mut Seq) {}
+
+    /// What a device over MQTT is told or granted, on its way to where it is held, with the change after which it may leave.
+    fn lets_out(&mut self, _out: &Out, _after: &mut Seq) {}
+
+    /// The same when it leaves. `false`: it is lost on its way.
+    fn leaves(&mut self, _out: &Out) -> bool {
+        true
+    }
+
+    /// What a device was served over HTTP, on its way to the engine. `false`: the engine does not hear it.
+    fn serves(&mut self, _served: &mut Served) -> bool {
+        true
+    }
+
+    /// What has happened at the endpoint, on its way to the engine.
+    fn hears_of(&mut self, _event: &mut Event) {}
 
     /// A datagram reaches the server. `false`: the engine does not hear it.
     fn hears(&mut self, _datagram: &[u8]) -> bool {

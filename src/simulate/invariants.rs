@@ -33,6 +33,7 @@
 //!   upgrade) after its last time; in no minute more begin than the rate allows, while the server runs. A phase
 //!   follows another one only when that has come true, or the operator says so, and each device is in one phase;
 //! * no cell ends before it can have, by the slots that were held in it;
+//! * what holds of devices that speak MQTT stands in `over_mqtt`;
 //! * queues and tables stay bounded.
 //!
 //! After every step the slots that the engine counts are compared with those that the checker counts; after a restart
@@ -46,6 +47,7 @@ mod datagrams;
 mod ends;
 mod goes_on;
 mod lifetimes;
+mod over_mqtt;
 mod own;
 mod putting_back;
 mod restart;
@@ -124,6 +126,8 @@ pub(super) enum Rule {
     Window,
     Rate,
     Budget,
+    Grants,
+    CutOff,
 }
 
 /// A device and its upgrade, as the checker knows them.
@@ -156,6 +160,10 @@ pub(super) struct Subject {
     appointment: Option<Box<Appointment>>,
     /// When its upgrade had its outcome, ms.
     over_ms: Option<u64>,
+    /// When its last attempt ended, as committed, ms.
+    ended_ms: Option<u64>,
+    /// What is known of it besides, where it speaks MQTT.
+    over_mqtt: Option<Box<over_mqtt::OverMqtt>>,
     written: goes_on::Written,
     held: bound::Held,
 }
@@ -185,6 +193,8 @@ impl Subject {
             outcome: None,
             appointment: None,
             over_ms: None,
+            ended_ms: None,
+            over_mqtt: None,
             written: goes_on::Written::default(),
             held: bound::Held::default(),
         }
@@ -226,6 +236,8 @@ pub(super) struct Invariants {
     /// follows.
     entering: Option<(i64, u32)>,
     shards: Vec<Shard>,
+    /// What devices over MQTT are told and granted, and has not left.
+    outs: over_mqtt::Outs,
     /// How the tasks are run, and how far they are.
     rollout: rollout::Rollout,
     /// When the running server was started.
@@ -283,6 +295,7 @@ impl Invariants {
             touched: BTreeSet::new(),
             entering: None,
             shards: (0..shards).map(|_| Shard::default()).collect(),
+            outs: over_mqtt::Outs::new(),
             rollout: rollout::Rollout::default(),
             started_at: UtcMillis(i64::MIN),
             lost_ms: 0,
@@ -300,6 +313,16 @@ impl Invariants {
     /// All violations, those included that are not told.
     pub(super) const fn count(&self) -> usize {
         self.count
+    }
+
+    /// Devices.
+    pub(super) const fn devices(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// The product of a device.
+    pub(super) fn product_of(&self, device: usize) -> usize {
+        (self.subjects.get(device)).map_or(0, |subject| subject.product)
     }
 
     /// Upgrades without a final outcome.
@@ -442,10 +465,14 @@ pub(super) fn device(endpoint: &str) -> Option<usize> {
     endpoint.rsplit('-').next()?.parse().ok()
 }
 
-/// The limit of a stage, ms.
-fn limit_ms(stage: Stage, config: &Config) -> i64 {
+/// The limit of a stage of a device that speaks MQTT or does not, ms.
+fn limit_ms(stage: Stage, over_mqtt: bool, config: &Config) -> i64 {
     let limits = &config.upgrade;
     let seconds = match stage {
+        Stage::WaitingForDevice if over_mqtt => limits.wait_for_connection_s,
+        // one limit for both
+        Stage::Downloading | Stage::Executing if over_mqtt => limits.transfer_s,
+        Stage::QueryingCoverage | Stage::QueryingCell | Stage::WaitingForSlot if over_mqtt => 0,
         Stage::WaitingForDevice => limits.wait_for_device_s,
         Stage::QueryingVersion => limits.query_version_s,
         Stage::QueryingCoverage => limits.query_coverage_s,

@@ -50,6 +50,12 @@ pub(crate) fn simulate(
     if !scenario.forecast {
         return World::new(scenario, Honest)?.run(progress);
     }
+    if scenario.fleet.speaks_mqtt() {
+        return Err(
+            "--forecast: a forecast is not made of devices that speak MQTT; leave their styles out"
+                .to_owned(),
+        );
+    }
     if scenario.products > 1 {
         return Err(
             "--forecast: a forecast is of one task, and this is a simulation of several".to_owned(),

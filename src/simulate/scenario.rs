@@ -5,6 +5,8 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
+use sha2::{Digest as _, Sha256};
+
 use super::{
     faults::Faults,
     fleet::{FleetFile, FleetPlan},
@@ -12,9 +14,11 @@ use super::{
     store::StoreKind,
 };
 use crate::{
-    config::Config,
+    config::{Config, OtaEvents},
     ledger::RetryPolicy,
-    package::{CheckCodeKind, Package, PcpOffer, PcpPackage, SegmentFrames, Segmentation},
+    package::{
+        CheckCodeKind, HttpPackage, Package, PcpOffer, PcpPackage, SegmentFrames, Segmentation,
+    },
     task::{Share, TaskRules},
 };
 
@@ -94,10 +98,30 @@ impl Scenario {
         rules
     }
 
+    /// Products: some devices need one of their own.
+    pub(crate) fn product_count(&self) -> usize {
+        self.products + usize::from(self.fleet.takes_v2_beside_others())
+    }
+
+    /// The settings of the server, which know which product takes which messages.
+    pub(super) fn server_config(&self) -> Config {
+        let mut config = (*self.config).clone();
+        let takes_v2 = match (self.fleet.takes_v2(), self.fleet.takes_v2_beside_others()) {
+            (true, _) => 0..self.product_count(),
+            (false, true) => self.products..self.product_count(),
+            (false, false) => 0..0,
+        };
+        for product in takes_v2 {
+            let product = config.products.entry(product_name(product)).or_default();
+            product.ota_events = OtaEvents::V2;
+        }
+        config
+    }
+
     /// What the task of each product has for its devices.
     pub(super) fn offered(&self) -> Result<Vec<Arc<Offered>>, String> {
         let mut rng = self.rng(1);
-        (0..self.products)
+        (0..self.product_count())
             .map(|product| self.offered_to(product, &mut rng).map(Arc::new))
             .collect()
     }
@@ -134,14 +158,16 @@ impl Scenario {
         let frames = SegmentFrames::build(&content, segmentation)
             .ok_or_else(|| "the package cannot be cut".to_owned())?;
         let check_code: CheckCodeKind = settings.check_code;
-        Ok(Package::over_pcp(
+        let sha256 = hex::encode(Sha256::digest(&content));
+        let package = Package::over_pcp(
             PcpOffer {
                 version: pcp::Version::new(version).map_err(|error| error.to_string())?,
                 check_code: check_code.apply(pcp::checksum(&content)),
                 segmentation,
             },
             frames,
-        ))
+        );
+        Ok(package.and_over_http(HttpPackage { sha256 }))
     }
 
     pub(super) fn fleet(&self, offered: &[Arc<Offered>]) -> Result<FleetPlan, String> {

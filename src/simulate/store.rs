@@ -11,7 +11,8 @@ use super::sites::Sites;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, TaskId, UpgradeId,
+        ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, Protocol, RetryPolicy, TaskId,
+        UpgradeId,
     },
     package::Version,
     store::{
@@ -49,12 +50,20 @@ pub(super) struct Final {
     pub(super) reason: Option<String>,
 }
 
+/// A device that is added.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Added<'a> {
+    pub(super) endpoint: &'a str,
+    pub(super) protocol: Protocol,
+    /// Its hardware, as the operator has given it.
+    pub(super) hardware: Option<&'a str>,
+}
+
 /// A task for all devices of one product.
 #[derive(Debug, Clone)]
 pub(super) struct Order<'a> {
     pub(super) product: &'a str,
-    /// Its devices, each with its hardware.
-    pub(super) devices: &'a [(&'a str, Option<&'a str>)],
+    pub(super) devices: &'a [Added<'a>],
     pub(super) offered: &'a Offered,
     pub(super) created_at: UtcMillis,
     pub(super) start_at: UtcMillis,
@@ -128,11 +137,11 @@ impl Backend {
     ) -> Result<(Vec<PackageId>, Vec<Created>), Failed> {
         match self {
             Self::Memory(store) => {
-                for (endpoint, hardware) in order.devices {
-                    store.add_device(endpoint, order.product);
-                    store.set_hardware(endpoint, *hardware);
+                for device in order.devices {
+                    store.add_device(device.endpoint, order.product, device.protocol);
+                    store.set_hardware(device.endpoint, device.hardware);
                 }
-                let endpoints: Vec<&str> = order.devices.iter().map(|(it, _)| *it).collect();
+                let endpoints: Vec<&str> = order.devices.iter().map(|it| it.endpoint).collect();
                 let packages = order.offered.packages();
                 let targets: Vec<Version> = packages.iter().map(|it| it.version).collect();
                 let times = (order.created_at, order.start_at);
@@ -151,18 +160,17 @@ impl Backend {
         }
     }
 
-    /// Adds a device of a product, with its hardware.
+    /// Adds a device of a product.
     pub(super) fn add_device(
         &mut self,
-        device: (&str, Option<&str>),
+        device: Added<'_>,
         product: &str,
         now: UtcMillis,
     ) -> Result<(), Failed> {
         match self {
             Self::Memory(store) => {
-                let (endpoint, hardware) = device;
-                store.add_device(endpoint, product);
-                store.set_hardware(endpoint, hardware);
+                store.add_device(device.endpoint, product, device.protocol);
+                store.set_hardware(device.endpoint, device.hardware);
                 Ok(())
             }
             Self::Sqlite(store) => store.add_devices(&[device], product, now),

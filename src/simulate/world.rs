@@ -17,6 +17,7 @@ mod field;
 mod foresight;
 mod holds;
 mod messages;
+mod mqtt;
 mod putting_back;
 mod rollout;
 mod server;
@@ -38,7 +39,7 @@ use super::{
     offered::{Offered, PackagesFile},
     queue::Queue,
     scenario::{Scenario, product_name},
-    store::{Backend, Created, Order},
+    store::{Added, Backend, Created, Order},
     summary::Summary,
     trace::Trace,
 };
@@ -96,6 +97,16 @@ enum Occurrence {
     Asked(u32),
     /// The rollout looks.
     Look(u32),
+    /// A device over MQTT has something to do.
+    Station(u32),
+    /// Something arrives on a connection over MQTT.
+    Wire(u32, mqtt::OnWire),
+    /// The next thing happens in a download of that number, of that device over MQTT.
+    Download(u32, u32),
+    /// The network does something to the connection of that device over MQTT.
+    Mishap(u32),
+    /// Something is due between the parts of the server that have to do with MQTT, of the server of that number.
+    Within(u32, mqtt::Within),
     /// The server crashes.
     Crash,
     /// And is started again.
@@ -139,6 +150,8 @@ pub(super) struct World<H> {
     units: Vec<Unit>,
     /// When each unit is woken next, ms.
     alarms: Vec<u64>,
+    /// Devices that speak MQTT, where there are some: their numbers follow those of the units.
+    mqtt: Option<Box<mqtt::Field>>,
     server: Option<Server>,
     between: Between,
     /// Number of the server that runs, or ran last.
@@ -181,6 +194,12 @@ impl<H: Hooks> World<H> {
                     .to_owned(),
             );
         }
+        if scenario.fleet.speaks_mqtt() && scenario.packages != PackagesFile::default() {
+            return Err(
+                "packages: a fleet with devices that speak MQTT has one package for all in a simulation"
+                    .to_owned(),
+            );
+        }
         let offered = scenario.offered()?;
         let mut fleet = scenario.fleet(&offered)?;
         if scenario.packages == PackagesFile::default() {
@@ -200,19 +219,27 @@ impl<H: Hooks> World<H> {
         }
         let mut rng = scenario.rng(2);
         let mut store = Backend::open(scenario.store)?;
-        let endpoints = fleet.members.iter().map(|it| it.spec.endpoint.as_str());
+        let endpoints = fleet.devices().map(|it| it.endpoint);
         store.place(&fleet.sites, endpoints)?;
-        let mut upgrades = vec![None; fleet.members.len()];
+        let mut upgrades = vec![None; fleet.devices().count()];
         let mut numbered = Vec::new();
         let mut tasks = Vec::new();
         for (product, of_product) in offered.iter().enumerate() {
-            let devices: Vec<(&str, Option<&str>)> = (fleet.members.iter().skip(product))
-                .step_by(offered.len())
-                .filter(|member| member.joins_at_ms.is_none())
-                .map(|member| (&*member.spec.endpoint, member.hardware.as_deref()))
+            let mut its = fleet
+                .devices()
+                .filter(|it| it.product == product)
+                .peekable();
+            let any = its.peek().is_some();
+            let devices: Vec<Added<'_>> = its
+                .filter(|device| device.joins_at_ms.is_none())
+                .map(|device| Added {
+                    endpoint: device.endpoint,
+                    protocol: device.protocol,
+                    hardware: device.hardware,
+                })
                 .collect();
             if devices.is_empty() {
-                if fleet.members.len() > product {
+                if any {
                     return Err("joining: no device is there when a task starts; give more devices, or a smaller percent".to_owned());
                 }
                 continue;
@@ -251,21 +278,19 @@ impl<H: Hooks> World<H> {
             task.sort_unstable_by(|a, b| a.endpoint.cmp(&b.endpoint));
             tasks.push(task);
         }
-        let mut subjects = Vec::with_capacity(fleet.members.len());
-        for ((device, member), upgrade) in fleet.members.iter().enumerate().zip(upgrades) {
-            let product = device % offered.len();
-            let joins = member.joins_at_ms.map(|_| UpgradeId(0));
+        let mut subjects = Vec::with_capacity(upgrades.len());
+        for (number, (device, upgrade)) in fleet.devices().zip(upgrades).enumerate() {
+            let joins = device.joins_at_ms.map(|_| UpgradeId(0));
             let upgrade = upgrade.or(joins).ok_or("a device has no upgrade")?;
-            let hardware = member.hardware.as_deref();
-            let way = offered[product].way(member.spec.version, hardware);
-            let of_package = Own::new(member.spec.version, hardware, way);
-            subjects.push(Subject::new(
-                upgrade,
-                product,
-                member.spec.coverage,
-                of_package,
-                member.spec.behaviour.queue_mode.is_some(),
-            ));
+            let way = offered[device.product].way(device.runs, device.hardware);
+            let own = Own::new(device.runs, device.hardware, way);
+            let over_pcp = fleet.members.get(number);
+            let coverage = over_pcp.map_or_else(
+                || sim::CoverageClass::NoCell.coverage(None),
+                |member| member.spec.coverage,
+            );
+            let sleeps = over_pcp.is_some_and(|it| it.spec.behaviour.queue_mode.is_some());
+            subjects.push(Subject::new(upgrade, device.product, coverage, own, sleeps));
         }
         // not of this machine: a seed gives the same everywhere
         let shards = match scenario.config.shards {
@@ -279,14 +304,22 @@ impl<H: Hooks> World<H> {
             subjects,
             super::fleet::FIRST_CELL,
             scenario.cells,
-            shards,
+            shards + u8::from(!fleet.over_mqtt.is_empty()),
         );
+        for (number, device) in fleet.devices().enumerate() {
+            checker.speaks(number, device.protocol);
+        }
         checker.run_by(&scenario.rules, &tasks);
         checker.at_sites(fleet.sites);
         // each step is as an upgrade of its own
         let steps = offered.iter().map(|it| it.most_steps()).max();
         let attempts = (u64::from(scenario.retry.attempts) + 1) * steps.unwrap_or(1);
-        let attempt_ms = u64::try_from(checker.longest_attempt_ms()).unwrap_or(0)
+        let longest_ms = [!fleet.members.is_empty(), !fleet.over_mqtt.is_empty()]
+            .into_iter()
+            .zip([false, true])
+            .filter_map(|(any, over_mqtt)| any.then(|| checker.longest_attempt_ms(over_mqtt)))
+            .max();
+        let attempt_ms = u64::try_from(longest_ms.unwrap_or(0)).unwrap_or(0)
             + u64::from(scenario.retry.interval_s) * 1_000;
         let asleep_ms = if fleet
             .members
@@ -300,7 +333,7 @@ impl<H: Hooks> World<H> {
         let mut token_key = [0; 32];
         rng.fill_bytes(&mut token_key);
         let mut world = Self {
-            config: Arc::new(hooks.config(&scenario.config)),
+            config: Arc::new(hooks.config(&scenario.server_config())),
             conditions: scenario.faults.conditions(),
             air: Air::new(scenario.fleet.shared_capacity(), scenario.cells),
             mishaps: hooks.mishaps(scenario.faults.mishaps()),
@@ -311,8 +344,9 @@ impl<H: Hooks> World<H> {
             datagram: Vec::new(),
             units: Vec::with_capacity(fleet.members.len()),
             alarms: vec![u64::MAX; fleet.members.len()],
+            mqtt: None,
             server: None,
-            between: Between::new(DeviceIds::new(token_key), shards),
+            between: Between::new(DeviceIds::new(token_key), shards, false),
             epoch: 0,
             crashed_at_ms: 0,
             crashes: 0,
@@ -334,7 +368,14 @@ impl<H: Hooks> World<H> {
             start_ms: fleet.ready_ms,
             end_ms: fleet.ready_ms + attempts * attempt_ms + asleep_ms + AFTERWARDS_MS,
         };
+        let first = fleet.members.len();
         world.populate(fleet.members, scenario, &offered);
+        if !fleet.over_mqtt.is_empty() {
+            let ids = &world.ids;
+            let field = mqtt::Field::new(fleet.over_mqtt, first, scenario, ids, &offered);
+            world.mqtt = Some(Box::new(field));
+            world.populate_mqtt();
+        }
         Ok(world)
     }
 
@@ -416,6 +457,7 @@ impl<H: Hooks> World<H> {
             && (server.next_timeout()).is_some_and(|at| at <= now.instant)
         {
             server.handle_timeouts(now);
+            self.pump();
             self.tell_turns();
             self.drain();
             return Ok(());
@@ -433,12 +475,24 @@ impl<H: Hooks> World<H> {
             Some(Occurrence::Hears(epoch, shard)) if self.runs(epoch) => self.hears(shard)?,
             Some(Occurrence::Asked(epoch)) if self.runs(epoch) => self.asked(),
             Some(Occurrence::Look(epoch)) if self.runs(epoch) => self.look_again()?,
+            Some(Occurrence::Station(number)) => self.station_wakes(number),
+            Some(Occurrence::Wire(number, what)) => match what {
+                mqtt::OnWire::Down => self.comes_down(number, Some(&datagram)),
+                mqtt::OnWire::EndsAtDevice => self.comes_down(number, None),
+                up => self.comes_up(number, up, &datagram),
+            },
+            Some(Occurrence::Download(station, number)) => self.download_goes_on(station, number),
+            Some(Occurrence::Mishap(station)) => self.mishap(station),
+            Some(Occurrence::Within(epoch, what)) if self.runs(epoch) => {
+                self.arrives_within(what)?;
+            }
             // of before a crash, or nothing at all
             Some(
                 Occurrence::Write(_)
                 | Occurrence::Hears(..)
                 | Occurrence::Asked(_)
-                | Occurrence::Look(_),
+                | Occurrence::Look(_)
+                | Occurrence::Within(..),
             )
             | None => {}
             Some(Occurrence::Crash) => self.crash(),
@@ -469,7 +523,7 @@ impl<H: Hooks> World<H> {
         Progress {
             virtual_ms: self.now_ms.saturating_sub(self.start_ms),
             open: self.checker.open(),
-            devices: self.units.len(),
+            devices: self.checker.devices(),
             events: self.figures.events,
         }
     }
@@ -485,23 +539,27 @@ impl<H: Hooks> World<H> {
             let (cells, uncommitted) = (server.gate.lane_count(), server.uncommitted());
             self.checker
                 .sizes(self.now_ms, tables, cells, held, uncommitted);
+            if let (Some(side), Some(field)) = (&server.mqtt, &self.mqtt) {
+                let (sizes, wires) = (side.sizes(), field.wires());
+                self.checker.mqtt_sizes(self.now_ms, sizes, wires);
+            }
         }
     }
 
     fn sum_up(mut self) -> Result<Summary, String> {
         let finals = self.store.finals()?;
+        if let Some(side) = self.server.as_ref().and_then(|server| server.mqtt.as_ref()) {
+            (self.checker).granted_at_end(self.now_ms, side.sizes().0);
+        }
         let ends = self.checker.finish(self.now_ms, &finals);
         let mut surprises = BTreeMap::new();
         for end in &finals {
-            if let Some(unit) = self
-                .checker
-                .device_of(end.upgrade)
-                .and_then(|d| self.units.get(d))
-                && unit.expected() != end.state
-                && [unit.expected(), end.state].contains(&UpgradeState::Succeeded)
+            if let Some((expected, character)) = self.character(end.upgrade)
+                && expected != end.state
+                && [expected, end.state].contains(&UpgradeState::Succeeded)
             {
                 let reason = end.reason.as_deref().unwrap_or("-");
-                let surprise = format!("{}: {reason}", unit.character());
+                let surprise = format!("{character}: {reason}");
                 *surprises.entry(surprise).or_default() += 1;
             }
             let (upgrade, reason) = (end.upgrade.0, end.reason.as_deref().unwrap_or("-"));
@@ -532,6 +590,16 @@ impl<H: Hooks> World<H> {
             trace,
             foreseen,
         ))
+    }
+
+    /// How an upgrade is to end by its device's character, and what that is.
+    fn character(&self, upgrade: UpgradeId) -> Option<(UpgradeState, String)> {
+        let device = self.checker.device_of(upgrade)?;
+        if let Some(unit) = self.units.get(device) {
+            return Some((unit.expected(), unit.character()));
+        }
+        let station = (self.mqtt.as_ref()?).device(u32::try_from(device).ok()?)?;
+        Some((station.expected(), station.character()))
     }
 
     /// A time between `from` and `to`, chosen by chance.

@@ -6,7 +6,8 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         Appointment, Cancellation, Change, CoverageReading, DeviceRecord, Evidence, Facts,
-        MAX_VERSIONS, Outcome, Progress, Registration, Served, Stage, StageChange, Via, WakeUps,
+        MAX_VERSIONS, Outcome, Progress, Protocol, Registration, Served, Stage, StageChange, Via,
+        WakeUps,
     },
     package::Version,
 };
@@ -92,11 +93,11 @@ impl Device {
     }
 
     /// As it is given back after a restart.
-    pub fn record(&self, endpoint: &str, product: &str) -> DeviceRecord {
+    pub fn record(&self, endpoint: &str, product: &str, protocol: Protocol) -> DeviceRecord {
         DeviceRecord {
             endpoint: endpoint.to_owned(),
             product: product.to_owned(),
-            protocol: crate::ledger::Protocol::Lwm2m,
+            protocol,
             via: (self.gateway.clone()).map_or(Via::Itself, |gateway| Via::Gateway(Some(gateway))),
             secure: false,
             registration: self.registration.as_deref().cloned(),

@@ -18,8 +18,8 @@ use crate::{
     filter::Unheard,
     ledger::{
         ActiveUpgrade, Cancellation, Change, DeviceRecord, Further, Lane, Learnt, Outcome,
-        PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState, Traffic, UpgradeId,
-        UpgradeOrder, Usage,
+        PackageId, Protocol, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState, Traffic,
+        UpgradeId, UpgradeOrder, Usage,
     },
     package::Version,
     task::{
@@ -69,12 +69,19 @@ pub struct MemoryStore {
 struct Device {
     endpoint: Box<str>,
     product: Box<str>,
+    protocol: Protocol,
     hardware: Option<Box<str>>,
     state: apply::Device,
     /// Upgrades that run on it.
     running: u32,
     /// What its upgrades have cost, in each month of UTC: nothing is known of where it is.
     spent: BTreeMap<i32, Usage>,
+}
+
+impl Device {
+    fn record(&self) -> DeviceRecord {
+        (self.state).record(&self.endpoint, &self.product, self.protocol)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -178,7 +185,7 @@ struct Upgrade {
 
 impl MemoryStore {
     /// Adds a device of a product, if it is not there.
-    pub fn add_device(&mut self, endpoint: &str, product: &str) {
+    pub fn add_device(&mut self, endpoint: &str, product: &str, protocol: Protocol) {
         if self.by_endpoint.contains_key(endpoint) {
             return;
         }
@@ -187,6 +194,7 @@ impl MemoryStore {
         self.devices.push(Device {
             endpoint: endpoint.into(),
             product: product.into(),
+            protocol,
             hardware: None,
             state: apply::Device::default(),
             running: 0,
@@ -419,7 +427,7 @@ impl MemoryStore {
                     return Ok(());
                 };
                 if matches!(change, Change::Registered { .. }) {
-                    self.add_device(endpoint, "default");
+                    self.add_device(endpoint, "default", Protocol::Lwm2m);
                 }
                 let row = self.by_endpoint.get(endpoint).copied();
                 if let Some(device) = row.and_then(|row| self.devices.get_mut(row as usize)) {
@@ -529,9 +537,7 @@ impl MemoryStore {
 
     /// Every device, ordered by endpoint; see [`super::Ledger::restore_devices`].
     pub fn restore_devices(&self) -> Vec<DeviceRecord> {
-        let mut records: Vec<DeviceRecord> = (self.devices.iter())
-            .map(|device| device.state.record(&device.endpoint, &device.product))
-            .collect();
+        let mut records: Vec<DeviceRecord> = (self.devices.iter()).map(Device::record).collect();
         records.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
         records
     }
@@ -881,7 +887,7 @@ impl MemoryStore {
         let device = self
             .devices
             .get(*self.by_endpoint.get(endpoint)? as usize)?;
-        let record = device.state.record(&device.endpoint, &device.product);
+        let record = device.record();
         let coverage = record.coverage.map(|reading| reading.coverage);
         let month = Month::of(now, None);
         Some(Spent {
@@ -978,7 +984,7 @@ impl MemoryStore {
                 continue;
             };
             let device = &self.devices[row as usize];
-            let heard_at = (device.state.record(&device.endpoint, &device.product)).last_heard_at;
+            let heard_at = device.record().last_heard_at;
             let next_at = match soak.next(wait, heard_at, now) {
                 SoakStep::Ended(soaked) => {
                     self.soaked(upgrade, &soaked);

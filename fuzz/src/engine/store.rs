@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cellwise::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, UpgradeId, UpgradeOrder},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, Protocol, UpgradeId, UpgradeOrder},
     store::apply::{self, Ending},
 };
 
@@ -48,7 +48,8 @@ impl Store {
 
     pub(super) fn devices(&self) -> impl Iterator<Item = DeviceRecord> {
         let devices = self.devices.iter();
-        devices.map(|(endpoint, (product, device))| device.record(endpoint, product))
+        devices
+            .map(|(endpoint, (product, device))| device.record(endpoint, product, Protocol::Lwm2m))
     }
 
     /// Upgrades that run.

@@ -184,10 +184,16 @@ impl Device {
     /// up after some time.
     pub fn twin(spec: &Spec) -> Option<Self> {
         let shares = spec.fault == Some(Fault::SharesClientId);
-        shares.then(|| Self {
-            twin: Some(KICKS),
+        shares.then(|| Self::double(spec, KICKS))
+    }
+
+    /// Somebody who connects in the name of that device, takes no upgrade, and gives up once it has lost its connection so
+    /// often.
+    pub fn double(spec: &Spec, kicks: u32) -> Self {
+        Self {
+            twin: Some(kicks),
             ..Self::new(spec.clone())
-        })
+        }
     }
 
     /// Switches the device on; it connects once its start delay has passed.

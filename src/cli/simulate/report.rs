@@ -117,6 +117,21 @@ impl Text<'_> {
         Ok(())
     }
 
+    /// What MQTT and downloads have cost, where devices speak that.
+    fn over_mqtt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figures = self.summary.figures;
+        if figures.mqtt_bytes_up == 0 {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "Over MQTT: {} to the devices, {} from them; {} downloaded",
+            amount(figures.mqtt_bytes_down),
+            amount(figures.mqtt_bytes_up),
+            amount(figures.downloaded_bytes)
+        )
+    }
+
     /// How often the task was held or stopped, and why.
     fn halts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let halts = &self.summary.halts;
@@ -254,6 +269,7 @@ impl fmt::Display for Text<'_> {
             figures.datagrams_up,
             summary.ends.retries
         )?;
+        self.over_mqtt(f)?;
         self.admission(f)?;
         self.halts(f)?;
         if summary.crashes > 0 {

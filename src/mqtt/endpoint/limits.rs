@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::config::MqttConfig;
+
 /// What a server of devices bounds. Everything that a stranger or a device can make grow has its bound here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -57,6 +59,30 @@ impl Default for Limits {
             receive_maximum: 32,
             send_maximum: 16,
             unacknowledged_per_second: 50,
+        }
+    }
+}
+
+impl From<&MqttConfig> for Limits {
+    /// As the settings say it.
+    fn from(config: &MqttConfig) -> Self {
+        Self {
+            connections: config.max_connections as usize,
+            connections_per_address: config.max_connections_per_address as usize,
+            unknown_connections: config.max_unknown_connections as usize,
+            connect_within: Duration::from_secs(config.connect_timeout_s),
+            connect_bytes: config.max_connect_bytes as usize,
+            packet_bytes: config.max_packet_bytes as usize,
+            buffered_bytes: config.max_buffered_mib as usize * 1024 * 1024,
+            connects_per_second: config.connects_per_second,
+            connects_per_address_per_second: config.connects_per_address_per_second,
+            failures_per_address_per_minute: config.failed_attempts_per_minute,
+            take_over_after: Duration::from_millis(config.take_over_after_ms),
+            keep_alive: Duration::from_secs(config.keep_alive_s),
+            hold: Duration::from_secs(config.hold_s),
+            receive_maximum: config.receive_maximum,
+            send_maximum: config.send_maximum,
+            unacknowledged_per_second: config.unacknowledged_per_second,
         }
     }
 }

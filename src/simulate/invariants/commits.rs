@@ -124,6 +124,7 @@ impl Invariants {
         subject.committed.end(*attempt, follows);
         subject.committed.taken_back += u32::from(outcome.is_taken_back());
         subject.outcome = Some(outcome.clone());
+        subject.ended_ms = Some(now_ms);
         let emitted = subject.ended_as;
         if emitted != Some(outcome.state()) {
             self.violated(now_ms, Rule::OneOutcome, || {

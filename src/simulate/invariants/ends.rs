@@ -126,7 +126,8 @@ impl Invariants {
             change.entered_at
         };
         let length_ms = change.deadline_at.0 - counts_from.0;
-        let most_ms = limit_ms(change.stage, &self.rules);
+        let over_mqtt = subject.over_mqtt.is_some();
+        let most_ms = limit_ms(change.stage, over_mqtt, &self.rules);
         if length_ms > most_ms + 1 {
             self.violated(now_ms, Rule::StageLimit, || {
                 format!("{upgrade}: {name} has {length_ms} ms, {most_ms} ms is its limit")
@@ -170,7 +171,7 @@ impl Invariants {
         let mut late_ms = self.late_ms(now, before.deadline_at);
         if subject.sleeps && before.stage == Some(Stage::WaitingForSlot) {
             // it may be asleep, and has as long to be heard as any
-            late_ms -= limit_ms(Stage::WaitingForDevice, &self.rules) + LISTENS_MS;
+            late_ms -= limit_ms(Stage::WaitingForDevice, false, &self.rules) + LISTENS_MS;
         }
         if let Some(stage) = before.stage
             && late_ms > SLACK_MS
@@ -246,6 +247,9 @@ impl Invariants {
             });
         }
         match outcome {
+            _ if self.subjects[device].over_mqtt.is_some() => {
+                self.ends_over_mqtt(now_ms, device, outcome);
+            }
             Outcome::Succeeded(_) if !current => {
                 self.violated(now_ms, Rule::TrueOutcome, || {
                     format!("{upgrade} of device {device}: a success, and the device runs another version")
@@ -275,7 +279,8 @@ impl Invariants {
             self.ended_in_time(now_ms, now, device, &before);
             let sleeps = self.subjects[device].sleeps;
             let took_ms = now.0 - before.begun_at.0 - (self.lost_ms - before.lost_before_ms);
-            let most_ms = self.longest_attempt_ms();
+            let over_mqtt = self.subjects[device].over_mqtt.is_some();
+            let most_ms = self.longest_attempt_ms(over_mqtt);
             if took_ms > most_ms + SLACK_MS && !sleeps {
                 self.violated(now_ms, Rule::StageLimit, || {
                     format!("{upgrade}: took {took_ms} ms, its limits together are {most_ms} ms")
@@ -286,13 +291,16 @@ impl Invariants {
 
     /// The sum of all limits of an attempt of a device that listens, ms. Coverage that is measured anew in the last moment of the wait for
     /// a slot is measured to the end.
-    pub(in super::super) fn longest_attempt_ms(&self) -> i64 {
-        let sum: i64 = Stage::ALL
-            .into_iter()
-            .map(|stage| limit_ms(stage, &self.rules))
-            .sum();
-        sum + limit_ms(Stage::QueryingCoverage, &self.rules)
-            + limit_ms(Stage::QueryingCell, &self.rules)
+    pub(in super::super) fn longest_attempt_ms(&self, over_mqtt: bool) -> i64 {
+        let limit = |stage| limit_ms(stage, over_mqtt, &self.rules);
+        let sum: i64 = Stage::ALL.into_iter().map(limit).sum();
+        // one limit for both stages in which devices over MQTT download and install
+        let twice = if over_mqtt {
+            limit(Stage::Executing)
+        } else {
+            0
+        };
+        sum + limit(Stage::QueryingCoverage) + limit(Stage::QueryingCell) - twice
     }
 
     /// Everything is over. `current` says of each device whether it runs the target version.
@@ -311,6 +319,7 @@ impl Invariants {
             ends.retries += u64::from(end.attempts.saturating_sub(1));
             let subject = &self.subjects[device];
             let (upgrade, current) = (end.upgrade.0, subject.current);
+            let believed = (subject.over_mqtt.as_ref()).is_some_and(|it| it.is_believed);
             let state = subject.outcome.as_ref().map(Outcome::state);
             let stored = end.state.name();
             if !end.state.is_final() || state != Some(stored) {
@@ -323,7 +332,7 @@ impl Invariants {
                     )
                 });
             }
-            if end.state == UpgradeState::Succeeded && !current {
+            if end.state == UpgradeState::Succeeded && !current && !believed {
                 self.violated(now_ms, Rule::TrueOutcome, || {
                     format!("{upgrade}: stored as a success, and the device runs another version")
                 });

@@ -7,6 +7,7 @@ impl Invariants {
     pub(in super::super) fn crashed(&mut self, undone_ms: u64) {
         self.lost_ms += i64::try_from(undone_ms).unwrap_or(0);
         self.new_locations.clear();
+        self.outs.clear();
         self.rollout.crashed();
         for shard in &mut self.shards {
             *shard = super::Shard::default();
@@ -19,6 +20,9 @@ impl Invariants {
             subject.emitted = subject.committed;
             subject.told_emitted = subject.told_committed;
             subject.claims.crashed();
+            if let Some(over) = &mut subject.over_mqtt {
+                over.crashed();
+            }
             subject.newest = None;
             subject.held.crashed(subject.committed.slot_in());
             if let Some(cell) = subject.committed.slot_in()

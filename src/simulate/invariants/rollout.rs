@@ -196,6 +196,7 @@ impl Invariants {
         device: usize,
         attempt: u32,
     ) {
+        self.attempt_begins_over_mqtt(device);
         let Some(phase) = self.rollout.phases.get(device).copied() else {
             return;
         };

@@ -3,7 +3,7 @@ use std::{collections::HashMap, fmt::Display, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{Created, Failed, Final, Order};
+use super::{Added, Created, Failed, Final, Order};
 use crate::{
     clock::UtcMillis,
     ledger::{
@@ -14,8 +14,8 @@ use crate::{
     store::{
         Agenda as _, BatchId, Catalog as _, CellUpdate, Cells as _, ChangeTaskError, CommitReport,
         DatabaseFile, Exclude, FILE_NAME, Inventory as _, Journal as _, LaneChanges, Ledger as _,
-        NewDevice, NewPackage, NewTask, Origin, Papers, RunningUpgrade, Selection, SiteKey,
-        Sites as _, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
+        MqttCredential, NewDevice, NewPackage, NewTask, Origin, Papers, RunningUpgrade, Selection,
+        SiteKey, Sites as _, SoaksDue, SqliteStore, StoredMqtt, TaskChange, UpgradeToStop,
     },
     task::{Due, Move, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
     tenant::TenantId,
@@ -155,7 +155,7 @@ impl SqliteBackend {
 
     pub(super) fn add_devices(
         &self,
-        devices: &[(&str, Option<&str>)],
+        devices: &[Added<'_>],
         product: &str,
         now: UtcMillis,
     ) -> Result<(), Failed> {
@@ -170,12 +170,18 @@ impl SqliteBackend {
             }
             Ok::<_, Failed>(attributes)
         };
-        let devices = devices.iter().map(|(endpoint, hardware)| {
+        let devices = devices.iter().map(|device| {
             Ok(NewDevice {
-                attributes: attributes(endpoint, *hardware)?,
+                attributes: attributes(device.endpoint, device.hardware)?,
                 psk: None,
-                mqtt: None,
-                endpoint: (*endpoint).to_owned(),
+                // who it is the driver knows
+                mqtt: device.protocol.is_mqtt().then_some(StoredMqtt {
+                    protocol: device.protocol,
+                    credential: MqttCredential::Certificate,
+                    token_hash: None,
+                    sealed: None,
+                }),
+                endpoint: device.endpoint.to_owned(),
                 product: product.to_owned(),
                 via: None,
             })

@@ -46,7 +46,8 @@ impl<H: Hooks> World<H> {
     ) {
         let mut rng = scenario.rng(3);
         let place_seed = rng.next_u64();
-        for ((device, member), offered) in (0..).zip(members).zip(offered.iter().cycle()) {
+        for (device, member) in (0..).zip(members) {
+            let offered = &offered[member.product];
             let cell = u64::from(member.spec.coverage.cell_id.unwrap_or(0));
             let cell_seed = place_seed ^ cell.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             if let Some(at) = member.joins_at_ms {

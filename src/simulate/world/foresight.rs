@@ -52,7 +52,7 @@ impl<H: Hooks> World<H> {
         let Some(foresees) = &mut self.foresees else {
             return Ok(());
         };
-        let devices = self.units.len();
+        let devices = self.checker.devices();
         let ended = devices - self.checker.open();
         let since_s = std::time::Duration::from_millis(self.now_ms.saturating_sub(self.start_ms));
         foresees.ends_s.resize(ended, since_s.as_secs_f64());

@@ -75,10 +75,17 @@ pub(super) struct Between {
 
 impl Between {
     /// Of a server that starts.
-    pub(super) fn new(ids: DeviceIds, shards: u8) -> Self {
+    pub(super) fn new(ids: DeviceIds, shards: u8, with_mqtt: bool) -> Self {
+        let directory = Directory::new(ids, shards);
         Self {
-            directory: Directory::new(ids, shards),
-            inboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            directory: if with_mqtt {
+                directory.with_mqtt()
+            } else {
+                directory
+            },
+            inboxes: (0..shards + u8::from(with_mqtt))
+                .map(|_| VecDeque::new())
+                .collect(),
             talk: Talk::default(),
         }
     }
@@ -127,7 +134,7 @@ impl<H: Hooks> World<H> {
     }
 
     pub(super) fn tell_all(&mut self, message: impl Fn() -> Message) {
-        for shard in (0..self.shards).map(ShardId) {
+        for shard in self.all_shards() {
             self.post(shard, message());
         }
     }

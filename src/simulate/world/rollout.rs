@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Occurrence, World, messages::Done, millis};
+use super::{Occurrence, World, field::Unit, messages::Done, millis};
 use crate::{
     clock::Now,
     engine::Command,
-    ledger::UpgradeOrder,
+    ledger::{Protocol, UpgradeOrder, Via},
     shard::{Query, Reconciler, Reply, Surroundings as _, Want, follow},
-    simulate::{hooks::Hooks, scenario::product_name, store::Created},
+    simulate::{
+        hooks::Hooks,
+        scenario::product_name,
+        store::{Added, Created},
+    },
 };
 
 /// Where the rollout stands.
@@ -154,18 +158,28 @@ impl<H: Hooks> World<H> {
 
     /// The operator adds a device: it may register, and joins its task when that is looked at next.
     pub(super) fn joins(&mut self, device: u32) -> Result<(), String> {
-        let product = product_name(device as usize % self.offered.len());
-        let unit = &self.units[device as usize];
-        let endpoint = unit.endpoint().to_owned();
+        let product = product_name(self.checker.product_of(device as usize));
+        let over_mqtt = self.mqtt.as_ref().and_then(|field| field.device(device));
+        let (endpoint, protocol) = match over_mqtt {
+            Some(station) => (station.endpoint(), station.protocol()),
+            None => (self.units[device as usize].endpoint(), Protocol::Lwm2m),
+        };
+        let endpoint = endpoint.to_owned();
         let now = self.now().utc;
-        (self.store).add_device((&endpoint, unit.hardware()), &product, now)?;
+        let hardware = (self.units.get(device as usize)).and_then(Unit::hardware);
+        let new = Added {
+            endpoint: &endpoint,
+            protocol,
+            hardware,
+        };
+        self.store.add_device(new, &product, now)?;
         if self.server.is_some() {
             let command = Command::AddDevice {
                 endpoint,
                 product,
                 secure: false,
-                protocol: crate::ledger::Protocol::Lwm2m,
-                via: crate::ledger::Via::Itself,
+                protocol,
+                via: Via::Itself,
             };
             let done = Done::default();
             self.route(|directory, post| directory.obey(vec![command], &done, post));

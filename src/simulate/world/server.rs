@@ -9,12 +9,14 @@ use super::{
     committer::{Transaction, Written, number_of},
     device_at,
     messages::{Between, Done, Way},
+    mqtt::ServerSide,
     rollout::Rollout,
 };
 use crate::{
     clock::{Instant, Now},
-    engine::{Engine, Report, Seq, Setup, ShardId},
+    engine::{Command, Engine, Report, Seq, Setup, ShardId},
     ledger::Lane,
+    mqtt::{self, engine::Out},
     session::{Gate, GateAsk},
     shard::{
         Committer, Core, Directory, Emitted, Machine, Outgoing, Post, Surroundings, take_backs,
@@ -39,6 +41,8 @@ pub(super) struct Server {
     pub(super) emitted_at_ms: VecDeque<u64>,
     pub(super) store_works: bool,
     pub(super) rollout: Rollout,
+    /// What has to do with MQTT, where devices speak that.
+    pub(super) mqtt: Option<ServerSide>,
 }
 
 impl Server {
@@ -49,7 +53,8 @@ impl Server {
     /// When an engine or the gate has something to do.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let cores = self.cores().filter_map(Core::poll_timeout);
-        cores.chain(self.gate.poll_timeout()).min()
+        let endpoint = self.mqtt.as_ref().and_then(ServerSide::poll_timeout);
+        cores.chain(self.gate.poll_timeout()).chain(endpoint).min()
     }
 
     pub(super) fn handle_timeouts(&mut self, now: Now) {
@@ -58,6 +63,9 @@ impl Server {
         }
         self.gate.keep_time(now);
         self.gate.handle_timeout(now.instant);
+        if let Some(side) = &mut self.mqtt {
+            side.handle_timeout(now);
+        }
     }
 
     pub(super) fn uncommitted(&self) -> usize {
@@ -92,8 +100,23 @@ impl<H: Hooks> World<H> {
             let core = Core::new(ShardId(number), self.ids.clone(), engine);
             Some(Box::new(core))
         });
-        let cores = cores.collect();
-        self.between = Between::new(self.ids.clone(), self.shards);
+        let mut cores: Vec<_> = cores.collect();
+        let side =
+            (self.mqtt.as_ref()).map(|_| ServerSide::new(&self.config.mqtt, u64::from(self.epoch)));
+        if let Some((field, side)) = self.mqtt.as_ref().zip(side.as_ref()) {
+            let setup = mqtt::engine::Setup {
+                config: self.config.clone(),
+                ids: self.ids.clone(),
+                token_key: field.token_key,
+            };
+            let mut engine = mqtt::engine::Engine::new(setup, now);
+            if let Some(links) = side.links() {
+                engine.serve_at(links);
+            }
+            let core = Core::new(self.mqtt_shard(), self.ids.clone(), engine);
+            cores.push(Some(Box::new(core)));
+        }
+        self.between = Between::new(self.ids.clone(), self.shards, side.is_some());
         let mut server = Server {
             cores,
             gate: Gate::new(&self.config.admission),
@@ -104,6 +127,7 @@ impl<H: Hooks> World<H> {
             emitted_at_ms: VecDeque::new(),
             store_works: true,
             rollout: Rollout::new(now),
+            mqtt: side,
         };
         let learnt = self.store.restore_learnt()?;
         for core in server.cores.iter_mut().flatten() {
@@ -142,6 +166,11 @@ impl<H: Hooks> World<H> {
                     engine.handle_command(now, command);
                 }
             }
+        }
+        if server.mqtt.is_some()
+            && let Some(engine) = server.engine(self.mqtt_shard())
+        {
+            engine.handle_command(now, Command::Restored);
         }
         self.epoch += 1;
         self.server = Some(server);
@@ -182,6 +211,7 @@ impl<H: Hooks> World<H> {
         let undone_ms = oldest_ms.map_or(0, |at| self.now_ms - at);
         self.checker.crashed(undone_ms);
         self.trace.note(self.now_ms, "crash");
+        self.crash_mqtt(&server);
         let at = self.now_ms + self.between(DOWN.0, DOWN.1);
         self.queue.push(at, Occurrence::Restart);
     }
@@ -213,7 +243,7 @@ impl<H: Hooks> World<H> {
     pub(super) fn drain(&mut self) {
         let now = self.now();
         // What one has done concerns no other before it is told.
-        for shard in (0..self.shards).map(ShardId) {
+        for shard in self.all_shards() {
             self.with_core(shard, |core, world| core.drain(now, world));
         }
         if let Some(server) = &self.server {
@@ -226,6 +256,11 @@ impl<H: Hooks> World<H> {
             }
         }
         self.begin_batch();
+    }
+
+    /// All shards, that of devices over MQTT being the last.
+    pub(super) fn all_shards(&self) -> impl Iterator<Item = ShardId> + use<H> {
+        (0..self.shards + u8::from(self.mqtt.is_some())).map(ShardId)
     }
 
     /// Lets a shard do something in this world, while a server runs.
@@ -288,6 +323,14 @@ impl<H: Hooks> Surroundings for World<H> {
 
     fn send(&mut self, outgoing: Outgoing) {
         self.leave(&outgoing);
+    }
+
+    fn let_out(&mut self, out: Out) {
+        self.goes_out(out);
+    }
+
+    fn lets_out(&mut self, from: ShardId, out: &Out, after: &mut Seq) {
+        self.holds_out(from, out, after);
     }
 
     fn report(&mut self, report: &Report) {

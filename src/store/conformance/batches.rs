@@ -16,8 +16,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Cancellation, Change, Coverage, CoverageReading, CoverageSource, Outcome, Served, Stage,
-        Standby, TaskId, Traffic, UpgradeId,
+        Cancellation, Change, Coverage, CoverageReading, CoverageSource, Outcome, Protocol, Served,
+        Stage, Standby, TaskId, Traffic, UpgradeId,
     },
     store::{MemoryStore, Store, Subject, TaskRecord},
     task::{Move, Source, TaskRules},
@@ -380,7 +380,7 @@ impl Fleet {
         let endpoints: Vec<String> = (0..DEVICES).map(|device| self.endpoint(device)).collect();
         let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
         for endpoint in &endpoints {
-            memory.add_device(endpoint, &self.name);
+            memory.add_device(endpoint, &self.name, Protocol::Lwm2m);
         }
         let mut tasks = self.tasks.clone();
         let mut upgrades = Vec::new();
