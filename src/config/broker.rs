@@ -108,6 +108,7 @@ impl Default for BrokerConfig {
 
 impl BrokerConfig {
     /// What is wrong with it, each with the name of its setting: what must hold where the server is a broker's client.
+    #[expect(clippy::too_many_lines, reason = "one rule after the other")]
     pub(super) fn problems(&self) -> Vec<(&'static str, &'static str)> {
         let mut problems = Vec::new();
         let mut check = |well: bool, setting, problem| {

@@ -38,6 +38,7 @@ const NEWCOMERS_GONE: &str = "SELECT id FROM devices INDEXED BY devices_by_thems
          AND NOT EXISTS (SELECT 1 FROM devices c INDEXED BY devices_by_gateway WHERE c.via = devices.endpoint) \
      ORDER BY MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) LIMIT ?";
 
+#[expect(clippy::too_many_lines, reason = "one statement after the other")]
 #[async_trait]
 impl Inventory for SqliteStore {
     async fn add_devices(

@@ -23,6 +23,7 @@ impl World {
         world.add("gw-1", "gateways", &Via::Itself);
         world.add("gw-2", "gateways", &Via::Itself);
         world.add(CHILD, "sensors", &via("gw-1"));
+        world.command(Command::Restored);
         world
     }
 

@@ -248,6 +248,10 @@ impl<'c> DeviceChanges<'c> {
 }
 
 impl Round<'_> {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one statement for each kind of change, in their order"
+    )]
     async fn write(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let mut registered = Vec::new();
         let mut reported = Vec::new();
