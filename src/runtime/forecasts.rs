@@ -475,7 +475,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_kept_for_one_tenant_pushes_nothing_of_others_out() {
         let (forecasts, task, _dir) = unworked().await;
-        let (acme, beta) = (id("acme"), id("beta"));
+        let (acme, beta) = (Some(id("acme")), Some(id("beta")));
         let ended = |tenant: &Option<TenantId>| {
             let job = forecasts.add(Wanted::Task(task), tenant.as_ref()).unwrap();
             assert!(forecasts.cancel(job.id));
