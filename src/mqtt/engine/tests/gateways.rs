@@ -301,6 +301,15 @@ fn a_child_that_moves_begins_anew_through_its_new_gateway() {
     assert_eq!(world.outcome(), None);
     assert_eq!(world.stage_of(CHILD), Some(Stage::QueryingVersion));
     world.tells_for("gw-2", CHILD, "V1");
+    // it competes for its new gateway
+    assert_eq!(world.stage_of(CHILD), Some(Stage::WaitingForSlot));
+    world.command(Command::Gate {
+        device: ids().of(CHILD),
+        order: GateOrder::Admit {
+            lane: Lane::gateway("gw-2"),
+            active: 1,
+        },
+    });
     let new = world.granted().token;
     assert_ne!(new, token);
     world.serve_for(CHILD, &new, SIZE);
