@@ -521,6 +521,34 @@ async fn a_token_is_shown_on_few_connections_and_so_is_any_token_of_an_address()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_and_goes_away_puts_nobody_off() {
+    const ATTEMPTS: u64 = 100;
+    let world = World::with(100_000, None, |config| {
+        config.download.bytes_per_second = 1_024;
+        config.download.max_connections_per_token = 1_000;
+    })
+    .await;
+    for _ in 0..ATTEMPTS {
+        let mut stream = world.connect();
+        let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        // closing it resets it
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    world.await_figure(&format!("downloads_broken_total {ATTEMPTS}"));
+    // each had asked for a chunk, which lasts a second
+    let clock = SystemClock::start();
+    let began = clock.now().instant;
+    assert_eq!(world.right("Range: bytes=0-99\r\n").status(), 206);
+    let took = clock.now().instant.since(began);
+    assert!(took < Duration::from_secs(ATTEMPTS / 2), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_is_trusted_has_no_bounds_of_an_address_over_ipv6_either() {
     let proxied = |networks: &'static [&'static str]| {
         World::at(
