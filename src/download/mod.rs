@@ -126,6 +126,7 @@ struct Counted {
     malformed: AtomicU64,
     unreadable: AtomicU64,
     turned_away: AtomicU64,
+    replaced: AtomicU64,
     handshakes_failed: AtomicU64,
 }
 
@@ -488,6 +489,11 @@ impl Shared {
                 "download_connections_turned_away",
                 "Connections that were not accepted or not served, because their address had too many.",
                 &counted.turned_away,
+            ),
+            (
+                "download_connections_replaced",
+                "Connections that were ended because newer ones of the same token took their places.",
+                &counted.replaced,
             ),
             (
                 "download_handshakes_failed",
