@@ -351,6 +351,11 @@ impl Broker {
         });
     }
 
+    /// The broker says that it has not taken a message. It is asked and offered again, as what is lost is.
+    pub const fn refused(&mut self) {
+        self.counts.mqtt_broker_messages_refused += 1;
+    }
+
     /// The device's credentials, or the device, were changed or removed.
     pub fn forget(&mut self, device: DeviceId) {
         if let Some(conn) = self.presence.forget(device) {

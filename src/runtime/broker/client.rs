@@ -28,6 +28,8 @@ pub(super) enum Incoming {
     Connected,
     /// It has answered to a subscription, filter by filter.
     Granted(Vec<bool>),
+    /// It has not taken a message, and says why.
+    Refused(String),
     /// It has sent a message.
     Message(Message),
     /// The connection is over, or never was.
@@ -281,8 +283,8 @@ async fn read_v311(mut events: EventLoop, read: mpsc::Sender<Incoming>, limit: D
     }
 }
 
-async fn read_v5(mut events: v5::EventLoop, read: mpsc::Sender<Incoming>) {
-    use v5::mqttbytes::v5::{Packet, SubscribeReasonCode};
+async fn read_v5(mut events: v5::EventLoop, read: mpsc::Sender<Incoming>, limit: Duration) {
+    use v5::mqttbytes::v5::{Packet, PubAckReason, SubscribeReasonCode};
     loop {
         let incoming = match within(limit, events.poll()).await {
             Ok(v5::Event::Incoming(packet)) => match packet {
@@ -292,6 +294,10 @@ async fn read_v5(mut events: v5::EventLoop, read: mpsc::Sender<Incoming>) {
                     let granted = codes.map(|it| matches!(it, SubscribeReasonCode::Success(_)));
                     Incoming::Granted(granted.collect())
                 }
+                Packet::PubAck(answer) => match answer.reason {
+                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers => continue,
+                    reason => Incoming::Refused(format!("{reason:?}")),
+                },
                 Packet::Publish(it) => {
                     let alias = it.properties.as_ref().and_then(|it| it.topic_alias);
                     if alias.is_some() {
