@@ -252,7 +252,8 @@ impl Broker {
             return Err(&mut self.counts.mqtt_broker_messages_unknown_device);
         };
         let device = identity.device;
-        if !self.ration.take(now.instant, &device) {
+        // one that is acknowledged is never dropped for its number: the broker waits until those before it are settled
+        if packet_id.is_none() && !self.ration.take(now.instant, &device) {
             return Err(&mut self.counts.mqtt_broker_messages_too_many);
         }
         let Ok(uplink) = uplink(&identity, &topic.own) else {
