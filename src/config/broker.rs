@@ -169,10 +169,45 @@ impl BrokerConfig {
         check(
             plain(mount)
                 && mount.ends_with('/')
-                && mount.split('/').filter(|level| names(level)).count() == 1,
+                && mount.split('/').filter(|level| names(level)).count() == 1
+                && (mount.split('/')).all(|level| names(level) || !level.contains(['{', '}'])),
             "thingspanel_mount",
-            "has levels without + and #, of which one is {device} or {token}, and / at its end",
+            "has levels without +, #, { and }, besides one that is {device} or {token}, and / at its end",
         );
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_names_the_device_in_one_whole_level() {
+        let problems = |mount: &str| {
+            let config = BrokerConfig {
+                addresses: vec!["broker.example.com:8883".to_owned()],
+                thingspanel_mount: mount.to_owned(),
+                ..BrokerConfig::default()
+            };
+            config.problems()
+        };
+        for mount in ["{device}/", "{token}/", "tp/{token}/up/"] {
+            assert_eq!(problems(mount), [], "{mount}");
+        }
+        for mount in [
+            "{device}",
+            "tp/",
+            "{device}/{token}/",
+            "x{token}/{device}/",
+            "{device}/{token/",
+            "+/{device}/",
+        ] {
+            let problems = problems(mount);
+            assert!(
+                matches!(problems[..], [("thingspanel_mount", _)]),
+                "{mount}: {problems:?}"
+            );
+        }
     }
 }
