@@ -10,7 +10,6 @@ use crate::{
     api::{ApiState, problem::Problem},
     ledger::Protocol,
     lwm2m::check_endpoint,
-    mqtt::{endpoint::Version, engine::Connected},
     runtime::SealedMqtt,
     store::{AddedDevice, MqttCredential, NewDevice, StoreError, StoredMqtt},
 };
@@ -122,10 +121,7 @@ impl From<Connected> for ConnectedBody {
         Self {
             since: connected.since.to_string(),
             peer: connected.peer.to_string(),
-            version: match connected.version {
-                Version::V311 => "3.1.1",
-                Version::V5 => "5",
-            },
+            version: connected.version_name(),
             client_id: Some(connected.client_id.into()).filter(|id: &String| !id.is_empty()),
         }
     }

@@ -141,6 +141,16 @@ pub struct Connected {
     pub client_id: Box<str>,
 }
 
+impl Connected {
+    /// The version of MQTT that it speaks: `3.1.1` or `5`.
+    pub const fn version_name(&self) -> &'static str {
+        match self.version {
+            Version::V311 => "3.1.1",
+            Version::V5 => "5",
+        }
+    }
+}
+
 /// What a connection to our own server tells.
 #[derive(Debug)]
 struct Told {
