@@ -46,7 +46,8 @@ use crate::{
     config::check_product_name,
     filter::Filter,
     ledger::{
-        Appointment, CoverageReading, CoverageSource, QueueMode, Registration, ViaError, WakeUps,
+        Appointment, CoverageReading, CoverageSource, QueueMode, Registration, Via, ViaError,
+        WakeUps,
     },
     store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId, StoreError, UpdateDeviceError},
     tenant::{self, TenantId},

@@ -26,8 +26,8 @@ use crate::{
     clock::UtcMillis,
     ledger::{DeviceRecord, Lane, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
-        DeviceDetail, DeviceUpgrade, OutcomeRecord, SiteKey, SiteRecord, SoakRecord, SoakState,
-        TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
+        DeviceDetail, DeviceUpgrade, OutcomeRecord, SiteKey, SoakRecord, SoakState, TimelineEntry,
+        UpgradeDetail, UpgradeRecord, UpgradeState,
     },
     task::{self, NotYet, ShareNow},
     tenant, wording,
