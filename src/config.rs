@@ -414,7 +414,7 @@ impl Default for AdmissionConfig {
             keep_awake_pings: 120,
             coverage_max_age_s: 600,
             per_cell_per_second: 10,
-            per_gateway: 1,
+            per_gateway: 4,
             per_second: 500,
         }
     }

@@ -402,6 +402,13 @@ impl Client {
             .map(|_| ())
     }
 
+    /// The same, only if what is deleted has the revision that was seen, where one is given.
+    pub fn delete_seen(&self, path: &str, seen: SeenArgs) -> Result<(), CommandError> {
+        let tag = seen.if_revision.map(|revision| format!("\"{revision}\""));
+        self.ask_seen(Method::DELETE, path, None, Outgoing::nothing(), tag)
+            .map(|_| ())
+    }
+
     /// `POST path?query` with a file of `len` bytes. Also tells whether something new was created.
     pub fn upload(
         &self,

@@ -1,6 +1,9 @@
 //! The devices as the operator knows them.
 
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -109,6 +112,14 @@ impl Inventory for SqliteStore {
 
     async fn devices_named(&self, endpoints: &[String]) -> Result<Vec<DeviceDetail>, StoreError> {
         self.read_named(endpoints).await
+    }
+
+    async fn token_holders(
+        &self,
+        marks: &[Vec<u8>],
+    ) -> Result<HashMap<Vec<u8>, String>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing("looking for tokens")?;
+        credentials::token_holders(&mut reader, marks.iter().map(Vec::as_slice)).await
     }
 
     async fn let_through(
