@@ -3,6 +3,8 @@
 use super::*;
 use crate::ledger::Via;
 
+mod bounds;
+
 const CHILD: &str = "child-1";
 
 fn conn_of(gateway: &str, generation: u32) -> ConnId {
@@ -23,6 +25,7 @@ impl World {
         world.add("gw-1", "gateways", &Via::Itself);
         world.add("gw-2", "gateways", &Via::Itself);
         world.add(CHILD, "sensors", &via("gw-1"));
+        world.command(Command::Restored);
         world
     }
 
