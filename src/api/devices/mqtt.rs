@@ -13,7 +13,7 @@ use crate::{
     api::{ApiState, problem::Problem},
     ledger::Protocol,
     lwm2m::check_endpoint,
-    runtime::SealedMqtt,
+    runtime::{Connected, SealedMqtt},
     store::{AddedDevice, MqttCredential, NewDevice, StoreError, StoredMqtt},
     vault::Vault,
 };

@@ -101,6 +101,8 @@ pub enum Out {
         payload: Bytes,
         /// How.
         qos: Qos,
+        /// The upgrade that it is about.
+        upgrade: Option<UpgradeId>,
     },
     /// Acknowledge what a device has published.
     Acknowledge(Ack),
@@ -206,6 +208,8 @@ pub struct Engine {
     committed: Seq,
     /// Tells messages to devices from each other.
     messages: u64,
+    /// The number of the newest notification of a gateway's children.
+    topology_version: u64,
     effects: VecDeque<Effect>,
     counters: Counters,
 }
@@ -230,6 +234,7 @@ impl Engine {
             seq: 0,
             committed: 0,
             messages: 0,
+            topology_version: 0,
             effects: VecDeque::new(),
             counters: Counters::default(),
         }

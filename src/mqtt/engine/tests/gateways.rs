@@ -3,6 +3,8 @@
 use super::*;
 use crate::ledger::Via;
 
+mod bounds;
+
 const CHILD: &str = "child-1";
 
 fn conn_of(gateway: &str, generation: u32) -> ConnId {
