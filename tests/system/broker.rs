@@ -124,6 +124,8 @@ fn client_of(mosquitto: &Mosquitto, settings: &[(&str, &str)]) -> Server {
         ("CELLWISE_MQTT__MODE", "broker"),
         ("CELLWISE_MQTT__BROKER__ADDRESSES", &*addresses),
         ("CELLWISE_MQTT__BROKER__USER", "cellwise"),
+        // kits that say nothing when they connect are found by asking
+        ("CELLWISE_MQTT__BROKER__ASK_EVERY_S", "10"),
         ("CELLWISE_DOWNLOAD__HTTP", "true"),
         ("CELLWISE_DOWNLOAD__HTTP_LISTEN", "127.0.0.1:0"),
         ("CELLWISE_PRODUCTS__SECOND__OTA_EVENTS", "v2"),
