@@ -144,12 +144,12 @@ fn an_upgrade_that_is_none_is_not_offered() {
 
 #[test]
 fn what_leaves_at_once_is_not_overtaken_by_what_waits() {
-    let hold = |device, on| Out::Hold { device, on };
+    let keeping = |device, on| Out::Hold { device, on };
     let mut held = Held::default();
-    held.hold(5, hold(D1, false));
-    held.hold(5, hold(D2, false));
-    held.leaves(&hold(D1, true));
+    held.hold(5, keeping(D1, false));
+    held.hold(5, keeping(D2, false));
+    held.leaves(&keeping(D1, true));
     held.leaves(&publish(D2, "a"));
-    assert_eq!(held.committed(5), [hold(D2, false)]);
+    assert_eq!(held.committed(5), [keeping(D2, false)]);
     assert!(held.by_owner.is_empty());
 }
