@@ -440,7 +440,7 @@ impl<W: Wire> Connection<W> {
             // RFC 6750 §3.1
             _ if in_header => Refused::Unauthorized,
             Refusal::Expired => Refused::Forbidden("the address has expired\n"),
-            _ => Refused::NotFound,
+            Refusal::Unknown => Refused::NotFound,
         })
     }
 

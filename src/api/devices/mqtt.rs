@@ -198,6 +198,7 @@ impl MqttBody {
     }
 
     /// Checks it and seals what is secret, for the device named `endpoint`.
+    #[expect(clippy::too_many_lines, reason = "one rule after the other")]
     pub(super) fn seal(&self, state: &ApiState, endpoint: &str) -> Result<StoredMqtt, String> {
         if endpoint.contains('+') {
             return Err(

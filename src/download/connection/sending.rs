@@ -29,6 +29,7 @@ const LOOK_AT_RIGHT: Duration = Duration::from_secs(10);
 
 impl<W: Wire> Connection<W> {
     /// Sends these bytes of the package, as fast as the client takes them and the rates allow.
+    #[expect(clippy::too_many_lines, reason = "one pace after the other")]
     pub(super) async fn send(
         &mut self,
         live: &Arc<Live>,

@@ -37,6 +37,10 @@ pub(super) struct Children {
     /// Those that are to be told something.
     pub(super) speaks: VecDeque<DeviceId>,
     /// The gateway is being told which children it has: those behind this one.
+    #[expect(
+        clippy::option_option,
+        reason = "not told, told from the first on, or from one on"
+    )]
     pub(super) told_up_to: Option<Option<DeviceId>>,
     /// Those that were put behind it, and that it is still to be told of.
     pub(super) added: BTreeSet<DeviceId>,

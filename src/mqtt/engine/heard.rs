@@ -26,6 +26,7 @@ const TOLD_AGAIN: Duration = Duration::from_mins(1);
 
 impl Engine {
     /// Takes what has happened at the endpoint.
+    #[expect(clippy::too_many_lines, reason = "each event, one after the other")]
     pub fn handle_event(&mut self, now: Now, event: Event) {
         self.now = now;
         match event {
