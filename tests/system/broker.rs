@@ -1,8 +1,6 @@
-//! Devices that are connected to somebody else's broker: Debian's Mosquitto, and the whole program as its client. The server and the
-//! broker are killed while simulated devices are upgraded.
+//! Devices that are connected to somebody else's broker: Debian's Mosquitto, and the whole program as its client.
 
 use std::{
-    collections::BTreeSet,
     fmt::Write as _,
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -21,7 +19,6 @@ use sim::mqtt::{
 use crate::{
     operations::certificate,
     support::{Server, noise, run, tool, wait_for},
-    webhooks::read_events,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);

@@ -394,6 +394,7 @@ impl World {
         world
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "an input is taken once")]
     fn take(&mut self, input: Input) {
         match input {
             Input::Wait(device) if self.active.contains(&device) => {}
