@@ -8,13 +8,13 @@ use rand_chacha::{
 use super::{
     faults::Faults,
     fleet::{FleetFile, FleetPlan},
-    offered::{Offered, PackagesFile},
+    offered::{Offered, PackagesFile, over_pcp},
     store::StoreKind,
 };
 use crate::{
     config::Config,
     ledger::RetryPolicy,
-    package::{CheckCodeKind, Package, PcpOffer, PcpPackage, SegmentFrames, Segmentation},
+    package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
     task::{Share, TaskRules},
 };
 
@@ -156,16 +156,4 @@ impl Scenario {
 /// The name of a product of the fleet.
 pub(super) fn product_name(product: usize) -> String {
     format!("product-{product}")
-}
-
-/// How a package of a scenario is served: each of them was made for it.
-#[expect(
-    clippy::expect_used,
-    reason = "`Scenario::package` makes packages for PCP, and nobody else makes one"
-)]
-pub(super) fn over_pcp(package: &Package) -> &PcpPackage {
-    package
-        .pcp
-        .as_ref()
-        .expect("a package that is served over PCP")
 }
