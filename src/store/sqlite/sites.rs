@@ -157,9 +157,8 @@ async fn forget_oldest_cleared(
     key: &SiteKey,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        // the row of the least revision: a bare column beside MIN is of that row
-        "DELETE FROM sites WHERE id = (SELECT id FROM \
-         (SELECT id, MIN(revision) FROM sites WHERE tenant = ? AND name <> ? AND most IS NULL))",
+        "DELETE FROM sites WHERE id = (SELECT id FROM sites WHERE tenant = ? AND name <> ? AND most IS NULL \
+         ORDER BY revision LIMIT 1)",
     )
     .bind(key.tenant.as_str())
     .bind(&key.name)
