@@ -414,7 +414,7 @@ impl Default for AdmissionConfig {
             keep_awake_pings: 120,
             coverage_max_age_s: 600,
             per_cell_per_second: 10,
-            per_gateway: 1,
+            per_gateway: 4,
             per_second: 500,
         }
     }
@@ -772,6 +772,10 @@ impl From<&ProductConfig> for RadioUnits {
 /// What is peculiar to a product's devices. `each_product_setting` has the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 pub struct ProductConfig {
     /// How the versionCheckCode of its packages is made.
     pub check_code: CheckCodeKind,

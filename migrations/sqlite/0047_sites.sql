@@ -13,3 +13,5 @@ CREATE TABLE sites (
 CREATE UNIQUE INDEX sites_by_name ON sites (tenant, name);
 CREATE UNIQUE INDEX sites_by_revision ON sites (revision);
 CREATE INDEX sites_with_limit ON sites (tenant, id) WHERE most IS NOT NULL;
+-- those whose limit was taken away: the oldest is forgotten first
+CREATE INDEX sites_cleared ON sites (tenant, revision) WHERE most IS NULL;

@@ -9,7 +9,10 @@ mod psk;
 mod told;
 pub(super) mod unknown;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -35,7 +38,7 @@ use super::{
     extract::{self, Fields, ListBody, Paging, Path, Query},
     heard::Live,
     problem::Problem,
-    scoped,
+    scoped::{self, Seen},
     traffic::MonthUsageBody,
 };
 use crate::{
@@ -43,7 +46,8 @@ use crate::{
     config::check_product_name,
     filter::Filter,
     ledger::{
-        Appointment, CoverageReading, CoverageSource, QueueMode, Registration, ViaError, WakeUps,
+        Appointment, CoverageReading, CoverageSource, QueueMode, Registration, Via, ViaError,
+        WakeUps,
     },
     store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId, StoreError, UpdateDeviceError},
     tenant::{self, TenantId},
@@ -85,7 +89,7 @@ pub(super) struct DeviceBody {
     #[schema(required)]
     mqtt: Option<MqttShownBody>,
     /// The endpoint name of the gateway through which it is reached; `null` where it is reached by itself, or its gateway is not
-    /// known.
+    /// known, or not there for the caller.
     #[schema(required)]
     via: Option<String>,
     /// The devices that are reached through it; `null` in lists, where there are none, and for callers that see some devices only.
@@ -278,8 +282,13 @@ fn coverage_source() -> Object {
 
 impl DeviceBody {
     /// Asks when it was heard last, and what it has spent this month.
-    async fn of(state: &ApiState, scope: &Scope, detail: DeviceDetail) -> Result<Self, StoreError> {
+    async fn of(
+        state: &ApiState,
+        scope: &Scope,
+        mut detail: DeviceDetail,
+    ) -> Result<Self, StoreError> {
         let live = Live::of(state, &detail).await;
+        hide_gateways(state, scope, std::slice::from_mut(&mut detail)).await?;
         let endpoint = &detail.device.endpoint;
         let month = state.store.month_usage(endpoint, state.now()).await?;
         // who sees some devices only may not see these
@@ -329,6 +338,27 @@ impl DeviceBody {
             created_at: detail.created_at.to_string(),
         }
     }
+}
+
+/// Leaves out the gateways that are not there for the caller.
+async fn hide_gateways(
+    state: &ApiState,
+    scope: &Scope,
+    details: &mut [DeviceDetail],
+) -> Result<(), StoreError> {
+    let gateways = details.iter().filter_map(|it| it.device.via.gateway());
+    let gateways: BTreeSet<&str> = gateways.collect();
+    if gateways.is_empty() {
+        return Ok(());
+    }
+    let seen = Seen::of(state, scope, gateways).await?;
+    for detail in details {
+        let via = &mut detail.device.via;
+        if via.gateway().is_some_and(|gateway| !seen.has(gateway)) {
+            *via = Via::Gateway(None);
+        }
+    }
+    Ok(())
 }
 
 impl From<Registration> for RegistrationBody {
@@ -445,11 +475,12 @@ pub(super) async fn list(
         now: state.now(),
     };
     let after: Option<String> = state.cursors.after(&paging, "devices")?;
-    let page = state
+    let mut page = state
         .store
         .devices(&filter, after.as_deref(), paging.limit()?)
         .await?;
     let live = Live::of_page(&state, &page.items).await;
+    hide_gateways(&state, &scope, &mut page.items).await?;
     let items = page.items.into_iter().zip(live);
     let items = items.map(|(detail, live)| DeviceBody::new(detail, live));
     let next = page.next.map(|name| state.cursors.seal("devices", &name));
@@ -510,8 +541,8 @@ pub(super) struct UpdateDevice {
     #[serde(default)]
     #[schema(value_type = Option<MqttBody>)]
     mqtt: MqttUpdate,
-    /// The endpoint name of the gateway through which it is reached from now on; `null`: through none. An upgrade that runs on it goes
-    /// on through that one, from the version query.
+    /// The endpoint name of the gateway through which it is reached from now on; `null`: through none. Over MQTT an
+    /// upgrade that runs on it goes on through that one, from the version query; over LwM2M it keeps the slots that it has.
     #[serde(default, deserialize_with = "extract::nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
     via: Option<Option<String>>,
@@ -574,6 +605,9 @@ pub(super) async fn update(
         && let Some(token) = mqtt.token()
     {
         mqtt::check_token(&state, &endpoint, token).await?;
+    }
+    if matches!(body.mqtt, MqttUpdate::Set(_)) {
+        mqtt::check_name(&state, &endpoint).await?;
     }
     let (product, looked_at) = product(&state, &scope, &endpoint, &body).await?.unzip();
     let update = DeviceUpdate {

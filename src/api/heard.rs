@@ -1,7 +1,11 @@
 //! When devices were heard last, and how they are connected: as the device side knows it, or else as it is stored.
 
 use super::ApiState;
-use crate::{clock::UtcMillis, mqtt::engine::Connected, runtime, store::DeviceDetail};
+use crate::{
+    clock::UtcMillis,
+    runtime::{self, Connected},
+    store::DeviceDetail,
+};
 
 /// When a device was heard last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

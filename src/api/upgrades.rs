@@ -19,15 +19,15 @@ use super::{
     scoped::{self, SeenUpgrades},
     sifted::Sifted,
     traffic::{OverBudgetBody, TrafficBody},
-    waiting::{self, CellNow, SiteNow},
+    waiting::{self, CellNow, PlaceNow},
 };
 use crate::{
     access::Scope,
     clock::UtcMillis,
     ledger::{DeviceRecord, Lane, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
-        DeviceDetail, DeviceUpgrade, OutcomeRecord, SiteKey, SiteRecord, SoakRecord, SoakState,
-        TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
+        DeviceDetail, DeviceUpgrade, OutcomeRecord, SiteKey, SoakRecord, SoakState, TimelineEntry,
+        UpgradeDetail, UpgradeRecord, UpgradeState,
     },
     task::{self, NotYet, ShareNow},
     tenant, wording,
@@ -592,9 +592,9 @@ pub(super) async fn get(
         detail.queue = None; // it is of devices that are not there for the caller
     }
     let device = state.store.device(&detail.upgrade.endpoint).await?;
-    let site = match &device {
-        Some(shown) => site_of(&state, &scope, &detail, shown).await?,
-        None => None,
+    let further = match &device {
+        Some(shown) => places_of(&state, &scope, &detail, shown).await?,
+        None => Vec::new(),
     };
     let device = match &device {
         Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),
@@ -607,44 +607,55 @@ pub(super) async fn get(
         }
         _ => (None, None),
     };
-    let site = site.as_ref().map(|(site, active)| SiteNow {
-        name: &site.key.name,
-        active: *active,
-        limit: site.limit,
-    });
     let cell = CellNow {
         rules: cell.as_ref().map(|cell| &cell.rules),
         crowded: live.and_then(|live| live.adapted?.0.most),
         share: None,
-        site,
+        further: &further,
     };
     let ageing = Duration::from_secs(state.config.get().admission.ageing_s);
     let body = UpgradeDetailBody::new(detail, device, cell, ageing, state.now());
     Ok(Json(body))
 }
 
-/// The site of a device that waits for a slot, and how many of its devices upgrade: where it has a limit, and all of its tenant's
-/// devices are there for the caller.
-async fn site_of(
+/// The gateway and the site of a device that waits for a slot, and how many of their devices upgrade: where there is a limit, and all
+/// of its tenant's devices are there for the caller.
+async fn places_of(
     state: &ApiState,
     scope: &Scope,
     detail: &UpgradeDetail,
     shown: &DeviceDetail,
-) -> Result<Option<(SiteRecord, u32)>, Problem> {
+) -> Result<Vec<PlaceNow>, Problem> {
     let waits = detail.upgrade.state == UpgradeState::Active(Stage::WaitingForSlot);
     let owner = tenant::owner(&shown.device.product);
-    let Some(name) = shown.attributes.site.clone().filter(|_| waits) else {
-        return Ok(None);
+    let mut places = Vec::new();
+    let Some(tenant) = (owner.parse().ok()).filter(|_| waits && scope.has_all_of(owner)) else {
+        return Ok(places);
     };
-    let Some(tenant) = owner.parse().ok().filter(|_| scope.has_all_of(owner)) else {
-        return Ok(None);
-    };
-    let key = SiteKey { tenant, name };
-    let Some(site) = state.store.site(&key).await? else {
-        return Ok(None);
-    };
-    let live = state.lanes.lane(key.lane()).await;
-    Ok(live.map(|live| (site, live.taken)))
+    if let Some(name) = shown.device.via.gateway()
+        && let Some(live) = state.lanes.lane(Lane::gateway(name)).await
+    {
+        places.push(PlaceNow {
+            what: "gateway",
+            name: name.to_owned(),
+            active: live.taken,
+            limit: state.config.get().admission.per_gateway,
+        });
+    }
+    if let Some(name) = shown.attributes.site.clone() {
+        let key = SiteKey { tenant, name };
+        if let Some(site) = state.store.site(&key).await?
+            && let Some(live) = state.lanes.lane(key.lane()).await
+        {
+            places.push(PlaceNow {
+                what: "site",
+                name: key.name,
+                active: live.taken,
+                limit: site.limit,
+            });
+        }
+    }
+    Ok(places)
 }
 
 /// Cancel one upgrade.

@@ -20,15 +20,17 @@ pub(super) struct CellNow<'c> {
     pub(super) crowded: Option<u32>,
     /// How the upgrade's task stands there beside others.
     pub(super) share: Option<&'c ShareNow>,
-    /// The device's site, where that has a limit.
-    pub(super) site: Option<SiteNow<'c>>,
+    /// The device's gateway and site, as far as they have a limit.
+    pub(super) further: &'c [PlaceNow],
 }
 
-/// What is known of a site that has a limit.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SiteNow<'s> {
+/// What is known of a site or gateway that has a limit.
+#[derive(Debug, Clone)]
+pub(super) struct PlaceNow {
+    /// `site` or `gateway`.
+    pub(super) what: &'static str,
     /// Its name.
-    pub(super) name: &'s str,
+    pub(super) name: String,
     /// How many of its devices upgrade.
     pub(super) active: u32,
     /// How many may.
@@ -82,9 +84,9 @@ pub(super) fn explain(
                         }
                     };
                     // one that has room for it is not what it waits for
-                    match cell.site.filter(|site| site.active >= site.limit) {
-                        Some(site) if upgrade.cell.is_none() => full(site),
-                        Some(site) => format!("{own}; {}", full(site)),
+                    match full(cell.further) {
+                        Some(full) if upgrade.cell.is_none() => full,
+                        Some(full) => format!("{own}; {full}"),
                         None => own,
                     }
                 }
@@ -121,13 +123,21 @@ fn reach(device: Option<(&DeviceRecord, LastHeard)>, now: UtcMillis) -> String {
     }
 }
 
-fn full(site: SiteNow<'_>) -> String {
-    let SiteNow {
-        name,
-        active,
-        limit,
-    } = site;
-    format!("site {name}: {active} of {limit} under way")
+/// Those of these places that are full; `None` where none is.
+fn full(places: &[PlaceNow]) -> Option<String> {
+    let full = places.iter().filter(|place| place.active >= place.limit);
+    let full: Vec<String> = full
+        .map(|place| {
+            let PlaceNow {
+                what,
+                name,
+                active,
+                limit,
+            } = place;
+            format!("{what} {name}: {active} of {limit} under way")
+        })
+        .collect();
+    (!full.is_empty()).then(|| full.join("; "))
 }
 
 /// The cell is closed. The time to wait does not run meanwhile.
@@ -261,6 +271,24 @@ mod tests {
             assert_eq!(limit, most);
             assert!(told.contains(words), "{told}");
         }
+    }
+
+    #[test]
+    fn a_full_gateway_and_a_full_site_are_named() {
+        let place = |what, name: &str, active| PlaceNow {
+            what,
+            name: name.to_owned(),
+            active,
+            limit: 4,
+        };
+        let (gateway, site) = (place("gateway", "gw-1", 4), place("site", "depot-4", 5));
+        let told = full(&[gateway.clone(), site]);
+        let both = "gateway gw-1: 4 of 4 under way; site depot-4: 5 of 4 under way";
+        assert_eq!(told.as_deref(), Some(both));
+        // one that has room for it is not what it waits for
+        let told = full(&[gateway, place("site", "depot-4", 3)]);
+        assert_eq!(told.as_deref(), Some("gateway gw-1: 4 of 4 under way"));
+        assert_eq!(full(&[place("site", "depot-4", 3)]), None);
     }
 
     #[test]

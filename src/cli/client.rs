@@ -358,10 +358,7 @@ impl Client {
         body: &Value,
         seen: SeenArgs,
     ) -> Result<Value, CommandError> {
-        let body = Outgoing::text(body.to_string());
-        let tag = seen.if_revision.map(|revision| format!("\"{revision}\""));
-        self.ask_seen(Method::PATCH, path, Some("application/json"), body, tag)
-            .map(|(value, _)| value)
+        self.send_seen(Method::PATCH, path, body, seen)
     }
 
     /// `PUT path` with a JSON body, in the same way.
@@ -371,10 +368,7 @@ impl Client {
         body: &Value,
         seen: SeenArgs,
     ) -> Result<Value, CommandError> {
-        let body = Outgoing::text(body.to_string());
-        let tag = seen.if_revision.map(|revision| format!("\"{revision}\""));
-        self.ask_seen(Method::PUT, path, Some("application/json"), body, tag)
-            .map(|(value, _)| value)
+        self.send_seen(Method::PUT, path, body, seen)
     }
 
     /// `POST path`, only if what it is about has the revision that was seen, where one is given.
@@ -384,9 +378,19 @@ impl Client {
         body: &Value,
         seen: SeenArgs,
     ) -> Result<Value, CommandError> {
+        self.send_seen(Method::POST, path, body, seen)
+    }
+
+    fn send_seen(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+        seen: SeenArgs,
+    ) -> Result<Value, CommandError> {
         let body = Outgoing::text(body.to_string());
         let tag = seen.if_revision.map(|revision| format!("\"{revision}\""));
-        self.ask_seen(Method::POST, path, Some("application/json"), body, tag)
+        self.ask_seen(method, path, Some("application/json"), body, tag)
             .map(|(value, _)| value)
     }
 
@@ -399,6 +403,13 @@ impl Client {
     /// `DELETE path`.
     pub fn delete(&self, path: &str) -> Result<(), CommandError> {
         self.ask(Method::DELETE, path, None, Outgoing::nothing())
+            .map(|_| ())
+    }
+
+    /// The same, only if what is deleted has the revision that was seen, where one is given.
+    pub fn delete_seen(&self, path: &str, seen: SeenArgs) -> Result<(), CommandError> {
+        let tag = seen.if_revision.map(|revision| format!("\"{revision}\""));
+        self.ask_seen(Method::DELETE, path, None, Outgoing::nothing(), tag)
             .map(|_| ())
     }
 

@@ -55,12 +55,16 @@ pub struct ClearArgs {
     /// Its name, as its devices have it.
     site: String,
     #[command(flatten)]
+    seen: SeenArgs,
+    #[command(flatten)]
     api: ApiArgs,
 }
 
 #[derive(Debug, Deserialize)]
 struct SiteView {
     site: String,
+    /// Whose it is, where it is not the tenant `default`.
+    tenant: Option<String>,
     limit: u32,
     note: Option<String>,
     active: Option<u32>,
@@ -103,8 +107,15 @@ fn path(site: &str) -> String {
 fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<(), CommandError> {
     let client = Client::new(&args.result.api)?;
     let table = Table {
-        headings: ["SITE", "LIMIT", "NOTE"],
-        row: |view: SiteView| [view.site, view.limit.to_string(), or_dash(view.note)],
+        headings: ["SITE", "TENANT", "LIMIT", "NOTE"],
+        row: |view: SiteView| {
+            [
+                view.site,
+                view.tenant.unwrap_or_else(|| "default".to_owned()),
+                view.limit.to_string(),
+                or_dash(view.note),
+            ]
+        },
     };
     table.list(args, ("/v1/sites", &[]), &client, out)?;
     Ok(())
@@ -136,7 +147,7 @@ fn set(args: &SetArgs, out: &mut dyn Write) -> Result<(), CommandError> {
 
 fn clear(args: &ClearArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let client = Client::new(&args.api)?;
-    client.delete(&path(&args.site))?;
+    client.delete_seen(&path(&args.site), args.seen)?;
     writeln!(out, "site {}: as many as their cells allow", args.site)?;
     Ok(())
 }

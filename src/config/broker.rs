@@ -108,6 +108,7 @@ impl Default for BrokerConfig {
 
 impl BrokerConfig {
     /// What is wrong with it, each with the name of its setting: what must hold where the server is a broker's client.
+    #[expect(clippy::too_many_lines, reason = "one rule after the other")]
     pub(super) fn problems(&self) -> Vec<(&'static str, &'static str)> {
         let mut problems = Vec::new();
         let mut check = |well: bool, setting, problem| {
@@ -168,10 +169,45 @@ impl BrokerConfig {
         check(
             plain(mount)
                 && mount.ends_with('/')
-                && mount.split('/').filter(|level| names(level)).count() == 1,
+                && mount.split('/').filter(|level| names(level)).count() == 1
+                && (mount.split('/')).all(|level| names(level) || !level.contains(['{', '}'])),
             "thingspanel_mount",
-            "has levels without + and #, of which one is {device} or {token}, and / at its end",
+            "has levels without +, #, { and }, besides one that is {device} or {token}, and / at its end",
         );
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_names_the_device_in_one_whole_level() {
+        let problems = |mount: &str| {
+            let config = BrokerConfig {
+                addresses: vec!["broker.example.com:8883".to_owned()],
+                thingspanel_mount: mount.to_owned(),
+                ..BrokerConfig::default()
+            };
+            config.problems()
+        };
+        for mount in ["{device}/", "{token}/", "tp/{token}/up/"] {
+            assert_eq!(problems(mount), [], "{mount}");
+        }
+        for mount in [
+            "{device}",
+            "tp/",
+            "{device}/{token}/",
+            "x{token}/{device}/",
+            "{device}/{token/",
+            "+/{device}/",
+        ] {
+            let problems = problems(mount);
+            assert!(
+                matches!(problems[..], [("thingspanel_mount", _)]),
+                "{mount}: {problems:?}"
+            );
+        }
     }
 }

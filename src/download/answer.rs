@@ -114,7 +114,7 @@ pub(super) enum Refused {
         /// Bytes that the package has.
         size_bytes: u64,
     },
-    /// Too many attempts with tokens that are none, or connections of one token.
+    /// Too many attempts with tokens that are none, or connections of one address.
     TooMany,
     /// The head is too long.
     HeadTooLarge,

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    grants::{Live, Opened, Refusal},
+    grants::{Holder, Live, Opened, Refusal},
 };
 
 /// Read at once; most heads have less.
@@ -58,6 +58,8 @@ pub(super) struct Connection<W: Wire> {
     place: Option<Place>,
     /// The right that it has shown: it counts among the connections of that token for as long as it lasts.
     opened: Option<Opened>,
+    /// What the connection is told by that another one of the same token has taken its place.
+    holder: Arc<Holder>,
     /// Of heads that have not come wholly.
     pending: Vec<u8>,
     /// What was sent, until it is known to have arrived.
@@ -79,6 +81,7 @@ impl<W: Wire> Connection<W> {
             source: place.as_ref().map(Place::source),
             place,
             opened: None,
+            holder: Arc::default(),
             pending: Vec::new(),
             flying: Flying::default(),
             acknowledged: 0,
@@ -87,11 +90,20 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    /// Answers requests until one side has enough.
+    /// Answers requests until one side has enough, or a newer connection of the same token takes the place of this one.
     pub(super) async fn converse(mut self) {
-        let end = self.answer_all().await;
-        if matches!(end, End::Orderly) {
-            self.linger().await;
+        let (holder, shared) = (self.holder.clone(), self.shared.clone());
+        let replaced = poll_fn(|context| holder.poll_replaced(context));
+        let conversation = async {
+            if matches!(self.answer_all().await, End::Orderly) {
+                self.linger().await;
+            }
+        };
+        tokio::select! {
+            () = conversation => {}
+            () = replaced => {
+                shared.figures.replaced.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -404,8 +416,7 @@ impl<W: Wire> Connection<W> {
         let grants = &self.shared.grants;
         let now = self.shared.clock.now();
         let most = self.config().download.max_connections_per_token;
-        let open =
-            |token: &str, package| grants.open(token, package, most, self.opened.as_ref(), now.utc);
+        let open = |token: &str, package| grants.open(token, package, most, &self.holder, now.utc);
         let in_header = matches!(request.target, Target::Package(..));
         let opened = match &request.target {
             Target::Package(package, Some(token)) => open(token, Some(*package)),
@@ -418,9 +429,6 @@ impl<W: Wire> Connection<W> {
             Err(refusal) => refusal,
         };
         self.shared.figures.refused.fetch_add(1, Ordering::Relaxed);
-        if refusal == Refusal::Busy {
-            return Err(Refused::TooMany);
-        }
         let failed = |source| self.shared.failed(source, now.instant);
         if self.source.is_some_and(failed) {
             self.shared.figures.rationed.fetch_add(1, Ordering::Relaxed);
@@ -432,7 +440,7 @@ impl<W: Wire> Connection<W> {
             // RFC 6750 §3.1
             _ if in_header => Refused::Unauthorized,
             Refusal::Expired => Refused::Forbidden("the address has expired\n"),
-            _ => Refused::NotFound,
+            Refusal::Unknown => Refused::NotFound,
         })
     }
 

@@ -154,7 +154,9 @@ mod tests {
             expires_at: UtcMillis(i64::MAX),
             already_contiguous: 0,
         });
-        let opened = grants.open(TOKEN, None, 1, None, UtcMillis(0)).unwrap();
+        let opened = grants
+            .open(TOKEN, None, 1, &Arc::default(), UtcMillis(0))
+            .unwrap();
         let live = opened.live();
         (grants, live)
     }

@@ -126,6 +126,7 @@ struct Counted {
     malformed: AtomicU64,
     unreadable: AtomicU64,
     turned_away: AtomicU64,
+    replaced: AtomicU64,
     handshakes_failed: AtomicU64,
 }
 
@@ -326,6 +327,30 @@ async fn keep_house(
     }
 }
 
+/// Bytes that may leave. What of them has not left when this is dropped is given back, so that who asks and goes away puts nobody off.
+struct Allowed {
+    shared: Arc<Shared>,
+    live: Arc<Live>,
+    /// Of the device, and of all, when they were taken.
+    rates: [u64; 2],
+    bytes: u64,
+}
+
+impl Drop for Allowed {
+    fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        for (pace, rate) in [&self.live.pace, &self.shared.total]
+            .into_iter()
+            .zip(self.rates)
+        {
+            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+            pace.give_back(self.bytes, rate);
+        }
+    }
+}
+
 impl Shared {
     fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
@@ -373,8 +398,8 @@ impl Shared {
         self.attempts.failed(source, most, now)
     }
 
-    /// How many bytes may be sent, up to so many, and after which time.
-    fn take(&self, live: &Live, most: u64) -> (u64, Duration) {
+    /// Bytes that may be sent, up to so many, and after which time.
+    fn take(self: &Arc<Self>, live: &Arc<Live>, most: u64) -> (Allowed, Duration) {
         let settings = self.settings.get();
         let config = &settings.download;
         let rates = [config.bytes_per_second_per_device, config.bytes_per_second];
@@ -393,7 +418,14 @@ impl Shared {
             let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
             pace.take(chunk, rate, now)
         });
-        (chunk, waits.max().unwrap_or_default())
+        let wait = waits.max().unwrap_or_default();
+        let allowed = Allowed {
+            shared: self.clone(),
+            live: live.clone(),
+            rates,
+            bytes: chunk,
+        };
+        (allowed, wait)
     }
 
     /// Writes a line, but not many.
@@ -457,6 +489,11 @@ impl Shared {
                 "download_connections_turned_away",
                 "Connections that were not accepted or not served, because their address had too many.",
                 &counted.turned_away,
+            ),
+            (
+                "download_connections_replaced",
+                "Connections that were ended because newer ones of the same token took their places.",
+                &counted.replaced,
             ),
             (
                 "download_handshakes_failed",

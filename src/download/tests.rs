@@ -489,9 +489,31 @@ async fn a_stop_tells_what_had_arrived_of_downloads_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_shown_on_few_connections_and_so_is_any_token_of_an_address() {
-    let world = World::with(1_000, None, |config| {
+async fn a_device_that_leaves_dead_connections_behind_is_served_on_a_new_one() {
+    let world = World::with(4_000_000, None, |config| {
         config.download.max_connections_per_token = 2;
+    })
+    .await;
+    let begin = || {
+        let mut stream = world.connect_narrowly();
+        let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        stream
+    };
+    // nobody reads from them any more, and nobody says so
+    let _dead: Vec<_> = (0..3).map(|_| begin()).collect();
+    world.await_figure("download_connections_replaced_total 1");
+    let answer = world.right("");
+    assert_eq!((answer.status(), answer.body == world.content), (200, true));
+    world.await_figure("download_connections_replaced_total 2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_token_of_an_address_is_shown_on_few_connections() {
+    let world = World::with(1_000, None, |config| {
         config.download.max_downloads_per_address = 3;
     })
     .await;
@@ -510,14 +532,41 @@ async fn a_token_is_shown_on_few_connections_and_so_is_any_token_of_an_address()
         // a connection that goes on does not stand in its own way
         assert!(held.iter_mut().all(|stream| get(stream, TOKEN) == 200));
     }
-    // although none of them downloads just now
-    assert_eq!(get(&mut world.connect(), TOKEN), 429);
     let mut third = world.connect();
     assert_eq!(get(&mut third, other), 200);
+    // although none of them downloads just now
     assert_eq!(get(&mut world.connect(), other), 429);
     // each that ends makes room
     drop(held);
     while get(&mut world.connect(), other) != 200 {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_and_goes_away_puts_nobody_off() {
+    const ATTEMPTS: u64 = 100;
+    let world = World::with(100_000, None, |config| {
+        config.download.bytes_per_second = 1_024;
+        config.download.max_connections_per_token = 1_000;
+    })
+    .await;
+    for _ in 0..ATTEMPTS {
+        let mut stream = world.connect();
+        let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        // closing it resets it
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    world.await_figure(&format!("downloads_broken_total {ATTEMPTS}"));
+    // each had asked for a chunk, which lasts a second
+    let clock = SystemClock::start();
+    let began = clock.now().instant;
+    assert_eq!(world.right("Range: bytes=0-99\r\n").status(), 206);
+    let took = clock.now().instant.since(began);
+    assert!(took < Duration::from_secs(ATTEMPTS / 2), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::{
     ledger::{Deadline, Happened, Line, Outcome, Postponed, Repeated, Stage, UpgradeId},
     lwm2m::ResourcePath,
     package::Version,
-    session::{self, Step, StepDone},
+    session::{self, GateRequest, Step, StepDone},
     upgrade::{Action, Input, Negotiation, Sign},
 };
 
@@ -169,11 +169,20 @@ impl Engine {
     ///
     /// The change that says so was emitted before, so that it is committed before anybody else has the slot.
     pub(super) fn move_slot(&mut self, key: DeviceKey, before: &Negotiation, after: &Negotiation) {
-        if let Some((lane, request)) = session::leaves(before, after) {
+        let leaves = session::leaves(before, after);
+        let queues = matches!(after, Negotiation::WaitingForSlot { .. }) && before != after;
+        // one that goes on to another queue keeps for how long it was passed over: it is there before it leaves the first
+        let withdraws = |(_, request): &(_, GateRequest)| *request == GateRequest::Withdraw;
+        if let Some((lane, request)) = leaves.filter(|it| !withdraws(it)) {
             self.ask(key, lane, request);
         }
-        if matches!(after, Negotiation::WaitingForSlot { .. }) && before != after {
+        if queues {
             self.queue_up(key);
+        }
+        if let Some((lane, request)) = leaves.filter(withdraws) {
+            self.ask(key, lane, request);
+        }
+        if queues {
             // One whose download stands still would answer, and not go on: it is waited for.
             if before.slot().is_none() {
                 self.look_again(key);

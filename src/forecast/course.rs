@@ -36,6 +36,8 @@ pub(super) struct Course {
     pub(super) missed: Vec<u32>,
     /// When each had its slot.
     admitted: Vec<Option<Instant>>,
+    /// Devices that are counted: those of the task, without those who join.
+    counted: usize,
     /// How long each device held slots, ms.
     held_ms: Vec<u64>,
     began: Option<Instant>,
@@ -70,6 +72,7 @@ impl Course {
         let mut course = Self {
             phases: vec![PhaseCourse::default(); phases],
             admitted: vec![None; units.len()],
+            counted: given.devices.len(),
             held_ms: vec![0; units.len()],
             ..Self::default()
         };
@@ -130,8 +133,10 @@ impl Course {
 
     /// The slot is given back; so much of a download that did not end was there.
     pub(super) fn released(&mut self, number: u32, now: Instant, bytes: u64) {
-        self.bytes += bytes;
         let at = number as usize;
+        if at < self.counted {
+            self.bytes += bytes;
+        }
         if let (Some(admitted), Some(held_ms)) = (
             self.admitted.get(at).copied().flatten(),
             self.held_ms.get_mut(at),

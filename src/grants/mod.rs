@@ -16,6 +16,7 @@
 //! what has left and was not acknowledged is in flight, and counts for nothing. Bytes that were served twice count once ([`Spans`]).
 //! It is the device's kernel that acknowledges: that its program has read everything is not known. Behind a proxy it is the proxy's.
 
+mod holders;
 mod links;
 mod pace;
 mod spans;
@@ -26,7 +27,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -38,6 +39,8 @@ use crate::{
     ledger::{DeviceId, PackageId, UpgradeId},
 };
 
+pub use holders::Holder;
+use holders::Holders;
 pub use links::{Links, LinksError, safe_file_name};
 pub use pace::Pace;
 pub use spans::Spans;
@@ -154,9 +157,6 @@ pub enum Refusal {
     /// It is for another package.
     #[error("the token is for another package")]
     OtherPackage,
-    /// It is served on as many connections as it may be.
-    #[error("the token is in use on as many connections as it may be")]
-    Busy,
 }
 
 /// What of a grant is in force.
@@ -164,7 +164,7 @@ pub enum Refusal {
 pub struct Live {
     grant: Grant,
     revoked: AtomicBool,
-    connections: AtomicU32,
+    holders: Holders,
     /// The device's pace.
     pub pace: Mutex<Pace>,
     /// The pace at which check codes are computed for it.
@@ -202,14 +202,17 @@ impl Live {
     }
 }
 
-/// A connection's hold on a grant. Dropping it makes room for another connection.
+/// A connection's hold on a grant. Dropping it ends that.
 #[derive(Debug)]
-pub struct Opened(Arc<Live>);
+pub struct Opened {
+    live: Arc<Live>,
+    holder: Arc<Holder>,
+}
 
 impl Opened {
     /// The grant, without a hold on it.
     pub fn live(&self) -> Arc<Live> {
-        self.0.clone()
+        self.live.clone()
     }
 }
 
@@ -217,13 +220,13 @@ impl std::ops::Deref for Opened {
     type Target = Live;
 
     fn deref(&self) -> &Live {
-        &self.0
+        &self.live
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.live.holders.remove(&self.holder);
     }
 }
 
@@ -274,7 +277,7 @@ impl Grants {
         let new = Arc::new(Live {
             grant: Grant { file_name, ..grant },
             revoked: AtomicBool::new(false),
-            connections: AtomicU32::new(0),
+            holders: Holders::default(),
             pace: Mutex::default(),
             check_code_pace: Mutex::default(),
             progress: Mutex::new(progress),
@@ -308,14 +311,13 @@ impl Grants {
     pub fn remove_expired(&self, now: UtcMillis) -> usize {
         let mut live = held(&self.live);
         let before = live.len();
-        live.retain(|_, live| {
-            live.connections.load(Ordering::Relaxed) > 0 || held(&live.progress).expires_at > now
-        });
+        live.retain(|_, live| !live.holders.is_empty() || held(&live.progress).expires_at > now);
         before - live.len()
     }
 
     /// The grant of a token that a request shows, for the package that it asks for where its path names one. A token is served on
-    /// `most` connections at once; `before` is what this connection has opened, and lets go of when it has this one.
+    /// `most` connections at once: the one that has asked least lately is told to end where `holder` would be one more. A device on a
+    /// bad link leaves connections behind that are dead, and nobody knows.
     ///
     /// # Errors
     /// [`Refusal`] when it is not to be served.
@@ -324,7 +326,7 @@ impl Grants {
         token: &str,
         package: Option<PackageId>,
         most: u32,
-        before: Option<&Opened>,
+        holder: &Arc<Holder>,
         now: UtcMillis,
     ) -> Result<Opened, Refusal> {
         let all = held(&self.live);
@@ -335,13 +337,11 @@ impl Grants {
         if package.is_some_and(|package| package != live.grant.package) {
             return Err(Refusal::OtherPackage);
         }
-        // the lock is held, so that nobody else counts in between
-        let own = u32::from(before.is_some_and(|it| Arc::ptr_eq(&it.0, &live)));
-        if live.connections.load(Ordering::Relaxed) - own >= most {
-            return Err(Refusal::Busy);
-        }
-        live.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Opened(live))
+        live.holders.add(holder, most);
+        Ok(Opened {
+            live,
+            holder: holder.clone(),
+        })
     }
 
     /// The package, or a part of it, begins to be served.

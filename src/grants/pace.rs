@@ -26,11 +26,24 @@ impl Pace {
         }
         let now_ns = u128::from(now.as_millis()) * 1_000_000;
         let begins_at_ns = self.free_at_ns.max(now_ns.saturating_sub(BURST_NS));
-        let takes_ns = u128::from(bytes) * 1_000_000_000 / u128::from(bytes_per_second);
-        self.free_at_ns = begins_at_ns + takes_ns;
+        self.free_at_ns = begins_at_ns + time_ns(bytes, bytes_per_second);
         let wait_ns = begins_at_ns.saturating_sub(now_ns);
         Duration::from_nanos(u64::try_from(wait_ns).unwrap_or(u64::MAX))
     }
+
+    /// Gives bytes back that were taken at this rate and never left: nobody waits for them.
+    pub fn give_back(&mut self, bytes: u64, bytes_per_second: u64) {
+        self.free_at_ns = self
+            .free_at_ns
+            .saturating_sub(time_ns(bytes, bytes_per_second));
+    }
+}
+
+/// How long bytes take at this rate; 0 is no bound.
+fn time_ns(bytes: u64, bytes_per_second: u64) -> u128 {
+    (u128::from(bytes) * 1_000_000_000)
+        .checked_div(u128::from(bytes_per_second))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -73,6 +86,27 @@ mod tests {
             .map(|_| pace.take(1_000, 1_000, now).as_millis())
             .collect();
         assert_eq!(waits, [0, 750, 1_750, 2_750, 3_750]);
+    }
+
+    #[test]
+    fn what_is_given_back_is_waited_for_by_nobody() {
+        let mut pace = Pace::default();
+        let now = Instant::from_millis(5_000);
+        let take = |pace: &mut Pace| pace.take(1_000, 1_000, now).as_millis();
+        assert_eq!([take(&mut pace), take(&mut pace)], [0, 750]);
+        // those who come and go in front of others
+        for _ in 0..100 {
+            assert_eq!(take(&mut pace), 1_750);
+            pace.give_back(1_000, 1_000);
+        }
+        // a part of it has left
+        assert_eq!(take(&mut pace), 1_750);
+        pace.give_back(400, 1_000);
+        assert_eq!(take(&mut pace), 2_350);
+        // more than was ever taken, or without a bound, is nothing
+        pace.give_back(u64::MAX, 1);
+        pace.give_back(u64::MAX, 0);
+        assert_eq!(take(&mut pace), 0);
     }
 
     #[test]

@@ -1,4 +1,7 @@
-use std::sync::atomic::AtomicU64;
+use std::{
+    sync::atomic::AtomicU64,
+    task::{Context, Waker},
+};
 
 use super::*;
 
@@ -49,7 +52,7 @@ const BEFORE: UtcMillis = UtcMillis(999);
 const MOST: u32 = 4;
 
 fn open(grants: &Grants) -> Result<Opened, Refusal> {
-    grants.open(TOKEN, None, MOST, None, BEFORE)
+    grants.open(TOKEN, None, MOST, &Arc::default(), BEFORE)
 }
 
 /// Sends bytes that arrive.
@@ -62,7 +65,7 @@ fn serve(grants: &Grants, live: &Live, bytes: Range<u64>, due: bool) {
 fn a_token_opens_its_package_until_it_ends() {
     let (grants, _) = granted();
     let refused = |token: &str, package, now| {
-        let opened = grants.open(token, package, MOST, None, now);
+        let opened = grants.open(token, package, MOST, &Arc::default(), now);
         opened.unwrap_err()
     };
     assert_eq!(refused("x", None, BEFORE), Refusal::Unknown);
@@ -75,7 +78,7 @@ fn a_token_opens_its_package_until_it_ends() {
         Refusal::Expired
     );
     let opened = grants
-        .open(TOKEN, Some(PackageId(3)), MOST, None, BEFORE)
+        .open(TOKEN, Some(PackageId(3)), MOST, &Arc::default(), BEFORE)
         .unwrap();
     assert_eq!(opened.grant().file_name, "meter_1.2_3.bin");
     // granted again, it ends later
@@ -83,7 +86,7 @@ fn a_token_opens_its_package_until_it_ends() {
         expires_at: UtcMillis(2_000),
         ..grant(TOKEN)
     });
-    let later = grants.open(TOKEN, None, MOST, None, UtcMillis(1_000));
+    let later = grants.open(TOKEN, None, MOST, &Arc::default(), UtcMillis(1_000));
     assert!(later.is_ok());
 }
 
@@ -100,17 +103,36 @@ fn revoking_ends_what_is_under_way() {
 }
 
 #[test]
-fn a_token_is_served_on_a_few_connections_only() {
+fn a_token_is_served_on_a_few_connections_and_a_new_one_replaces_the_oldest() {
     let (grants, _) = granted();
-    let mut held: Vec<Opened> = (0..MOST).map(|_| open(&grants).unwrap()).collect();
-    assert_eq!(open(&grants).unwrap_err(), Refusal::Busy);
-    // a connection that goes on with its token does not stand in its own way
-    let again = grants.open(TOKEN, None, MOST, held.last(), BEFORE).unwrap();
-    held.pop();
-    held.push(again);
-    assert_eq!(open(&grants).unwrap_err(), Refusal::Busy);
-    held.pop();
-    assert!(open(&grants).is_ok());
+    let holders: Vec<Arc<Holder>> = (0..=MOST).map(|_| Arc::default()).collect();
+    let ask = |of: usize| {
+        let opened = grants.open(TOKEN, None, MOST, &holders[of], BEFORE);
+        opened.unwrap()
+    };
+    let replaced = || -> Vec<bool> {
+        let context = Context::from_waker(Waker::noop());
+        let each = holders.iter().map(|it| it.poll_replaced(&context));
+        each.map(|it| it.is_ready()).collect()
+    };
+    let mut opened: Vec<Opened> = (0..4).map(ask).collect();
+    // a connection that goes on with its token does not stand in its own way, and is the newest then
+    let again = ask(0);
+    opened[0] = again;
+    assert_eq!(replaced(), [false; 5]);
+    let _fifth = ask(4);
+    assert_eq!(replaced(), [false, true, false, false, false]);
+    // the one that was replaced has no place to give up
+    opened.remove(1);
+    let again = ask(4);
+    drop(again);
+    assert_eq!(replaced(), [false, true, false, false, false]);
+    // one that ends makes room
+    opened.pop();
+    let _sixth = open(&grants).unwrap();
+    assert_eq!(replaced(), [false, true, false, false, false]);
+    let _seventh = open(&grants).unwrap();
+    assert_eq!(replaced(), [false, true, true, false, false]);
 }
 
 #[test]

@@ -12,9 +12,10 @@ pub enum Lane {
     Gateway(LaneName),
 }
 
-/// What stands for a name in a [`Lane`]: eight bytes, so that a lane is copied and compared as a number is.
+/// What stands for a name in a [`Lane`]: sixteen bytes of its hash, so that a lane is small and copied, and nobody finds a name whose lane
+/// is another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LaneName(u64);
+pub struct LaneName([u8; 16]);
 
 /// The lanes that an upgrade competes in besides its home lane, whose queue it stands in: at most two. It has a slot in all of
 /// its lanes or in none.
@@ -63,8 +64,8 @@ impl LaneName {
             hash.update([0xFF]); // in no UTF-8
         }
         let digest = hash.finalize();
-        // the first eight bytes of 32
-        Self(u64::from_be_bytes(std::array::from_fn(|at| digest[at])))
+        // the first sixteen bytes of 32
+        Self(std::array::from_fn(|at| digest[at]))
     }
 }
 

@@ -18,6 +18,7 @@ mod rhythm;
 mod stage;
 mod traffic;
 mod via;
+mod ways;
 
 pub use attributes::{
     Attribute, AttributeColumn, AttributeError, Attributes, AttributesChange, AttributesChanged,
@@ -48,3 +49,4 @@ pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;
 pub use traffic::{HEADER_BYTES, RECORD_BYTES, Traffic, Usage, airtime_ms};
 pub use via::{MAX_CHILDREN, Relative, Via, ViaError, check_via};
+pub use ways::Ways;

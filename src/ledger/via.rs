@@ -53,7 +53,7 @@ pub enum ViaError {
     #[error("device {0:?} is itself reached through a gateway; name that gateway")]
     Chain(String),
     /// Others are reached through the device.
-    #[error("{0} devices are reached through it, and a gateway is not reached through another one")]
+    #[error("others are reached through it, and a gateway is not reached through another one")]
     IsGateway(u64),
     /// They speak different things.
     #[error("device {gateway:?} speaks {speaks}, and it {expected}; both speak the same", speaks = .speaks.name(), expected = .expected.name())]
@@ -78,7 +78,7 @@ pub enum ViaError {
     Full(String),
     /// Devices that are reached through it are another tenant's, or speak something else.
     #[error(
-        "{0} devices are reached through it, and go with its tenant and what it speaks; give them another gateway, or null, first"
+        "others are reached through it, and go with its tenant and what it speaks; give them another gateway, or null, first"
     )]
     ChildrenStay(u64),
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{MqttIdentities, MqttSink};
+use super::{MqttIdentities, MqttSink, mqtt::EndsTheServer};
 use crate::{
     clock::SystemClock,
     config::MqttConfig,
@@ -62,7 +62,13 @@ impl BrokerClient {
     /// Starts the task on the runtime of whoever calls.
     pub fn start(setup: BrokerSetup) -> Self {
         let (messages, told) = mpsc::unbounded_channel();
-        tokio::spawn(drive::run(setup, told));
+        let task = tokio::spawn(drive::run(setup, told));
+        tokio::spawn(async move {
+            // it is cancelled where the runtime ends, which is in order
+            if task.await.is_err_and(|error| error.is_panic()) {
+                drop(EndsTheServer);
+            }
+        });
         Self(messages)
     }
 

@@ -445,14 +445,14 @@ mod tests {
         (forecasts, task, dir)
     }
 
-    fn id(name: &str) -> Option<TenantId> {
-        Some(name.parse().unwrap())
+    fn id(name: &str) -> TenantId {
+        name.parse().unwrap()
     }
 
     #[tokio::test]
     async fn callers_of_a_tenant_leave_room_to_others() {
         let (forecasts, task, _dir) = unworked().await;
-        let (acme, beta) = (id("acme"), id("beta"));
+        let (acme, beta) = (Some(id("acme")), Some(id("beta")));
         let ask = |tenant: &Option<TenantId>| forecasts.add(Wanted::Task(task), tenant.as_ref());
         let theirs: Vec<_> = std::iter::from_fn(|| ask(&acme).ok()).collect();
         assert_eq!(theirs.len(), 3);
@@ -475,7 +475,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_kept_for_one_tenant_pushes_nothing_of_others_out() {
         let (forecasts, task, _dir) = unworked().await;
-        let (acme, beta) = (id("acme"), id("beta"));
+        let (acme, beta) = (Some(id("acme")), Some(id("beta")));
         let ended = |tenant: &Option<TenantId>| {
             let job = forecasts.add(Wanted::Task(task), tenant.as_ref()).unwrap();
             assert!(forecasts.cancel(job.id));

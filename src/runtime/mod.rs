@@ -53,7 +53,7 @@ pub use supervisor::Supervisor;
 use std::time::Duration;
 
 /// What a shard drives, for whoever starts shards.
-pub use crate::shard::Machine;
+pub use crate::{mqtt::engine::Connected, shard::Machine};
 
 use crate::clock::Instant;
 

@@ -189,13 +189,13 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// How long a thread waits for events at the most: figures are published that often.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Dropped when a thread of the server has failed: nobody would hear the devices. Whoever looks after the server starts it
-/// again, and it goes on where it was.
-struct EndsTheServer;
+/// Dropped when a thread of the server, or the client of a broker, has failed: nobody would hear the devices. Whoever looks after the
+/// server starts it again, and it goes on where it was.
+pub(super) struct EndsTheServer;
 
 impl Drop for EndsTheServer {
     fn drop(&mut self) {
-        tracing::error!("the MQTT server has failed; the server ends, to be started again");
+        tracing::error!("what speaks MQTT has failed; the server ends, to be started again");
         std::process::abort();
     }
 }

@@ -78,6 +78,7 @@ impl MqttOut {
                 downlink,
                 payload,
                 qos,
+                upgrade: _,
             } => self.port.publish(device, downlink, payload, qos),
             Out::Acknowledge(ack) => self.port.acknowledge(ack),
             Out::Grant(grant) => self.grants.grant(*grant),

@@ -199,7 +199,10 @@ impl Shard {
                     woken = clock.now().instant;
                     for message in messages.drain(..) {
                         match message {
-                            Message::Stop => stopping = true,
+                            Message::Stop => {
+                                stopping = true;
+                                self.core.stopping(self.around.now());
+                            }
                             message => self.take(message),
                         }
                     }

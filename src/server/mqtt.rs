@@ -48,6 +48,10 @@ pub(super) struct MqttParts<'a> {
 }
 
 /// Starts the server, if the settings have one.
+#[expect(
+    clippy::too_many_lines,
+    reason = "what is started, one after the other"
+)]
 pub(super) async fn start(parts: MqttParts<'_>) -> Result<Option<Mqtt>, StartError> {
     let config = parts.config;
     if !config.is_on() {

@@ -8,7 +8,6 @@ use super::{
     meter::Meter,
     offers::Offers,
     timeline,
-    ways::Ways,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
@@ -16,7 +15,7 @@ use crate::{
     ledger::{
         ActiveUpgrade, Asked, Cancellation, Change, Coverage, Deadline, Evidence, Facts, Failure,
         Further, Happened, Inbound, Lane, Last, Limit, Line, Outcome, PackageId, Progress,
-        Protocol, Queue, Served, Stage, StageChange, Standby, UpgradeOrder,
+        Protocol, Queue, Served, Stage, StageChange, Standby, UpgradeOrder, Ways,
     },
     package::{Package, Version},
     upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},

@@ -227,6 +227,15 @@ impl Presence {
         }
     }
 
+    /// When it can be reached no more, unless it is heard before; `None` where it listens all the time.
+    fn gone_at(&self) -> Option<Instant> {
+        if self.reachable {
+            self.sleeps.then_some(self.awake_until)
+        } else {
+            Some(Instant::ZERO)
+        }
+    }
+
     fn comes_when_told(&self) -> bool {
         self.comes == Comes::WhenTold
     }
@@ -310,6 +319,8 @@ pub struct Gate {
     estimates: Estimates,
     /// When those who sleep are to be pinged, if they are to stay awake.
     nods: Nods,
+    /// When those for whom a slot of a site or gateway may be kept can be reached no more, unless they are heard before.
+    dozing: BTreeSet<(Instant, DeviceId)>,
     /// What the operator rules for lanes.
     rules: Rules,
     /// What is made of how crowded lanes are.
@@ -339,6 +350,7 @@ impl Gate {
             slots: HashMap::new(),
             estimates: Estimates::new(config),
             nods: Nods::default(),
+            dozing: BTreeSet::new(),
             rules: Rules::default(),
             touched: BTreeSet::new(),
             later: BTreeSet::new(),
@@ -532,6 +544,13 @@ impl Gate {
                 self.limit_gateways(further);
                 self.admission.wait(device, lane, task, class, place);
                 (self.admission).compete(device, lane, further.lanes());
+                if let Some(before) = self.waiting.get(&device).map(|it| it.lane)
+                    && before != lane
+                {
+                    // it takes with it for how long it was passed over
+                    self.admission.withdraw(device, before);
+                    self.touched.insert(before);
+                }
                 let thought_of = self.waiting.get(&device).and_then(|it| it.thought_of);
                 let waiter = Waiter {
                     lane,
@@ -625,6 +644,15 @@ impl Gate {
 
     /// Does what is due. Call when [`poll_timeout`](Self::poll_timeout) is reached.
     pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, device)) = self.dozing.first().copied().filter(|(at, _)| *at <= now) {
+            self.dozing.remove(&(at, device));
+            // others may have what was kept for it: those of its own lane once that knows that it is away
+            if self.admission.unreachable(device)
+                && let Some(waiter) = self.waiting.get(&device)
+            {
+                self.touched.insert(waiter.lane);
+            }
+        }
         while let Some((_, lane)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
             self.look_later(lane, None);
             self.touched.insert(lane);
@@ -662,7 +690,10 @@ impl Gate {
             return Some(Instant::ZERO);
         }
         let later = self.later.first().map(|(at, _)| *at);
-        later.into_iter().chain(self.rules.look_at()).min()
+        let dozes = self.dozing.first().map(|(at, _)| *at);
+        (later.into_iter().chain(dozes))
+            .chain(self.rules.look_at())
+            .min()
     }
 
     /// Whose turn it is.
@@ -775,12 +806,18 @@ impl Gate {
         if waiter.presence.may_be_held() && waiter.thought_of != Some(nods_at) {
             self.nods.insert(waiter.lane, nods_at, device);
         }
+        if let Some(at) = (waiter.presence.gone_at()).filter(|_| self.admission.competes(device)) {
+            self.dozing.insert((at, device));
+        }
     }
 
     fn forget_waiter(&mut self, device: DeviceId) -> Option<Waiter> {
         let waiter = self.waiting.remove(&device)?;
         let nods_at = waiter.presence.nods_at;
         self.nods.remove(waiter.lane, nods_at, device);
+        if let Some(at) = waiter.presence.gone_at() {
+            self.dozing.remove(&(at, device));
+        }
         Some(waiter)
     }
 

@@ -10,7 +10,6 @@ mod habits;
 mod meter;
 mod offers;
 mod timeline;
-mod ways;
 
 pub use attempt::{
     Contact, Exchange, KeptAwake, Session, StandingAsked, Step, StepDone, ended, leaves,
@@ -24,4 +23,3 @@ pub use habits::{Habits, has_moved};
 pub use meter::{Counted, Meter};
 pub use offers::{Offer, Offers};
 pub use timeline::asked_again;
-pub use ways::Ways;

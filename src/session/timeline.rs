@@ -61,6 +61,7 @@ fn to_fetch<X: Exchange>(session: &Session<X>) -> Asked {
 }
 
 /// The line for a step of an upgrade over MQTT.
+#[expect(clippy::too_many_lines, reason = "one line for each step")]
 fn over_mqtt<X: Exchange>(
     event: Input,
     before: &Negotiation,

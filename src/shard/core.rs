@@ -1,7 +1,7 @@
 //! One shard: its engine, what waits for commits, and what is on its way to others.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -169,6 +169,13 @@ impl<D: Done> Core<D> {
         }
     }
 
+    /// The server stops. The next [`drain`](Self::drain) has written down what is known and was not yet.
+    pub fn stopping(&mut self, now: Now) {
+        if let Machine::Mqtt(engine) = &mut self.machine {
+            engine.stopping(now);
+        }
+    }
+
     /// The association with whoever is at that address has ended. The next [`drain`](Self::drain) does what follows.
     pub fn association_ended(&mut self, now: Now, peer: Peer) {
         if let Machine::Coap(engine) = &mut self.machine {
@@ -247,11 +254,15 @@ impl<D: Done> Core<D> {
             }
             None => Some(command),
         };
-        if let Some(Command::Abandon { upgrade }) = &command {
-            self.held.abandoned(*upgrade);
-        }
+        let untold = match &command {
+            Some(Command::Abandon { upgrade }) => self.held.abandoned(*upgrade),
+            _ => BTreeSet::new(),
+        };
         if let Some(command) = command {
             self.machine.handle_command(now, command);
+        }
+        for device in untold {
+            self.unsent(now, device);
         }
     }
 
@@ -392,6 +403,7 @@ impl<D: Done> Core<D> {
                     around.lets_out(self.id, &out, &mut after);
                     if after <= self.committed {
                         around.offered(self.id, needed, self.committed, false);
+                        self.held.leaves(&out);
                         around.let_out(out);
                         continue;
                     }

@@ -1,6 +1,6 @@
 //! What devices over MQTT are told or granted, until the change is committed on which it depends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     engine::Seq,
@@ -97,16 +97,28 @@ impl Held {
         }
     }
 
-    /// The upgrade is none: its offer and its grant do not leave.
-    pub(super) fn abandoned(&mut self, upgrade: UpgradeId) {
-        let grants = self.outs.iter().filter_map(|(key, out)| match out {
-            Out::Grant(grant) if grant.upgrade == upgrade => Some((*key, grant.device)),
-            _ => None,
+    /// The upgrade is none: what its device was to be told because of it, and its grant, do not leave. Gives the connections over
+    /// which something was to.
+    pub(super) fn abandoned(&mut self, upgrade: UpgradeId) -> BTreeSet<DeviceId> {
+        let its = self.outs.iter().filter(|(_, out)| match out {
+            Out::Grant(grant) => grant.upgrade == upgrade,
+            Out::Publish { upgrade: about, .. } => *about == Some(upgrade),
+            _ => false,
         });
-        let grants: Vec<(Key, DeviceId)> = grants.collect();
-        for (key, device) in grants {
-            self.remove(key);
-            self.remove_all(Owner::Publications(device));
+        let its: Vec<Key> = its.map(|(key, _)| *key).collect();
+        let mut links = BTreeSet::new();
+        for key in its {
+            if let Some(Out::Publish { device, .. }) = self.remove(key) {
+                links.insert(device);
+            }
+        }
+        links
+    }
+
+    /// That leaves at once: what was said before of the same, and waits, does not leave after it.
+    pub(super) fn leaves(&mut self, out: &Out) {
+        if let Out::Hold { device, .. } = out {
+            self.remove_all(Owner::Hold(*device));
         }
     }
 
@@ -131,10 +143,10 @@ impl Held {
         }
     }
 
-    fn remove(&mut self, key: Key) {
-        if let Some(out) = self.outs.remove(&key) {
-            self.forget(key, &out);
-        }
+    fn remove(&mut self, key: Key) -> Option<Out> {
+        let out = self.outs.remove(&key)?;
+        self.forget(key, &out);
+        Some(out)
     }
 
     fn remove_all(&mut self, owner: Owner) {

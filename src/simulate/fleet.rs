@@ -81,6 +81,8 @@ struct JoiningFile {
 
 /// The longest time within which devices join.
 const MOST_JOINING_S: u32 = 30 * 86_400;
+/// A fleet that has been in service has registered for so long at least, ms.
+const SETTLES_MS: u64 = 60_000;
 /// So often devices have woken up, where the fleet has been in service for a while.
 const WOKEN_UP: u32 = 4;
 /// A device is switched on so long after it was added.
@@ -415,7 +417,12 @@ impl FleetFile {
 
     /// When their task starts, ms.
     pub(super) fn ready_ms(&self) -> u64 {
-        self.registered_ms() + u64::from(self.woken_up) * self.longest_sleep_s() * 1_000
+        let registered_ms = self.registered_ms();
+        if self.woken_up == 0 {
+            return registered_ms;
+        }
+        // the last one is in the store too
+        registered_ms + SETTLES_MS + u64::from(self.woken_up) * self.longest_sleep_s() * 1_000
     }
 
     /// When all devices have registered, ms.

@@ -4,10 +4,9 @@ use std::{ops::RangeInclusive, sync::Arc};
 
 use serde::Deserialize;
 
-use super::scenario::over_pcp;
 use crate::{
     ledger::PackageId,
-    package::{Fits, Package, PcpOffer, Version, is_below},
+    package::{Fits, Package, PcpOffer, PcpPackage, Version, is_below},
     session::{Offer, Offers},
     task::{PackageRule, PackageRules},
 };
@@ -201,6 +200,18 @@ impl Offered {
         }
         Way::To(version)
     }
+}
+
+/// How a package of a scenario is served: each of them was made for it.
+#[expect(
+    clippy::expect_used,
+    reason = "`Scenario::package` makes packages for PCP, and nobody else makes one"
+)]
+pub(super) fn over_pcp(package: &Package) -> &PcpPackage {
+    package
+        .pcp
+        .as_ref()
+        .expect("a package that is served over PCP")
 }
 
 #[cfg(test)]

@@ -10,15 +10,13 @@ use sha2::{Digest as _, Sha256};
 use super::{
     faults::Faults,
     fleet::{FleetFile, FleetPlan},
-    offered::{Offered, PackagesFile},
+    offered::{Offered, PackagesFile, over_pcp},
     store::StoreKind,
 };
 use crate::{
     config::{Config, OtaEvents},
     ledger::RetryPolicy,
-    package::{
-        CheckCodeKind, HttpPackage, Package, PcpOffer, PcpPackage, SegmentFrames, Segmentation,
-    },
+    package::{CheckCodeKind, HttpPackage, Package, PcpOffer, SegmentFrames, Segmentation},
     task::{Share, TaskRules},
 };
 
@@ -182,16 +180,4 @@ impl Scenario {
 /// The name of a product of the fleet.
 pub(super) fn product_name(product: usize) -> String {
     format!("product-{product}")
-}
-
-/// How a package of a scenario is served: each of them was made for it.
-#[expect(
-    clippy::expect_used,
-    reason = "`Scenario::package` makes packages for PCP, and nobody else makes one"
-)]
-pub(super) fn over_pcp(package: &Package) -> &PcpPackage {
-    package
-        .pcp
-        .as_ref()
-        .expect("a package that is served over PCP")
 }

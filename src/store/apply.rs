@@ -39,6 +39,11 @@ impl Device {
         }
     }
 
+    /// The endpoint name of the gateway through which it is reached, where there is one.
+    pub fn gateway(&self) -> Option<&str> {
+        self.gateway.as_deref()
+    }
+
     /// Applies a change of the device; others mean nothing to it.
     pub fn apply(&mut self, change: &Change) {
         match change {

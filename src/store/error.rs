@@ -249,7 +249,7 @@ pub enum UpdateDeviceError {
     },
     /// A gateway is not removed while others are reached through it.
     #[error(
-        "{children} devices are reached through {endpoint:?}; remove them, or give them another gateway, first"
+        "others are reached through {endpoint:?}; remove them, or give them another gateway, first"
     )]
     HasChildren {
         /// The gateway.

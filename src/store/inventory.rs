@@ -1,4 +1,7 @@
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use async_trait::async_trait;
 
@@ -33,6 +36,13 @@ pub trait Inventory: Send + Sync + 'static {
 
     /// Those of these endpoints that are there, in no certain order. Name some thousand at most.
     async fn devices_named(&self, endpoints: &[String]) -> Result<Vec<DeviceDetail>, StoreError>;
+
+    /// Which device has the token of each of these marks ([`StoredMqtt::token_hash`](super::StoredMqtt)), as far as any has. Name some
+    /// thousand at most.
+    async fn token_holders(
+        &self,
+        marks: &[Vec<u8>],
+    ) -> Result<HashMap<Vec<u8>, String>, StoreError>;
 
     /// Those of these endpoints whose device is there and which `filter` lets through; relative times are before `now`. Name some
     /// thousand at most.

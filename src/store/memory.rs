@@ -1043,7 +1043,7 @@ impl MemoryStore {
             kept_awake: row.kept_awake,
             begun_at: row.now.started_at,
             back: None,
-            further: Further::of(site, None),
+            further: Further::of(site, device.state.gateway().map(Lane::gateway)),
         })
     }
 

@@ -121,9 +121,15 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Admission<K, L> {
             Some(most) => self.most.insert(lane, most),
             None => self.most.remove(&lane),
         };
-        if let Some(state) = self.lanes.get_mut(&lane)
-            && most != Some(0)
-        {
+        let Some(state) = self.lanes.get_mut(&lane) else {
+            return;
+        };
+        if most == Some(0) {
+            // whoever waits in a closed lane cannot take what is kept for it elsewhere
+            for device in state.devices() {
+                self.furthers.lets_go(device);
+            }
+        } else {
             state.restrict(most.unwrap_or(u32::MAX));
         }
     }
@@ -168,6 +174,17 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Admission<K, L> {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.wake(device);
         }
+    }
+
+    /// A device that waits cannot be reached any more: nothing is kept for it in further lanes. Returns whether anything was: poll
+    /// its lane then.
+    pub fn unreachable(&mut self, device: K) -> bool {
+        self.furthers.lets_go(device)
+    }
+
+    /// Whether the device waits for a slot of a further lane besides.
+    pub fn competes(&self, device: K) -> bool {
+        self.furthers.has(device)
     }
 
     /// The device is kept awake for a turn. It comes before those who wake up meanwhile: it would have been kept awake for
@@ -287,9 +304,12 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Admission<K, L> {
         let (step, next) = state.next_step(now, self.overtake, &self.shares, beside, look)?;
         if let Step::Admit(device) = step {
             // the queue of a site or gateway is one of devices that share no radio channel
-            if !self.furthers.is_lane(&lane)
-                && let Err(at) = self.pace.check(now, &lane)
-            {
+            let paced = if self.furthers.is_lane(&lane) {
+                self.pace.check_overall(now)
+            } else {
+                self.pace.check(now, &lane)
+            };
+            if let Err(at) = paced {
                 return Some(Step::Later(at));
             }
             state.grant(device, next, now, &self.shares);
@@ -302,6 +322,11 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Admission<K, L> {
     /// until it gives none.
     pub fn stir(&mut self, now: Instant) -> Option<L> {
         let (home, devices) = self.furthers.stir(now)?;
+        if self.is_closed(&home) {
+            for device in &devices {
+                self.furthers.lets_go(*device);
+            }
+        }
         if let Some(state) = self.lanes.get_mut(&home) {
             for device in devices {
                 state.consider(device);

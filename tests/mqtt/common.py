@@ -106,7 +106,10 @@ class Device:
             self.give_up(f"{type(error).__name__}: {error}")
 
     def publish(self, topic, message, qos):
-        self.sent.append(self.client.publish(topic, json.dumps(message), qos=qos))
+        sent = self.client.publish(topic, json.dumps(message), qos=qos)
+        # without a connection a message with an acknowledgement waits for the next one, and paho tells nothing of it
+        if qos == 0 or sent.rc == mqtt.MQTT_ERR_SUCCESS:
+            self.sent.append(sent)
         say("published", topic=topic, message=message)
 
     def end(self):

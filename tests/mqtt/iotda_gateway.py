@@ -140,7 +140,13 @@ class Gateway(Iotda):
         """Its connection breaks, as one does whose gateway restarts; paho makes it again."""
         time.sleep(2.5)  # a second connection within two seconds does not take the place of the first
         self.restarted.add(child)
-        self.client.socket().shutdown(socket.SHUT_RDWR)
+        open_socket = self.client.socket()
+        if open_socket is None:
+            return  # another child has broken it already
+        try:
+            open_socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the same
 
     def child_progress(self, child, code, percent, version):
         told = {"result_code": code, "progress": percent, "version": version, "description": "as it is"}

@@ -606,6 +606,11 @@ fn metrics_are_as_prometheus_wants_them_and_alerts_and_panels_name_real_ones() {
         assert!(include_str!("../../src/server/certificates.rs").contains(&format!("\"{name}\"")));
         known.insert(format!("cellwise_{name}"));
     }
+    // and that of a broker where the server is a broker's client
+    assert!(
+        include_str!("../../src/runtime/broker/drive.rs").contains("\"mqtt_broker_connected\"")
+    );
+    known.insert("cellwise_mqtt_broker_connected".to_owned());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let prometheus = root.join("deploy/prometheus");
     let rules = fs::read_to_string(prometheus.join("rules.yml")).unwrap();

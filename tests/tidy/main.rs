@@ -78,8 +78,9 @@ const ROOMS: [(&str, &[&str]); 35] = [
     (
         "mqtt",
         &[
-            "clock", "config", "package", "upgrade", "session", "ledger",
-            "grants", // commands, and what both engines tell
+            "clock", "config", "package", "upgrade", "session", "ledger", "grants",
+            // a gateway's devices are of its tenant
+            "tenant", // commands, and what both engines tell
             "engine",
         ],
     ),
@@ -133,6 +134,8 @@ const ROOMS: [(&str, &[&str]); 35] = [
             "filter",
             "coap",
             "lwm2m",
+            // whose forecasts are under way
+            "tenant",
             "task",
             "upgrade",
             "session",
@@ -157,6 +160,7 @@ const ROOMS: [(&str, &[&str]); 35] = [
             "filter",
             // the simulated radio leads to addresses
             "coap::Peer",
+            "tenant",
             "task",
             "upgrade",
             "session",
@@ -378,6 +382,8 @@ fn pure_rooms_keep_the_world_out() {
     for (room, path, source) in rooms() {
         for used in source.paths() {
             let impure = IMPURE.iter().any(|beginning| begins_with(used, beginning));
+            // a trait, by which bytes in memory are unpacked: what it could read from is forbidden
+            let impure = impure && used != "std::io::Read";
             if impure && PURE.contains(&room.as_str()) {
                 offences.push(format!("{}: {room} uses {used}", path.display()));
             }

@@ -300,12 +300,11 @@ enum AddAnswer {
     List(UploadedBody),
 }
 
+/// The devices, their tokens, and whether one device was given by itself.
+type Read = (Vec<NewDevice>, Vec<Option<String>>, bool);
+
 /// Checks every name. Also tells the tokens that devices are given, and whether one device was given by itself.
-fn to_devices(
-    body: AddDevices,
-    tenant: &TenantId,
-    state: &ApiState,
-) -> Result<(Vec<NewDevice>, Vec<Option<String>>, bool), Problem> {
+fn to_devices(body: AddDevices, tenant: &TenantId, state: &ApiState) -> Result<Read, Problem> {
     let mut devices = body.devices.iter().flatten();
     let secret = |mqtt: &Option<MqttBody>| mqtt.as_ref().is_some_and(MqttBody::has_secret);
     if body.psk.is_some()

@@ -1,6 +1,9 @@
 //! How devices that speak MQTT show who they are: given to the server, and never given back.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
@@ -10,9 +13,9 @@ use crate::{
     api::{ApiState, problem::Problem},
     ledger::Protocol,
     lwm2m::check_endpoint,
-    mqtt::{endpoint::Version, engine::Connected},
-    runtime::SealedMqtt,
+    runtime::{Connected, SealedMqtt},
     store::{AddedDevice, MqttCredential, NewDevice, StoreError, StoredMqtt},
+    vault::Vault,
 };
 
 /// Bytes of a secret, a token, or a password.
@@ -122,10 +125,7 @@ impl From<Connected> for ConnectedBody {
         Self {
             since: connected.since.to_string(),
             peer: connected.peer.to_string(),
-            version: match connected.version {
-                Version::V311 => "3.1.1",
-                Version::V5 => "5",
-            },
+            version: connected.version_name(),
             client_id: Some(connected.client_id.into()).filter(|id: &String| !id.is_empty()),
         }
     }
@@ -198,6 +198,7 @@ impl MqttBody {
     }
 
     /// Checks it and seals what is secret, for the device named `endpoint`.
+    #[expect(clippy::too_many_lines, reason = "one rule after the other")]
     pub(super) fn seal(&self, state: &ApiState, endpoint: &str) -> Result<StoredMqtt, String> {
         if endpoint.contains('+') {
             return Err(
@@ -256,15 +257,20 @@ impl MqttBody {
             let sealed = vault.seal(&StoredMqtt::purpose(endpoint), &json);
             stored.sealed = Some(sealed.map_err(|error| error.to_string())?);
             if let SealedMqtt::Token { token, .. } = &plain {
-                stored.token_hash = Some(vault.mark("mqtt token", token.as_bytes()).to_vec());
+                stored.token_hash = Some(mark(vault, token));
             }
         }
         Ok(stored)
     }
 }
 
-/// Adds devices, each with the token that it is given; but none whose token is another device's name: whoever connects with that would
-/// be taken for one or the other. Whose it is, is not told.
+/// What is stored of a token so that it is found.
+fn mark(vault: &Vault, token: &str) -> Vec<u8> {
+    vault.mark("mqtt token", token.as_bytes()).to_vec()
+}
+
+/// Adds devices, each with the token that it is given; but none whose token is another device's name, and none that speaks MQTT and
+/// whose name is another device's token: whoever connects with that would be taken for one or the other. Whose it is, is not told.
 pub(super) async fn add(
     state: &ApiState,
     devices: &[NewDevice],
@@ -273,12 +279,17 @@ pub(super) async fn add(
     let given = || devices.iter().zip(tokens);
     let pairs = given().filter_map(|(device, token)| Some((&*device.endpoint, token.as_deref()?)));
     let pairs: Vec<(&str, &str)> = pairs.collect();
-    if pairs.is_empty() {
+    let over_mqtt = devices.iter().filter(|device| device.mqtt.is_some());
+    let held = held(state, over_mqtt.map(|device| &*device.endpoint)).await?;
+    if pairs.is_empty() && held.is_empty() {
         return state.store.add_devices(devices, state.now()).await;
     }
     let mut names = names(state, pairs.iter().map(|(_, token)| *token)).await?;
     names.extend(devices.iter().map(|device| device.endpoint.clone()));
     let is_free = |(device, token): &(&NewDevice, &Option<String>)| {
+        if device.mqtt.is_some() && held.contains(&device.endpoint) {
+            return false;
+        }
         let token = token.as_ref().filter(|token| **token != device.endpoint);
         token.is_none_or(|token| !names.contains(token))
     };
@@ -305,6 +316,35 @@ pub(super) async fn check_token(
         return Err(Problem::identity_taken(told::token_taken("")));
     }
     Ok(())
+}
+
+/// Fails where the name of a device that is to speak MQTT is another one's token.
+pub(super) async fn check_name(state: &ApiState, endpoint: &str) -> Result<(), Problem> {
+    if held(state, [endpoint].into_iter()).await?.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::identity_taken(told::token_taken("")))
+}
+
+/// Those of these names that are tokens of other devices. Without a vault nobody has a token.
+async fn held<'n>(
+    state: &ApiState,
+    names: impl Iterator<Item = &'n str>,
+) -> Result<HashSet<String>, StoreError> {
+    let Some(vault) = state.vault.as_ref() else {
+        return Ok(HashSet::new());
+    };
+    let names: HashMap<Vec<u8>, &str> = names.map(|name| (mark(vault, name), name)).collect();
+    if names.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let marks: Vec<Vec<u8>> = names.keys().cloned().collect();
+    let holders = state.store.token_holders(&marks).await?;
+    let held = holders.into_iter().filter_map(|(mark, holder)| {
+        let name = *names.get(&mark)?;
+        (holder != name).then(|| name.to_owned())
+    });
+    Ok(held.collect())
 }
 
 /// Those of these tokens that are names of devices.

@@ -64,6 +64,10 @@ fn ota_events() -> Object {
 
 /// What is peculiar to a product's devices (docs/products.md). What is `null` is as for all products.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 pub(in crate::api) struct ProductSettingsBody {
     /// How the versionCheckCode of packages that are uploaded is made: `crc`: PCP's check code of the package; `zero`: always 0.
     #[schema(schema_with = check_codes)]

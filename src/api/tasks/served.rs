@@ -2,8 +2,7 @@
 
 use crate::{
     api::ApiState,
-    ledger::{PackageId, Protocol},
-    session::Ways,
+    ledger::{PackageId, Protocol, Ways},
     store::{StoreError, TaskRecord},
 };
 

@@ -820,6 +820,56 @@ async fn a_token_that_is_another_device_s_name_is_refused() {
         )
         .await;
     assert_eq!(patched.problem(), "identity-taken");
+    // nor may a name that connects be another one's token
+    let named = json!({"endpoint": "free-token", "mqtt": {"style": "iotda", "certificate": true}});
+    let refused = api.post("/v1/devices", &named).await;
+    assert_eq!(refused.problem(), "identity-taken");
+    assert!(!refused.body.to_string().contains("d5"), "{refused:?}");
+    let named = api
+        .post("/v1/devices", &json!({"endpoint": "free-token"}))
+        .await;
+    assert_eq!(named.status, StatusCode::CREATED, "{named:?}");
+    let patched = api
+        .json(
+            Method::PATCH,
+            "/v1/devices/free-token",
+            r#"{"mqtt": {"style": "iotda", "certificate": true}}"#,
+        )
+        .await;
+    assert_eq!(patched.problem(), "identity-taken");
+    let own = api
+        .post("/v1/devices", &token("pump-0002", "pump-0002"))
+        .await;
+    assert_eq!(own.status, StatusCode::OK, "{own:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_is_shown_to_whoever_sees_it() {
+    let api = Api::new().await;
+    let devices = json!({"devices": [
+        {"endpoint": "gw-1", "site": "south", "mqtt": {"style": "iotda", "certificate": true}},
+        {"endpoint": "c1", "site": "north", "mqtt": {"style": "iotda", "gateway": true}, "via": "gw-1"},
+    ]});
+    assert_eq!(api.post("/v1/devices", &devices).await.body["added"], 2);
+    for (name, filter, via) in [
+        ("north", "site==north", Value::Null),
+        ("both", "site=in=(north,south)", json!("gw-1")),
+    ] {
+        let grants = json!([{"role": "operator", "filter": filter}]);
+        let (_, token) = api.token(name, grants).await;
+        let shown = api.get_as(&token, "/v1/devices/c1").await.body;
+        assert_eq!(shown["via"], via, "{name}");
+        let listed = api.get_as(&token, "/v1/devices?q=c1").await.body;
+        assert_eq!(listed["items"][0]["via"], via, "{name}");
+    }
+    // how many are reached through it is told by its own answer alone
+    let grants = json!([{"role": "operator", "filter": "site==south"}]);
+    let (_, south) = api.token("south", grants).await;
+    let kept = api
+        .ask(&south, Method::DELETE, "/v1/devices/gw-1", "")
+        .await;
+    assert_eq!(kept.problem(), "gateway-in-use");
+    assert!(!kept.body["detail"].as_str().unwrap().starts_with('1'));
 }
 
 #[tokio::test]

@@ -171,6 +171,7 @@ pub(super) fn run(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, Comm
 }
 
 /// What is known of the device, a line for each thing.
+#[expect(clippy::too_many_lines, reason = "a line for each thing")]
 fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
     let mut line = |name: &str, text: String| writeln!(out, "{name:<13} {text}");
     line("endpoint", device.endpoint)?;

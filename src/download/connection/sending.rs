@@ -11,7 +11,9 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    super::{UNSENT_BYTES, UNSENT_BYTES_OF_FAST, flying::Tell, packages::Open, wire::Wire},
+    super::{
+        Allowed, UNSENT_BYTES, UNSENT_BYTES_OF_FAST, flying::Tell, packages::Open, wire::Wire,
+    },
     Connection, End,
 };
 use crate::{config::DownloadConfig, grants::Live};
@@ -27,6 +29,7 @@ const LOOK_AT_RIGHT: Duration = Duration::from_secs(10);
 
 impl<W: Wire> Connection<W> {
     /// Sends these bytes of the package, as fast as the client takes them and the rates allow.
+    #[expect(clippy::too_many_lines, reason = "one pace after the other")]
     pub(super) async fn send(
         &mut self,
         live: &Arc<Live>,
@@ -37,25 +40,29 @@ impl<W: Wire> Connection<W> {
         let mut at = bytes.start;
         grants.begins(live);
         let mut patience = Patience::begin(&self.config().download);
-        let mut allowed = 0;
+        let mut allowed: Option<Allowed> = None;
         let (mut looked_at, mut told_at) = (self.wire.socket().written(), Instant::now());
         let mut fast_until = told_at + FAST_WITHIN;
         while at < bytes.end {
             if live.is_revoked() || self.shared.is_ending() {
                 return Err(End::Broken);
             }
-            if allowed == 0 {
-                let wait;
-                (allowed, wait) = self.shared.take(live, W::CHUNK_BYTES.min(bytes.end - at));
+            let turn = if let Some(left) = allowed.take_if(|left| left.bytes > 0) {
+                left
+            } else {
+                let (turn, wait) = self.shared.take(live, W::CHUNK_BYTES.min(bytes.end - at));
                 if !wait.is_zero() {
                     self.await_turn(live, wait).await?;
                     patience.waited(wait);
                 }
-            }
+                turn
+            };
+            let turn = allowed.insert(turn);
+            let most = turn.bytes;
             let deadline = patience.deadline(at - bytes.start);
             let wire = &mut self.wire;
             let wire_start = wire.socket().written();
-            let sending = poll_fn(|context| wire.poll_send(context, &open.file, at, allowed));
+            let sending = poll_fn(|context| wire.poll_send(context, &open.file, at, most));
             let sent = match timeout_at(deadline, sending).await {
                 Ok(Ok(sent)) => sent,
                 Ok(Err(error)) => {
@@ -70,7 +77,7 @@ impl<W: Wire> Connection<W> {
                     return Err(End::Broken);
                 }
             };
-            allowed = allowed.saturating_sub(sent);
+            turn.bytes = turn.bytes.saturating_sub(sent);
             let written = self.wire.socket().written();
             self.flying
                 .push(live, at..at + sent, &(wire_start..written));

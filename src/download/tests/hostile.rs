@@ -146,7 +146,7 @@ async fn odd_requests_have_one_answer_each() {
     );
     let figures = world.stop().await;
     assert!(
-        figures.contains("\ncellwise_download_requests_malformed_total 15\n"),
+        figures.contains("\ncellwise_download_requests_malformed_total 16\n"),
         "{figures}"
     );
 }

@@ -27,6 +27,8 @@ counts! {
     mqtt_broker_messages_too_many: "Messages from the MQTT broker dropped because a device sends too many.",
     mqtt_broker_messages_sent: "Messages published to devices by the MQTT broker.",
     mqtt_broker_messages_unsent: "Messages to devices that could not be given to the MQTT broker.",
+    mqtt_broker_messages_refused: "Messages to devices that the MQTT broker has not taken, as it says in MQTT 5.",
+    mqtt_broker_messages_stuck: "Connections to the MQTT broker that were ended because a message was not settled for five minutes while later ones were.",
     mqtt_broker_subscriptions_granted: "Subscriptions that the MQTT broker has granted.",
     mqtt_broker_subscriptions_refused: "Subscriptions that the MQTT broker has refused.",
 }

@@ -91,7 +91,7 @@ pub enum Output {
     },
     /// A message came on the topic of a device that nobody has added.
     Unknown(Box<str>),
-    /// The broker does what it may not: the connection is to be ended.
+    /// The connection is to be ended: the broker does what it may not, or is to send anew what was not settled.
     End(&'static str),
 }
 
@@ -210,7 +210,7 @@ impl Broker {
         }
         let packet_id = publication.packet_id;
         if let Some(packet_id) = packet_id
-            && !self.settling.came(packet_id, self.receive_maximum)
+            && !(self.settling).came(now.instant, packet_id, self.receive_maximum)
         {
             self.outputs.push_back(Output::End(
                 "it sends more messages than mqtt.broker.receive_maximum before they are acknowledged",
@@ -220,7 +220,7 @@ impl Broker {
         if let Err(dropped) = self.take(now, publication, known) {
             *dropped += 1;
             if let Some(packet_id) = packet_id {
-                self.settle(packet_id);
+                self.settle(packet_id, false);
             }
         }
     }
@@ -252,7 +252,8 @@ impl Broker {
             return Err(&mut self.counts.mqtt_broker_messages_unknown_device);
         };
         let device = identity.device;
-        if !self.ration.take(now.instant, &device) {
+        // one that is acknowledged is never dropped for its number: the broker waits until those before it are settled
+        if packet_id.is_none() && !self.ration.take(now.instant, &device) {
             return Err(&mut self.counts.mqtt_broker_messages_too_many);
         }
         let Ok(uplink) = uplink(&identity, &topic.own) else {
@@ -297,12 +298,12 @@ impl Broker {
     /// What follows from a message is settled: the broker may forget it.
     pub fn acknowledge(&mut self, ack: Ack) {
         if ack.conn() == self.link() && self.connected {
-            self.settle(ack.packet_id);
+            self.settle(ack.packet_id, true);
         }
     }
 
-    fn settle(&mut self, packet_id: NonZeroU16) {
-        let done = self.settling.settled(packet_id);
+    fn settle(&mut self, packet_id: NonZeroU16, stored: bool) {
+        let done = self.settling.settled(packet_id, stored);
         self.outputs
             .extend(done.into_iter().map(Output::Acknowledge));
     }
@@ -351,6 +352,11 @@ impl Broker {
         });
     }
 
+    /// The broker says that it has not taken a message. It is asked and offered again, as what is lost is.
+    pub const fn refused(&mut self) {
+        self.counts.mqtt_broker_messages_refused += 1;
+    }
+
     /// The device's credentials, or the device, were changed or removed.
     pub fn forget(&mut self, device: DeviceId) {
         if let Some(conn) = self.presence.forget(device) {
@@ -358,16 +364,23 @@ impl Broker {
         }
     }
 
-    /// Looks who has fallen silent. Call when [`poll_timeout`](Self::poll_timeout) is reached.
+    /// Looks who has fallen silent, and whether a message is never settled. Call when [`poll_timeout`](Self::poll_timeout) is reached.
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some((device, conn)) = self.presence.silent(now.instant) {
             self.away(device, conn, Ending::KeepAlive);
+        }
+        if self.settling.is_stuck(now.instant) {
+            self.counts.mqtt_broker_messages_stuck += 1;
+            self.outputs.push_back(Output::End(
+                "one of its messages was not settled for five minutes while later ones were: it is asked for them anew",
+            ));
         }
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.presence.next_look()
+        let looks = [self.presence.next_look(), self.settling.stuck_at()];
+        looks.into_iter().flatten().min()
     }
 
     /// What is to be done next.

@@ -69,11 +69,11 @@ impl Presence {
     /// Numbers from the lowest place: none of the broker's own connection, which has the highest.
     fn number(&mut self) -> ConnId {
         self.next += 1;
-        let [_, slot @ .., a, b, c, d] = self.next.to_be_bytes();
-        let [x, y, z] = slot;
+        let (high, low) = (self.next >> 32, self.next & u64::from(u32::MAX));
         ConnId {
-            slot: u32::from_be_bytes([0, x, y, z]),
-            generation: u32::from_be_bytes([a, b, c, d]),
+            // 24 bits: the highest place is the broker's own
+            slot: u32::try_from(high & 0x00ff_ffff).unwrap_or_default(),
+            generation: u32::try_from(low).unwrap_or_default(),
         }
     }
 

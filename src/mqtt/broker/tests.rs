@@ -187,6 +187,75 @@ fn messages_are_acknowledged_in_their_order_once_they_are_settled() {
 }
 
 #[test]
+fn what_is_to_be_acknowledged_is_never_dropped_for_its_number() {
+    let mut broker = connected(&config(|it| it.unacknowledged_per_second = 3));
+    for packet_id in 1..=100 {
+        says(&mut broker, now(0), UP, b"{}", packet_id);
+    }
+    // and takes nothing from the others
+    for _ in 0..4 {
+        says(&mut broker, now(0), UP, b"{}", 0);
+    }
+    let messages = told(&mut broker)
+        .iter()
+        .filter(|it| it.starts_with("message"))
+        .count();
+    assert_eq!(messages, 103);
+    assert_eq!(broker.counts().mqtt_broker_messages_too_many, 1);
+    assert_eq!(broker.unsettled(), 100);
+}
+
+#[test]
+fn a_message_that_is_never_settled_ends_the_connection() {
+    let mut broker = connected(&config(|it| it.broker.online_s = 86_400));
+    let silent = broker.poll_timeout();
+    assert_eq!(silent, None);
+    for packet_id in 1..=3 {
+        says(
+            &mut broker,
+            now(packet_id),
+            UP,
+            b"{}",
+            u16::try_from(packet_id).unwrap(),
+        );
+    }
+    // on nobody's topic: that it is settled shows nothing of the store
+    says(&mut broker, now(4), "elsewhere", b"", 4);
+    outputs(&mut broker);
+    broker.handle_timeout(now(1_000));
+    assert_eq!(told(&mut broker).len(), 0, "the store may take its time");
+    let second = ack(&broker, 2);
+    broker.acknowledge(second);
+    assert_eq!(broker.poll_timeout(), Some(now(301).instant));
+    broker.handle_timeout(now(300));
+    assert_eq!(told(&mut broker).len(), 0);
+    broker.handle_timeout(now(301));
+    let ended = told(&mut broker);
+    assert!(
+        ended.len() == 1 && ended[0].starts_with("end: "),
+        "{ended:?}"
+    );
+    broker.handle_timeout(now(302));
+    assert_eq!(told(&mut broker).len(), 0, "once");
+    assert_eq!(broker.counts().mqtt_broker_messages_stuck, 1);
+    broker.disconnected();
+    broker.connected();
+    outputs(&mut broker);
+    broker.handle_timeout(now(5_000));
+    assert_eq!(told(&mut broker).len(), 0);
+    // one that is settled in time
+    says(&mut broker, now(6_000), UP, b"{}", 1);
+    says(&mut broker, now(6_000), UP, b"{}", 2);
+    outputs(&mut broker);
+    let (first, second) = (ack(&broker, 1), ack(&broker, 2));
+    broker.acknowledge(second);
+    broker.acknowledge(first);
+    assert_eq!(told(&mut broker), ["acknowledge 1", "acknowledge 2"]);
+    broker.handle_timeout(now(7_000));
+    assert_eq!(told(&mut broker).len(), 0);
+}
+
+#[test]
 fn a_hostile_broker_is_bounded_and_counted() {
     let config = config(|it| {
         it.broker.receive_maximum = 2;

@@ -48,7 +48,8 @@ pub(super) struct Topic<'a> {
 impl Topics {
     pub(super) fn of(config: &BrokerConfig) -> Self {
         let has = |style| config.styles.contains(&style);
-        let by_token = config.thingspanel_mount.contains(TOKEN);
+        let mut levels = config.thingspanel_mount.split('/');
+        let by_token = levels.any(|level| level == TOKEN);
         let placeholder = if by_token { TOKEN } else { DEVICE };
         let mount = config.thingspanel_mount.split_once(placeholder);
         let mount = mount.map(|(before, after)| Mount {

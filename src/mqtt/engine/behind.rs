@@ -1,6 +1,9 @@
 //! What is known of a device behind a gateway, and of a gateway's devices.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use crate::{clock::Instant, ledger::DeviceId};
 
@@ -17,8 +20,12 @@ pub(super) struct Behind {
     pub(super) name: Option<Box<str>>,
     /// The gateway says that it cannot be reached.
     pub(super) offline: bool,
+    /// The gateway has said that it has come online, and it was not met since.
+    pub(super) online: bool,
     /// When it was met last: the gateway or the child had connected.
     pub(super) met_at: Option<Instant>,
+    /// It was met then because it had come online itself.
+    pub(super) came: bool,
 }
 
 /// The devices behind a gateway.
@@ -30,7 +37,17 @@ pub(super) struct Children {
     /// Those that are to be told something.
     pub(super) speaks: VecDeque<DeviceId>,
     /// The gateway is being told which children it has: those behind this one.
+    #[expect(
+        clippy::option_option,
+        reason = "not told, told from the first on, or from one on"
+    )]
     pub(super) told_up_to: Option<Option<DeviceId>>,
+    /// Those that were put behind it, and that it is still to be told of.
+    pub(super) added: BTreeSet<DeviceId>,
+    /// Those that are behind it no more, which it is still to be told: what they are called, and their product.
+    pub(super) gone: BTreeMap<DeviceId, (Box<str>, Box<str>)>,
+    /// Since when something waits, and nothing is acknowledged.
+    pub(super) full_since: Option<Instant>,
     /// When the budget of what it may have written is whole again.
     budget_full_at: u64,
 }
@@ -45,6 +62,20 @@ impl Children {
             self.budget_full_at = full_at.saturating_add(1);
         }
         may
+    }
+
+    /// Whether anything waits for room.
+    pub(super) fn waits(&self) -> bool {
+        self.told_up_to.is_some()
+            || !(self.added.is_empty()
+                && self.gone.is_empty()
+                && self.meets.is_empty()
+                && self.speaks.is_empty())
+    }
+
+    /// Whether nothing was acknowledged for so long that nothing will be.
+    pub(super) fn has_waited(&self, now: Instant, most: Duration) -> bool {
+        self.full_since.is_some_and(|at| now.since(at) >= most)
     }
 
     pub(super) fn forget(&mut self, child: DeviceId) {

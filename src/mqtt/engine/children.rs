@@ -1,5 +1,7 @@
 //! Who is behind which gateway: what the operator says of that, and what gateways say.
 
+use std::time::Duration;
+
 use super::{
     super::iotda::topology::{MAX_TOLD, Refused, Topology},
     Engine,
@@ -13,7 +15,7 @@ use crate::{
 };
 
 /// A child that was met so lately need not be met again because it is said to be there.
-const MET_LATELY: std::time::Duration = std::time::Duration::from_mins(1);
+const MET_LATELY: Duration = Duration::from_mins(1);
 
 /// Why a gateway may not speak for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,7 @@ enum Refusal {
     Others,
     Full,
     TooOften,
+    NotYet,
 }
 
 impl Refusal {
@@ -47,6 +50,10 @@ impl Refusal {
             Self::TooOften => (
                 "TRY_LATER",
                 "the gateway has changed its devices too often lately",
+            ),
+            Self::NotYet => (
+                "TRY_LATER",
+                "the server has just started, and has not read all its devices yet",
             ),
         }
     }
@@ -84,7 +91,7 @@ impl Engine {
         if let Some(gateway) = gateway {
             self.gateways.entry(gateway).or_default().all.insert(id);
             if !told {
-                self.tell_of_children(gateway, true, &[id]);
+                self.tell_of_child(gateway, true, id);
             }
         }
         self.meet(id);
@@ -94,11 +101,27 @@ impl Engine {
     fn leave(&mut self, id: DeviceId, gateway: DeviceId) {
         if let Some(children) = self.gateways.get_mut(&gateway) {
             children.forget(id);
-            if children.all.is_empty() {
+            if children.all.is_empty() && !self.devices.contains_key(&gateway) {
                 self.gateways.remove(&gateway);
             }
         }
-        self.tell_of_children(gateway, false, &[id]);
+        self.tell_of_child(gateway, false, id);
+    }
+
+    /// The gateway is no more, or not what it was: no device is behind it, whatever it has said.
+    pub(super) fn loses_children(&mut self, gateway: DeviceId) {
+        let children = self.gateways.remove(&gateway);
+        for child in children.into_iter().flat_map(|children| children.all) {
+            self.reach(child, &Via::Gateway(None), true);
+        }
+    }
+
+    /// The lanes that an upgrade of the device competes in. What a gateway has said last may not be stored yet.
+    pub(super) fn further(&self, id: DeviceId, stored: Further) -> Further {
+        let site = stored.lanes().find(|lane| matches!(lane, Lane::Site(_)));
+        let behind = self.devices.get(&id).and_then(|it| it.behind.as_deref());
+        let gateway = behind.and_then(|behind| behind.name.as_deref());
+        Further::of(site, gateway.map(Lane::gateway))
     }
 
     /// The device is no more.
@@ -112,23 +135,30 @@ impl Engine {
 
     /// What was offered through another gateway is void, and what that reports counts no more.
     fn begins_anew(&mut self, id: DeviceId, via: &Via) {
-        let at = self.now.utc;
+        let now = self.now;
         let Some(session) = self.session_mut(id) else {
             return;
         };
         let gateway = via.gateway().map(str::to_owned);
-        let site = (session.order.further.lanes()).find(|lane| matches!(lane, Lane::Site(_)));
-        let line = session.note(Happened::GatewayChanged { gateway }.into(), at);
+        let line = session.note(Happened::GatewayChanged { gateway }.into(), now.utc);
+        // after a restart of the server, too, nothing is taken for served that the other gateway was
+        let transfers = session.negotiation().transfer().is_some();
+        let none = transfers.then(|| session.progress(now, 0, Duration::ZERO));
         let token = session.exchange.next_step();
         self.persist(id, line);
+        if let Some(progress) = none.flatten() {
+            self.persist(id, progress);
+        }
         if let Some(device) = self.devices.get_mut(&id) {
             device.let_go_at = None;
         }
         self.silence(id, token);
         self.fire(id, Input::Moved);
         // it has left the lanes of before
-        if let Some(session) = self.session_mut(id) {
-            session.order.further = Further::of(site, via.gateway().map(Lane::gateway));
+        let before = self.session(id).map(|session| session.order.further);
+        let further = before.map(|before| self.further(id, before));
+        if let (Some(session), Some(further)) = (self.session_mut(id), further) {
+            session.order.further = further;
         }
         self.set_alarm(id);
     }
@@ -198,6 +228,7 @@ impl Engine {
         }
         match said {
             Topology::Asks => {
+                // and told once all are read, after a start
                 self.gateways.entry(gateway).or_default().told_up_to = Some(None);
                 self.pump(gateway);
             }
@@ -244,7 +275,7 @@ impl Engine {
         let behind = (self.devices.get(&child))
             .filter(|_| same_owner)
             .and_then(|it| it.behind.as_deref())
-            .ok_or(Refusal::Unknown)?;
+            .ok_or_else(|| self.unknown())?;
         if behind.gateway == Some(gateway) {
             return Ok(child);
         }
@@ -266,6 +297,15 @@ impl Engine {
         Ok(child)
     }
 
+    /// Why a device is not known.
+    const fn unknown(&self) -> Refusal {
+        if self.early.are_all_read() {
+            Refusal::Unknown
+        } else {
+            Refusal::NotYet
+        }
+    }
+
     fn removes(&mut self, gateway: DeviceId, names: &[String]) {
         let mut removed = Vec::new();
         let mut refused = Vec::new();
@@ -273,7 +313,7 @@ impl Engine {
         let allowed = !self.product(gateway).fixed_children;
         for (index, name) in names.iter().enumerate() {
             let why = match self.child_of(gateway, name) {
-                None => Refusal::Unknown,
+                None => self.unknown(),
                 Some(_) if !allowed => Refusal::NotAllowed,
                 Some(_) if index >= MAX_TOLD => Refusal::TooOften,
                 Some(child) => {
@@ -325,15 +365,16 @@ impl Engine {
             return;
         };
         let was_offline = std::mem::replace(&mut behind.offline, !online);
+        behind.online = online;
         let lately = (behind.met_at).is_some_and(|at| now.since(at) < MET_LATELY);
         if !online {
             return self.tell_presence(child);
         }
-        if was_offline || claims || !lately {
-            let children = self.gateways.get_mut(&gateway);
-            if children.is_some_and(|children| children.may_write(now)) {
-                self.meet(child);
-            }
+        // one that was told to be offline can be reached again by this word alone
+        let children = self.gateways.get_mut(&gateway);
+        let may = || children.is_some_and(|children| children.may_write(now));
+        if was_offline || ((claims || !lately) && may()) {
+            self.meet(child);
         }
     }
 }

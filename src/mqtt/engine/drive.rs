@@ -121,6 +121,8 @@ impl Engine {
         self.persist(id, change);
         self.leave_lane(id, before, &Negotiation::Ended(outcome));
         self.silence(id, session.exchange.token);
+        // it may be a gateway, for which others wait
+        self.wait_for_room(id);
     }
 
     /// The device runs the version that it was to run, as far as can be known.
@@ -195,6 +197,7 @@ impl Engine {
         let tell = device.and_then(|it| it.tell_at.take_if(|at| *at <= now.instant));
         if tell.is_some() {
             self.say_what_is_owed(id);
+            self.goes_on(id);
         }
         self.set_alarm(id);
     }

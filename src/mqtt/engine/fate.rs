@@ -22,10 +22,18 @@ const TAKES_IN: Duration = Duration::from_mins(10);
 impl Engine {
     /// The device has acknowledged what was sent over its connection first of what was not acknowledged.
     pub(super) fn delivered(&mut self, link: DeviceId) {
+        if let Some(children) = self.gateways.get_mut(&link) {
+            children.full_since = None;
+        }
         let device = self.devices.get_mut(&link);
-        let Some((id, message)) = device.and_then(|it| it.unacknowledged.pop_front()) else {
-            return;
-        };
+        let first = device.and_then(|it| it.unacknowledged.pop_front());
+        if let Some((id, message)) = first {
+            self.has_got(id, message);
+        }
+        self.pump(link);
+    }
+
+    fn has_got(&mut self, id: DeviceId, message: Option<Outbound>) {
         if let (Some(message), Some(device)) = (message, self.devices.get_mut(&id)) {
             if message == Outbound::VersionRequest {
                 device.query_out = false;
@@ -37,7 +45,6 @@ impl Engine {
                 session.correspondence.fared(&message, Fate::Acknowledged);
             }
         }
-        self.pump(link);
     }
 
     /// A message to the device, or to one behind it, could not be sent, although it is connected: it does not take what was sent
@@ -49,8 +56,37 @@ impl Engine {
         let mut concerned: BTreeSet<DeviceId> =
             lost.into_iter().flatten().map(|(id, _)| id).collect();
         concerned.insert(link);
+        // what is not acknowledged one by one, or waited for a change, is not listed
+        let children = self.gateways.get(&link);
+        concerned.extend(children.into_iter().flat_map(|children| &children.all));
         for id in concerned {
             self.unsent_to(id);
+        }
+        self.goes_on_at(link, now.instant + UNSENT);
+    }
+
+    /// The server stops: what was served since that was written down last is written down.
+    pub fn stopping(&mut self, now: Now) {
+        self.now = now;
+        let mut holders: Vec<DeviceId> = self.holders.values().copied().collect();
+        holders.sort_unstable();
+        for id in holders {
+            let Some(session) = self.session_mut(id) else {
+                continue;
+            };
+            let fetches = (session.negotiation().transfer()).is_some_and(|it| !it.has_whole());
+            if !session.exchange.counted || !fetches {
+                continue;
+            }
+            let served = session.exchange.served_bytes;
+            let Some(traffic) = session.take_traffic(None, now.utc) else {
+                continue; // nothing has come since
+            };
+            let progress = session.progress(now, served, Duration::ZERO);
+            self.persist_lazily(traffic);
+            if let Some(progress) = progress {
+                self.persist_lazily(progress);
+            }
         }
     }
 

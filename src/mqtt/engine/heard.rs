@@ -26,6 +26,7 @@ const TOLD_AGAIN: Duration = Duration::from_mins(1);
 
 impl Engine {
     /// Takes what has happened at the endpoint.
+    #[expect(clippy::too_many_lines, reason = "each event, one after the other")]
     pub fn handle_event(&mut self, now: Now, event: Event) {
         self.now = now;
         match event {
@@ -104,7 +105,8 @@ impl Engine {
                 let same = |known: &Connection| known.conn == conn;
                 if self.connections.get(&device).is_some_and(same) {
                     self.connections.remove(&device);
-                    self.early.disconnected(device);
+                    let unheard = self.early.disconnected(device);
+                    self.acknowledge_unheard(unheard);
                     self.tell_presence(device);
                     self.gateway_left(device);
                 }
@@ -148,7 +150,22 @@ impl Engine {
 
     /// No device of before follows. Who is not there is none of ours, or was removed.
     pub(super) fn all_read(&mut self) {
-        for message in self.early.all_read() {
+        let unheard = self.early.all_read();
+        self.acknowledge_unheard(unheard);
+        let asks = self.gateways.iter();
+        let mut asks: Vec<DeviceId> = asks
+            .filter(|(_, children)| children.told_up_to.is_some())
+            .map(|(gateway, _)| *gateway)
+            .collect();
+        asks.sort_unstable();
+        for gateway in asks {
+            self.pump(gateway);
+        }
+    }
+
+    /// Nobody hears these messages, whose devices are not waited for.
+    fn acknowledge_unheard(&mut self, messages: impl IntoIterator<Item = Message>) {
+        for message in messages {
             if let Some(ack) = message.ack {
                 self.effects.push_back(Effect::Out {
                     out: Out::Acknowledge(ack),
@@ -274,7 +291,9 @@ impl Engine {
         let connection = link.filter(|it| it.basis == Basis::Connected);
         let device = self.devices.get(&id);
         let since = match device.and_then(|it| it.behind.as_deref()) {
-            Some(behind) => behind.met_at.filter(|_| connection.is_some()),
+            Some(behind) => {
+                (behind.met_at).filter(|_| connection.is_some() || (behind.came && link.is_some()))
+            }
             None => connection.map(|it| it.since),
         };
         let connected_at = since.map(|since| now.utc.before(now.instant.since(since)));

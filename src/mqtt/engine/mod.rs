@@ -101,6 +101,8 @@ pub enum Out {
         payload: Bytes,
         /// How.
         qos: Qos,
+        /// The upgrade that it is about.
+        upgrade: Option<UpgradeId>,
     },
     /// Acknowledge what a device has published.
     Acknowledge(Ack),
@@ -139,6 +141,16 @@ pub struct Connected {
     pub version: Version,
     /// Its client ID; empty where it has none, never one that holds its token.
     pub client_id: Box<str>,
+}
+
+impl Connected {
+    /// The version of MQTT that it speaks: `3.1.1` or `5`.
+    pub const fn version_name(&self) -> &'static str {
+        match self.version {
+            Version::V311 => "3.1.1",
+            Version::V5 => "5",
+        }
+    }
 }
 
 /// What a connection to our own server tells.
@@ -196,6 +208,8 @@ pub struct Engine {
     committed: Seq,
     /// Tells messages to devices from each other.
     messages: u64,
+    /// The number of the newest notification of a gateway's children.
+    topology_version: u64,
     effects: VecDeque<Effect>,
     counters: Counters,
 }
@@ -220,6 +234,7 @@ impl Engine {
             seq: 0,
             committed: 0,
             messages: 0,
+            topology_version: 0,
             effects: VecDeque::new(),
             counters: Counters::default(),
         }

@@ -14,6 +14,7 @@ use crate::{
         Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder, Via,
     },
     session::{self, Offers},
+    tenant,
     upgrade::{Input, Negotiation},
 };
 
@@ -73,23 +74,30 @@ impl Engine {
 
     fn add_device(&mut self, endpoint: &str, product: &str, protocol: Protocol, via: &Via) {
         let id = self.ids.of(endpoint);
-        if let Some(device) = self.devices.get_mut(&id) {
-            device.product = product.into();
-            device.protocol = protocol;
+        if let Some(device) = self.devices.get(&id) {
+            let same = device.protocol == protocol
+                && tenant::owner(&device.product) == tenant::owner(product);
+            if !same {
+                self.loses_children(id);
+            }
+            if let Some(device) = self.devices.get_mut(&id) {
+                device.product = product.into();
+                device.protocol = protocol;
+            }
             self.reach(id, via, false);
         } else {
             let device = Device::new(endpoint, product, protocol);
             self.devices.insert(id, device);
-            self.settle(id, via);
+            self.settle(id, via, false);
         }
     }
 
-    /// A device that was not there is reached so.
-    fn settle(&mut self, id: DeviceId, via: &Via) {
+    /// A device that was not there is reached so. `told`: its gateway knows that.
+    fn settle(&mut self, id: DeviceId, via: &Via, told: bool) {
         if *via == Via::Itself {
             self.meet(id);
         } else {
-            self.reach(id, via, false);
+            self.reach(id, via, told);
         }
         self.hear_what_was_early(id);
     }
@@ -101,6 +109,7 @@ impl Engine {
         }
         self.fire(id, Input::Stopped(StopReason::DeviceRemoved));
         self.leave_gateway(id);
+        self.loses_children(id);
         if let Some(alarm) = self.devices.remove(&id).and_then(|device| device.alarm) {
             self.alarms.remove(&(alarm, id));
         }
@@ -118,8 +127,9 @@ impl Engine {
         }
     }
 
-    fn start(&mut self, order: UpgradeOrder, offers: Arc<Offers>) {
+    fn start(&mut self, mut order: UpgradeOrder, offers: Arc<Offers>) {
         let id = self.ids.of(&order.endpoint);
+        order.further = self.further(id, order.further);
         let Some(device) = self.devices.get(&id) else {
             return self.refuse_order(&order, Failure::DeviceRemoved);
         };
@@ -165,10 +175,14 @@ impl Engine {
 
     /// When another device may be asked.
     pub(super) fn next_turn(&mut self) -> Instant {
-        let spacing = 1_000_000 / u64::from(self.config.admission.per_second.max(1));
         let at = self.next_look_us.max(self.now.instant.as_millis() * 1_000);
-        self.next_look_us = at + spacing;
+        self.next_look_us = at + self.spacing_us();
         Instant::from_millis(at.div_ceil(1_000))
+    }
+
+    /// From one turn to the next.
+    pub(super) fn spacing_us(&self) -> u64 {
+        1_000_000 / u64::from(self.config.admission.per_second.max(1))
     }
 
     /// Records that an attempt cannot begin.
@@ -214,16 +228,19 @@ impl Engine {
         self.now = now;
         let id = self.ids.of(&record.endpoint);
         if let Entry::Vacant(place) = self.devices.entry(id) {
-            place.insert(Device::restored(record));
-            self.settle(id, &record.via);
+            let device = place.insert(Device::restored(record));
+            // what it has said before may be lost
+            device.asked_what_it_runs |= self.early.is_lossy();
+            self.settle(id, &record.via, true);
         }
     }
 
     /// Gives back an upgrade that had begun: it goes on in its stage, with what is left of its limit. What its device was asked, it
     /// is asked again when it connects.
-    pub fn restore_upgrade(&mut self, now: Now, upgrade: ActiveUpgrade, offers: Arc<Offers>) {
+    pub fn restore_upgrade(&mut self, now: Now, mut upgrade: ActiveUpgrade, offers: Arc<Offers>) {
         self.now = now;
         let id = self.ids.of(&upgrade.order.endpoint);
+        upgrade.order.further = self.further(id, upgrade.order.further);
         let Some(device) = self.devices.get(&id) else {
             return self.refuse_order(&upgrade.order, Failure::DeviceRemoved);
         };

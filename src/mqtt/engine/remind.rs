@@ -38,6 +38,11 @@ impl Reminders {
         self.due.insert((at, id));
     }
 
+    /// Whether that is not asked before then.
+    fn is_later(&self, id: DeviceId, then: Instant) -> bool {
+        self.of.get(&id).is_none_or(|at| *at > then)
+    }
+
     fn take_due(&mut self, now: Instant) -> Option<DeviceId> {
         let (at, id) = self.due.first().copied()?;
         if at > now {
@@ -54,8 +59,13 @@ impl Engine {
     pub fn broker_reached(&mut self, now: crate::clock::Now) {
         self.now = now;
         let holders: Vec<DeviceId> = self.holders.values().copied().collect();
+        // however often that happens, nobody is asked later for it
+        let round = self.spacing_us().saturating_mul(holders.len() as u64);
+        let then = now.instant + Duration::from_micros(round);
         for id in holders {
-            self.plan_reminder(id);
+            if self.reminders.is_later(id, then) {
+                self.plan_reminder(id);
+            }
         }
     }
 

@@ -163,6 +163,7 @@ impl Engine {
                 downlink: Downlink::Events,
                 payload,
                 qos: Qos::AtLeastOnce,
+                upgrade,
             },
         );
     }
@@ -293,6 +294,7 @@ impl Engine {
                 downlink,
                 payload: payload.into(),
                 qos,
+                upgrade: Some(grant.upgrade),
             },
         );
         // many devices download on the thread that speaks MQTT

@@ -63,6 +63,10 @@ fn is_name(name: &str) -> bool {
 }
 
 /// Reads an event: `None` where it is none of these, and `Some(None)` where it is one that cannot be read.
+#[expect(
+    clippy::option_option,
+    reason = "none of these, or one that cannot be read"
+)]
 pub(super) fn read(event_type: &str, paras: Value) -> Option<Option<Topology>> {
     Some(match event_type {
         "sub_device_sync_request" => Some(Topology::Asks),

@@ -1,7 +1,7 @@
 //! One connection to a broker, in either version of MQTT. The library's event loop runs in a task of its own: it is not to be
 //! interrupted, what it has read waits in a bounded queue, and where it panics the connection is over and nothing else.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{fmt::Display, num::NonZeroU16, time::Duration};
 
 use bytes::Bytes;
 use rumqttc::{
@@ -28,6 +28,8 @@ pub(super) enum Incoming {
     Connected,
     /// It has answered to a subscription, filter by filter.
     Granted(Vec<bool>),
+    /// It has not taken a message, and says why.
+    Refused(String),
     /// It has sent a message.
     Message(Message),
     /// The connection is over, or never was.
@@ -75,14 +77,18 @@ impl Client {
         let transport = tls.map_or_else(Transport::tcp, |connector| {
             Transport::tls_with_config(TlsConfiguration::NativeConnector(connector.clone()))
         });
+        let limit = silence(config);
         let (kind, reader) = match config.broker.version {
             BrokerVersion::V311 => {
                 let (client, events) = open_v311(config, host, port, transport, password);
-                (Kind::V311(client), tokio::spawn(read_v311(events, read)))
+                (
+                    Kind::V311(client),
+                    tokio::spawn(read_v311(events, read, limit)),
+                )
             }
             BrokerVersion::V5 => {
                 let (client, events) = open_v5(config, host, port, transport, password);
-                (Kind::V5(client), tokio::spawn(read_v5(events, read)))
+                (Kind::V5(client), tokio::spawn(read_v5(events, read, limit)))
             }
         };
         Self {
@@ -234,9 +240,27 @@ fn queue(config: &MqttConfig) -> usize {
     usize::from(config.broker.send_maximum) + usize::from(config.broker.receive_maximum)
 }
 
-async fn read_v311(mut events: EventLoop, read: mpsc::Sender<Incoming>) {
+/// The library has something to say by then: it pings the broker. What it writes has no time limit of its own, so that a broker that
+/// reads nothing would hold it for ever.
+fn silence(config: &MqttConfig) -> Duration {
+    let keep_alive = u64::from(config.broker.keep_alive_s);
+    Duration::from_secs(2 * keep_alive + config.connect_timeout_s)
+}
+
+/// What the library does next, within that time.
+async fn within<T, E: Display>(
+    limit: Duration,
+    next: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(limit, next).await {
+        Ok(next) => next.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("it has taken nothing for {} s", limit.as_secs())),
+    }
+}
+
+async fn read_v311(mut events: EventLoop, read: mpsc::Sender<Incoming>, limit: Duration) {
     loop {
-        let incoming = match events.poll().await {
+        let incoming = match within(limit, events.poll()).await {
             Ok(rumqttc::Event::Incoming(packet)) => match packet {
                 Packet::ConnAck(_) => Incoming::Connected,
                 Packet::SubAck(answer) => {
@@ -250,7 +274,7 @@ async fn read_v311(mut events: EventLoop, read: mpsc::Sender<Incoming>) {
                 _ => continue,
             },
             Ok(rumqttc::Event::Outgoing(_)) => continue,
-            Err(error) => Incoming::Over(error.to_string()),
+            Err(reason) => Incoming::Over(reason),
         };
         let over = matches!(incoming, Incoming::Over(_));
         if read.send(incoming).await.is_err() || over {
@@ -259,10 +283,10 @@ async fn read_v311(mut events: EventLoop, read: mpsc::Sender<Incoming>) {
     }
 }
 
-async fn read_v5(mut events: v5::EventLoop, read: mpsc::Sender<Incoming>) {
-    use v5::mqttbytes::v5::{Packet, SubscribeReasonCode};
+async fn read_v5(mut events: v5::EventLoop, read: mpsc::Sender<Incoming>, limit: Duration) {
+    use v5::mqttbytes::v5::{Packet, PubAckReason, SubscribeReasonCode};
     loop {
-        let incoming = match events.poll().await {
+        let incoming = match within(limit, events.poll()).await {
             Ok(v5::Event::Incoming(packet)) => match packet {
                 Packet::ConnAck(_) => Incoming::Connected,
                 Packet::SubAck(answer) => {
@@ -270,6 +294,10 @@ async fn read_v5(mut events: v5::EventLoop, read: mpsc::Sender<Incoming>) {
                     let granted = codes.map(|it| matches!(it, SubscribeReasonCode::Success(_)));
                     Incoming::Granted(granted.collect())
                 }
+                Packet::PubAck(answer) => match answer.reason {
+                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers => continue,
+                    reason => Incoming::Refused(format!("{reason:?}")),
+                },
                 Packet::Publish(it) => {
                     let alias = it.properties.as_ref().and_then(|it| it.topic_alias);
                     if alias.is_some() {
@@ -283,7 +311,7 @@ async fn read_v5(mut events: v5::EventLoop, read: mpsc::Sender<Incoming>) {
                 _ => continue,
             },
             Ok(v5::Event::Outgoing(_)) => continue,
-            Err(error) => Incoming::Over(error.to_string()),
+            Err(reason) => Incoming::Over(reason),
         };
         let over = matches!(incoming, Incoming::Over(_));
         if read.send(incoming).await.is_err() || over {
@@ -308,4 +336,29 @@ fn message(topic: String, payload: Bytes, retained: bool, qos: u8, packet_id: u1
         retained,
         packet_id,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broker_that_takes_nothing_is_given_up() {
+        let moment = Duration::from_millis(1);
+        let stuck = within(moment, pending::<Result<(), String>>()).await;
+        assert_eq!(stuck, Err("it has taken nothing for 0 s".to_owned()));
+        let later = Duration::from_mins(1);
+        assert_eq!(within(later, ready(Ok::<_, String>(7))).await, Ok(7));
+        let broken = within(later, ready(Err::<(), _>("broken"))).await;
+        assert_eq!(broken, Err("broken".to_owned()));
+    }
+
+    #[test]
+    fn a_broker_has_time_for_the_connection_and_two_pings() {
+        let mut config = MqttConfig::default();
+        (config.connect_timeout_s, config.broker.keep_alive_s) = (10, 60);
+        assert_eq!(silence(&config), Duration::from_secs(130));
+    }
 }

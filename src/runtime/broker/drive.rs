@@ -39,6 +39,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const RETRY_AT_MOST: Duration = Duration::from_mins(1);
 /// Log lines a second about devices that nobody has added.
 const LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
+/// And about messages that the broker does not take.
+const REFUSALS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6).unwrap();
 
 /// Why a connection is over.
 enum End {
@@ -63,6 +65,7 @@ struct Drive {
     /// They were, over this connection.
     served: bool,
     lines: DefaultDirectRateLimiter,
+    refusals: DefaultDirectRateLimiter,
     share: Share,
     published_at: Instant,
 }
@@ -79,6 +82,7 @@ pub(super) async fn run(setup: BrokerSetup, messages: mpsc::UnboundedReceiver<Me
         granted_by: None,
         served: false,
         lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
+        refusals: RateLimiter::direct(Quota::per_minute(REFUSALS_PER_MINUTE)),
         share: Share::default(),
         published_at: Instant::ZERO,
     };
@@ -268,6 +272,16 @@ impl Drive {
                 };
                 let identities = &self.setup.identities;
                 (self.broker).message(now, publication, |named| identities.named(named));
+            }
+            Incoming::Refused(reason) => {
+                self.broker.refused();
+                if self.refusals.check().is_ok() {
+                    tracing::error!(
+                        broker = %self.peer,
+                        reason,
+                        "the MQTT broker does not take a message to a device: permit this client to publish where devices are told something"
+                    );
+                }
             }
             Incoming::Over(reason) => return Some(End::Lost(reason)),
         }

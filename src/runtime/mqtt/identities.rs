@@ -37,6 +37,7 @@ pub struct MqttIdentities {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_field_names, reason = "each tells by what is looked")]
 struct Table {
     by_name: HashMap<Box<str>, Arc<Identity>>,
     /// What they are called by those who do not know their names.

@@ -894,3 +894,96 @@ fn cells_share_the_slots_of_a_site() {
     assert_eq!(told, [admitted(3, Lane::Cell(3), 1)]);
     assert_eq!(gate.slots_taken(site), 3);
 }
+
+/// What a device says of a cell then, and who is admitted.
+fn tell(gate: &mut Gate, now: Instant, ask: (u8, u32, GateRequest)) -> Vec<DeviceId> {
+    let (device, cell, request) = ask;
+    let ask = GateAsk {
+        device: id(device),
+        lane: Lane::Cell(cell),
+        request,
+    };
+    gate.handle(now, ask);
+    due(gate, now)
+}
+
+/// Who is admitted when time has come.
+fn due(gate: &mut Gate, now: Instant) -> Vec<DeviceId> {
+    gate.handle_timeout(now);
+    let orders = std::iter::from_fn(|| gate.poll_order());
+    let admitted = orders.filter(|(_, order)| matches!(order, GateOrder::Admit { .. }));
+    admitted.map(|(device, _)| device).collect()
+}
+
+#[test]
+fn a_slot_of_a_site_is_not_kept_for_one_that_has_fallen_asleep() {
+    let site = Lane::site("default", "depot-4");
+    let further = Further::of(Some(site), None);
+    let mut gate = opened();
+    gate.limit(site, Some(1));
+    let until = NOW + Duration::from_secs(20);
+    let GateRequest::Wait { task, work, .. } = wait(50, ready()) else {
+        panic!("it is told to wait");
+    };
+    let sleeper = GateRequest::Wait {
+        task,
+        limit: 50,
+        further,
+        since: NOW,
+        work,
+        adaptive: None,
+        presence: Presence {
+            sleeps: true,
+            awake_until: until,
+            fresh_until: NOW,
+            spare: Duration::ZERO,
+            ..ready()
+        },
+    };
+    // its coverage is measured, and it does not answer
+    assert_eq!(tell(&mut gate, NOW, (1, 1, sleeper)), []);
+    assert_eq!(wait_in(&mut gate, 2, 2, further), []);
+    assert_eq!(gate.poll_timeout(), Some(until));
+    assert_eq!(due(&mut gate, until), [id(2)]);
+    assert_eq!(gate.poll_timeout(), None);
+}
+
+#[test]
+fn one_that_goes_on_to_another_cell_keeps_for_how_long_it_was_passed_over() {
+    let site = Lane::site("default", "depot-4");
+    let further = Further::of(Some(site), None);
+    let mut gate = opened();
+    gate.limit(site, Some(1));
+    let hold = |further| GateRequest::Hold {
+        further,
+        limit: 1,
+        work: WORK,
+        adaptive: None,
+    };
+    assert_eq!(tell(&mut gate, NOW, (9, 9, hold(further))), []);
+    assert_eq!(tell(&mut gate, NOW, (8, 2, hold(Further::NONE))), []);
+    let GateRequest::Wait { task, work, .. } = wait(1, always_there()) else {
+        panic!("it is told to wait");
+    };
+    let waits = |since| GateRequest::Wait {
+        task,
+        limit: 1,
+        further,
+        since,
+        work,
+        adaptive: None,
+        presence: always_there(),
+    };
+    assert_eq!(tell(&mut gate, NOW, (1, 1, waits(NOW))), []);
+    let moved = NOW + Duration::from_mins(9);
+    assert_eq!(tell(&mut gate, moved, (1, 2, waits(NOW))), []);
+    assert_eq!(gate.look(moved, Lane::Cell(1)).waiting, 0);
+    assert_eq!(tell(&mut gate, moved, (1, 1, GateRequest::Withdraw)), []);
+    assert_eq!(gate.look(moved, Lane::Cell(2)).waiting, 1);
+    assert_eq!(tell(&mut gate, moved, (3, 3, waits(moved))), []);
+    // the slot of the site is kept for the one that has waited for it, until its new cell has room
+    let later = NOW + Duration::from_mins(11);
+    assert_eq!(tell(&mut gate, later, (9, 9, GateRequest::Release)), []);
+    let told = tell(&mut gate, later, (8, 2, GateRequest::Release));
+    assert_eq!(told, [id(1)]);
+}

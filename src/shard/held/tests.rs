@@ -19,7 +19,17 @@ fn publish(device: DeviceId, what: &'static str) -> Out {
         downlink: Downlink::Events,
         payload: Bytes::from_static(what.as_bytes()),
         qos: Qos::AtLeastOnce,
+        upgrade: None,
     }
+}
+
+/// An offer of an upgrade, over the connection of `link`.
+fn offer(link: DeviceId, upgrade: i64) -> Out {
+    let mut offer = publish(link, "offer");
+    if let Out::Publish { upgrade: about, .. } = &mut offer {
+        *about = Some(UpgradeId(upgrade));
+    }
+    offer
 }
 
 fn ack(slot: u32, generation: u32, packet_id: u16) -> Out {
@@ -121,11 +131,25 @@ fn publications_on_one_connection_are_bounded_and_the_oldest_go() {
 fn an_upgrade_that_is_none_is_not_offered() {
     let mut held = Held::default();
     held.hold(5, grant(D1, 7));
-    held.hold(5, publish(D1, "offer"));
+    // D1 is behind D2
+    held.hold(5, offer(D2, 7));
     held.hold(5, grant(D2, 8));
-    held.hold(5, publish(D2, "offer"));
+    held.hold(5, offer(D2, 8));
     held.hold(5, ack(0, 0, 1));
-    held.abandoned(UpgradeId(7));
-    let left = [grant(D2, 8), publish(D2, "offer"), ack(0, 0, 1)];
+    assert_eq!(held.abandoned(UpgradeId(7)), BTreeSet::from([D2]));
+    assert!(held.abandoned(UpgradeId(7)).is_empty());
+    let left = [grant(D2, 8), offer(D2, 8), ack(0, 0, 1)];
     assert_eq!(held.committed(5), left);
+}
+
+#[test]
+fn what_leaves_at_once_is_not_overtaken_by_what_waits() {
+    let keeping = |device, on| Out::Hold { device, on };
+    let mut held = Held::default();
+    held.hold(5, keeping(D1, false));
+    held.hold(5, keeping(D2, false));
+    held.leaves(&keeping(D1, true));
+    held.leaves(&publish(D2, "a"));
+    assert_eq!(held.committed(5), [keeping(D2, false)]);
+    assert!(held.by_owner.is_empty());
 }

@@ -181,7 +181,7 @@ fn cells_and_devices_come_before_stops_and_stops_before_starts() {
         "start d2",
         "start d3",
     ];
-    assert_eq!(wanted[..7], expected);
+    assert_eq!(wanted[..8], expected);
     assert_eq!(forgotten, ["gone"]);
     assert_eq!(reconciler.revision, 5);
 }

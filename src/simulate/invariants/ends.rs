@@ -31,6 +31,7 @@ fn counts(failure: &Failure, ago_ms: u64) -> bool {
 
 impl Invariants {
     /// An upgrade enters a stage, or something in its stage has changed.
+    #[expect(clippy::too_many_lines, reason = "one rule after the other")]
     pub(super) fn stage_entered(
         &mut self,
         now_ms: u64,

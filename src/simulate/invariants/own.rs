@@ -7,10 +7,7 @@ use super::{Invariants, Rule, Subject};
 use crate::{
     ledger::{Cancellation, Outcome},
     package::Version,
-    simulate::{
-        offered::{Offered, Way},
-        scenario::over_pcp,
-    },
+    simulate::offered::{Offered, Way, over_pcp},
 };
 
 /// What a device runs, and what is to become of it.

@@ -91,12 +91,9 @@ fn a_task_with_phases_is_forecast_while_it_runs_as_a_server_would() {
     let so_far = summary.foreseen.iter().filter(|it| it.known == "so_far");
     let after: Vec<_> = so_far.collect();
     let percents: Vec<usize> = after.iter().map(|it| it.after_percent).collect();
-    assert_eq!(
-        percents,
-        [25, 25, 50],
-        "at a quarter, after an hour, at a half"
-    );
-    assert!(after[1].made_seconds >= 3_600.0);
+    assert_eq!(percents[..2], [25, 50]);
+    let at_s = after[2].made_seconds;
+    assert!((3_600.0..3_660.0).contains(&at_s), "after an hour: {at_s}");
     for made in after {
         let finish_s = made.finish_p50_seconds.unwrap();
         let off = (finish_s - took_s) / took_s * 100.0;

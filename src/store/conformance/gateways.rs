@@ -219,6 +219,7 @@ pub(crate) async fn what_a_gateway_says_of_its_devices_comes_behind_an_operators
         gateway("g2"),
         child("a", None),
         child("b", None),
+        gateway("own"),
     ];
     store.add_devices(&new, T0).await.unwrap();
     let told = |endpoint: &str, before: Option<&str>, via: Option<&str>| Change::Via {
@@ -229,8 +230,14 @@ pub(crate) async fn what_a_gateway_says_of_its_devices_comes_behind_an_operators
     };
     let revision = store.device("a").await.unwrap().unwrap().revision;
     world
-        .commit(&[told("a", None, Some("g1")), told("b", None, Some("nobody"))])
+        .commit(&[
+            told("a", None, Some("g1")),
+            told("b", None, Some("nobody")),
+            // it has a connection of its own meanwhile
+            told("own", None, Some("g1")),
+        ])
         .await;
+    assert_eq!(via(store, "own").await, Via::Itself);
     assert_eq!(via(store, "a").await, behind("g1"));
     assert_eq!(via(store, "b").await, Via::Gateway(None));
     // no operator has changed it

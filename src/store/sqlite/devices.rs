@@ -1,6 +1,9 @@
 //! The devices as the operator knows them.
 
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -38,6 +41,7 @@ const NEWCOMERS_GONE: &str = "SELECT id FROM devices INDEXED BY devices_by_thems
          AND NOT EXISTS (SELECT 1 FROM devices c INDEXED BY devices_by_gateway WHERE c.via = devices.endpoint) \
      ORDER BY MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) LIMIT ?";
 
+#[expect(clippy::too_many_lines, reason = "one statement after the other")]
 #[async_trait]
 impl Inventory for SqliteStore {
     async fn add_devices(
@@ -108,6 +112,14 @@ impl Inventory for SqliteStore {
 
     async fn devices_named(&self, endpoints: &[String]) -> Result<Vec<DeviceDetail>, StoreError> {
         self.read_named(endpoints).await
+    }
+
+    async fn token_holders(
+        &self,
+        marks: &[Vec<u8>],
+    ) -> Result<HashMap<Vec<u8>, String>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing("looking for tokens")?;
+        credentials::token_holders(&mut reader, marks.iter().map(Vec::as_slice)).await
     }
 
     async fn let_through(

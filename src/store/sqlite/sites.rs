@@ -17,6 +17,8 @@ use crate::{
 
 const READING: &str = "reading the limit of a site";
 const CHANGING: &str = "changing the limit of a site";
+/// Rows of a tenant: those of sites whose limit was taken away among them, as whoever follows the changes has to see that.
+const ROWS_AT_MOST: u32 = 2 * MAX_SITES;
 
 #[async_trait]
 impl Sites for SqliteStore {
@@ -33,15 +35,17 @@ impl Sites for SqliteStore {
         let known = read(&mut tx, key).await?;
         check_seen(key, known.as_ref(), seen)?;
         if known.is_none() {
-            let count: u32 = sqlx::query_scalar(
-                "SELECT COUNT(*) FROM sites WHERE tenant = ? AND most IS NOT NULL",
-            )
-            .bind(key.tenant.as_str())
-            .fetch_one(&mut *tx)
-            .await
-            .doing(CHANGING)?;
+            let (count, rows): (u32, u32) =
+                sqlx::query_as("SELECT COUNT(most), COUNT(*) FROM sites WHERE tenant = ?")
+                    .bind(key.tenant.as_str())
+                    .fetch_one(&mut *tx)
+                    .await
+                    .doing(CHANGING)?;
             if count >= MAX_SITES {
                 return Err(SiteError::TooMany);
+            }
+            if rows >= ROWS_AT_MOST {
+                forget_oldest_cleared(&mut tx, key).await?;
             }
         }
         sqlx::query(
@@ -145,6 +149,23 @@ impl Sites for SqliteStore {
         };
         found.iter().map(change).collect()
     }
+}
+
+/// Deletes the row whose limit was taken away first, which was seen long ago: thousands of the same tenant are newer.
+async fn forget_oldest_cleared(
+    conn: &mut SqliteConnection,
+    key: &SiteKey,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM sites WHERE id = (SELECT id FROM sites WHERE tenant = ? AND name <> ? AND most IS NULL \
+         ORDER BY revision LIMIT 1)",
+    )
+    .bind(key.tenant.as_str())
+    .bind(&key.name)
+    .execute(conn)
+    .await
+    .doing(CHANGING)
+    .map(|_| ())
 }
 
 fn check_seen(

@@ -17,8 +17,10 @@ use crate::{
     clock::UtcMillis,
     store::{
         AddWebhookError, Agenda as _, Catalog as _, Events as _, Inventory as _, Journal as _,
-        Ledger as _, MAX_WEBHOOKS, NewWebhook, TaskRecord, UpgradeState, WebhookId,
+        Ledger as _, MAX_WEBHOOKS, NewWebhook, SiteKey, Sites as _, TaskRecord, UpgradeState,
+        WebhookId,
     },
+    tenant::TenantId,
 };
 
 async fn open() -> (SqliteStore, TempDir) {
@@ -198,4 +200,36 @@ async fn a_webhook_whose_task_has_ended_makes_room_in_a_full_table() {
     assert!(store.webhook(WebhookId(9_998)).await.unwrap().is_some());
     let full = store.add_webhook(&new).await;
     assert!(matches!(full, Err(AddWebhookError::TooMany(MAX_WEBHOOKS))));
+}
+
+/// Rows of sites whose limit was taken away are bounded, and no name is refused for their sake.
+#[tokio::test]
+async fn sites_whose_limit_was_taken_away_are_forgotten_in_the_end() {
+    let (store, _dir) = open().await;
+    let most = i64::from(2 * crate::store::MAX_SITES);
+    sqlx::query(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) \
+         INSERT INTO sites (tenant, name, most, revision) SELECT 'default', 'site-' || i, NULL, i FROM n",
+    )
+    .bind(most)
+    .execute(&store.writer)
+    .await
+    .unwrap();
+    let key = |name: &str| SiteKey {
+        tenant: TenantId::default(),
+        name: name.to_owned(),
+    };
+    for name in ["depot-4", "depot-5", "site-3"] {
+        store.set_site(&key(name), 2, None, None).await.unwrap();
+    }
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sites")
+        .fetch_one(&store.writer)
+        .await
+        .unwrap();
+    assert_eq!(count, most - 1);
+    // the oldest are gone, and the newest changes are there
+    let first = store.site_changes_since(0, 1).await.unwrap();
+    assert_eq!(first[0].revision, 5);
+    let newest = store.site_changes_since(most, 9).await.unwrap();
+    assert_eq!(newest.len(), 3);
 }

@@ -7,8 +7,8 @@
 //! more are asked than there are slots, of each task and limit in a queue.
 //!
 //! Nobody starves: a device that was passed over first longer ago than [`AdmissionConfig::overtake_s`](crate::config::AdmissionConfig)
-//! comes before all who wait for less long than it does. A slot of its further lanes is kept for it, while it can be reached, until
-//! its queue lets it go. A device has slots in all lanes or in none, and what is kept is kept from those alone who came later, so that
+//! comes before all who wait for less long than it does. A slot of its further lanes is kept for it, while it can be reached and its
+//! queue is open, until that lets it go. A device has slots in all lanes or in none, and what is kept is kept from those alone who came later, so that
 //! nobody waits for somebody who waits for it.
 
 mod room;
@@ -145,6 +145,21 @@ impl<K: Copy + Ord + Hash, L: Copy + Ord + Hash> Furthers<K, L> {
     pub(super) fn sleeps(&mut self, device: K) {
         self.reconsider(device);
         self.is_not_overdue(device);
+    }
+
+    /// Nothing is kept for it any more; its place stays. Returns whether anything was.
+    pub(super) fn lets_go(&mut self, device: K) -> bool {
+        let kept = (self.members.get(&device)).is_some_and(|member| {
+            member.claims || member.overdue.is_some() || matches!(member.state, State::Asked(..))
+        });
+        self.claims_no_more(device);
+        self.is_not_overdue(device);
+        kept
+    }
+
+    /// Whether it waits for a slot of a further lane besides.
+    pub(super) fn has(&self, device: K) -> bool {
+        self.members.contains_key(&device)
     }
 
     /// It was heard: whoever looks for it keeps a slot anew.

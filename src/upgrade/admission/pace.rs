@@ -48,12 +48,21 @@ impl<L: Clone + Eq + Hash> Pace<L> {
         if self.checks.is_multiple_of(4096) {
             self.per_lane.retain_recent(); // lanes that were quiet since have their full budget
         }
-        let at = |wait: Duration| now + wait.max(Duration::from_millis(1));
         self.per_lane
             .check_key(lane)
-            .map_err(|not_until| at(not_until.wait_time_from(self.clock.now())))?;
+            .map_err(|not_until| later(now, not_until.wait_time_from(self.clock.now())))?;
+        self.check_overall(now)
+    }
+
+    /// Takes one admission from the budget of all lanes alone.
+    pub(super) fn check_overall(&mut self, now: Instant) -> Result<(), Instant> {
+        self.clock.set(now);
         self.overall
             .check()
-            .map_err(|not_until| at(not_until.wait_time_from(self.clock.now())))
+            .map_err(|not_until| later(now, not_until.wait_time_from(self.clock.now())))
     }
+}
+
+fn later(now: Instant, wait: Duration) -> Instant {
+    now + wait.max(Duration::from_millis(1))
 }

@@ -168,7 +168,7 @@ impl Course {
     }
 
     /// It is heard after a silence. That shows nothing: it may have been connected all the time.
-    pub(super) fn is_heard_again(self) -> Self {
+    pub(super) fn heard_anew(self) -> Self {
         Self {
             heard_again: true,
             ..self

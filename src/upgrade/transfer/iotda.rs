@@ -62,7 +62,7 @@ impl Iotda {
             Input::Reached(Deadline::Nudge) if course.is_settled(now) => {
                 Next::Ends(Outcome::Succeeded(Success::Unverified))
             }
-            Input::HeardAgain => look(course.is_heard_again(), now),
+            Input::HeardAgain => look(course.heard_anew(), now),
             Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)

@@ -73,7 +73,7 @@ impl ThingsPanel {
             Input::Reached(Deadline::Nudge) if course.is_settled(now) => {
                 Next::Ends(Outcome::Succeeded(Success::Unverified))
             }
-            Input::HeardAgain | Input::MayBeThere => meet(course.is_heard_again(), now, rules),
+            Input::HeardAgain | Input::MayBeThere => meet(course.heard_anew(), now, rules),
             Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now, rules),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)

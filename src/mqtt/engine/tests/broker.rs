@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::MqttMode;
 
-const ASK_EVERY: Duration = Duration::from_secs(600);
+const ASK_EVERY: Duration = Duration::from_mins(10);
 
 impl World {
     fn on_a_broker(protocol: Protocol) -> Self {
@@ -63,7 +63,7 @@ fn a_device_that_says_nothing_is_asked_now_and_then() {
         why: Ending::KeepAlive,
     });
     world.serve(&token, 300);
-    world.after(ASK_EVERY - Duration::from_secs(1));
+    world.after(Duration::from_secs(599));
     assert_eq!(world.last().len(), 0);
     world.after(Duration::from_secs(2));
     assert_eq!(world.last(), ["version_query"]);
@@ -177,4 +177,37 @@ fn what_is_sent_over_a_broker_does_not_fill_up() {
     }
     let device = &world.engine.devices[&id()];
     assert!(device.unacknowledged.is_empty());
+}
+
+#[test]
+fn a_broker_that_comes_and_goes_puts_nobody_off() {
+    let mut world = World::on_a_broker(Protocol::Iotda);
+    let per_second = u64::from(Config::default().admission.per_second);
+    let count = per_second.min(50);
+    for n in 0..count {
+        let endpoint = format!("d{n}");
+        world.command(Command::AddDevice {
+            endpoint: endpoint.clone(),
+            product: "meters".into(),
+            secure: false,
+            protocol: Protocol::Iotda,
+            via: crate::ledger::Via::Itself,
+        });
+        let order = UpgradeOrder {
+            upgrade: UpgradeId(100 + i64::try_from(n).unwrap()),
+            endpoint,
+            ..order()
+        };
+        let offers = offers();
+        world.command(Command::Start { order, offers });
+    }
+    for _ in 0..1_000 {
+        world.engine.broker_reached(world.now);
+    }
+    world.after(Duration::from_secs(3));
+    assert_eq!(world.last().len() as u64, count);
+    // and those that were asked are asked again
+    world.engine.broker_reached(world.now);
+    world.after(Duration::from_secs(3));
+    assert_eq!(world.last().len() as u64, count);
 }

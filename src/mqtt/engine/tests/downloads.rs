@@ -101,3 +101,27 @@ fn a_connection_that_flaps_beside_a_download_ends_nothing() {
     world.reports(0, 100, "V2");
     assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
 }
+
+#[test]
+fn what_was_served_last_is_written_down_when_the_server_stops() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    world.serve(&token, 300);
+    world.serve(&token, 400);
+    let stored = |world: &World| {
+        let progress = world.changes.iter().filter_map(|change| match change {
+            Change::Progress { progress, .. } => Some(progress.done_bytes),
+            _ => None,
+        });
+        progress.collect::<Vec<u64>>()
+    };
+    assert_eq!(stored(&world), [300]);
+    for _ in 0..2 {
+        world.engine.stopping(world.now);
+        world.drain();
+        assert_eq!(stored(&world), [300, 400]);
+    }
+}

@@ -3,6 +3,8 @@
 use super::*;
 use crate::ledger::Via;
 
+mod bounds;
+
 const CHILD: &str = "child-1";
 
 fn conn_of(gateway: &str, generation: u32) -> ConnId {
@@ -23,6 +25,7 @@ impl World {
         world.add("gw-1", "gateways", &Via::Itself);
         world.add("gw-2", "gateways", &Via::Itself);
         world.add(CHILD, "sensors", &via("gw-1"));
+        world.command(Command::Restored);
         world
     }
 
@@ -93,6 +96,17 @@ impl World {
     fn tells_for(&mut self, gateway: &str, child: &str, version: &str) {
         let paras = json!({"fw_version": version});
         self.gateway_says(gateway, child, "$ota", "version_report", &paras);
+        self.admit(child);
+    }
+
+    /// Where it waits for a slot of its gateway, it is given one.
+    fn admit(&mut self, child: &str) {
+        let device = ids().of(child);
+        let session = self.engine.session(device);
+        if let Some(lane) = session.and_then(|it| it.negotiation().queued_in()) {
+            let order = GateOrder::Admit { lane, active: 1 };
+            self.command(Command::Gate { device, order });
+        }
     }
 
     fn reports_for(&mut self, gateway: &str, child: &str, code: i32, version: &str) {
@@ -299,7 +313,10 @@ fn a_child_that_moves_begins_anew_through_its_new_gateway() {
     world.serve_for(CHILD, &token, SIZE);
     assert_eq!(world.outcome(), None);
     assert_eq!(world.stage_of(CHILD), Some(Stage::QueryingVersion));
+    world.asks.clear();
     world.tells_for("gw-2", CHILD, "V1");
+    let waits = |ask: &GateRequest| matches!(ask, GateRequest::Wait { .. });
+    assert!(world.asks.iter().any(waits), "for its new gateway");
     let new = world.granted().token;
     assert_ne!(new, token);
     world.serve_for(CHILD, &new, SIZE);

@@ -71,14 +71,16 @@ const APPOINT: RowStatement = RowStatement {
     tail: ") UPDATE devices SET appointment = v.appointment FROM v WHERE devices.endpoint = v.endpoint",
 };
 
-/// Only where it was reached so; a gateway that was removed meanwhile has no children.
+/// Only where it was reached so. A gateway that was removed meanwhile has no children, and a device that has a connection of its own
+/// meanwhile no gateway.
 const VIA: RowStatement = RowStatement {
     head: "WITH v (endpoint, before, via) AS (VALUES ",
     row: "(?, ?, ?)",
     tail: ") UPDATE devices SET via = v.via FROM v \
            WHERE devices.endpoint = v.endpoint AND devices.removed = 0 AND devices.via IS v.before \
                AND (v.via IS NULL OR EXISTS (SELECT 1 FROM devices g WHERE g.endpoint = v.via AND g.removed = 0 \
-                   AND g.via IS NULL AND g.tenant = devices.tenant))",
+                   AND g.via IS NULL AND g.tenant = devices.tenant AND g.protocol = devices.protocol \
+                   AND devices.mqtt_credential IS 'gateway'))",
 };
 
 const DEREGISTER: RowStatement = RowStatement {
@@ -248,6 +250,10 @@ impl<'c> DeviceChanges<'c> {
 }
 
 impl Round<'_> {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one statement for each kind of change, in their order"
+    )]
     async fn write(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let mut registered = Vec::new();
         let mut reported = Vec::new();

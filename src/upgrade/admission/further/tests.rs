@@ -249,6 +249,53 @@ fn one_that_sleeps_is_told_when_its_site_has_room() {
     assert_eq!((turns[&1], turns[&2]), (at(400), at(790)));
 }
 
+#[test]
+fn a_slot_is_not_kept_for_one_whose_cell_is_closed() {
+    let mut admission = admission(600);
+    admission.limit(SITE, Some(1));
+    admission.restore_further(9, 5, [SITE].into_iter(), at(9_000));
+    admission.restore(8, 0, at(9_000));
+    admission.restore(7, 2, at(9_000));
+    wait(&mut admission, 1, 0, 2, &[SITE]);
+    wait(&mut admission, 2, 1, 2, &[SITE]);
+    wait(&mut admission, 3, 2, 1, &[SITE]);
+    assert_eq!(settle(&mut admission, at(10), 0..3, ready), []);
+    // its cell closes while it is passed over
+    admission.restrict(0, Some(0));
+    admission.release(9, 5);
+    assert_eq!(settle(&mut admission, at(1_000), [], ready), [(2, 1)]);
+    admission.release(2, 1);
+    // and here while a slot is kept for it
+    wait(&mut admission, 4, 1, 2, &[SITE]);
+    assert_eq!(settle(&mut admission, at(1_001), [], ready), []);
+    assert_eq!(settle(&mut admission, at(1_001), [1], ready), []);
+    admission.restrict(2, Some(0));
+    assert_eq!(settle(&mut admission, at(1_002), [2], ready), [(4, 1)]);
+    // each has its turn once its cell is open
+    admission.release(4, 1);
+    admission.restrict(0, None);
+    assert_eq!(settle(&mut admission, at(1_003), [0], ready), [(1, 0)]);
+}
+
+#[test]
+fn those_in_the_queue_of_a_site_are_paced_with_all_others() {
+    let mut admission = Admission::new(&AdmissionConfig {
+        per_second: 2,
+        ..AdmissionConfig::default()
+    });
+    admission.limit(SITE, Some(1));
+    for device in 1..6 {
+        wait(&mut admission, device, SITE, u32::MAX, &[SITE]);
+    }
+    assert_eq!(settle(&mut admission, at(10), [SITE], ready).len(), 1);
+    admission.limit(SITE, None);
+    assert_eq!(settle(&mut admission, at(10), [], ready).len(), 1);
+    let Some(Step::Later(then)) = admission.poll(at(10), SITE, ready) else {
+        panic!("it is not said when to ask again");
+    };
+    assert_eq!(settle(&mut admission, then, [SITE], ready).len(), 1);
+}
+
 #[derive(Debug, Clone)]
 enum Input {
     /// The device waits, with what is its own.
@@ -256,6 +303,11 @@ enum Input {
     Withdraw(u32),
     Release(u32),
     Becomes(u32, Readiness),
+    /// The device falls asleep, and nobody says so.
+    Dozes(u32),
+    /// Nobody is admitted to the cell.
+    Close(u32),
+    Open(u32),
     Limit(u32, Option<u32>),
     Pass(u64),
 }
@@ -297,6 +349,9 @@ fn input() -> impl Strategy<Value = Input> {
         1 => device().prop_map(Input::Withdraw),
         4 => device().prop_map(Input::Release),
         4 => (device(), readiness).prop_map(|(d, readiness)| Input::Becomes(d, readiness)),
+        2 => device().prop_map(Input::Dozes),
+        1 => (0..CELLS).prop_map(Input::Close),
+        2 => (0..CELLS).prop_map(Input::Open),
         1 => (SITE..SITE + SITES, most).prop_map(|(site, most)| Input::Limit(site, most)),
         3 => (0u64..200).prop_map(Input::Pass),
     ]
@@ -312,8 +367,11 @@ struct World {
     waiting: Vec<u32>,
     active: Vec<u32>,
     readiness: Vec<Readiness>,
-    /// Nobody is ever held back for another.
-    greedy: bool,
+    closed: BTreeSet<u32>,
+    /// Lanes in which something changed since they were polled.
+    touched: BTreeSet<u32>,
+    /// When to look at lanes again.
+    later: BTreeMap<u32, Instant>,
 }
 
 impl World {
@@ -326,7 +384,9 @@ impl World {
             waiting: Vec::new(),
             active: Vec::new(),
             readiness: vec![Readiness::Ready; DEVICES as usize],
-            greedy,
+            closed: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            later: BTreeMap::new(),
         };
         for site in SITE..SITE + SITES {
             world.take(Input::Limit(site, Some(1 + site % 2)));
@@ -334,6 +394,7 @@ impl World {
         world
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "an input is taken once")]
     fn take(&mut self, input: Input) {
         match input {
             Input::Wait(device) if self.active.contains(&device) => {}
@@ -349,20 +410,41 @@ impl World {
                 if !self.waiting.contains(&device) {
                     self.waiting.push(device);
                 }
+                self.touched.insert(cell);
+                self.may_be_away(device);
             }
             Input::Withdraw(device) => {
                 self.waiting.retain(|it| *it != device);
                 self.admission.withdraw(device, cell_of(device));
+                self.touched.insert(cell_of(device));
             }
             Input::Release(device) => {
                 if self.active.contains(&device) {
                     self.active.retain(|it| *it != device);
                     self.admission.release(device, cell_of(device));
+                    self.touched.insert(cell_of(device));
                 }
             }
             Input::Becomes(device, readiness) => {
                 self.readiness[device as usize] = readiness;
                 self.admission.heard(device, cell_of(device));
+                self.touched.insert(cell_of(device));
+                self.may_be_away(device);
+            }
+            Input::Dozes(device) => {
+                self.readiness[device as usize] = Readiness::Asleep;
+                self.may_be_away(device);
+                self.touched.insert(cell_of(device));
+            }
+            Input::Close(cell) => {
+                self.closed.insert(cell);
+                self.admission.restrict(cell, Some(0));
+                self.touched.insert(cell);
+            }
+            Input::Open(cell) => {
+                self.closed.remove(&cell);
+                self.admission.restrict(cell, None);
+                self.touched.insert(cell);
             }
             Input::Limit(site, most) => {
                 match most {
@@ -376,8 +458,21 @@ impl World {
         self.settle();
     }
 
+    /// What is kept for one that cannot be reached is let go.
+    fn may_be_away(&mut self, device: u32) {
+        if self.readiness[device as usize] == Readiness::Asleep
+            && self.waiting.contains(&device)
+            && self.admission.unreachable(device)
+        {
+            self.touched.insert(cell_of(device));
+        }
+    }
+
+    /// Polls the lanes in which something has changed, and those that were to be looked at again.
     fn settle(&mut self) {
-        for lane in (0..CELLS).chain(SITE..SITE + SITES) {
+        let due = self.later.iter().filter(|(_, at)| **at <= self.now);
+        self.touched.extend(due.map(|(lane, _)| *lane));
+        while let Some(lane) = self.touched.pop_first() {
             self.poll(lane);
         }
         let mut asked = 0;
@@ -389,12 +484,11 @@ impl World {
         for site in SITE..SITE + SITES {
             assert_eq!(self.admission.taken(site), self.in_site(site));
         }
-        if self.greedy {
-            self.nothing_is_idle();
-        }
+        self.nothing_is_idle();
     }
 
     fn poll(&mut self, lane: u32) {
+        self.later.remove(&lane);
         for _ in 0..=4 * DEVICES {
             let readiness = self.readiness.clone();
             let look = |device: u32| outlook(readiness[device as usize]);
@@ -405,6 +499,7 @@ impl World {
                 }
                 Some(Step::Later(then)) => {
                     assert!(then > self.now);
+                    self.later.insert(lane, then);
                     return;
                 }
                 None => return,
@@ -435,6 +530,7 @@ impl World {
                 .is_none_or(|most| self.in_site(*site) < *most)
         };
         (cell >= SITE || self.in_cell(cell) < self.cell_limit)
+            && !self.closed.contains(&cell)
             && sites_of(device).iter().all(in_sites)
     }
 
@@ -447,19 +543,36 @@ impl World {
         self.active.push(device);
     }
 
-    /// Nobody waits who is ready, and for whom there is room: but for one whose place may be another's that is looked for.
+    /// Nobody waits who is ready, and for whom there is room: but for one whose place is another's that may come.
     fn nothing_is_idle(&self) {
-        if self.readiness.contains(&Readiness::Probing) {
-            return;
-        }
         for device in &self.waiting {
             let ready = self.readiness[*device as usize] == Readiness::Ready;
-            assert!(!ready || !self.fits(*device), "{device} could go on");
+            if ready && self.fits(*device) {
+                let mut others = self.waiting.iter();
+                let kept = others.any(|other| self.is_kept_for(*other, *device));
+                assert!(kept, "{device} could go on");
+            }
         }
+    }
+
+    /// Whether a slot that `device` could have may be kept for `other`: as it is being looked for, or was passed over for long.
+    fn is_kept_for(&self, other: u32, device: u32) -> bool {
+        let (cell, sites) = (cell_of(other), sites_of(device));
+        let at_a_site = sites_of(other).iter().any(|site| sites.contains(site));
+        let member = self.admission.furthers.members.get(&other);
+        let comes = match self.readiness[other as usize] {
+            Readiness::Asleep => false,
+            Readiness::Probing => at_a_site || cell == cell_of(device),
+            _ => at_a_site && member.is_some_and(|it| it.overdue.is_some()),
+        };
+        comes && other != device && !self.closed.contains(&cell)
     }
 
     /// All are awake from now on, and whoever has a slot is done after a while.
     fn ends(&mut self) {
+        for cell in 0..CELLS {
+            self.take(Input::Open(cell));
+        }
         for round in 0.. {
             for device in 0..DEVICES {
                 self.take(Input::Becomes(device, Readiness::Ready));

@@ -1,6 +1,7 @@
 //! By which ways a package can be served, and to devices that speak what.
 
-use crate::{ledger::Protocol, package::Package};
+use super::Protocol;
+use crate::package::Package;
 
 /// The kit in C for IoTDA reads nine digits of a `Content-Length`, and takes what is longer for something else.
 const MAX_IOTDA_BYTES: u64 = 999_999_999;
