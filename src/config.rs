@@ -5,6 +5,7 @@
 //! unit that ends the key's name.
 
 mod address;
+mod app;
 mod broker;
 mod load;
 mod mqtt;
@@ -12,6 +13,7 @@ mod products;
 mod settings;
 mod validate;
 
+pub use app::AppConfig;
 pub use broker::{BrokerConfig, BrokerStyle, BrokerVersion, MqttMode};
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
 pub use mqtt::MqttConfig;
@@ -60,6 +62,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// How people log in by an identity provider.
     pub oidc: OidcConfig,
+    /// End users' applications: HTTP.
+    pub app: AppConfig,
     /// What of the whole one tenant may take.
     pub tenants: TenantsConfig,
     /// How applications are told what happened.
@@ -92,6 +96,7 @@ impl Default for Config {
             download: DownloadConfig::default(),
             admin: AdminConfig::default(),
             oidc: OidcConfig::default(),
+            app: AppConfig::default(),
             tenants: TenantsConfig::default(),
             webhooks: WebhookConfig::default(),
             audit: AuditConfig::default(),

@@ -100,6 +100,9 @@ impl Config {
         }
         check.collector(&self.telemetry.otlp_endpoint);
         check.oidc(self);
+        for (setting, problem) in self.app.problems() {
+            check.fail(&format!("app.{setting}"), problem);
+        }
         if let Some(role) = (admin.totp_required_roles.iter()).find(|role| !is_role(role)) {
             let problem = format!("{role:?} is no role; there are {}", ROLES.join(", "));
             check.fail("admin.totp_required_roles", problem);
@@ -140,7 +143,7 @@ impl Config {
 pub const ROLES: [&str; 5] = ["viewer", "operator", "approver", "administrator", "auditor"];
 
 /// Whether a URL is reached by TLS, or on this machine.
-fn is_secure(text: &str) -> bool {
+pub(super) fn is_secure(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else {
         return false;
     };
