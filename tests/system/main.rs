@@ -3,6 +3,7 @@
 //! missing makes them fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::too_many_lines)] // a test says so by ending, and is one story
 
+mod app;
 mod audit;
 mod broker;
 mod cancel;
