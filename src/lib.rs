@@ -19,6 +19,7 @@ pub mod filter;
 pub mod forecast;
 pub mod grants;
 pub mod health;
+pub mod home;
 pub mod ledger;
 pub mod lwm2m;
 pub mod mqtt;

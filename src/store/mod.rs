@@ -1,11 +1,12 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has seventeen concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! A store has twenty-one concerns, each a trait. The shards have their changes committed and get their state back after a restart
 //! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), products with their settings and keys ([`Products`]), devices ([`Inventory`]),
 //! groups of them ([`Groups`]), rules of cells ([`Cells`]), limits of sites ([`Sites`]) and tasks ([`Agenda`], which also tells the reconciler what may begin and
 //! what has to be stopped). What became of it is read as upgrades with their timelines ([`Journal`]), drawn as series ([`Series`]),
 //! told as events ([`Events`]), and looked at for a vulnerability ([`Reaches`]). What requests were answered is kept for those that
-//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`], [`SecondFactors`]), to whom things belong ([`Tenancy`]), and who has changed what ([`AuditLog`]). What a change means
+//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`], [`SecondFactors`]), to whom things belong ([`Tenancy`]), and who has changed what ([`AuditLog`]).
+//! End users have homes ([`Homes`]), are offered upgrades ([`Offers`]), and are known by their names alone ([`AppUsers`]). What a change means
 //! stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
@@ -14,6 +15,7 @@
 mod access;
 mod agenda;
 mod answers;
+mod app_users;
 pub mod apply;
 mod audit;
 mod catalog;
@@ -25,11 +27,13 @@ mod events;
 mod facts;
 mod files;
 mod groups;
+mod homes;
 mod inventory;
 mod journal;
 mod kept;
 mod ledger;
 mod memory;
+mod offers;
 mod papers;
 mod products;
 mod reach;
@@ -45,6 +49,10 @@ mod users;
 pub use access::{Access, AddTokenError, MAX_TOKENS, NewToken, TokenId, TokenRecord};
 pub use agenda::Agenda;
 pub use answers::{ANSWERS_KEPT_MS, Answer, Answers, Claim, MAX_ANSWERS};
+pub use app_users::{
+    AddAppTokenError, AppTokenRecord, AppUsers, MAX_APP_TOKENS, MAX_STARTS_TOLD,
+    NewAppToken, REVOKED_FOR_MS, StartRecord, StartState, UserExport,
+};
 pub use audit::{Acting, AuditFilter, AuditHead, AuditLog};
 pub use catalog::Catalog;
 pub use cells::Cells;
@@ -66,11 +74,19 @@ pub use groups::{
     GroupError, GroupId, GroupRecord, GroupUpdate, Groups, MAX_GROUPS, Members, NewGroup,
     NewMembers,
 };
+pub use homes::{
+    HomeDevice, HomeDeviceRecord, HomeError, HomePut, HomeRecord, HomeUpgrade, Homes, MAX_HOMES,
+    MAX_HOMES_AT_ONCE, MAX_HOMES_OF_USER, MemberRecord, PutHome, PutHomeDevice, WaitingStart,
+};
 pub use inventory::Inventory;
 pub use journal::Journal;
 pub use kept::{UnreadableSecret, webhook_secret};
 pub use ledger::Ledger;
 pub use memory::{CreatedTask, MemoryStore};
+pub use offers::{
+    CancelledStart, MAX_OFFERS, NewOffer, NewStart, OfferRecord, OfferStoreError, Offers,
+    STARTS_KEPT, StartError, Started, Starter, Wanted,
+};
 pub use papers::{
     PackageSignature, Papers, PapersChange, SbomRecord, UpdatePackageError, UpdatedPackage,
 };
@@ -128,6 +144,9 @@ pub trait Store:
     + Users
     + SecondFactors
     + Tenancy
+    + Homes
+    + Offers
+    + AppUsers
 {
 }
 
@@ -150,5 +169,8 @@ impl<T> Store for T where
         + Users
         + SecondFactors
         + Tenancy
+    + Homes
+    + Offers
+    + AppUsers
 {
 }

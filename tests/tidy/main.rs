@@ -47,6 +47,8 @@ const ROOMS: [(&str, &[&str]); 36] = [
     // sentences are made where people read, above all that happens
     ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),
+    // homes of end users, and how upgrades are told there
+    ("home", &["clock", "ledger", "package", "tenant"]),
     // tasks share slots
     (
         "upgrade",
@@ -107,6 +109,8 @@ const ROOMS: [(&str, &[&str]); 36] = [
             // webhooks' secrets are sealed for their numbers
             "vault",
             "task",
+            // end users' homes, and what is offered to them
+            "home",
             "ledger",
         ],
     ),
@@ -213,6 +217,7 @@ const ROOMS: [(&str, &[&str]); 36] = [
             "lwm2m::check_endpoint",
             "forecast",
             "task",
+            "home",
             "store",
             "runtime",
             "notify",
@@ -292,9 +297,9 @@ const ROOMS: [(&str, &[&str]); 36] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 17] = [
+const PURE: [&str; 18] = [
     "package", "tenant", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
-    "upgrade", "session", "engine", "mqtt", "forecast", "shard", "grants",
+    "upgrade", "session", "engine", "mqtt", "forecast", "shard", "grants", "home",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

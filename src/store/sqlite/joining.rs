@@ -175,7 +175,7 @@ async fn in_task(
 }
 
 /// The lot of a phase and a zone. There are no more than phases and zones.
-async fn lot_of(
+pub(super) async fn lot_of(
     conn: &mut SqliteConnection,
     task: TaskId,
     (phase, rules): (u32, &TaskRules),

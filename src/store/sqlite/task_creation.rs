@@ -640,7 +640,7 @@ async fn check_group(conn: &mut SqliteConnection, group: GroupId) -> Result<(), 
 }
 
 /// A hidden task is stopped for everybody who does not ask whether it is hidden.
-async fn insert_hidden(
+pub(super) async fn insert_hidden(
     conn: &mut SqliteConnection,
     new: &NewTask,
     start_at: UtcMillis,

@@ -10,12 +10,13 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    home::OfferId,
     ledger::{
         ActiveUpgrade, Further, Lane, PackageId, Progress, RetryPolicy, Served, StageChange,
         Standby, TaskId, UpgradeId, UpgradeOrder,
     },
     package::Version,
-    store::{DeviceUpgrade, OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
+    store::{DeviceUpgrade, HomeUpgrade, OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
     task::{Candidate, Due},
 };
 
@@ -80,6 +81,28 @@ pub(super) const OF_DEVICE: &str = packed!(
      FROM upgrades u INDEXED BY upgrades_of_device CROSS JOIN tasks t ON t.id = u.task_id \
          CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
      WHERE u.endpoint = ? AND u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
+);
+
+/// Upgrades of these numbers, by number, each an [`OfHomeRow`].
+pub(super) const OF_HOME: &str = packed!(
+    "SELECT json_array(",
+    upgrade!("p.segment_size"),
+    ", t.name, p.version, (SELECT o.id FROM offers o WHERE o.task_id = u.task_id)) AS line \
+     FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id \
+         CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
+     WHERE u.id IN (SELECT value FROM json_each(?)) AND t.hidden = 0 ORDER BY u.id",
+);
+
+/// Upgrades of a device since it is in its home, each an [`OfHomeRow`].
+pub(super) const HISTORY: &str = packed!(
+    "SELECT json_array(",
+    upgrade!("p.segment_size"),
+    ", t.name, p.version, (SELECT o.id FROM offers o WHERE o.task_id = u.task_id)) AS line \
+     FROM homes h CROSS JOIN home_devices i ON i.home_id = h.id \
+         CROSS JOIN upgrades u INDEXED BY upgrades_of_device ON u.endpoint = i.endpoint CROSS JOIN tasks t ON t.id = u.task_id \
+         CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
+     WHERE h.tenant = ? AND h.home = ? AND i.endpoint = ? AND u.id < ? AND u.created_at >= i.added_at AND t.hidden = 0 \
+     ORDER BY u.id DESC LIMIT ?",
 );
 
 /// The newest upgrades, each an [`OfDeviceRow`].
@@ -230,6 +253,28 @@ impl OfDeviceRow<'_> {
             upgrade: self.upgrade.record()?,
             task_name: self.task_name,
             version: self.version,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct OfHomeRow<'r> {
+    #[serde(borrow)]
+    upgrade: UpgradeRow<'r>,
+    task_name: String,
+    version: Version,
+    offer: Option<OfferId>,
+}
+
+impl OfHomeRow<'_> {
+    pub(super) fn upgrade(self) -> Result<HomeUpgrade, StoreError> {
+        Ok(HomeUpgrade {
+            upgrade: DeviceUpgrade {
+                upgrade: self.upgrade.record()?,
+                task_name: self.task_name,
+                version: self.version,
+            },
+            offer: self.offer,
         })
     }
 }

@@ -10,11 +10,17 @@ use sqlx::{
 /// A table whose rows somebody may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
+    AppTokens,
+    AppUsers,
     Cells,
     Deliveries,
     Devices,
     Exclusions,
     Groups,
+    HomeDevices,
+    HomeMembers,
+    Homes,
+    Offers,
     Packages,
     ProductKeys,
     Products,
@@ -28,7 +34,19 @@ pub(super) enum Table {
 }
 
 /// How it is called in the log, and how a row is found.
-const TABLES: [(Table, &str, &str); 15] = [
+const TABLES: [(Table, &str, &str); 21] = [
+    (
+        // whose it is says what stands for the user
+        Table::AppTokens,
+        "app-tokens",
+        "SELECT id, mark AS user, created_by, created_at, expires_at, tenant FROM app_tokens WHERE id = CAST(? AS INTEGER)",
+    ),
+    (
+        // by what stands for the user
+        Table::AppUsers,
+        "app-users",
+        "SELECT before AS revoked_before, tenant FROM app_revoked WHERE mark = ?",
+    ),
     (
         Table::Cells,
         "cells",
@@ -55,6 +73,31 @@ const TABLES: [(Table, &str, &str); 15] = [
         Table::Groups,
         "groups",
         "SELECT * FROM device_groups WHERE id = CAST(? AS INTEGER) AND removed = 0",
+    ),
+    (
+        Table::HomeDevices,
+        "home-devices",
+        "SELECT h.home, i.name, i.icon, i.automatic, h.tenant FROM home_devices i JOIN homes h ON h.id = i.home_id WHERE i.endpoint = ?",
+    ),
+    (
+        // of a tenant, its home, and what stands for the user, with strokes between
+        Table::HomeMembers,
+        "home-members",
+        "SELECT m.role, m.added_at, m.tenant FROM homes h JOIN home_members m ON m.home_id = h.id \
+         WHERE h.tenant = substr(?1, 1, instr(?1, '/') - 1) AND m.mark = substr(?1, -32) \
+         AND h.home = substr(?1, instr(?1, '/') + 1, length(?1) - instr(?1, '/') - 33)",
+    ),
+    (
+        // of a tenant, and its name, with a stroke between
+        Table::Homes,
+        "homes",
+        "SELECT tenant, name, zone, quiet_from, quiet_to, members, devices FROM homes \
+         WHERE tenant = substr(?1, 1, instr(?1, '/') - 1) AND home = substr(?1, instr(?1, '/') + 1)",
+    ),
+    (
+        Table::Offers,
+        "offers",
+        "SELECT tenant, product, package_id, task_id, terms, withdrawn_at FROM offers WHERE id = CAST(? AS INTEGER)",
     ),
     (
         Table::Packages,

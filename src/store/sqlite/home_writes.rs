@@ -1,0 +1,297 @@
+//! Homes are put: what of them is other than it was is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::SqliteConnection;
+
+use super::{
+    Doing, app_users,
+    bulk::json_list,
+    home_rows::{self, HomeRow},
+};
+use crate::{
+    clock::UtcMillis,
+    home::{HomeKey, MAX_HOME_DEVICES, MAX_MEMBERS, Role, UserId, UserKey},
+    store::{HomeError, HomePut, PutHome, PutHomeDevice, StoreError},
+};
+
+pub(super) const PUTTING: &str = "putting a home";
+
+/// Homes of a tenant, as far as they matter to whether there is room for another one.
+pub(super) async fn count(conn: &mut SqliteConnection, tenant: &str) -> Result<u32, StoreError> {
+    sqlx::query_scalar("SELECT COUNT(*) FROM homes WHERE tenant = ?")
+        .bind(tenant)
+        .fetch_one(conn)
+        .await
+        .doing(PUTTING)
+}
+
+/// Puts a home: nothing is written where it is refused. `room`: so many may be added.
+pub(super) async fn put(
+    conn: &mut SqliteConnection,
+    home: &PutHome,
+    seen: Option<i64>,
+    room: &mut u32,
+    now: UtcMillis,
+) -> Result<HomePut, HomeError> {
+    let known = home_rows::read(conn, &home.key).await?;
+    check_seen(&home.key, known.as_ref(), seen)?;
+    check_sizes(home)?;
+    let id = known.as_ref().map(|home| home.id);
+    if let Some(devices) = &home.devices {
+        check_devices(conn, (&home.key, id), devices).await?;
+    }
+    if known.is_none() && *room == 0 {
+        return Err(HomeError::TooMany);
+    }
+    let (id, mut changed) = match &known {
+        Some(known) => (known.id, !known.is_like(home)),
+        None => (insert(conn, home, now).await.doing(PUTTING)?, true),
+    };
+    if known.is_none() {
+        *room -= 1;
+    }
+    if let Some(members) = &home.members {
+        changed |= put_members(conn, (id, &home.key), members, now).await?;
+    }
+    if let Some(devices) = &home.devices {
+        changed |= put_devices(conn, id, devices, now).await?;
+    }
+    if known.is_some() && changed {
+        update(conn, id, home, now).await.doing(PUTTING)?;
+    }
+    Ok(match (known.is_some(), changed) {
+        (false, _) => HomePut::Added,
+        (true, true) => HomePut::Changed,
+        (true, false) => HomePut::Unchanged,
+    })
+}
+
+/// Whether the home is as it was seen.
+pub(super) fn check_seen(
+    key: &HomeKey,
+    known: Option<&HomeRow>,
+    seen: Option<i64>,
+) -> Result<(), HomeError> {
+    let revision = known.map_or(0, |home| home.record.revision);
+    if seen.is_none_or(|seen| seen == revision) {
+        return Ok(());
+    }
+    let home = key.id.to_string();
+    Err(HomeError::Changed { home, revision })
+}
+
+fn check_sizes(home: &PutHome) -> Result<(), HomeError> {
+    if (home.members.as_ref()).is_some_and(|members| members.len() > MAX_MEMBERS) {
+        return Err(HomeError::TooManyMembers);
+    }
+    if (home.devices.as_ref()).is_some_and(|devices| devices.len() > MAX_HOME_DEVICES) {
+        return Err(HomeError::TooManyDevices);
+    }
+    Ok(())
+}
+
+/// Whether the tenant has these devices, and none is in another home.
+pub(super) async fn check_devices(
+    conn: &mut SqliteConnection,
+    (key, id): (&HomeKey, Option<i64>),
+    devices: &[PutHomeDevice],
+) -> Result<(), HomeError> {
+    let names = json_list(devices.iter().map(|device| &device.endpoint));
+    let wrong: Option<(String, Option<String>)> = sqlx::query_as(
+        "SELECT j.value, h.home FROM json_each(?1) j \
+             LEFT JOIN devices d ON d.endpoint = j.value AND d.removed = 0 AND d.tenant = ?2 \
+             LEFT JOIN home_devices i ON i.endpoint = d.endpoint LEFT JOIN homes h ON h.id = i.home_id \
+         WHERE d.endpoint IS NULL OR i.home_id <> COALESCE(?3, 0) LIMIT 1",
+    )
+    .bind(names)
+    .bind(key.tenant.as_str())
+    .bind(id)
+    .fetch_optional(conn)
+    .await
+    .doing(PUTTING)?;
+    match wrong {
+        None => Ok(()),
+        Some((endpoint, Some(home))) => Err(HomeError::Elsewhere { endpoint, home }),
+        Some((endpoint, None)) => Err(HomeError::UnknownDevice(endpoint)),
+    }
+}
+
+async fn insert(
+    conn: &mut SqliteConnection,
+    home: &PutHome,
+    now: UtcMillis,
+) -> Result<i64, sqlx::Error> {
+    let quiet = home.quiet.map(|quiet| quiet.minutes());
+    sqlx::query_scalar(
+        "INSERT INTO homes (tenant, home, name, zone, quiet_from, quiet_to, created_at, revision) \
+         VALUES (?, ?, ?, ?, ?, ?, ?7, ?7) RETURNING id",
+    )
+    .bind(home.key.tenant.as_str())
+    .bind(home.key.id.as_str())
+    .bind(&home.name)
+    .bind(&home.zone)
+    .bind(quiet.map(|quiet| quiet.0))
+    .bind(quiet.map(|quiet| quiet.1))
+    .bind(now.0)
+    .fetch_one(conn)
+    .await
+}
+
+async fn update(
+    conn: &mut SqliteConnection,
+    id: i64,
+    home: &PutHome,
+    now: UtcMillis,
+) -> Result<(), sqlx::Error> {
+    let quiet = home.quiet.map(|quiet| quiet.minutes());
+    sqlx::query(
+        "UPDATE homes SET name = ?, zone = ?, quiet_from = ?, quiet_to = ?, revision = MAX(revision + 1, ?) WHERE id = ?",
+    )
+    .bind(&home.name)
+    .bind(&home.zone)
+    .bind(quiet.map(|quiet| quiet.0))
+    .bind(quiet.map(|quiet| quiet.1))
+    .bind(now.0)
+    .bind(id)
+    .execute(conn)
+    .await
+    .map(|_| ())
+}
+
+/// The home has another revision.
+pub(super) async fn touch(
+    conn: &mut SqliteConnection,
+    id: i64,
+    now: UtcMillis,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE homes SET revision = MAX(revision + 1, ?) WHERE id = ?")
+        .bind(now.0)
+        .bind(id)
+        .execute(conn)
+        .await
+        .map(|_| ())
+}
+
+/// Has these be in it, and nobody else. Returns whether anything is other.
+async fn put_members(
+    conn: &mut SqliteConnection,
+    (id, key): (i64, &HomeKey),
+    members: &[(UserId, Role)],
+    now: UtcMillis,
+) -> Result<bool, StoreError> {
+    let before = home_rows::members(conn, id).await?;
+    let before: BTreeMap<&UserId, Role> = (before.iter())
+        .map(|member| (&member.user, member.role))
+        .collect();
+    let wanted: BTreeMap<&UserId, Role> = members.iter().map(|(user, role)| (user, *role)).collect();
+    if before == wanted {
+        return Ok(false);
+    }
+    let gone = before.keys().filter(|user| !wanted.contains_key(*user));
+    let gone = json_list(gone.map(|user| user.as_str()));
+    sqlx::query(
+        "DELETE FROM home_members WHERE home_id = ? AND user IN (SELECT value FROM json_each(?))",
+    )
+    .bind(id)
+    .bind(gone)
+    .execute(&mut *conn)
+    .await
+    .doing(PUTTING)?;
+    for (user, role) in wanted {
+        if before.get(user) != Some(&role) {
+            put_member(conn, (id, key), user, role, now).await?;
+        }
+    }
+    Ok(true)
+}
+
+/// Has somebody be in it, as that.
+pub(super) async fn put_member(
+    conn: &mut SqliteConnection,
+    (id, key): (i64, &HomeKey),
+    user: &UserId,
+    role: Role,
+    now: UtcMillis,
+) -> Result<(), StoreError> {
+    let whole = UserKey {
+        tenant: key.tenant.clone(),
+        id: user.clone(),
+    };
+    let mark = app_users::mark(conn, &whole).await?;
+    sqlx::query(
+        "INSERT INTO home_members (home_id, user, tenant, mark, role, added_at) VALUES (?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (home_id, user) DO UPDATE SET role = excluded.role",
+    )
+    .bind(id)
+    .bind(user.as_str())
+    .bind(key.tenant.as_str())
+    .bind(mark)
+    .bind(role.code())
+    .bind(now.0)
+    .execute(conn)
+    .await
+    .doing(PUTTING)
+    .map(|_| ())
+}
+
+/// Has these be in it, and no others. Returns whether anything is other.
+async fn put_devices(
+    conn: &mut SqliteConnection,
+    id: i64,
+    devices: &[PutHomeDevice],
+    now: UtcMillis,
+) -> Result<bool, StoreError> {
+    let before = home_rows::devices(conn, id, None).await?;
+    let wanted: BTreeSet<&str> = (devices.iter())
+        .map(|device| device.endpoint.as_str())
+        .collect();
+    let gone: Vec<&str> = (before.iter())
+        .map(|device| device.endpoint.as_str())
+        .filter(|endpoint| !wanted.contains(endpoint))
+        .collect();
+    let mut changed = !gone.is_empty();
+    if changed {
+        sqlx::query(
+            "DELETE FROM home_devices WHERE home_id = ? AND endpoint IN (SELECT value FROM json_each(?))",
+        )
+        .bind(id)
+        .bind(json_list(gone))
+        .execute(&mut *conn)
+        .await
+        .doing(PUTTING)?;
+    }
+    for device in devices {
+        let same = before.iter().any(|known| {
+            known.endpoint == device.endpoint
+                && known.name == device.name
+                && known.icon == device.icon
+        });
+        if !same {
+            put_device(conn, id, device, now).await.doing(PUTTING)?;
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// Has a device be in it. It is in no other.
+pub(super) async fn put_device(
+    conn: &mut SqliteConnection,
+    id: i64,
+    device: &PutHomeDevice,
+    now: UtcMillis,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO home_devices (endpoint, home_id, name, icon, added_at) VALUES (?, ?, ?, ?, ?) \
+         ON CONFLICT (endpoint) DO UPDATE SET name = excluded.name, icon = excluded.icon",
+    )
+    .bind(&device.endpoint)
+    .bind(id)
+    .bind(device.name.as_deref())
+    .bind(device.icon.as_deref())
+    .bind(now.0)
+    .execute(conn)
+    .await
+    .map(|_| ())
+}
