@@ -65,16 +65,16 @@ use utoipa_swagger_ui::SwaggerUi;
 pub(crate) use crate::lwm2m::check_endpoint;
 pub use cursors::Cursors;
 pub(crate) use devices::path as device_path;
-pub(crate) use extract::{Json, Path, Query};
-pub(crate) use middleware::{RateLimit, limit_rate, too_many};
-pub(crate) use source::{Proxies, Source, find_source};
 pub use events::Streams;
 pub use evidence::{Evidence, Manifest, archive};
 pub use exports::AuditExports;
+pub(crate) use extract::{Json, Path, Query};
+pub(crate) use middleware::{RateLimit, limit_rate, too_many};
 pub use oidc::{Oidc, OidcError, OidcFiles};
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::{Bounds, serve};
+pub(crate) use source::{Proxies, Source, find_source};
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     api::{RateLimit, Source, too_many},
     clock::UtcMillis,
-    home::{Action, HomeId, HomeKey, Role, UserKey},
+    home::{Action, HomeId, HomeKey, Role, UserId, UserKey},
     store::StoreError,
     tenant::TenantId,
 };
@@ -141,31 +141,44 @@ impl Door {
         person: &Person,
         named: Option<&str>,
         action: Action,
-    ) -> Result<Inside, Response> {
+    ) -> Result<Inside, Denied> {
         let home = named.and_then(|id| id.parse().ok()).map(|id| HomeKey {
             tenant: person.key.tenant.clone(),
             id,
         });
         let Some(home) = home else {
-            return Err(no_such_home().into_response());
+            return Err(no_such_home().into());
         };
         let role = role_in(&self.state, person, &home).await;
-        let role = role.map_err(|error| Problem::from(error).into_response())?;
-        let Some(role) = role else {
-            return Err(no_such_home().into_response());
+        let Some(role) = role.map_err(Problem::from)? else {
+            return Err(no_such_home().into());
         };
         let tenant = person.key.tenant.as_str();
         self.homes
             .check(tenant, home.id.as_str())
-            .map_err(|wait_s| too_many("this home is asked for too often", wait_s))?;
+            .map_err(Denied::Wait)?;
         if !role.may(action) {
-            return Err(members_look(role).into_response());
+            return Err(members_look(role).into());
         }
         Ok(Inside {
             home,
             person: person.clone(),
             role,
         })
+    }
+}
+
+/// Why somebody does nothing in a home.
+enum Denied {
+    /// What is answered.
+    Problem(Problem),
+    /// Seconds to wait.
+    Wait(u64),
+}
+
+impl From<Problem> for Denied {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
     }
 }
 
@@ -223,9 +236,9 @@ fn of_told(told: Told) -> Result<Person, String> {
     let not_valid = |what: &dyn std::fmt::Display| format!("the token is not valid: {what}");
     let tenant = match told.tenant {
         None => TenantId::default(),
-        Some(name) => name.parse().map_err(|error| not_valid(&error))?,
+        Some(name) => (name.parse::<TenantId>()).map_err(|error| not_valid(&error))?,
     };
-    let id = told.user.parse().map_err(|error| not_valid(&error))?;
+    let id = (told.user.parse::<UserId>()).map_err(|error| not_valid(&error))?;
     let homes = told.homes.map(|homes| {
         let homes = homes.into_iter().map(|(id, role)| {
             let id = id.parse::<HomeId>().map_err(|error| not_valid(&error))?;
@@ -316,7 +329,10 @@ pub(super) async fn admit(
         let named = named.next().map(|(_, home)| home);
         match door.inside(&person, named, action).await {
             Ok(inside) => request.extensions_mut().insert(inside),
-            Err(refused) => return refused,
+            Err(Denied::Problem(problem)) => return problem.into_response(),
+            Err(Denied::Wait(wait_s)) => {
+                return too_many("this home is asked for too often", wait_s);
+            }
         };
     }
     request.extensions_mut().insert(person);

@@ -66,16 +66,19 @@ pub(super) struct Problem {
     /// A stable word for programs, as a URN.
     #[serde(rename = "type")]
     #[schema(schema_with = kinds)]
-    kind: String,
+    kind: Box<str>,
     /// The kind of problem, for people.
-    title: String,
+    #[schema(value_type = String)]
+    title: Box<str>,
     /// The HTTP status.
     #[schema(example = 404)]
     status: u16,
     /// What happened in this case, and what to do.
-    detail: String,
+    #[schema(value_type = String)]
+    detail: Box<str>,
     /// The path that was asked for.
-    instance: String,
+    #[schema(value_type = String)]
+    instance: Box<str>,
     /// 5000 to 5018, or 5099 for anything that has no code of its own.
     #[schema(minimum = 5000, maximum = 5099, example = 5099)]
     code: u16,
@@ -85,7 +88,7 @@ pub(super) struct Problem {
     /// What there is now, where somebody has seen something else: as `GET …/devices/{device}/upgrades` answers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    now: Option<Value>,
+    now: Option<Box<Value>>,
 }
 
 impl Problem {
@@ -97,11 +100,11 @@ impl Problem {
     pub(super) fn new(status: StatusCode, name: &str, title: &str, detail: impl ToString) -> Self {
         debug_assert!(KINDS.contains(&name), "{name} is described nowhere");
         Self {
-            kind: format!("{URN}{name}"),
-            title: title.to_owned(),
+            kind: format!("{URN}{name}").into(),
+            title: title.into(),
             status: status.as_u16(),
-            detail: detail.to_string(),
-            instance: String::new(),
+            detail: detail.to_string().into(),
+            instance: Box::default(),
             code: OTHER,
             errors: Vec::new(),
             now: None,
@@ -131,7 +134,7 @@ impl Problem {
 
     /// The same with what there is now.
     pub(super) fn with_now(mut self, now: Value) -> Self {
-        self.now = Some(now);
+        self.now = Some(Box::new(now));
         self
     }
 
@@ -166,11 +169,11 @@ impl Problem {
 impl From<api::Problem> for Problem {
     fn from(problem: api::Problem) -> Self {
         Self {
-            kind: problem.kind.into(),
-            title: problem.title.into(),
+            kind: problem.kind,
+            title: problem.title,
             status: problem.status,
-            detail: problem.detail.into(),
-            instance: problem.instance.into(),
+            detail: problem.detail,
+            instance: problem.instance,
             code: OTHER,
             errors: problem.errors,
             now: None,
@@ -212,7 +215,7 @@ pub(super) async fn complete(request: Request, next: Next) -> Response {
         }
         (None, None) => return response,
     };
-    problem.instance = path;
+    problem.instance = path.into();
     let (mut parts, _) = response.into_parts();
     parts.headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
     parts.headers.remove(header::CONTENT_LENGTH);

@@ -91,9 +91,8 @@ impl Issuer {
         let signed = Signed::parse(token)?;
         let keys = self.keys.get(now).await.map_err(NotTaken::NoKeys)?;
         let mut verified = signed.verified(&keys);
-        let renewed;
         if verified == Err(jws::Unsigned::NoKey) {
-            renewed = self.keys.renew(now).await.map_err(NotTaken::NoKeys)?;
+            let renewed = self.keys.renew(now).await.map_err(NotTaken::NoKeys)?;
             verified = signed.verified(&renewed);
         }
         let claims = verified.map_err(|unsigned| {

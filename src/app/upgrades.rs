@@ -28,7 +28,7 @@ const MAX_LIMIT: u32 = 100;
 pub(super) struct DevicePath {
     /// The home.
     #[serde(rename = "home")]
-    #[param(rename = "home", min_length = 1, max_length = 64, example = "home-17")]
+    #[param(min_length = 1, max_length = 64, example = "home-17")]
     pub(super) _home: String,
     /// The device.
     #[param(min_length = 1, max_length = 128, example = "urn:imei:490154203237518")]

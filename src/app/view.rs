@@ -13,7 +13,7 @@ use crate::{
         Conditions, DeviceNow, Entry, ErrorCode, HomeKey, MAX_STARTED, OfferId, Refusal, Seen,
         Stand, Status, Texts, Told,
     },
-    ledger::{QueueMode, Stage},
+    ledger::{Progress, QueueMode, Stage},
     package::Version,
     runtime::Live,
     store::{HomeDevice, HomeUpgrade, OfferRecord, StoreError, UpgradeState},
@@ -145,7 +145,7 @@ impl View {
         for channel in channels {
             let of_channel = |it: &&&OfferRecord| it.terms.channel.number() == channel;
             let mut left: Vec<&OfferRecord> = offers.iter().filter(of_channel).copied().collect();
-            let mut runs = device.device.device.version.clone();
+            let mut runs = device.device.device.version;
             for step in 1..=MAX_STARTED {
                 let now = now_of(device, runs.as_ref());
                 let fits = left.iter().position(|offer| {
@@ -157,7 +157,7 @@ impl View {
                 };
                 let offer = left.remove(at);
                 entries.push(self.entry(device, offer, &now, step, asleep));
-                runs = Some(offer.version.clone());
+                runs = Some(offer.version);
             }
         }
         entries
@@ -305,7 +305,7 @@ pub(super) fn told(upgrade: &HomeUpgrade, asleep: bool) -> Told {
     let stage = upgrade.stage.as_ref();
     Told::of(&Seen {
         stand,
-        percent: upgrade.progress.map(|progress| progress.percent()),
+        percent: upgrade.progress.map(Progress::percent),
         confirmed: stage.is_some_and(|it| it.stage == Stage::Executing && it.confirmed),
         asleep,
     })

@@ -77,8 +77,8 @@ fn put_home(server: &Server, home: &str, devices: &[&str]) {
         .map(|endpoint| json!({"endpoint": endpoint, "name": "Kitchen"}))
         .collect();
     let body = json!({
-        "name": "Our home", "time_zone": "Europe/Berlin", "devices": devices,
-        "members": [{"user": "anna", "role": "owner"}, {"user": "bert", "role": "member"}],
+        "name": "Our home", "zone": "Europe/Berlin", "things": devices,
+        "people": [{"user": "anna", "role": "owner"}, {"user": "bert", "role": "member"}],
     });
     let (status, put) = server.api.put(&format!("/v1/homes/{home}"), &body);
     assert!((200..300).contains(&status), "{status} {put}");
@@ -86,8 +86,11 @@ fn put_home(server: &Server, home: &str, devices: &[&str]) {
 
 fn offer(server: &Server, package: &Value, conditions: &Value) {
     let body = json!({
-        "package_id": package, "name": "better", "channel": 6, "percent": 100, "conditions": conditions,
-        "texts": {"description": {"en": "Better."}, "waiting": {"en": "Press the button."}},
+        "terms": {
+            "channel": 6, "kind": 0, "conditions": conditions,
+            "texts": {"description": {"en": "Better."}, "waiting": {"en": "Press the button."}},
+        },
+        "task": {"name": "better", "package_id": package},
     });
     let (status, published) = server.api.post("/v1/offers", &body);
     assert_eq!(status, 201, "{published}");
