@@ -57,7 +57,7 @@ pub(super) async fn changes(
 ) -> Response {
     let method = request.method().clone();
     let source = Source::of(&request);
-    let asked = request.uri().path().to_owned();
+    let asked = without_people(request.uri().path());
     let named = request.headers().contains_key(header::AUTHORIZATION);
     let mut entry = entry(&door, path.as_str(), &request);
     let mut response = next.run(request).await;
@@ -125,12 +125,25 @@ fn outcome(entry: &mut Entry, response: &Response) {
     }
 }
 
+/// A path that names no end user: the name would outlive what is kept of the user.
+fn without_people(path: &str) -> String {
+    let mut segments: Vec<&str> = path.split('/').collect();
+    for at in 1..segments.len() {
+        if matches!(segments[at - 1], "app-users" | "members") {
+            segments[at] = "…";
+        }
+    }
+    segments.join("/")
+}
+
 /// `devices/urn:imei:1` of `/v1/devices/urn:imei:1`; what is done with it is left out.
 fn target(path: &str) -> Option<String> {
     let mut segments = path.strip_prefix("/v1/")?.splitn(3, '/');
     let kind = segments.next()?;
     let mut target = kind.to_owned();
-    if let Some(id) = segments.next() {
+    // people are not named here: what is written of them says what stands for them
+    let person = kind == "app-users";
+    if let Some(id) = segments.next().filter(|_| !person) {
         target.push('/');
         target.push_str(&decoded(id));
     }

@@ -126,7 +126,7 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 18] = [
+const CURSORS: [(&str, &str, &str); 20] = [
     ("/v1/audit", "audit", NUMBER),
     ("/v1/packages", "packages", NUMBER),
     ("/v1/evidence", "evidence", PRODUCT_AND_TEXT),
@@ -135,6 +135,8 @@ const CURSORS: [(&str, &str, &str); 18] = [
     ("/v1/devices/{endpoint}/upgrades", "device-upgrades", SEALED),
     ("/v1/exclusions", "exclusions", SEALED),
     ("/v1/groups", "groups", NUMBER),
+    ("/v1/homes", "homes", NUMBER),
+    ("/v1/offers", "offers", NUMBER),
     ("/v1/tasks", "tasks", NUMBER),
     ("/v1/tasks/{id}/upgrades", "upgrades", NUMBER),
     ("/v1/upgrades", "newest-upgrades", SEALED),

@@ -4,6 +4,7 @@
 //! engine. Every error is a problem (RFC 9457). Everything under `/v1` needs a token, and a role that permits it (`door`).
 
 mod admitted;
+mod app_users;
 mod audit;
 mod cells;
 mod cookie;
@@ -21,7 +22,9 @@ mod forecasts;
 mod grants;
 mod groups;
 mod heard;
+mod homes;
 mod middleware;
+mod offers;
 mod oidc;
 mod once;
 mod operations;
@@ -239,6 +242,15 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(cells::outages::report))
         .routes(routes!(sites::list))
         .routes(routes!(sites::get, sites::set, sites::clear))
+        .routes(routes!(homes::bulk::set, homes::list))
+        .routes(routes!(homes::get, homes::set, homes::delete))
+        .routes(routes!(homes::members::set, homes::members::remove))
+        .routes(routes!(homes::devices::set, homes::devices::remove))
+        .routes(routes!(offers::publish, offers::list))
+        .routes(routes!(offers::get, offers::update, offers::withdraw))
+        .routes(routes!(app_users::export, app_users::delete))
+        .routes(routes!(app_users::revoke))
+        .routes(routes!(app_users::issue))
         .routes(routes!(series::of_task))
         .routes(routes!(series::of_cell))
         .routes(routes!(series::of_limit))

@@ -46,6 +46,7 @@ use crate::{
         (name = "forecasts", description = "When tasks will be through"),
         (name = "upgrades", description = "One device's upgrade within a task"),
         (name = "cells", description = "Who upgrades and who waits in a cell"),
+        (name = "homes", description = "End users' homes, who and what is in them, and what is offered to them"),
         (name = "tenants", description = "To whom things belong"),
         (name = "access", description = "Who is let in, and what for"),
         (name = "audit", description = "Who has changed what"),

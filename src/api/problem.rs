@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 75] = [
+const KINDS: [&str; 80] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -77,6 +77,7 @@ const KINDS: [&str; 75] = [
     "code-needed",
     "code-wrong",
     "csrf-token-missing",
+    "device-elsewhere",
     "device-exists",
     "disk-full",
     "empty-package",
@@ -84,6 +85,7 @@ const KINDS: [&str; 75] = [
     "gateway-in-use",
     "gateway-refused",
     "group-in-use",
+    "home-full",
     "identity-provider-unavailable",
     "identity-taken",
     "internal",
@@ -103,6 +105,7 @@ const KINDS: [&str; 75] = [
     "not-awaited",
     "not-found",
     "not-ready",
+    "offer-withdrawn",
     "other-kind-of-group",
     "other-product",
     "own-task",
@@ -127,8 +130,10 @@ const KINDS: [&str; 75] = [
     "too-many-exports",
     "too-many-forecasts",
     "too-many-groups",
+    "too-many-homes",
     "too-many-keys",
     "too-many-log-ins",
+    "too-many-offers",
     "too-many-products",
     "too-many-sites",
     "too-many-requests",
@@ -196,6 +201,17 @@ impl Problem {
     /// A single field is wrong.
     pub(crate) fn field(field: &str, detail: impl ToString) -> Self {
         Self::fields(vec![FieldError::new(field, detail)])
+    }
+
+    /// The same, where the fields are those of an object in the field `place`.
+    pub(super) fn below(mut self, place: &str) -> Self {
+        if self.errors.is_empty() {
+            return self;
+        }
+        for error in &mut self.errors {
+            error.field = format!("{place}.{}", error.field);
+        }
+        Self::fields(self.errors)
     }
 
     /// What was asked for is not there.

@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use super::{extract::too_large, problem::Problem};
 use crate::{
     store::{
-        AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
+        AddAppTokenError, AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
         ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-        EndExclusionError, ExcludeError, FileError, GroupError, InsertPackageError, SiteError,
+        EndExclusionError, ExcludeError, FileError, GroupError, HomeError, InsertPackageError, OfferStoreError, SiteError,
         StopTaskError, StoreError, TenantError, UpdateDeviceError, UpdatePackageError,
         UpdateProductError, UploadError,
     },
@@ -326,6 +326,58 @@ impl From<GroupError> for Problem {
                 Self::conflict("group-in-use", "Tasks use the group", error)
             }
             GroupError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<HomeError> for Problem {
+    fn from(error: HomeError) -> Self {
+        match error {
+            HomeError::NotFound(_) | HomeError::NoMember { .. } | HomeError::NoDevice { .. } => {
+                Self::not_found(error)
+            }
+            HomeError::UnknownDevice(_) => {
+                Self::conflict("unknown-devices", "Devices are unknown", error)
+            }
+            HomeError::Elsewhere { .. } => {
+                Self::conflict("device-elsewhere", "The device is in another home", error)
+            }
+            HomeError::TooMany => {
+                Self::conflict("too-many-homes", "There are too many homes", error)
+            }
+            HomeError::TooManyMembers | HomeError::TooManyDevices => {
+                Self::conflict("home-full", "There is no more room in the home", error)
+            }
+            HomeError::Changed { .. } => Self::changed_meanwhile(error),
+            HomeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<OfferStoreError> for Problem {
+    fn from(error: OfferStoreError) -> Self {
+        match error {
+            OfferStoreError::NotFound(_) => Self::not_found(error),
+            OfferStoreError::Withdrawn(_) => {
+                Self::conflict("offer-withdrawn", "The offer was withdrawn", error)
+            }
+            OfferStoreError::TooMany => {
+                Self::conflict("too-many-offers", "There are too many offers", error)
+            }
+            OfferStoreError::Changed { .. } => Self::changed_meanwhile(error),
+            OfferStoreError::Task(error) => error.into(),
+            OfferStoreError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AddAppTokenError> for Problem {
+    fn from(error: AddAppTokenError) -> Self {
+        match error {
+            AddAppTokenError::TooMany => {
+                Self::conflict("too-many-tokens", "There are too many tokens", error)
+            }
+            AddAppTokenError::Store(error) => error.into(),
         }
     }
 }

@@ -6,6 +6,7 @@ pub(super) mod copy;
 mod packages;
 mod rules;
 mod served;
+pub(super) mod standing;
 mod summary;
 mod targets;
 
@@ -23,6 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 use budget::BudgetBody;
 use packages::{SaidOfPackages, TaskPackage};
 use rules::{ConfirmationName, PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
+pub(super) use rules::parse_time;
 use summary::TaskSummary;
 use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
 

@@ -3,6 +3,7 @@ use std::{io::Write, process::ExitCode};
 use clap::Subcommand;
 
 use super::{
+    app_user::AppUserCommand,
     audit::AuditCommand,
     cell::CellCommand,
     client::CommandError,
@@ -10,7 +11,9 @@ use super::{
     evidence::EvidenceCommand,
     exclusion::ExclusionCommand,
     group::GroupCommand,
+    home::HomeCommand,
     list::ResultArgs,
+    offer::OfferCommand,
     package::PackageCommand,
     product::ProductCommand,
     site::SiteCommand,
@@ -57,6 +60,15 @@ pub enum AdminCommand {
     /// Limit how many devices of a site upgrade at once.
     #[command(subcommand)]
     Site(SiteCommand),
+    /// Keep end users' homes: who is in them, and which devices.
+    #[command(subcommand)]
+    Home(HomeCommand),
+    /// Offer upgrades to end users, who start them at home.
+    #[command(subcommand)]
+    Offer(OfferCommand),
+    /// Show and delete what is kept of an end user, and let tokens in no more.
+    #[command(subcommand)]
+    AppUser(AppUserCommand),
     /// List upgrades, explain one, or cancel it.
     #[command(subcommand)]
     Upgrade(UpgradeCommand),
@@ -96,6 +108,9 @@ impl AdminCommand {
             Self::Forecast(args) => create::forecast(*args, out),
             Self::Cell(command) => command.run(out),
             Self::Site(command) => command.run(out),
+            Self::Home(command) => command.run(out),
+            Self::Offer(command) => command.run(out),
+            Self::AppUser(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
             Self::Tenant(command) => command.run(out),

@@ -2,6 +2,7 @@
 //! any other program.
 
 mod admin;
+mod app_user;
 mod audit;
 pub mod backup;
 mod cell;
@@ -14,7 +15,9 @@ mod evidence;
 mod exclusion;
 mod forecast;
 mod group;
+mod home;
 mod list;
+mod offer;
 mod output;
 mod package;
 pub mod pcp;

@@ -4,6 +4,7 @@ mod audit;
 mod connection;
 mod devices;
 mod groups;
+mod homes;
 mod lists;
 mod products;
 mod signed;

@@ -35,7 +35,8 @@ include-name = ["POST /v1/tasks", "PATCH /v1/tasks/{id}", "PATCH /v1/cells/{id}"
     "POST /v1/tasks/{id}/copy", "POST /v1/forecasts", "POST /v1/packages", "PUT /v1/packages/{id}/sbom",
     "POST /v1/products/{product}/keys", "POST /v1/session", "POST /v1/me/totp", "POST /v1/me/totp/confirm",
     "POST /v1/me/totp/remove", "POST /v1/users", "PATCH /v1/users/{name}", "PATCH /v1/me",
-    "POST /v1/tokens", "POST /v1/tenants", "GET /v1/audit", "GET /v1/session/oidc/callback"]
+    "POST /v1/tokens", "POST /v1/tenants", "GET /v1/audit", "GET /v1/session/oidc/callback",
+    "POST /v1/homes", "PUT /v1/homes/{home}", "POST /v1/offers", "PUT /v1/offers/{id}", "POST /v1/app-users/{user}/revoke"]
 checks.positive_data_acceptance.enabled = false
 checks.negative_data_rejection.enabled = false
 
@@ -43,7 +44,9 @@ checks.negative_data_rejection.enabled = false
 include-name = ["GET /v1/devices", "GET /v1/exclusions", "GET /v1/devices/{endpoint}/upgrades", "GET /v1/upgrades", "PATCH /v1/devices/{endpoint}", "DELETE /v1/devices/{endpoint}",
     "PATCH /v1/groups/{id}", "DELETE /v1/groups/{id}", "DELETE /v1/exclusions/{endpoint}", "DELETE /v1/webhooks/{id}",
     "PATCH /v1/packages/{id}", "PUT /v1/sites/{site}", "DELETE /v1/sites/{site}", "GET /v1/sites/{site}",
-    "PATCH /v1/products/{product}", "DELETE /v1/products/{product}", "PATCH /v1/tenants/{tenant}", "DELETE /v1/tenants/{tenant}"]
+    "PATCH /v1/products/{product}", "DELETE /v1/products/{product}", "PATCH /v1/tenants/{tenant}", "DELETE /v1/tenants/{tenant}",
+    "DELETE /v1/homes/{home}", "GET /v1/homes/{home}", "PUT /v1/homes/{home}/members/{user}", "DELETE /v1/homes/{home}/members/{user}",
+    "PUT /v1/homes/{home}/devices/{endpoint}", "DELETE /v1/homes/{home}/devices/{endpoint}", "GET /v1/app-users/{user}", "DELETE /v1/app-users/{user}"]
 checks.positive_data_acceptance.enabled = false
 "#;
 

@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Answer, Api, TOKEN};
-use crate::audit::Verifier;
+use crate::{audit::Verifier, home::UserKey, tenant::TenantId};
 
 impl Api {
     /// All rows, oldest first, and that the chain is whole.
@@ -482,6 +482,98 @@ fn steps() -> Vec<Step> {
             "tokens/1",
         ),
         (
+            "PUT",
+            "/v1/homes/h1",
+            json!({"name": "first"}),
+            "set_home",
+            "homes/default/h1",
+        ),
+        (
+            "POST",
+            "/v1/homes",
+            json!({"homes": [{"home": "h2", "name": "second"}]}),
+            "set_homes",
+            "homes",
+        ),
+        (
+            "PUT",
+            "/v1/homes/h1/members/anna",
+            json!({"role": "owner"}),
+            "set_home_member",
+            "home-members/default/h1/{mark}",
+        ),
+        (
+            "DELETE",
+            "/v1/homes/h1/members/anna",
+            none.clone(),
+            "remove_home_member",
+            "home-members/default/h1/{mark}",
+        ),
+        (
+            "PUT",
+            "/v1/homes/h1/devices/urn:a",
+            json!({"name": "door"}),
+            "set_home_device",
+            "home-devices/urn:a",
+        ),
+        (
+            "POST",
+            "/v1/offers",
+            json!({"terms": {"channel": 6, "kind": 0, "texts": {"description": {"en": "new"}}},
+                "task": {"name": "offered", "package_id": 1}}),
+            "publish_offer",
+            "offers/1",
+        ),
+        (
+            "PUT",
+            "/v1/offers/1",
+            json!({"channel": 6, "kind": 3, "texts": {"description": {"en": "newer"}}}),
+            "update_offer",
+            "offers/1",
+        ),
+        (
+            "DELETE",
+            "/v1/offers/1",
+            none.clone(),
+            "withdraw_offer",
+            "offers/1",
+        ),
+        (
+            "POST",
+            "/v1/app-tokens",
+            json!({"user": "anna"}),
+            "issue_app_token",
+            "app-tokens/1",
+        ),
+        (
+            "POST",
+            "/v1/app-users/anna/revoke",
+            json!({}),
+            "revoke_app_user",
+            "app-users/{mark}",
+        ),
+        (
+            "DELETE",
+            "/v1/app-users/anna",
+            none.clone(),
+            "delete_app_user",
+            "app-users/{mark}",
+        ),
+        (
+            "DELETE",
+            "/v1/homes/h1/devices/urn:a",
+            none.clone(),
+            "remove_home_device",
+            "home-devices/urn:a",
+        ),
+        (
+            "DELETE",
+            "/v1/homes/h1",
+            none.clone(),
+            "delete_home",
+            "homes/default/h1",
+        ),
+        (
             "PATCH",
             "/v1/products/p",
             json!({"signatures": "required"}),
@@ -519,6 +611,11 @@ async fn each_change_leaves_exactly_one_row() {
     let api = Api::with(|config| config.webhooks.allow_networks = vec![local]).await;
     let mut carried_out = BTreeSet::from(OF_PEOPLE);
     let mut key = String::new();
+    let anna = UserKey {
+        tenant: TenantId::default(),
+        id: "anna".parse().unwrap(),
+    };
+    let mark = api.state.store.pseudonym(&anna).await.unwrap();
     for (method, path, body, operation, target) in steps() {
         if operation == "retry_task" {
             api.fail(2, 1).await;
@@ -552,7 +649,7 @@ async fn each_change_leaves_exactly_one_row() {
         assert_eq!(row["operation"], operation, "{row}");
         assert_eq!(row["who"], "admin-token");
         assert_eq!(row["result"], "done");
-        let target = target.replace("{key}", &key);
+        let target = target.replace("{key}", &key).replace("{mark}", &mark);
         assert_eq!(row["target"], target, "{method} {path}: {row}");
         let why = match operation {
             "add_exclusions" => json!("in the museum"),

@@ -16,6 +16,7 @@ mod evidence;
 mod exclusions;
 mod forecasts;
 mod groups;
+mod homes;
 mod lists;
 mod oidc;
 mod once;

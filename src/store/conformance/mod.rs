@@ -14,6 +14,7 @@ pub(crate) mod events;
 pub(crate) mod exclusions;
 pub(crate) mod gateways;
 pub(crate) mod groups;
+pub(crate) mod homes;
 pub(crate) mod inventory;
 pub(crate) mod phases;
 pub(crate) mod products;
@@ -209,6 +210,19 @@ macro_rules! whole_suite {
                 a_task_selects_by_filter_or_group,
                 a_task_that_starts_later_begins_at_its_time_whomever_it_is_for,
                 a_group_stays_while_a_task_uses_it,
+            }
+            homes {
+                a_home_is_put_as_it_is_to_be_and_the_same_again_changes_nothing,
+                a_device_is_in_one_home_of_its_tenant,
+                a_user_is_in_homes_as_something,
+                an_offer_has_a_standing_task_that_takes_up_what_is_started,
+                what_may_not_start_is_refused_and_leaves_nothing,
+                a_weak_signal_is_asked_about_and_waits_for_ten_minutes,
+                what_was_started_is_cancelled_until_its_transfer_begins,
+                several_versions_are_started_one_after_the_other,
+                devices_whose_switch_is_on_begin_outside_quiet_hours,
+                all_of_a_user_is_told_and_deleted,
+                a_battery_has_to_be_charged_as_the_tag_says,
             }
             inventory {
                 the_same_package_again_is_the_same_row,

@@ -113,6 +113,7 @@ impl Offers for SqliteStore {
         now: UtcMillis,
     ) -> Result<OfferRecord, OfferStoreError> {
         let mut tx = self.write(WITHDRAWING).await?;
+        tx.watch(Table::Offers, id.0).await.doing(WITHDRAWING)?;
         let known = known(&mut tx, tenant, id).await?;
         if known.withdrawn_at.is_none() {
             sqlx::query(

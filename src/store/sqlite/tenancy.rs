@@ -23,7 +23,7 @@ const READING: &str = "reading a tenant";
 const CHANGING: &str = "changing a tenant";
 
 /// What may belong to a tenant, and whether anything of it does.
-const BELONGINGS: [(&str, &str); 10] = [
+const BELONGINGS: [(&str, &str); 13] = [
     (
         "products",
         "SELECT EXISTS (SELECT 1 FROM products WHERE tenant = ?)",
@@ -47,6 +47,18 @@ const BELONGINGS: [(&str, &str); 10] = [
     (
         "limits of sites",
         "SELECT EXISTS (SELECT 1 FROM sites WHERE tenant = ? AND most IS NOT NULL)",
+    ),
+    (
+        "homes",
+        "SELECT EXISTS (SELECT 1 FROM homes WHERE tenant = ?)",
+    ),
+    (
+        "offers",
+        "SELECT EXISTS (SELECT 1 FROM offers INDEXED BY offers_listed WHERE tenant = ? AND withdrawn_at IS NULL)",
+    ),
+    (
+        "tokens of end users",
+        "SELECT EXISTS (SELECT 1 FROM app_tokens WHERE tenant = ?)",
     ),
     (
         "webhooks",

@@ -51,7 +51,7 @@ impl Drop for Checked {
 }
 
 /// Each of these finds what is kept and wrong.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 10] = [
     "SELECT COALESCE(k.task_id, c.task_id) || ' ' || COALESCE(k.state, c.state) \
      FROM (SELECT * FROM task_counts WHERE count <> 0) k FULL JOIN \
          (SELECT task_id, state, lot, IIF(state = 'failed' \
@@ -71,6 +71,8 @@ const KEPT: [&str; 9] = [
          OR waiting <> (SELECT COUNT(*) FROM upgrades u WHERE u.cell = c.cell AND u.state = 'waiting_for_slot')",
     "SELECT 'group ' || id FROM device_groups g \
      WHERE members <> (SELECT COUNT(*) FROM group_members WHERE group_id = g.id)",
+    "SELECT 'home ' || id FROM homes h WHERE members <> (SELECT COUNT(*) FROM home_members WHERE home_id = h.id) \
+         OR devices <> (SELECT COUNT(*) FROM home_devices WHERE home_id = h.id)",
     "SELECT 'phase ' || id FROM upgrades WHERE phase <> CASE state WHEN 'pending' THEN 0 WHEN 'succeeded' THEN 2 \
          WHEN 'failed' THEN 2 WHEN 'cancelled' THEN 2 ELSE 1 END",
     "SELECT 'free ' || id FROM upgrades u WHERE free <> (phase = 0 AND unconfirmed = 0 \
