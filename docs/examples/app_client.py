@@ -75,8 +75,10 @@ def say(*what):
 
 
 def entries(device):
+    """Those of the first channel, which lead on from one another."""
+    of_channel = [entry for entry in device["entries"] if entry["channel"] == device["entries"][0]["channel"]]
     return [{key: entry[key] for key in ("offer", "target_version", "current_version") if entry[key] is not None}
-            for entry in device["entries"]]
+            for entry in of_channel]
 
 
 def start(app, devices):
