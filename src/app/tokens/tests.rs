@@ -29,6 +29,9 @@ use super::*;
 const NOW: UtcMillis = UtcMillis(1_800_000_000_000);
 const NOW_S: i64 = NOW.0 / 1_000;
 
+/// Changes header and claims.
+type Change = fn(&mut Value, &mut Value);
+
 fn base64(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -257,7 +260,6 @@ async fn no_token_chooses_how_it_is_checked() {
 async fn what_a_token_has_to_say_is_told_one_by_one() {
     let maker = Maker::ec();
     let issuer = OfFile::new(&[maker.public("k1")]);
-    type Change = fn(&mut Value, &mut Value);
     let cases: [(Change, &str); 22] = [
         (
             |_, claims| claims["iss"] = json!("https://evil.example.com"),
