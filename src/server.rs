@@ -2,6 +2,7 @@
 //! before the restart, and starts the device side, the committer, the rollout and the admin API.
 
 mod audit_key;
+mod automatic;
 pub mod backup;
 mod broker;
 mod certificates;
@@ -391,6 +392,12 @@ impl Server {
         let downloading = supervisor.run(Part::Downloads, serve_downloads);
         let figures = TenantFigures::new(database.clone(), settings.clone(), metrics.clone());
         tokio::spawn(figures.keep_telling(told_to_stop.clone()));
+        tokio::spawn(automatic::keep_starting(
+            database.clone(),
+            clock,
+            signals.clone(),
+            told_to_stop.clone(),
+        ));
         let router = api::router(ApiState {
             trail: trail.clone(),
             forecasts,

@@ -116,7 +116,11 @@ pub(super) struct IssuedToken {
 #[serde(deny_unknown_fields)]
 pub(super) struct IssueToken {
     /// What the integrator calls the user: 1 to 128 printable ASCII characters without spaces.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[!-~]{1,128}$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^(?!\.{1,2}$)[!-~]{1,128}$"
+    )]
     user: String,
     /// For how long it is, 60 to 86400; 3600 when not given.
     #[serde(default, deserialize_with = "extract::optional_whole")]
@@ -158,7 +162,11 @@ impl From<StartRecord> for StartBody {
             home: start.home.map(|HomeKey { id, .. }| id.to_string()),
             endpoint: start.endpoint,
             offers: start.offers.into_iter().map(|offer| offer.0).collect(),
-            upgrades: start.upgrades.into_iter().map(|upgrade| upgrade.0).collect(),
+            upgrades: start
+                .upgrades
+                .into_iter()
+                .map(|upgrade| upgrade.0)
+                .collect(),
             state: start.state.into(),
             at: start.at.to_string(),
         }
@@ -255,7 +263,10 @@ pub(super) async fn revoke(
         }
     };
     if before > now {
-        return Err(Problem::field("before", format!("{before} is ahead (it is {now})")));
+        return Err(Problem::field(
+            "before",
+            format!("{before} is ahead (it is {now})"),
+        ));
     }
     let stands = state.store.revoke_user(&user, before, now).await?;
     Ok(Json(RevokedBody {

@@ -95,7 +95,12 @@ impl PutDevices {
             fields.take(&endpoint, check_endpoint(device.endpoint.as_bytes()));
             let first = known.insert(device.endpoint.clone());
             fields.check(&endpoint, first, "the device is there twice");
-            check_looks(fields, &place, device.name.as_deref(), device.icon.as_deref());
+            check_looks(
+                fields,
+                &place,
+                device.name.as_deref(),
+                device.icon.as_deref(),
+            );
             devices.push(PutHomeDevice {
                 endpoint: device.endpoint,
                 name: device.name,

@@ -79,7 +79,11 @@ pub(in crate::api) struct PutMembers(Vec<PutMember>);
 #[serde(deny_unknown_fields)]
 struct PutMember {
     /// What the integrator calls the user: 1 to 128 printable ASCII characters without spaces.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[!-~]{1,128}$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^(?!\.{1,2}$)[!-~]{1,128}$"
+    )]
     user: String,
     role: RoleName,
 }
@@ -96,7 +100,11 @@ impl PutMembers {
             let Some(user) = fields.take(&place, member.user.parse::<UserId>()) else {
                 continue;
             };
-            fields.check(&place, known.insert(user.clone()), "the user is there twice");
+            fields.check(
+                &place,
+                known.insert(user.clone()),
+                "the user is there twice",
+            );
             members.push((user, member.role.into()));
         }
         members

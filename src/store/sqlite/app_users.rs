@@ -6,8 +6,7 @@ use sha2::Sha256;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, SqliteStore, homes,
-    home_rows, home_writes,
+    Doing, SqliteStore, home_rows, home_writes, homes,
     rows::{self, Columns as _},
     tenancy,
     watched::Table,
@@ -16,8 +15,8 @@ use crate::{
     clock::UtcMillis,
     home::UserKey,
     store::{
-        AddAppTokenError, AppTokenRecord, AppUsers, MAX_APP_TOKENS, MAX_STARTS_TOLD,
-        NewAppToken, REVOKED_FOR_MS, StartRecord, StartState, StoreError, UserExport,
+        AddAppTokenError, AppTokenRecord, AppUsers, MAX_APP_TOKENS, MAX_STARTS_TOLD, NewAppToken,
+        REVOKED_FOR_MS, StartRecord, StartState, StoreError, UserExport,
     },
 };
 
@@ -254,10 +253,7 @@ async fn starts(
     found.iter().map(start).collect()
 }
 
-async fn revoked(
-    conn: &mut SqliteConnection,
-    mark: &str,
-) -> Result<Option<UtcMillis>, StoreError> {
+async fn revoked(conn: &mut SqliteConnection, mark: &str) -> Result<Option<UtcMillis>, StoreError> {
     let before: Option<i64> = sqlx::query_scalar("SELECT before FROM app_revoked WHERE mark = ?")
         .bind(mark)
         .fetch_optional(conn)

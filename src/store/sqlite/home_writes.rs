@@ -184,7 +184,8 @@ async fn put_members(
     let before: BTreeMap<&UserId, Role> = (before.iter())
         .map(|member| (&member.user, member.role))
         .collect();
-    let wanted: BTreeMap<&UserId, Role> = members.iter().map(|(user, role)| (user, *role)).collect();
+    let wanted: BTreeMap<&UserId, Role> =
+        members.iter().map(|(user, role)| (user, *role)).collect();
     if before == wanted {
         return Ok(false);
     }

@@ -97,11 +97,13 @@ impl Homes for SqliteStore {
         let known = known(&mut tx, home).await?;
         home_writes::check_seen(home, Some(&known), seen)?;
         // what waits there waits no more
-        sqlx::query("UPDATE app_starts SET state = 'cancelled' WHERE home_id = ? AND state = 'waiting'")
-            .bind(known.id)
-            .execute(&mut *tx)
-            .await
-            .doing(doing)?;
+        sqlx::query(
+            "UPDATE app_starts SET state = 'cancelled' WHERE home_id = ? AND state = 'waiting'",
+        )
+        .bind(known.id)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
         sqlx::query("DELETE FROM homes WHERE id = ?")
             .bind(known.id)
             .execute(&mut *tx)
@@ -278,11 +280,13 @@ impl Homes for SqliteStore {
             .await
             .doing(PUTTING)?;
         one_device(&mut tx, &known, endpoint).await?;
-        sqlx::query("UPDATE app_starts SET state = 'cancelled' WHERE endpoint = ? AND state = 'waiting'")
-            .bind(endpoint)
-            .execute(&mut *tx)
-            .await
-            .doing(PUTTING)?;
+        sqlx::query(
+            "UPDATE app_starts SET state = 'cancelled' WHERE endpoint = ? AND state = 'waiting'",
+        )
+        .bind(endpoint)
+        .execute(&mut *tx)
+        .await
+        .doing(PUTTING)?;
         sqlx::query("DELETE FROM home_devices WHERE endpoint = ?")
             .bind(endpoint)
             .execute(&mut *tx)
