@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use devices::{HomeDeviceBody, PutDevices};
-use members::{MemberBody, PutMembers};
+use members::{HomeMemberBody, PutMembers};
 use names::{check_text, key, no_home};
 
 use super::{
@@ -67,7 +67,7 @@ pub(super) struct HomeDetailBody {
     #[serde(flatten)]
     home: HomeBody,
     /// Everybody who is in it, by their names.
-    people: Vec<MemberBody>,
+    people: Vec<HomeMemberBody>,
     /// What is in it, by the endpoint names.
     things: Vec<HomeDeviceBody>,
 }

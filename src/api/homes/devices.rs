@@ -53,12 +53,12 @@ impl From<HomeDeviceRecord> for HomeDeviceBody {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(max_items = 256)]
-pub(in crate::api) struct PutDevices(Vec<PutDevice>);
+pub(in crate::api) struct PutDevices(Vec<PutHomeDeviceBody>);
 
 /// A device that is to be in a home.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PutDevice {
+struct PutHomeDeviceBody {
     /// Its endpoint name.
     #[schema(
         min_length = 1,

@@ -49,29 +49,18 @@ impl SqliteStore {
         tx.watch(Table::HomeDevices, &new.endpoint)
             .await
             .doing(STARTING)?;
-        let planned = match plan(&mut tx, new, &device, waiting.is_some()).await {
-            Ok(planned) => planned,
-            Err(error) => {
-                if let StartError::Refused {
-                    refusal: Refusal::SignalWeak { until, .. },
-                    ..
-                } = &error
-                    && new.by != Starter::Automatic
-                {
-                    end_waiting(&mut tx, &new.endpoint).await.doing(STARTING)?;
-                    let noted = Noted {
-                        device: &device,
-                        state: StartState::Waiting,
-                        offers: new.wanted.iter().map(|it| it.offer.0).collect(),
-                        upgrades: Vec::new(),
-                        until: Some(*until),
-                    };
-                    note(&mut tx, new, &noted).await.doing(STARTING)?;
-                    tx.commit().await.doing(STARTING)?;
-                }
-                return Err(error);
-            }
-        };
+        let planned = plan(&mut tx, new, &device, waiting.is_some()).await;
+        if let Err(StartError::Refused {
+            refusal: Refusal::SignalWeak { until, .. },
+            ..
+        }) = &planned
+            && new.by != Starter::Automatic
+        {
+            wait(&mut tx, new, &device, *until).await.doing(STARTING)?;
+            tx.commit().await.doing(STARTING)?;
+            return planned.map(|_| Vec::new());
+        }
+        let planned = planned?;
         let mut started = Vec::with_capacity(planned.len());
         for Planned { offer, open } in &planned {
             let upgrade = match open {
@@ -325,6 +314,24 @@ async fn takes_up(
     let over = rules.not_after.is_some_and(|last| last <= now);
     let start_at = row.time("start_at")?;
     Ok((!over).then_some((start_at, rules)))
+}
+
+/// Has a start wait for the user's word until then.
+async fn wait(
+    conn: &mut SqliteConnection,
+    new: &NewStart,
+    device: &Device,
+    until: UtcMillis,
+) -> Result<(), sqlx::Error> {
+    end_waiting(conn, &new.endpoint).await?;
+    let noted = Noted {
+        device,
+        state: StartState::Waiting,
+        offers: new.wanted.iter().map(|it| it.offer.0).collect(),
+        upgrades: Vec::new(),
+        until: Some(until),
+    };
+    note(conn, new, &noted).await
 }
 
 /// A start that waits on a device waits no more.
