@@ -29,20 +29,35 @@ const MARK: usize = 16;
 /// Tokens that have ended, and revocations that are over, which are removed with a new one.
 const REMOVED_AT_ONCE: u32 = 100;
 
-/// What stands for a user where the name is not to be, 32 hexadecimal digits.
+/// Says what stands for a user where the name is not to be.
+pub(super) struct Marker(Vec<u8>);
+
+impl Marker {
+    /// With the key that is in the database.
+    pub(super) async fn read(conn: &mut SqliteConnection) -> Result<Self, StoreError> {
+        sqlx::query_scalar("SELECT key FROM app_key WHERE id = 1")
+            .fetch_one(conn)
+            .await
+            .doing(READING)
+            .map(Self)
+    }
+
+    /// 32 hexadecimal digits.
+    pub(super) fn mark(&self, user: &UserKey) -> Result<String, StoreError> {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0);
+        let mut mac = mac.map_err(|error| rows::unreadable("app_key.key", error))?;
+        mac.update(user.text().as_bytes());
+        let hash = mac.finalize().into_bytes();
+        Ok(hex::encode(&hash[..MARK]))
+    }
+}
+
+/// What stands for a user, 32 hexadecimal digits.
 pub(super) async fn mark(
     conn: &mut SqliteConnection,
     user: &UserKey,
 ) -> Result<String, StoreError> {
-    let key: Vec<u8> = sqlx::query_scalar("SELECT key FROM app_key WHERE id = 1")
-        .fetch_one(conn)
-        .await
-        .doing(READING)?;
-    let mac = Hmac::<Sha256>::new_from_slice(&key);
-    let mut mac = mac.map_err(|error| rows::unreadable("app_key.key", error))?;
-    mac.update(user.text().as_bytes());
-    let hash = mac.finalize().into_bytes();
-    Ok(hex::encode(&hash[..MARK]))
+    Marker::read(conn).await?.mark(user)
 }
 
 #[async_trait]
