@@ -3,6 +3,7 @@
 
 mod app;
 mod audit_key;
+mod automatic;
 pub mod backup;
 mod broker;
 mod certificates;
@@ -411,6 +412,12 @@ impl Server {
             stop: told_to_stop.clone(),
         };
         let app = app::serve(applications, parts, &supervisor, &health);
+        tokio::spawn(automatic::keep_starting(
+            database.clone(),
+            clock,
+            signals.clone(),
+            told_to_stop.clone(),
+        ));
         let router = api::router(ApiState {
             trail: trail.clone(),
             forecasts,

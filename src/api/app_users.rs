@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{
     ApiState,
     extract::{self, Path},
-    homes::{HomeBody, members::RoleName},
+    homes::{HomeBody, members::HomeRoleName},
     problem::Problem,
     random::random,
     scoped, tasks,
@@ -36,17 +36,17 @@ const LIFETIME_S: u32 = 3_600;
 
 /// All that is kept of a user.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct UserBody {
+pub(super) struct AppUserBody {
     /// What the integrator calls the user.
     user: String,
     /// What stands for the user in the audit log.
     pseudonym: String,
     /// The homes that the user is in.
-    homes: Vec<UserHomeBody>,
+    homes: Vec<AppUserHomeBody>,
     /// What the user has started and cancelled, newest first, 10,000 at most.
-    starts: Vec<StartBody>,
+    starts: Vec<AppStartBody>,
     /// Tokens that were issued here and have not ended.
-    tokens: Vec<UserTokenBody>,
+    tokens: Vec<AppUserTokenBody>,
     /// Tokens that were issued before are not let in.
     #[schema(required, format = DateTime)]
     revoked_before: Option<String>,
@@ -54,15 +54,15 @@ pub(super) struct UserBody {
 
 /// A home that a user is in.
 #[derive(Debug, Serialize, ToSchema)]
-struct UserHomeBody {
+struct AppUserHomeBody {
     #[serde(flatten)]
     home: HomeBody,
-    role: RoleName,
+    role: HomeRoleName,
 }
 
 /// Something that a user has done.
 #[derive(Debug, Serialize, ToSchema)]
-struct StartBody {
+struct AppStartBody {
     /// The home; `null`: it was deleted.
     #[schema(required)]
     home: Option<String>,
@@ -91,7 +91,7 @@ enum StartStateName {
 
 /// A token of a user, without the token.
 #[derive(Debug, Serialize, ToSchema)]
-struct UserTokenBody {
+struct AppUserTokenBody {
     /// When it was issued.
     #[schema(format = DateTime)]
     created_at: String,
@@ -116,7 +116,11 @@ pub(super) struct IssuedToken {
 #[serde(deny_unknown_fields)]
 pub(super) struct IssueToken {
     /// What the integrator calls the user: 1 to 128 printable ASCII characters without spaces.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[!-~]{1,128}$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^(?!\.{1,2}$)[!-~]{1,128}$"
+    )]
     user: String,
     /// For how long it is, 60 to 86400; 3600 when not given.
     #[serde(default, deserialize_with = "extract::optional_whole")]
@@ -152,26 +156,33 @@ impl From<StartState> for StartStateName {
     }
 }
 
-impl From<StartRecord> for StartBody {
+impl From<StartRecord> for AppStartBody {
     fn from(start: StartRecord) -> Self {
         Self {
             home: start.home.map(|HomeKey { id, .. }| id.to_string()),
             endpoint: start.endpoint,
             offers: start.offers.into_iter().map(|offer| offer.0).collect(),
-            upgrades: start.upgrades.into_iter().map(|upgrade| upgrade.0).collect(),
+            upgrades: start
+                .upgrades
+                .into_iter()
+                .map(|upgrade| upgrade.0)
+                .collect(),
             state: start.state.into(),
             at: start.at.to_string(),
         }
     }
 }
 
-impl UserBody {
+impl AppUserBody {
     fn new(user: &UserKey, export: UserExport) -> Self {
-        let homes = export.homes.into_iter().map(|(home, role)| UserHomeBody {
-            home: home.into(),
-            role: role.into(),
-        });
-        let tokens = export.tokens.into_iter().map(|token| UserTokenBody {
+        let homes = export
+            .homes
+            .into_iter()
+            .map(|(home, role)| AppUserHomeBody {
+                home: home.into(),
+                role: role.into(),
+            });
+        let tokens = export.tokens.into_iter().map(|token| AppUserTokenBody {
             created_at: token.created_at.to_string(),
             expires_at: token.expires_at.to_string(),
         });
@@ -201,16 +212,16 @@ fn key(scope: &Scope, id: &str) -> Result<UserKey, Problem> {
 #[utoipa::path(get, path = "/v1/app-users/{user}", operation_id = "export_app_user", tag = "homes",
     params(("user" = String, Path, min_length = 1, max_length = 128, description = "What the integrator calls the user")),
     responses(
-        (status = 200, description = "All that is kept", body = UserBody),
+        (status = 200, description = "All that is kept", body = AppUserBody),
     ))]
 pub(super) async fn export(
     State(state): State<ApiState>,
     scope: Scope,
     Path(user): Path<String>,
-) -> Result<Json<UserBody>, Problem> {
+) -> Result<Json<AppUserBody>, Problem> {
     let user = key(&scope, &user)?;
     let export = state.store.export_user(&user, state.now()).await?;
-    Ok(Json(UserBody::new(&user, export)))
+    Ok(Json(AppUserBody::new(&user, export)))
 }
 
 /// Delete what is kept of a user.
@@ -255,7 +266,10 @@ pub(super) async fn revoke(
         }
     };
     if before > now {
-        return Err(Problem::field("before", format!("{before} is ahead (it is {now})")));
+        return Err(Problem::field(
+            "before",
+            format!("{before} is ahead (it is {now})"),
+        ));
     }
     let stands = state.store.revoke_user(&user, before, now).await?;
     Ok(Json(RevokedBody {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use devices::{HomeDeviceBody, PutDevices};
-use members::{MemberBody, PutMembers};
+use members::{HomeMemberBody, PutMembers};
 use names::{check_text, key, no_home};
 
 use super::{
@@ -67,7 +67,7 @@ pub(super) struct HomeDetailBody {
     #[serde(flatten)]
     home: HomeBody,
     /// Everybody who is in it, by their names.
-    people: Vec<MemberBody>,
+    people: Vec<HomeMemberBody>,
     /// What is in it, by the endpoint names.
     things: Vec<HomeDeviceBody>,
 }
@@ -129,7 +129,13 @@ impl From<HomeRecord> for HomeBody {
 
 impl SetHome {
     /// The home, or what is wrong with it, each with its field, below `place`.
-    fn read(self, tenant: &TenantId, id: &str, place: &str, fields: &mut Fields) -> Option<PutHome> {
+    fn read(
+        self,
+        tenant: &TenantId,
+        id: &str,
+        place: &str,
+        fields: &mut Fields,
+    ) -> Option<PutHome> {
         let field = |name: &str| format!("{place}{name}");
         let id: Option<HomeId> = fields.take(&field("home"), id.parse());
         check_text(fields, &field("name"), &self.name, MAX_NAME);
@@ -138,7 +144,8 @@ impl SetHome {
         let quiet = match self.quiet {
             None => None,
             Some(quiet) => {
-                let detail = "give two times of the day that are not the same, such as 22:00 and 06:30";
+                let detail =
+                    "give two times of the day that are not the same, such as 22:00 and 06:30";
                 let hours = QuietHours::parse(&quiet.from, &quiet.to).ok_or(detail);
                 fields.take(&field("quiet"), hours)
             }

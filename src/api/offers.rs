@@ -218,7 +218,9 @@ impl TermsBody {
             from.extend(fields.take(&place, text.parse::<Version>()));
         }
         let mut texts = |name: &str, texts: &ByLanguage| {
-            let texts = texts.iter().map(|(tag, text)| (tag.as_str(), text.as_str()));
+            let texts = texts
+                .iter()
+                .map(|(tag, text)| (tag.as_str(), text.as_str()));
             let place = field(&format!("texts.{name}"));
             fields.take(&place, Texts::new(texts)).unwrap_or_default()
         };
@@ -337,7 +339,10 @@ pub(super) async fn get(
     scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
-    let offer = state.store.offer(&scoped::home(&scope)?, OfferId(id)).await?;
+    let offer = state
+        .store
+        .offer(&scoped::home(&scope)?, OfferId(id))
+        .await?;
     let offer = offer.ok_or_else(|| Problem::not_found(format!("there is no offer {id}")))?;
     Ok(etag::tagged(offer.revision, OfferBody::from(offer)))
 }

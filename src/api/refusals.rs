@@ -5,11 +5,12 @@ use axum::http::StatusCode;
 use super::{extract::too_large, problem::Problem};
 use crate::{
     store::{
-        AddAppTokenError, AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
-        ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-        EndExclusionError, ExcludeError, FileError, GroupError, HomeError, InsertPackageError, OfferStoreError, SiteError,
-        StopTaskError, StoreError, TenantError, UpdateDeviceError, UpdatePackageError,
-        UpdateProductError, UploadError,
+        AddAppTokenError, AddKeyError, AddTokenError, AddUserError, AddWebhookError,
+        CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+        DeletePackageError, DeleteTaskError, EndExclusionError, ExcludeError, FileError,
+        GroupError, HomeError, InsertPackageError, OfferStoreError, SiteError, StopTaskError,
+        StoreError, TenantError, UpdateDeviceError, UpdatePackageError, UpdateProductError,
+        UploadError,
     },
     task::RuleError,
 };

@@ -23,8 +23,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use budget::BudgetBody;
 use packages::{SaidOfPackages, TaskPackage};
-use rules::{ConfirmationName, PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
 pub(super) use rules::parse_time;
+use rules::{ConfirmationName, PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
 use summary::TaskSummary;
 use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
 

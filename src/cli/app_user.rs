@@ -114,7 +114,11 @@ fn revoke(args: &RevokeArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let answer = client.post(&format!("{}/revoke", path(&args.user)), &body)?;
     let view: RevokedView = client.view(&answer)?;
     let before = view.revoked_before;
-    writeln!(out, "no token of {} of before {before} is let in", args.user)?;
+    writeln!(
+        out,
+        "no token of {} of before {before} is let in",
+        args.user
+    )?;
     Ok(())
 }
 
@@ -126,7 +130,11 @@ fn token(args: &TokenArgs, out: &mut dyn Write) -> Result<(), CommandError> {
         Format::Json => output::json(out, &answer)?,
         Format::Text => {
             let TokenView { token, expires_at } = client.view(&answer)?;
-            writeln!(out, "for {} until {expires_at}; it is not shown again: {token}", args.user)?;
+            writeln!(
+                out,
+                "for {} until {expires_at}; it is not shown again: {token}",
+                args.user
+            )?;
         }
     }
     Ok(())

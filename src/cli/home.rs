@@ -134,7 +134,7 @@ pub struct DeviceArgs {
 
 /// What somebody is in a home.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum RoleArg {
+enum RoleArg {
     /// Whose home it is.
     Owner,
     /// Who may do there what the owner may.
@@ -193,7 +193,11 @@ impl HomeDetailView {
         }
         for device in &self.things {
             let name = (device.name.as_ref()).map_or(String::new(), |name| format!(" ({name})"));
-            let automatic = if device.automatic { ", upgrades by itself" } else { "" };
+            let automatic = if device.automatic {
+                ", upgrades by itself"
+            } else {
+                ""
+            };
             writeln!(out, "device {}{name}{automatic}", device.endpoint)?;
         }
         Ok(())
@@ -244,7 +248,11 @@ fn path(home: &str) -> String {
 
 impl MemberArgs {
     fn path(&self) -> String {
-        format!("{}/members/{}", path(&self.home), client::segment(&self.user))
+        format!(
+            "{}/members/{}",
+            path(&self.home),
+            client::segment(&self.user)
+        )
     }
 }
 
@@ -376,6 +384,10 @@ fn add_device(args: &AddDeviceArgs, out: &mut dyn Write) -> Result<(), CommandEr
 
 fn remove_device(args: &DeviceArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     Client::new(&args.api)?.delete(&args.path())?;
-    writeln!(out, "device {} is in home {} no more", args.endpoint, args.home)?;
+    writeln!(
+        out,
+        "device {} is in home {} no more",
+        args.endpoint, args.home
+    )?;
     Ok(())
 }

@@ -118,7 +118,15 @@ fn path(id: u64) -> String {
 fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<(), CommandError> {
     let client = Client::new(&args.result.api)?;
     let table = Table {
-        headings: ["ID", "PRODUCT", "VERSION", "CHANNEL", "HOMES", "TASK", "WITHDRAWN"],
+        headings: [
+            "ID",
+            "PRODUCT",
+            "VERSION",
+            "CHANNEL",
+            "HOMES",
+            "TASK",
+            "WITHDRAWN",
+        ],
         row: |view: OfferView| {
             [
                 view.id.to_string(),

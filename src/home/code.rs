@@ -68,10 +68,14 @@ pub enum Refusal {
     #[error("the device is named twice; name each device once")]
     NamedTwice,
     /// The offer asks for a signal, and none was measured.
-    #[error("it is not known how strong the signal of the device is; try again when the device has been heard")]
+    #[error(
+        "it is not known how strong the signal of the device is; try again when the device has been heard"
+    )]
     SignalUnknown,
     /// The signal is weaker than the offer asks for: continue or cancel.
-    #[error("the signal of the device is {rsrp_dbm} dBm, and the upgrade asks for {least_dbm} dBm; continue nevertheless, or cancel")]
+    #[error(
+        "the signal of the device is {rsrp_dbm} dBm, and the upgrade asks for {least_dbm} dBm; continue nevertheless, or cancel"
+    )]
     SignalWeak {
         /// The RSRP that was measured last, dBm.
         rsrp_dbm: i32,

@@ -15,7 +15,7 @@ pub use entry::{DeviceNow, Entry, entry};
 pub use ids::{HomeId, HomeKey, NoHomeId, NoUserId, OfferId, UserId, UserKey};
 pub use member::{Action, Role};
 pub use offer::{
-    Channel, Conditions, MAX_FROM, OfferError, OfferMode, OfferTexts, OfferTerms, UpgradeKind,
+    Channel, Conditions, MAX_FROM, OfferError, OfferMode, OfferTerms, OfferTexts, UpgradeKind,
 };
 pub use quiet::{MINUTES_OF_DAY, QuietHours};
 pub use status::{Seen, Stand, Status, Told, UNKNOWN_PROGRESS};
@@ -31,6 +31,8 @@ pub const MAX_NAME: usize = 100;
 pub const MAX_ICON: usize = 200;
 /// Entries of one device that are started at once: several versions one after the other.
 pub const MAX_STARTED: usize = 8;
+/// The tag of a device in which the integrator says how its battery is charged, percent.
+pub const BATTERY_TAG: &str = "battery";
 /// So long a start that met a weak signal waits for the user's word, milliseconds: ten minutes.
 pub const CONTINUE_WITHIN_MS: u64 = 600_000;
 

@@ -221,10 +221,7 @@ impl OfferTerms {
         let conditions = &self.conditions;
         let percent = |value: u8| (1..=100).contains(&value);
         let wrong = [
-            (
-                self.texts.description.is_empty(),
-                OfferError::NoDescription,
-            ),
+            (self.texts.description.is_empty(), OfferError::NoDescription),
             (!percent(self.percent), OfferError::Percent),
             (conditions.from.len() > MAX_FROM, OfferError::From),
             (
@@ -232,7 +229,9 @@ impl OfferTerms {
                 OfferError::Battery,
             ),
             (
-                !conditions.rsrp_dbm.is_none_or(|dbm| RSRP_DBM.contains(&dbm)),
+                !conditions
+                    .rsrp_dbm
+                    .is_none_or(|dbm| RSRP_DBM.contains(&dbm)),
                 OfferError::Signal,
             ),
         ];

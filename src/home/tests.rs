@@ -79,7 +79,10 @@ fn each_reason_of_an_outcome_is_one_code_that_is_sent() {
         assert!(codes[0].is_sent(), "{reason}");
         told.insert(codes[0]);
     }
-    let all: usize = ErrorCode::ALL.map(|code| code.reasons().count()).iter().sum();
+    let all: usize = ErrorCode::ALL
+        .map(|code| code.reasons().count())
+        .iter()
+        .sum();
     assert_eq!(all, Outcome::REASONS.len(), "a word that is no reason");
     for refusal in refusals() {
         assert!(refusal.code().is_sent(), "{refusal:?}");
@@ -87,7 +90,10 @@ fn each_reason_of_an_outcome_is_one_code_that_is_sent() {
     }
     // each that may be sent is
     let sent = ErrorCode::ALL.into_iter().filter(|code| code.is_sent());
-    assert_eq!(told.into_iter().collect::<Vec<_>>(), sent.collect::<Vec<_>>());
+    assert_eq!(
+        told.into_iter().collect::<Vec<_>>(),
+        sent.collect::<Vec<_>>()
+    );
     assert_eq!(
         NEVER_SENT.map(ErrorCode::number),
         [5003, 5006, 5007, 5009, 5010, 5014]
@@ -142,23 +148,105 @@ fn a_status_follows_from_where_the_upgrade_stands() {
     for (stand, percent, confirmed, asleep, expected) in [
         (Waiting, None, false, false, (100, -1, None)),
         (Waiting, None, false, true, (5, -1, None)),
-        (Active(Stage::WaitingForDevice), None, false, false, (5, -1, None)),
-        (Active(Stage::QueryingVersion), None, false, false, (100, -1, None)),
-        (Active(Stage::WaitingForSlot), None, false, true, (5, -1, None)),
+        (
+            Active(Stage::WaitingForDevice),
+            None,
+            false,
+            false,
+            (5, -1, None),
+        ),
+        (
+            Active(Stage::QueryingVersion),
+            None,
+            false,
+            false,
+            (100, -1, None),
+        ),
+        (
+            Active(Stage::WaitingForSlot),
+            None,
+            false,
+            true,
+            (5, -1, None),
+        ),
         (Active(Stage::Downloading), None, false, true, (2, -1, None)),
-        (Active(Stage::Downloading), Some(0), true, false, (2, 0, None)),
-        (Active(Stage::Downloading), Some(41), true, false, (2, 41, None)),
-        (Active(Stage::Downloading), Some(100), true, false, (6, 100, None)),
-        (Active(Stage::Executing), Some(100), false, false, (6, 100, None)),
-        (Active(Stage::Executing), Some(100), true, false, (2, -1, None)),
+        (
+            Active(Stage::Downloading),
+            Some(0),
+            true,
+            false,
+            (2, 0, None),
+        ),
+        (
+            Active(Stage::Downloading),
+            Some(41),
+            true,
+            false,
+            (2, 41, None),
+        ),
+        (
+            Active(Stage::Downloading),
+            Some(100),
+            true,
+            false,
+            (6, 100, None),
+        ),
+        (
+            Active(Stage::Executing),
+            Some(100),
+            false,
+            false,
+            (6, 100, None),
+        ),
+        (
+            Active(Stage::Executing),
+            Some(100),
+            true,
+            false,
+            (2, -1, None),
+        ),
         (Succeeded("upgraded"), Some(100), true, true, (3, 100, None)),
-        (Failed("wrong_version"), Some(100), true, false, (4, -1, Some(5018))),
-        (Failed("download_timed_out"), Some(7), true, false, (7, -1, Some(5016))),
-        (Failed("device_not_heard"), None, false, true, (4, -1, Some(5012))),
-        (Cancelled("cancelled"), None, false, true, (4, -1, Some(5099))),
-        (Failed("of another program"), None, false, true, (4, -1, Some(5099))),
+        (
+            Failed("wrong_version"),
+            Some(100),
+            true,
+            false,
+            (4, -1, Some(5018)),
+        ),
+        (
+            Failed("download_timed_out"),
+            Some(7),
+            true,
+            false,
+            (7, -1, Some(5016)),
+        ),
+        (
+            Failed("device_not_heard"),
+            None,
+            false,
+            true,
+            (4, -1, Some(5012)),
+        ),
+        (
+            Cancelled("cancelled"),
+            None,
+            false,
+            true,
+            (4, -1, Some(5099)),
+        ),
+        (
+            Failed("of another program"),
+            None,
+            false,
+            true,
+            (4, -1, Some(5099)),
+        ),
     ] {
-        assert_eq!(seen(stand, percent, confirmed, asleep), expected, "{stand:?}");
+        assert_eq!(
+            seen(stand, percent, confirmed, asleep),
+            expected,
+            "{stand:?}"
+        );
     }
     assert_eq!(Told::idle(true).status.number(), 1);
     assert_eq!(Told::idle(false).status.number(), 0);
@@ -195,14 +283,26 @@ fn a_text_is_told_in_the_language_that_is_wanted_most() {
     ] {
         assert_eq!(all.pick(wanted).unwrap().0, tag, "{wanted:?}");
     }
-    assert_eq!(texts(&[("fr", "f"), ("it", "i")]).pick(Some("de")), Some(("fr", "f")));
+    assert_eq!(
+        texts(&[("fr", "f"), ("it", "i")]).pick(Some("de")),
+        Some(("fr", "f"))
+    );
     assert_eq!(Texts::default().pick(Some("de")), None);
 }
 
 #[test]
 fn texts_have_bounds() {
     let wrong = |tag: &str, text: &str| Texts::new([(tag, text)]).unwrap_err();
-    for tag in ["", "e", "e n", "12", "en-", "en_US", "en-abcdefghi", &"en-a".repeat(20)] {
+    for tag in [
+        "",
+        "e",
+        "e n",
+        "12",
+        "en-",
+        "en_US",
+        "en-abcdefghi",
+        &"en-a".repeat(20),
+    ] {
         assert!(matches!(wrong(tag, "x"), TextsError::NoTag(_)), "{tag}");
     }
     for text in ["", " ", "a\u{7}b", &"x".repeat(MAX_TEXT + 1)] {
@@ -239,7 +339,12 @@ fn quiet_hours_go_over_midnight_and_keep_to_the_zone() {
     let noon = QuietHours::parse("12:00", "13:00").unwrap();
     assert!(noon.is_quiet(&berlin, at("2027-01-15T11:30:00Z")));
     assert!(!noon.is_quiet(&berlin, at("2027-01-15T12:00:00Z")));
-    for (from, to) in [("22:00", "22:00"), ("24:00", "06:00"), ("2:00", "06:00"), ("", "é:00")] {
+    for (from, to) in [
+        ("22:00", "22:00"),
+        ("24:00", "06:00"),
+        ("2:00", "06:00"),
+        ("", "é:00"),
+    ] {
         assert_eq!(QuietHours::parse(from, to), None, "{from} {to}");
     }
 }
@@ -249,7 +354,9 @@ fn a_larger_share_of_homes_has_those_of_a_smaller_one() {
     let homes: Vec<HomeKey> = (0..1_000).map(|n| key(&format!("h{n}"))).collect();
     let seen_by = |percent, offer| {
         let terms = OfferTerms { percent, ..terms() };
-        let seen = homes.iter().filter(|home| terms.is_visible_to(home, OfferId(offer)));
+        let seen = homes
+            .iter()
+            .filter(|home| terms.is_visible_to(home, OfferId(offer)));
         seen.collect::<Vec<_>>()
     };
     let (ten, thirty) = (seen_by(10, 1), seen_by(30, 1));
@@ -282,22 +389,76 @@ fn an_offer_is_for_a_device_that_its_conditions_let_through() {
     let battery = || Entry::Refused(Refusal::Battery { least: 30 });
     for (device, expected) in [
         (good, Entry::Ready),
-        (DeviceNow { version: Some(&v2), ..good }, Entry::NotFor(Refusal::UpToDate)),
-        (DeviceNow { version: Some(&v3), ..good }, Entry::NotFor(Refusal::UpToDate)),
-        (DeviceNow { version: Some(&v0), ..good }, Entry::NotFor(Refusal::NotOffered)),
-        (DeviceNow { version: None, ..good }, Entry::NotFor(Refusal::NotOffered)),
-        (DeviceNow { battery_percent: Some(29), ..good }, battery()),
-        (DeviceNow { battery_percent: None, ..good }, battery()),
-        (DeviceNow { rsrp_dbm: Some(-111), ..good }, Entry::Refused(weak)),
-        (DeviceNow { rsrp_dbm: None, ..good }, Entry::Refused(Refusal::SignalUnknown)),
+        (
+            DeviceNow {
+                version: Some(&v2),
+                ..good
+            },
+            Entry::NotFor(Refusal::UpToDate),
+        ),
+        (
+            DeviceNow {
+                version: Some(&v3),
+                ..good
+            },
+            Entry::NotFor(Refusal::UpToDate),
+        ),
+        (
+            DeviceNow {
+                version: Some(&v0),
+                ..good
+            },
+            Entry::NotFor(Refusal::NotOffered),
+        ),
+        (
+            DeviceNow {
+                version: None,
+                ..good
+            },
+            Entry::NotFor(Refusal::NotOffered),
+        ),
+        (
+            DeviceNow {
+                battery_percent: Some(29),
+                ..good
+            },
+            battery(),
+        ),
+        (
+            DeviceNow {
+                battery_percent: None,
+                ..good
+            },
+            battery(),
+        ),
+        (
+            DeviceNow {
+                rsrp_dbm: Some(-111),
+                ..good
+            },
+            Entry::Refused(weak),
+        ),
+        (
+            DeviceNow {
+                rsrp_dbm: None,
+                ..good
+            },
+            Entry::Refused(Refusal::SignalUnknown),
+        ),
     ] {
         assert_eq!(told(&device), expected, "{device:?}");
     }
     // where a task may go below, it does
     let any = self::terms();
-    let newer = DeviceNow { version: Some(&v3), ..DeviceNow::default() };
+    let newer = DeviceNow {
+        version: Some(&v3),
+        ..DeviceNow::default()
+    };
     assert_eq!(entry(&any, &v2, true, &newer, until), Entry::Ready);
-    assert_eq!(entry(&any, &v2, false, &DeviceNow::default(), until), Entry::Ready);
+    assert_eq!(
+        entry(&any, &v2, false, &DeviceNow::default(), until),
+        Entry::Ready
+    );
 }
 
 #[test]

@@ -36,7 +36,9 @@ pub enum TextsError {
     #[error("language {0:?} is there twice")]
     Twice(String),
     /// It is too long, empty, or has control characters besides line breaks.
-    #[error("the text in {0:?} has to have 1 to {MAX_TEXT} characters, and no control characters but line breaks")]
+    #[error(
+        "the text in {0:?} has to have 1 to {MAX_TEXT} characters, and no control characters but line breaks"
+    )]
     Text(String),
 }
 
@@ -46,13 +48,18 @@ impl Texts {
     /// # Errors
     ///
     /// What is wrong with the first that cannot be.
-    pub fn new<'t>(texts: impl IntoIterator<Item = (&'t str, &'t str)>) -> Result<Self, TextsError> {
+    pub fn new<'t>(
+        texts: impl IntoIterator<Item = (&'t str, &'t str)>,
+    ) -> Result<Self, TextsError> {
         let mut by_tag = BTreeMap::new();
         for (tag, text) in texts {
             let canonical = canonical(tag).ok_or_else(|| TextsError::NoTag(clipped(tag)))?;
             let count = text.chars().take(MAX_TEXT + 1).count();
             let control = |c: char| c.is_control() && c != '\n';
-            if !(1..=MAX_TEXT).contains(&count) || text.chars().any(control) || text.trim().is_empty() {
+            if !(1..=MAX_TEXT).contains(&count)
+                || text.chars().any(control)
+                || text.trim().is_empty()
+            {
                 return Err(TextsError::Text(canonical));
             }
             if by_tag.insert(canonical.clone(), text.to_owned()).is_some() {

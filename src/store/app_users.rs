@@ -49,7 +49,9 @@ pub struct AppTokenRecord {
 #[derive(Debug, Error)]
 pub enum AddAppTokenError {
     /// As many as there may be.
-    #[error("the user has {MAX_APP_TOKENS} tokens already; wait until one ends, or revoke them all")]
+    #[error(
+        "the user has {MAX_APP_TOKENS} tokens already; wait until one ends, or revoke them all"
+    )]
     TooMany,
     /// The database.
     #[error(transparent)]
@@ -88,12 +90,7 @@ pub enum StartState {
 
 impl StartState {
     /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Waiting,
-        Self::Started,
-        Self::Cancelled,
-        Self::Lapsed,
-    ];
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::Started, Self::Cancelled, Self::Lapsed];
 
     /// Its name.
     pub const fn name(self) -> &'static str {

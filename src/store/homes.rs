@@ -3,10 +3,14 @@
 use async_trait::async_trait;
 use thiserror::Error;
 
-use super::{DeviceDetail, DeviceUpgrade, Page, StoreError};
+use super::{DeviceDetail, DeviceUpgrade, Page, StoreError, UpgradeState};
 use crate::{
     clock::UtcMillis,
-    home::{HomeKey, MAX_HOME_DEVICES, MAX_MEMBERS, OfferId, QuietHours, Role, UserId, UserKey},
+    home::{
+        BATTERY_TAG, DeviceNow, HomeKey, MAX_HOME_DEVICES, MAX_MEMBERS, OfferId, QuietHours, Role,
+        Seen, Stand, Told, UserId, UserKey,
+    },
+    ledger::{Progress, QueueMode, UpgradeId},
     tenant::TenantId,
 };
 
@@ -127,6 +131,45 @@ pub struct HomeUpgrade {
     pub upgrade: DeviceUpgrade,
     /// The offer of which it is; `None`: it is of an operator's own task.
     pub offer: Option<OfferId>,
+}
+
+impl HomeDevice {
+    /// What of it matters to what is offered.
+    pub fn now(&self) -> DeviceNow<'_> {
+        let battery = self.device.attributes.tags.get(BATTERY_TAG);
+        DeviceNow {
+            version: self.device.device.version.as_ref(),
+            battery_percent: battery.and_then(|text| text.trim().parse().ok()),
+            rsrp_dbm: (self.device.device.coverage).and_then(|it| it.coverage.rsrp_dbm),
+        }
+    }
+
+    /// Whether it is a device of low power, which listens after its own messages only.
+    pub fn sleeps(&self) -> bool {
+        let registration = self.device.device.registration.as_ref();
+        registration.is_some_and(|it| it.queue_mode == QueueMode::On)
+    }
+}
+
+impl HomeUpgrade {
+    /// How it stands, as applications know it. `asleep`: its device sleeps at this moment.
+    pub fn told(&self, asleep: bool) -> Told {
+        let upgrade = &self.upgrade.upgrade;
+        let reason = (upgrade.outcome.as_ref()).map_or("", |outcome| outcome.reason.as_str());
+        let stand = match upgrade.state {
+            UpgradeState::Pending => Stand::Waiting,
+            UpgradeState::Active(stage) => Stand::Active(stage),
+            UpgradeState::Succeeded => Stand::Succeeded(reason),
+            UpgradeState::Failed => Stand::Failed(reason),
+            UpgradeState::Cancelled => Stand::Cancelled(reason),
+        };
+        Told::of(&Seen {
+            stand,
+            percent: upgrade.progress.map(Progress::percent),
+            confirmed: upgrade.stage.as_ref().is_some_and(|it| it.confirmed),
+            asleep,
+        })
+    }
 }
 
 /// A start that met a weak signal, and waits for the user's word.
@@ -269,8 +312,11 @@ pub trait Homes: Send + Sync + 'static {
     ) -> Result<HomeDeviceRecord, HomeError>;
 
     /// In which home a device of a tenant is.
-    async fn home_of(&self, tenant: &TenantId, endpoint: &str)
-    -> Result<Option<HomeKey>, StoreError>;
+    async fn home_of(
+        &self,
+        tenant: &TenantId,
+        endpoint: &str,
+    ) -> Result<Option<HomeKey>, StoreError>;
 
     /// The devices in a home, by their endpoint names, and how each stands at `now`. `endpoint`: that one alone, if it is there.
     async fn home_devices(
@@ -285,7 +331,7 @@ pub trait Homes: Send + Sync + 'static {
         &self,
         home: &HomeKey,
         endpoint: &str,
-        before: Option<crate::ledger::UpgradeId>,
+        before: Option<UpgradeId>,
         limit: u32,
     ) -> Result<Page<HomeUpgrade>, StoreError>;
 }

@@ -50,8 +50,8 @@ pub use access::{Access, AddTokenError, MAX_TOKENS, NewToken, TokenId, TokenReco
 pub use agenda::Agenda;
 pub use answers::{ANSWERS_KEPT_MS, Answer, Answers, Claim, MAX_ANSWERS};
 pub use app_users::{
-    AddAppTokenError, AppTokenRecord, AppUsers, MAX_APP_TOKENS, MAX_STARTS_TOLD,
-    NewAppToken, REVOKED_FOR_MS, StartRecord, StartState, UserExport,
+    AddAppTokenError, AppTokenRecord, AppUsers, MAX_APP_TOKENS, MAX_STARTS_TOLD, NewAppToken,
+    REVOKED_FOR_MS, StartRecord, StartState, UserExport,
 };
 pub use audit::{Acting, AuditFilter, AuditHead, AuditLog};
 pub use catalog::Catalog;
@@ -169,8 +169,8 @@ impl<T> Store for T where
         + Users
         + SecondFactors
         + Tenancy
-    + Homes
-    + Offers
-    + AppUsers
+        + Homes
+        + Offers
+        + AppUsers
 {
 }

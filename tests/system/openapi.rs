@@ -36,7 +36,8 @@ include-name = ["POST /v1/tasks", "PATCH /v1/tasks/{id}", "PATCH /v1/cells/{id}"
     "POST /v1/products/{product}/keys", "POST /v1/session", "POST /v1/me/totp", "POST /v1/me/totp/confirm",
     "POST /v1/me/totp/remove", "POST /v1/users", "PATCH /v1/users/{name}", "PATCH /v1/me",
     "POST /v1/tokens", "POST /v1/tenants", "GET /v1/audit", "GET /v1/session/oidc/callback",
-    "POST /v1/homes", "PUT /v1/homes/{home}", "POST /v1/offers", "PUT /v1/offers/{id}", "POST /v1/app-users/{user}/revoke"]
+    "POST /v1/homes", "PUT /v1/homes/{home}", "POST /v1/offers", "PUT /v1/offers/{id}", "POST /v1/app-users/{user}/revoke",
+    "POST /v1/app-tokens"]
 checks.positive_data_acceptance.enabled = false
 checks.negative_data_rejection.enabled = false
 

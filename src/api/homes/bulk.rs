@@ -113,7 +113,11 @@ pub(in crate::api) async fn set(
     let tenant = scoped::home(&scope)?;
     let mut fields = Fields::default();
     let fits = (1..=MAX_HOMES_AT_ONCE).contains(&body.homes.len());
-    fields.check("homes", fits, format!("1 to {MAX_HOMES_AT_ONCE} are possible"));
+    fields.check(
+        "homes",
+        fits,
+        format!("1 to {MAX_HOMES_AT_ONCE} are possible"),
+    );
     fields.finish()?;
     let mut fields = Fields::default();
     let mut known = BTreeSet::new();

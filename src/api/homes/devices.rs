@@ -53,12 +53,12 @@ impl From<HomeDeviceRecord> for HomeDeviceBody {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(max_items = 256)]
-pub(in crate::api) struct PutDevices(Vec<PutDevice>);
+pub(in crate::api) struct PutDevices(Vec<PutHomeDeviceBody>);
 
 /// A device that is to be in a home.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PutDevice {
+struct PutHomeDeviceBody {
     /// Its endpoint name.
     #[schema(
         min_length = 1,
@@ -95,7 +95,12 @@ impl PutDevices {
             fields.take(&endpoint, check_endpoint(device.endpoint.as_bytes()));
             let first = known.insert(device.endpoint.clone());
             fields.check(&endpoint, first, "the device is there twice");
-            check_looks(fields, &place, device.name.as_deref(), device.icon.as_deref());
+            check_looks(
+                fields,
+                &place,
+                device.name.as_deref(),
+                device.icon.as_deref(),
+            );
             devices.push(PutHomeDevice {
                 endpoint: device.endpoint,
                 name: device.name,

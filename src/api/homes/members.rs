@@ -21,13 +21,13 @@ use crate::{
 /// What somebody is in a home: owners and administrators act, members look.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(in crate::api) enum RoleName {
+pub(in crate::api) enum HomeRoleName {
     Owner,
     Administrator,
     Member,
 }
 
-impl From<Role> for RoleName {
+impl From<Role> for HomeRoleName {
     fn from(role: Role) -> Self {
         match role {
             Role::Owner => Self::Owner,
@@ -37,28 +37,28 @@ impl From<Role> for RoleName {
     }
 }
 
-impl From<RoleName> for Role {
-    fn from(role: RoleName) -> Self {
+impl From<HomeRoleName> for Role {
+    fn from(role: HomeRoleName) -> Self {
         match role {
-            RoleName::Owner => Self::Owner,
-            RoleName::Administrator => Self::Administrator,
-            RoleName::Member => Self::Member,
+            HomeRoleName::Owner => Self::Owner,
+            HomeRoleName::Administrator => Self::Administrator,
+            HomeRoleName::Member => Self::Member,
         }
     }
 }
 
 /// Somebody in a home.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::api) struct MemberBody {
+pub(in crate::api) struct HomeMemberBody {
     /// What the integrator calls the user.
     user: String,
-    role: RoleName,
+    role: HomeRoleName,
     /// Since when.
     #[schema(format = DateTime)]
     added_at: String,
 }
 
-impl From<MemberRecord> for MemberBody {
+impl From<MemberRecord> for HomeMemberBody {
     fn from(member: MemberRecord) -> Self {
         Self {
             user: member.user.to_string(),
@@ -72,16 +72,20 @@ impl From<MemberRecord> for MemberBody {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(max_items = 64)]
-pub(in crate::api) struct PutMembers(Vec<PutMember>);
+pub(in crate::api) struct PutMembers(Vec<PutHomeMember>);
 
 /// Somebody who is to be in a home.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PutMember {
+struct PutHomeMember {
     /// What the integrator calls the user: 1 to 128 printable ASCII characters without spaces.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[!-~]{1,128}$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^(?!\.{1,2}$)[!-~]{1,128}$"
+    )]
     user: String,
-    role: RoleName,
+    role: HomeRoleName,
 }
 
 impl PutMembers {
@@ -96,7 +100,11 @@ impl PutMembers {
             let Some(user) = fields.take(&place, member.user.parse::<UserId>()) else {
                 continue;
             };
-            fields.check(&place, known.insert(user.clone()), "the user is there twice");
+            fields.check(
+                &place,
+                known.insert(user.clone()),
+                "the user is there twice",
+            );
             members.push((user, member.role.into()));
         }
         members
@@ -106,8 +114,8 @@ impl PutMembers {
 /// What somebody is to be in a home.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct SetMember {
-    role: RoleName,
+pub(in crate::api) struct SetHomeMember {
+    role: HomeRoleName,
 }
 
 fn user(id: &str) -> Result<UserId, Problem> {
@@ -115,11 +123,11 @@ fn user(id: &str) -> Result<UserId, Problem> {
 }
 
 /// Have a user be in a home.
-#[utoipa::path(put, path = "/v1/homes/{home}/members/{user}", operation_id = "set_home_member", tag = "homes", request_body = SetMember,
+#[utoipa::path(put, path = "/v1/homes/{home}/members/{user}", operation_id = "set_home_member", tag = "homes", request_body = SetHomeMember,
     params(("home" = String, Path, min_length = 1, max_length = 64, description = "What the integrator calls the home"),
         ("user" = String, Path, min_length = 1, max_length = 128, description = "What the integrator calls the user")),
     responses(
-        (status = 200, description = "The member", body = MemberBody),
+        (status = 200, description = "The member", body = HomeMemberBody),
         (status = 404, description = "There is no such home", body = Problem),
         (status = 409, description = "It has 64 members already", body = Problem),
     ))]
@@ -127,8 +135,8 @@ pub(in crate::api) async fn set(
     State(state): State<ApiState>,
     scope: Scope,
     Path((home, id)): Path<(String, String)>,
-    extract::Json(body): extract::Json<SetMember>,
-) -> Result<Json<MemberBody>, Problem> {
+    extract::Json(body): extract::Json<SetHomeMember>,
+) -> Result<Json<HomeMemberBody>, Problem> {
     let (key, user) = (key(&scope, &home)?, user(&id)?);
     let role = body.role.into();
     let member = (state.store)

@@ -14,6 +14,7 @@ use crate::{
         scoped::{self, Seen},
     },
     store::{NewTask, Origin, Selection, StoreError, TaskRecord},
+    task::Membership,
 };
 
 /// Devices that are read at once.
@@ -75,6 +76,10 @@ pub(in crate::api) async fn copy(
     let mut rules = (*task.rules).clone();
     let not_after = body.not_after.as_deref().map(rules::parse_time).transpose();
     rules.not_after = not_after.map_err(|detail| Problem::field("not_after", detail))?;
+    if task.targets.is_none() {
+        // nobody joins a list, as the copy of an offer's standing task has one
+        rules.membership = Membership::Snapshot;
+    }
     let rules = rules::checked(rules, start_at.unwrap_or(now).max(now))?;
     let mut exclude = state.store.task_exclude(task.id).await?;
     let there = state.store.devices_named(&exclude.devices).await?;

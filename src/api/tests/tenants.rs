@@ -25,6 +25,7 @@ struct World {
     webhook: i64,
     token: i64,
     forecast: i64,
+    offer: i64,
 }
 
 const CVE: &str = "CVE-2026-12345";
@@ -65,6 +66,18 @@ impl World {
             .ask(TOKEN, Method::PUT, "/v1/sites/foreign-site", &site)
             .await;
         assert_eq!(site.status, StatusCode::OK, "{site:?}");
+        let home = json!({"name": "foreign", "people": [{"user": "foreign-anna", "role": "owner"}],
+            "things": [{"endpoint": "foreign1"}]});
+        let home = api
+            .ask(
+                TOKEN,
+                Method::PUT,
+                "/v1/homes/foreign-home",
+                &home.to_string(),
+            )
+            .await;
+        assert_eq!(home.status, StatusCode::OK, "{home:?}");
+        let offer = post("/v1/offers", offer_of(package)).await;
         let webhook = json!({"url": "https://1.1.1.1/foreign"});
         let webhook = match api.post("/v1/webhooks", &webhook).await {
             made if made.status == StatusCode::CREATED => made.id(),
@@ -93,6 +106,7 @@ impl World {
             webhook,
             token,
             forecast,
+            offer,
         }
     }
 
@@ -143,6 +157,7 @@ impl World {
             path if path.starts_with("/v1/webhooks") => self.webhook,
             path if path.starts_with("/v1/tokens") => self.token,
             path if path.starts_with("/v1/forecasts") => self.forecast,
+            path if path.starts_with("/v1/offers") => self.offer,
             _ => 1,
         };
         let path = path
@@ -152,6 +167,8 @@ impl World {
             .replace("{name}", "foreign-user")
             .replace("{product}", "foreign-p")
             .replace("{site}", "foreign-site")
+            .replace("{home}", "foreign-home")
+            .replace("{user}", "foreign-anna")
             .replace("{key}", &"0".repeat(32))
             .replace("{tenant}", "default");
         if path.starts_with("/v1/evidence") {
@@ -179,7 +196,11 @@ impl World {
             "create_task" | "forecast_task" => {
                 json!({"name": "n", "package_id": self.package, "all": true})
             }
+            "publish_offer" => offer_of(self.package),
+            "set_home_member" => json!({"role": "owner"}),
+            "set_homes" => json!({"homes": [{"home": "h", "name": "ours"}]}),
             "set_site" => json!({"limit": 0}),
+            "update_offer" => offer_of(self.package)["terms"].take(),
             "update_device" => json!({"site": "s"}),
             "update_group" => json!({"name": "mine"}),
             "update_package" => json!({"release_notes": "mine"}),
@@ -191,16 +212,21 @@ impl World {
     }
 }
 
+/// Something that is offered.
+fn offer_of(package: i64) -> Value {
+    json!({"terms": {"channel": 6, "kind": 0, "texts": {"description": {"en": "new"}}},
+        "task": {"name": "foreign-task", "package_id": package}})
+}
+
 /// What is answered where the path names nothing of the carrier's, or what is the caller's own.
 fn expected(operation: &str) -> Option<&'static str> {
     Some(match operation {
         "add_device" => "device-exists",
         "add_exclusions" | "add_group" => "unknown-devices",
-        "add_product_key" | "add_token" | "add_user" | "create_product" | "set_site" => {
-            "invalid-field"
-        }
-        "add_webhook" | "create_task" | "forecast_task" | "count_evidence" | "export_evidence"
-        | "list_evidence" => "not-found",
+        "add_product_key" | "add_token" | "add_user" | "create_product" | "issue_app_token"
+        | "set_home" | "set_site" => "invalid-field",
+        "add_webhook" | "create_task" | "publish_offer" | "forecast_task" | "count_evidence"
+        | "export_evidence" | "list_evidence" => "not-found",
         // it says nothing of a version
         "upload_package" => "bad-parameter",
         _ => return None,
@@ -244,6 +270,10 @@ async fn nothing_of_another_tenant_is_there_for_any_operation() {
                     matches!(answer.status.as_u16(), 200 | 404),
                     "{name}: {answer:?}"
                 );
+            } else if path.starts_with("/v1/app-users") {
+                // users are known by their names alone, each tenant's by its own
+                assert!(answer.status.is_success(), "{name}: {answer:?}");
+                assert!(!text.contains("foreign-home"), "{name}: {text}");
             } else if path.contains('{') {
                 assert_eq!(answer.problem(), "not-found", "{name}: {answer:?}");
             } else {
@@ -275,6 +305,13 @@ async fn nothing_of_another_tenant_is_there_for_any_operation() {
     assert_eq!(
         api.get("/v1/products/foreign-p").await.body["signatures"],
         "optional"
+    );
+    let home = api.get("/v1/homes/foreign-home").await.body;
+    assert_eq!((&home["members"], &home["devices"]), (&json!(1), &json!(1)));
+    let offer = api.get(&format!("/v1/offers/{}", world.offer)).await.body;
+    assert_eq!(
+        (&offer["revision"], &offer["withdrawn_at"]),
+        (&json!(1), &Value::Null)
     );
     let package = api
         .get(&format!("/v1/packages/{}", world.package))

@@ -155,7 +155,10 @@ pub(crate) async fn a_home_is_put_as_it_is_to_be_and_the_same_again_changes_noth
     let (again, put) = store.put_home(&first, None, t(2)).await.unwrap();
     assert_eq!((again, put), (record.clone(), HomePut::Unchanged));
     let members = store.members(&key("h1")).await.unwrap();
-    let roles: Vec<_> = members.iter().map(|it| (it.user.as_str(), it.role)).collect();
+    let roles: Vec<_> = members
+        .iter()
+        .map(|it| (it.user.as_str(), it.role))
+        .collect();
     assert_eq!(roles, [("anna", Role::Owner), ("ben", Role::Member)]);
     store.set_automatic(&key("h1"), "d0", true).await.unwrap();
     let other = PutHome {
@@ -164,7 +167,9 @@ pub(crate) async fn a_home_is_put_as_it_is_to_be_and_the_same_again_changes_noth
         devices: Some(vec![device("d2"), device("d0")]),
         ..first.clone()
     };
-    let stale = store.put_home(&other, Some(record.revision + 1), t(3)).await;
+    let stale = store
+        .put_home(&other, Some(record.revision + 1), t(3))
+        .await;
     assert!(matches!(stale, Err(HomeError::Changed { .. })), "{stale:?}");
     let (changed, put) = store
         .put_home(&other, Some(record.revision), t(3))
@@ -172,12 +177,22 @@ pub(crate) async fn a_home_is_put_as_it_is_to_be_and_the_same_again_changes_noth
         .unwrap();
     assert_eq!(put, HomePut::Changed);
     assert!(changed.revision > record.revision);
-    assert_eq!((changed.members, changed.devices, changed.quiet), (1, 2, None));
+    assert_eq!(
+        (changed.members, changed.devices, changed.quiet),
+        (1, 2, None)
+    );
     let anna = store.role_in(&key("h1"), &user("anna").id).await.unwrap();
     assert_eq!(anna, None);
     let there = store.devices_in(&key("h1")).await.unwrap();
-    let there: Vec<_> = there.iter().map(|it| (it.endpoint.as_str(), it.automatic)).collect();
-    assert_eq!(there, [("d0", true), ("d2", false)], "who stays keeps its switch");
+    let there: Vec<_> = there
+        .iter()
+        .map(|it| (it.endpoint.as_str(), it.automatic))
+        .collect();
+    assert_eq!(
+        there,
+        [("d0", true), ("d2", false)],
+        "who stays keeps its switch"
+    );
     // what is not said stays
     let name_alone = PutHome {
         name: "castle".to_owned(),
@@ -186,13 +201,19 @@ pub(crate) async fn a_home_is_put_as_it_is_to_be_and_the_same_again_changes_noth
         ..other
     };
     let (named, _) = store.put_home(&name_alone, None, t(4)).await.unwrap();
-    assert_eq!((named.name.as_str(), named.members, named.devices), ("castle", 1, 2));
+    assert_eq!(
+        (named.name.as_str(), named.members, named.devices),
+        ("castle", 1, 2)
+    );
     store
         .delete_home(&key("h1"), Some(named.revision))
         .await
         .unwrap();
     assert_eq!(store.home(&key("h1")).await.unwrap(), None);
-    assert_eq!(store.home_of(&TenantId::default(), "d0").await.unwrap(), None);
+    assert_eq!(
+        store.home_of(&TenantId::default(), "d0").await.unwrap(),
+        None
+    );
     let gone = store.delete_home(&key("h1"), None).await;
     assert!(matches!(gone, Err(HomeError::NotFound(_))), "{gone:?}");
 }
@@ -211,18 +232,28 @@ pub(crate) async fn a_device_is_in_one_home_of_its_tenant(store: &impl Store) {
         )
         .await
         .unwrap();
-    assert!(matches!(
-        &answers[..],
-        [
-            Ok(HomePut::Added),
-            Err(HomeError::Elsewhere { .. }),
-            Err(HomeError::UnknownDevice(_)),
-            Ok(HomePut::Added)
-        ]
-    ), "{answers:?}");
-    assert_eq!(store.home(&key("h2")).await.unwrap(), None, "nothing of it is left");
+    assert!(
+        matches!(
+            &answers[..],
+            [
+                Ok(HomePut::Added),
+                Err(HomeError::Elsewhere { .. }),
+                Err(HomeError::UnknownDevice(_)),
+                Ok(HomePut::Added)
+            ]
+        ),
+        "{answers:?}"
+    );
+    assert_eq!(
+        store.home(&key("h2")).await.unwrap(),
+        None,
+        "nothing of it is left"
+    );
     let elsewhere = store.put_in_home(&key("h4"), &device("d0"), T0).await;
-    assert!(matches!(elsewhere, Err(HomeError::Elsewhere { .. })), "{elsewhere:?}");
+    assert!(
+        matches!(elsewhere, Err(HomeError::Elsewhere { .. })),
+        "{elsewhere:?}"
+    );
     let page = store.homes(None, None, 1).await.unwrap();
     assert_eq!((page.items[0].key.id.as_str(), page.more), ("h4", true));
     let before = Some(page.items[0].number);
@@ -231,37 +262,69 @@ pub(crate) async fn a_device_is_in_one_home_of_its_tenant(store: &impl Store) {
     assert_eq!((rest.items.len(), rest.more), (1, false));
     // one that is taken out may be put elsewhere; one that is removed is in no home
     store.take_from_home(&key("h1"), "d0").await.unwrap();
-    store.put_in_home(&key("h4"), &device("d0"), T0).await.unwrap();
+    store
+        .put_in_home(&key("h4"), &device("d0"), T0)
+        .await
+        .unwrap();
     assert_eq!(store.home(&key("h4")).await.unwrap().unwrap().devices, 2);
     assert!(store.remove_device("d0", None, None, t(1)).await.unwrap());
     assert_eq!(store.home(&key("h4")).await.unwrap().unwrap().devices, 1);
-    assert_eq!(store.home_devices(&key("h4"), None, t(1)).await.unwrap().len(), 1);
+    assert_eq!(
+        store
+            .home_devices(&key("h4"), None, t(1))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 pub(crate) async fn a_user_is_in_homes_as_something(store: &impl Store) {
     store.put_home(&home("h1", &[]), None, T0).await.unwrap();
     store.put_home(&home("h2", &[]), None, T0).await.unwrap();
     let carl = user("auth0|carl");
-    let member = store.put_member(&key("h2"), &carl.id, Role::Administrator, t(5)).await;
+    let member = store
+        .put_member(&key("h2"), &carl.id, Role::Administrator, t(5))
+        .await;
     assert_eq!(member.unwrap().added_at, t(5));
-    store.put_member(&key("h2"), &carl.id, Role::Member, t(6)).await.unwrap();
+    store
+        .put_member(&key("h2"), &carl.id, Role::Member, t(6))
+        .await
+        .unwrap();
     let homes = store.homes_of(&carl).await.unwrap();
     assert_eq!(homes.len(), 1);
-    assert_eq!((homes[0].0.key.id.as_str(), homes[0].1), ("h2", Role::Member));
+    assert_eq!(
+        (homes[0].0.key.id.as_str(), homes[0].1),
+        ("h2", Role::Member)
+    );
     assert_eq!(store.homes_of(&user("anna")).await.unwrap().len(), 2);
-    let other = UserKey { tenant: "acme".parse().unwrap(), ..user("anna") };
+    let other = UserKey {
+        tenant: "acme".parse().unwrap(),
+        ..user("anna")
+    };
     assert_eq!(store.homes_of(&other).await.unwrap(), []);
     store.remove_member(&key("h2"), &carl.id).await.unwrap();
     let again = store.remove_member(&key("h2"), &carl.id).await;
-    assert!(matches!(again, Err(HomeError::NoMember { .. })), "{again:?}");
-    let nowhere = store.put_member(&key("h9"), &carl.id, Role::Member, T0).await;
-    assert!(matches!(nowhere, Err(HomeError::NotFound(_))), "{nowhere:?}");
+    assert!(
+        matches!(again, Err(HomeError::NoMember { .. })),
+        "{again:?}"
+    );
+    let nowhere = store
+        .put_member(&key("h9"), &carl.id, Role::Member, T0)
+        .await;
+    assert!(
+        matches!(nowhere, Err(HomeError::NotFound(_))),
+        "{nowhere:?}"
+    );
 }
 
 pub(crate) async fn an_offer_has_a_standing_task_that_takes_up_what_is_started(store: &impl Store) {
     let offer = offered(store, terms()).await;
     let world = World::new(store);
-    assert_eq!((offer.version, offer.product.as_str()), (version("V2"), "p"));
+    assert_eq!(
+        (offer.version, offer.product.as_str()),
+        (version("V2"), "p")
+    );
     let task = store.task(offer.task).await.unwrap().unwrap();
     assert_eq!((task.state, task.total()), (TaskState::Running, 0));
     // nobody joins it by himself
@@ -274,69 +337,139 @@ pub(crate) async fn an_offer_has_a_standing_task_that_takes_up_what_is_started(s
     let heads = store.task_heads(t(2)).await.unwrap();
     assert_eq!(heads[0].lots[0].first_due, Some((t(1), upgrade)));
     let twice = store.start(&start("d0", &[offer.id], t(2))).await.unwrap();
-    assert_eq!(twice, [Started { offer: offer.id, upgrade, again: true }]);
+    assert_eq!(
+        twice,
+        [Started {
+            offer: offer.id,
+            upgrade,
+            again: true
+        }]
+    );
     let there = one(store, "d0", t(2)).await;
     assert_eq!(there.open.len(), 1);
-    assert_eq!((there.open[0].offer, there.open[0].upgrade.upgrade.id), (Some(offer.id), upgrade));
+    assert_eq!(
+        (there.open[0].offer, there.open[0].upgrade.upgrade.id),
+        (Some(offer.id), upgrade)
+    );
     // it does not end with its last upgrade, and takes another one up
     let changes = [
         stage(upgrade, 1, Stage::WaitingForDevice, t(3)),
         ended(upgrade, offer.task, 1, NOT_HEARD, None, t(4)),
     ];
     world.commit(&changes).await;
-    assert_eq!(store.task(offer.task).await.unwrap().unwrap().state, TaskState::Running);
+    assert_eq!(
+        store.task(offer.task).await.unwrap().unwrap().state,
+        TaskState::Running
+    );
     let there = one(store, "d0", t(5)).await;
-    assert_eq!((there.open.len(), there.last.unwrap().upgrade.upgrade.id), (0, upgrade));
+    assert_eq!(
+        (there.open.len(), there.last.unwrap().upgrade.upgrade.id),
+        (0, upgrade)
+    );
     let next = store.start(&start("d0", &[offer.id], t(5))).await.unwrap()[0].upgrade;
     assert_ne!(next, upgrade);
     let changes = [
         stage(next, 1, Stage::WaitingForDevice, t(6)),
-        Change::VersionReported { endpoint: "d0".to_owned(), version: version("V2"), at: t(7) },
+        Change::VersionReported {
+            endpoint: "d0".to_owned(),
+            version: version("V2"),
+            at: t(7),
+        },
         ended(next, offer.task, 1, UPGRADED, None, t(7)),
     ];
     world.commit(&changes).await;
     let history = store.home_history(&key("h1"), "d0", None, 1).await.unwrap();
-    assert_eq!((history.items[0].upgrade.upgrade.id, history.more), (next, true));
+    assert_eq!(
+        (history.items[0].upgrade.upgrade.id, history.more),
+        (next, true)
+    );
     let done = store.start(&start("d0", &[offer.id], t(8))).await;
     assert_eq!(refusal(done), Refusal::UpToDate);
-    assert_eq!(store.home_history(&key("h9"), "d0", None, 9).await.unwrap().items, []);
+    assert_eq!(
+        store
+            .home_history(&key("h9"), "d0", None, 9)
+            .await
+            .unwrap()
+            .items,
+        []
+    );
 }
 
 pub(crate) async fn what_may_not_start_is_refused_and_leaves_nothing(store: &impl Store) {
     let offer = offered(store, terms()).await;
     let world = World::new(store);
     let other = world.package("q", "V2", 2).await;
-    let other = store.publish_offer(&offer_of(&other, terms())).await.unwrap();
+    let other = store
+        .publish_offer(&offer_of(&other, terms()))
+        .await
+        .unwrap();
     let refused = |new: NewStart| async move { refusal(store.start(&new).await) };
-    assert_eq!(refused(start("d0", &[other.id], T0)).await, Refusal::NotOffered);
-    assert_eq!(refused(start("d0", &[offer.id, other.id], T0)).await, Refusal::NotOffered);
+    assert_eq!(
+        refused(start("d0", &[other.id], T0)).await,
+        Refusal::NotOffered
+    );
+    assert_eq!(
+        refused(start("d0", &[offer.id, other.id], T0)).await,
+        Refusal::NotOffered
+    );
     let mut seen = start("d0", &[offer.id], T0);
     seen.wanted[0].target = Some(version("V1.9"));
     assert_eq!(refused(seen.clone()).await, Refusal::Stale);
     seen.wanted[0].target = Some(version("V2"));
     seen.wanted[0].current = Some(version("V1"));
     assert_eq!(refused(seen.clone()).await, Refusal::Stale);
-    world.commit(&[Change::Deregistered { endpoint: "d1".to_owned(), at: t(1) }]).await;
-    assert_eq!(refused(start("d1", &[offer.id], t(1))).await, Refusal::Offline);
-    store.exclude(&["d0".to_owned()], "in the museum", None, t(1)).await.unwrap();
-    assert_eq!(refused(start("d0", &[offer.id], t(1))).await, Refusal::Excluded);
+    world
+        .commit(&[Change::Deregistered {
+            endpoint: "d1".to_owned(),
+            at: t(1),
+        }])
+        .await;
+    assert_eq!(
+        refused(start("d1", &[offer.id], t(1))).await,
+        Refusal::Offline
+    );
+    store
+        .exclude(&["d0".to_owned()], "in the museum", None, t(1))
+        .await
+        .unwrap();
+    assert_eq!(
+        refused(start("d0", &[offer.id], t(1))).await,
+        Refusal::Excluded
+    );
     store.end_exclusion("d0", None, None).await.unwrap();
     store.put_home(&home("h2", &[]), None, T0).await.unwrap();
     let mut stranger = start("d0", &[offer.id], t(1));
     stranger.home = key("h2");
     let stranger = store.start(&stranger).await;
-    assert!(matches!(stranger, Err(StartError::NotFound { .. })), "{stranger:?}");
+    assert!(
+        matches!(stranger, Err(StartError::NotFound { .. })),
+        "{stranger:?}"
+    );
     assert_eq!(world.ids(offer.task).await, []);
     // nothing starts of an offer that was withdrawn, and its task stops
-    let withdrawn = store.withdraw_offer(&TenantId::default(), offer.id, t(2)).await.unwrap();
+    let withdrawn = store
+        .withdraw_offer(&TenantId::default(), offer.id, t(2))
+        .await
+        .unwrap();
     assert_eq!(withdrawn.withdrawn_at, Some(t(2)));
-    assert_eq!(refused(start("d0", &[offer.id], t(3))).await, Refusal::NotOffered);
+    assert_eq!(
+        refused(start("d0", &[offer.id], t(3))).await,
+        Refusal::NotOffered
+    );
     let task = store.task(offer.task).await.unwrap().unwrap();
     assert_eq!(task.state, TaskState::Stopped);
-    let again = store.withdraw_offer(&TenantId::default(), offer.id, t(4)).await.unwrap();
+    let again = store
+        .withdraw_offer(&TenantId::default(), offer.id, t(4))
+        .await
+        .unwrap();
     assert_eq!(again.withdrawn_at, Some(t(2)));
-    let changed = store.change_offer(&TenantId::default(), offer.id, &terms(), None).await;
-    assert!(matches!(changed, Err(OfferStoreError::Withdrawn(_))), "{changed:?}");
+    let changed = store
+        .change_offer(&TenantId::default(), offer.id, &terms(), None)
+        .await;
+    assert!(
+        matches!(changed, Err(OfferStoreError::Withdrawn(_))),
+        "{changed:?}"
+    );
 }
 
 pub(crate) async fn a_weak_signal_is_asked_about_and_waits_for_ten_minutes(store: &impl Store) {
@@ -351,7 +484,11 @@ pub(crate) async fn a_weak_signal_is_asked_about_and_waits_for_ten_minutes(store
     let until = t(602);
     assert_eq!(
         refusal(weak),
-        Refusal::SignalWeak { rsrp_dbm: -120, least_dbm: -110, until }
+        Refusal::SignalWeak {
+            rsrp_dbm: -120,
+            least_dbm: -110,
+            until
+        }
     );
     let waits = one(store, "d0", t(601)).await.waits.unwrap();
     assert_eq!((waits.offers, waits.until), (vec![offer.id], until));
@@ -359,7 +496,10 @@ pub(crate) async fn a_weak_signal_is_asked_about_and_waits_for_ten_minutes(store
     let anna = user("anna").id;
     let late = store.continue_start(&key("h1"), "d0", &anna, until).await;
     assert_eq!(refusal(late), Refusal::TooLate);
-    let goes_on = store.continue_start(&key("h1"), "d0", &anna, t(300)).await.unwrap();
+    let goes_on = store
+        .continue_start(&key("h1"), "d0", &anna, t(300))
+        .await
+        .unwrap();
     assert_eq!(world.ids(offer.task).await, [goes_on[0].upgrade]);
     let nothing = store.continue_start(&key("h1"), "d0", &anna, t(301)).await;
     assert_eq!(refusal(nothing), Refusal::NothingWaits);
@@ -371,7 +511,10 @@ pub(crate) async fn a_weak_signal_is_asked_about_and_waits_for_ten_minutes(store
     world.commit(&[measured("d1", -120, t(1))]).await;
     store.set_automatic(&key("h1"), "d1", true).await.unwrap();
     let noon = UtcMillis(1_800_014_400_000);
-    assert_eq!(store.start_automatic(None, 9, noon).await.unwrap(), (0, None));
+    assert_eq!(
+        store.start_automatic(None, 9, noon).await.unwrap(),
+        (0, None)
+    );
     assert_eq!(one(store, "d1", noon).await.waits, None);
 }
 
@@ -381,15 +524,32 @@ pub(crate) async fn what_was_started_is_cancelled_until_its_transfer_begins(stor
     let (h1, anna) = (key("h1"), user("anna").id);
     let cancel = |now| store.cancel_start(&h1, "d0", &anna, now);
     let nothing = cancel(t(1)).await;
-    assert!(matches!(nothing, Err(StartError::Refused { refusal: Refusal::NothingWaits, .. })), "{nothing:?}");
+    assert!(
+        matches!(
+            nothing,
+            Err(StartError::Refused {
+                refusal: Refusal::NothingWaits,
+                ..
+            })
+        ),
+        "{nothing:?}"
+    );
     let waits = store.start(&start("d0", &[offer.id], t(1))).await.unwrap()[0].upgrade;
     assert_eq!(cancel(t(2)).await.unwrap().upgrades, [waits]);
     assert_eq!(world.state_of(waits).await, UpgradeState::Cancelled);
     let runs = store.start(&start("d0", &[offer.id], t(3))).await.unwrap()[0].upgrade;
-    world.commit(&[stage(runs, 1, Stage::WaitingForDevice, t(4))]).await;
+    world
+        .commit(&[stage(runs, 1, Stage::WaitingForDevice, t(4))])
+        .await;
     assert_eq!(cancel(t(5)).await.unwrap().upgrades, [runs]);
     let to_stop = store.upgrades_to_stop(9).await.unwrap();
-    assert_eq!(to_stop.iter().map(|it| it.upgrade).collect::<Vec<UpgradeId>>(), [runs]);
+    assert_eq!(
+        to_stop
+            .iter()
+            .map(|it| it.upgrade)
+            .collect::<Vec<UpgradeId>>(),
+        [runs]
+    );
     let other = store.start(&start("d1", &[offer.id], t(3))).await.unwrap()[0].upgrade;
     let begun = [
         stage(other, 1, Stage::WaitingForSlot, t(4)),
@@ -397,7 +557,16 @@ pub(crate) async fn what_was_started_is_cancelled_until_its_transfer_begins(stor
     ];
     world.commit(&begun).await;
     let began = store.cancel_start(&h1, "d1", &anna, t(6)).await;
-    assert!(matches!(began, Err(StartError::Refused { refusal: Refusal::TransferBegan, .. })), "{began:?}");
+    assert!(
+        matches!(
+            began,
+            Err(StartError::Refused {
+                refusal: Refusal::TransferBegan,
+                ..
+            })
+        ),
+        "{began:?}"
+    );
 }
 
 pub(crate) async fn several_versions_are_started_one_after_the_other(store: &impl Store) {
@@ -409,28 +578,62 @@ pub(crate) async fn several_versions_are_started_one_after_the_other(store: &imp
     let mut second = terms();
     second.channel = Channel::new(9).unwrap();
     second.conditions.from = vec![version("V2")];
-    let v3 = store.publish_offer(&offer_of(&package, second)).await.unwrap();
-    let told = Change::VersionReported { endpoint: "d0".to_owned(), version: version("V1"), at: t(1) };
+    let v3 = store
+        .publish_offer(&offer_of(&package, second))
+        .await
+        .unwrap();
+    let told = Change::VersionReported {
+        endpoint: "d0".to_owned(),
+        version: version("V1"),
+        at: t(1),
+    };
     world.commit(&[told]).await;
     let alone = store.start(&start("d0", &[v3.id], t(2))).await;
     assert_eq!(refusal(alone), Refusal::NotOffered);
-    let both = store.start(&start("d0", &[v2.id, v3.id], t(2))).await.unwrap();
-    assert_eq!(both.iter().map(|it| it.offer).collect::<Vec<_>>(), [v2.id, v3.id]);
+    let both = store
+        .start(&start("d0", &[v2.id, v3.id], t(2)))
+        .await
+        .unwrap();
+    assert_eq!(
+        both.iter().map(|it| it.offer).collect::<Vec<_>>(),
+        [v2.id, v3.id]
+    );
     assert_eq!(one(store, "d0", t(3)).await.open.len(), 2);
     let products = ["p".to_owned()];
-    let for_products = store.offers_for(&TenantId::default(), &products).await.unwrap();
-    assert_eq!(for_products.iter().map(|it| it.id).collect::<Vec<_>>(), [v2.id, v3.id]);
+    let for_products = store
+        .offers_for(&TenantId::default(), &products)
+        .await
+        .unwrap();
+    assert_eq!(
+        for_products.iter().map(|it| it.id).collect::<Vec<_>>(),
+        [v2.id, v3.id]
+    );
     let listed = store.offers(None, true, None, 1).await.unwrap();
     assert_eq!((listed.items[0].id, listed.more), (v3.id, true));
     let acme = ["acme".parse().unwrap()];
-    assert_eq!(store.offers(Some(&acme), false, None, 9).await.unwrap().items, []);
+    assert_eq!(
+        store
+            .offers(Some(&acme), false, None, 9)
+            .await
+            .unwrap()
+            .items,
+        []
+    );
     assert_eq!(store.offer(&acme[0], v2.id).await.unwrap(), None);
     let mut other = terms();
     other.percent = 50;
-    let changed = store.change_offer(&TenantId::default(), v2.id, &other, Some(1)).await.unwrap();
+    let changed = store
+        .change_offer(&TenantId::default(), v2.id, &other, Some(1))
+        .await
+        .unwrap();
     assert_eq!((changed.terms, changed.revision), (other.clone(), 2));
-    let stale = store.change_offer(&TenantId::default(), v2.id, &terms(), Some(1)).await;
-    assert!(matches!(stale, Err(OfferStoreError::Changed { .. })), "{stale:?}");
+    let stale = store
+        .change_offer(&TenantId::default(), v2.id, &terms(), Some(1))
+        .await;
+    assert!(
+        matches!(stale, Err(OfferStoreError::Changed { .. })),
+        "{stale:?}"
+    );
 }
 
 pub(crate) async fn devices_whose_switch_is_on_begin_outside_quiet_hours(store: &impl Store) {
@@ -439,9 +642,18 @@ pub(crate) async fn devices_whose_switch_is_on_begin_outside_quiet_hours(store: 
     store.set_automatic(&key("h1"), "d1", true).await.unwrap();
     // T0 is 08:00 UTC; in Berlin it is quiet from 21:00 UTC on
     let night = T0 + Duration::from_hours(14);
-    assert_eq!(store.start_automatic(None, 9, night).await.unwrap(), (0, None));
-    assert_eq!(store.start_automatic(None, 1, T0).await.unwrap(), (1, Some("d1".to_owned())));
-    assert_eq!(store.start_automatic(Some("d1"), 1, T0).await.unwrap(), (0, None));
+    assert_eq!(
+        store.start_automatic(None, 9, night).await.unwrap(),
+        (0, None)
+    );
+    assert_eq!(
+        store.start_automatic(None, 1, T0).await.unwrap(),
+        (1, Some("d1".to_owned()))
+    );
+    assert_eq!(
+        store.start_automatic(Some("d1"), 1, T0).await.unwrap(),
+        (0, None)
+    );
     let ids = world.ids(offer.task).await;
     assert_eq!(ids.len(), 1);
     assert_eq!(one(store, "d0", T0).await.open, []);
@@ -451,7 +663,10 @@ pub(crate) async fn devices_whose_switch_is_on_begin_outside_quiet_hours(store: 
         ended(ids[0], offer.task, 1, NOT_HEARD, None, t(4)),
     ];
     world.commit(&changes).await;
-    assert_eq!(store.start_automatic(None, 9, t(5)).await.unwrap(), (0, None));
+    assert_eq!(
+        store.start_automatic(None, 9, t(5)).await.unwrap(),
+        (0, None)
+    );
 }
 
 pub(crate) async fn all_of_a_user_is_told_and_deleted(store: &impl Store) {
@@ -471,23 +686,42 @@ pub(crate) async fn all_of_a_user_is_told_and_deleted(store: &impl Store) {
     store.add_app_token(&token(1, t(1))).await.unwrap();
     let found = store.find_app_token(&[1; 32], t(2)).await.unwrap().unwrap();
     assert_eq!(found.user, anna);
-    assert_eq!(store.find_app_token(&[1; 32], t(3_601)).await.unwrap(), None);
+    assert_eq!(
+        store.find_app_token(&[1; 32], t(3_601)).await.unwrap(),
+        None
+    );
     assert_eq!(store.find_app_token(&[2; 32], t(2)).await.unwrap(), None);
     let export = store.export_user(&anna, t(2)).await.unwrap();
     assert_eq!(export.pseudonym, pseudonym);
-    assert_eq!((export.homes.len(), export.starts.len(), export.tokens.len()), (1, 1, 1));
+    assert_eq!(
+        (export.homes.len(), export.starts.len(), export.tokens.len()),
+        (1, 1, 1)
+    );
     assert!(store.delete_user(&anna, t(3)).await.unwrap());
     assert!(!store.delete_user(&anna, t(3)).await.unwrap());
     let export = store.export_user(&anna, t(4)).await.unwrap();
-    assert_eq!((export.homes.len(), export.starts.len(), export.tokens.len()), (0, 0, 0));
+    assert_eq!(
+        (export.homes.len(), export.starts.len(), export.tokens.len()),
+        (0, 0, 0)
+    );
     assert_eq!(export.revoked_before, Some(t(3)));
     assert_eq!(store.find_app_token(&[1; 32], t(2)).await.unwrap(), None);
     assert_eq!(store.home(&key("h1")).await.unwrap().unwrap().members, 1);
-    assert_eq!(one(store, "d0", t(4)).await.open.len(), 1, "what was started goes on");
+    assert_eq!(
+        one(store, "d0", t(4)).await.open.len(),
+        1,
+        "what was started goes on"
+    );
     // a later word stands, an earlier one does not
     assert_eq!(store.revoke_user(&anna, t(2), t(5)).await.unwrap(), t(3));
     store.add_app_token(&token(3, t(5))).await.unwrap();
-    assert!(store.find_app_token(&[3; 32], t(6)).await.unwrap().is_some());
+    assert!(
+        store
+            .find_app_token(&[3; 32], t(6))
+            .await
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(store.revoke_user(&anna, t(6), t(6)).await.unwrap(), t(6));
     assert_eq!(store.revoked_before(&anna).await.unwrap(), Some(t(6)));
     assert_eq!(store.find_app_token(&[3; 32], t(6)).await.unwrap(), None);
@@ -496,7 +730,10 @@ pub(crate) async fn all_of_a_user_is_told_and_deleted(store: &impl Store) {
         store.add_app_token(&token(hash, t(7))).await.unwrap();
     }
     let one_more = store.add_app_token(&token(99, t(7))).await;
-    assert!(matches!(one_more, Err(AddAppTokenError::TooMany)), "{one_more:?}");
+    assert!(
+        matches!(one_more, Err(AddAppTokenError::TooMany)),
+        "{one_more:?}"
+    );
     // those that have ended make room
     store.add_app_token(&token(99, t(9_999))).await.unwrap();
 }
@@ -508,9 +745,16 @@ pub(crate) async fn a_battery_has_to_be_charged_as_the_tag_says(store: &impl Sto
     let unknown = store.start(&start("d0", &[offer.id], t(1))).await;
     assert_eq!(refusal(unknown), Refusal::Battery { least: 30 });
     let mut attributes = AttributesChange::default();
-    attributes.set(Attribute::Site, Some("hall".to_owned())).unwrap();
-    attributes.set_tag("battery", Some("31".to_owned())).unwrap();
-    let update = DeviceUpdate { attributes, ..DeviceUpdate::default() };
+    attributes
+        .set(Attribute::Site, Some("hall".to_owned()))
+        .unwrap();
+    attributes
+        .set_tag("battery", Some("31".to_owned()))
+        .unwrap();
+    let update = DeviceUpdate {
+        attributes,
+        ..DeviceUpdate::default()
+    };
     store.update_device("d0", &update).await.unwrap();
     store.start(&start("d0", &[offer.id], t(2))).await.unwrap();
 }

@@ -6,8 +6,7 @@ use sha2::Sha256;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, SqliteStore, homes,
-    home_rows, home_writes,
+    Doing, SqliteStore, home_rows, home_writes, homes,
     rows::{self, Columns as _},
     tenancy,
     watched::Table,
@@ -16,8 +15,8 @@ use crate::{
     clock::UtcMillis,
     home::UserKey,
     store::{
-        AddAppTokenError, AppTokenRecord, AppUsers, MAX_APP_TOKENS, MAX_STARTS_TOLD,
-        NewAppToken, REVOKED_FOR_MS, StartRecord, StartState, StoreError, UserExport,
+        AddAppTokenError, AppTokenRecord, AppUsers, MAX_APP_TOKENS, MAX_STARTS_TOLD, NewAppToken,
+        REVOKED_FOR_MS, StartRecord, StartState, StoreError, UserExport,
     },
 };
 
@@ -30,20 +29,35 @@ const MARK: usize = 16;
 /// Tokens that have ended, and revocations that are over, which are removed with a new one.
 const REMOVED_AT_ONCE: u32 = 100;
 
-/// What stands for a user where the name is not to be, 32 hexadecimal digits.
+/// Says what stands for a user where the name is not to be.
+pub(super) struct Marker(Vec<u8>);
+
+impl Marker {
+    /// With the key that is in the database.
+    pub(super) async fn read(conn: &mut SqliteConnection) -> Result<Self, StoreError> {
+        sqlx::query_scalar("SELECT key FROM app_key WHERE id = 1")
+            .fetch_one(conn)
+            .await
+            .doing(READING)
+            .map(Self)
+    }
+
+    /// 32 hexadecimal digits.
+    pub(super) fn mark(&self, user: &UserKey) -> Result<String, StoreError> {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0);
+        let mut mac = mac.map_err(|error| rows::unreadable("app_key.key", error))?;
+        mac.update(user.text().as_bytes());
+        let hash = mac.finalize().into_bytes();
+        Ok(hex::encode(&hash[..MARK]))
+    }
+}
+
+/// What stands for a user, 32 hexadecimal digits.
 pub(super) async fn mark(
     conn: &mut SqliteConnection,
     user: &UserKey,
 ) -> Result<String, StoreError> {
-    let key: Vec<u8> = sqlx::query_scalar("SELECT key FROM app_key WHERE id = 1")
-        .fetch_one(conn)
-        .await
-        .doing(READING)?;
-    let mac = Hmac::<Sha256>::new_from_slice(&key);
-    let mut mac = mac.map_err(|error| rows::unreadable("app_key.key", error))?;
-    mac.update(user.text().as_bytes());
-    let hash = mac.finalize().into_bytes();
-    Ok(hex::encode(&hash[..MARK]))
+    Marker::read(conn).await?.mark(user)
 }
 
 #[async_trait]
@@ -254,10 +268,7 @@ async fn starts(
     found.iter().map(start).collect()
 }
 
-async fn revoked(
-    conn: &mut SqliteConnection,
-    mark: &str,
-) -> Result<Option<UtcMillis>, StoreError> {
+async fn revoked(conn: &mut SqliteConnection, mark: &str) -> Result<Option<UtcMillis>, StoreError> {
     let before: Option<i64> = sqlx::query_scalar("SELECT before FROM app_revoked WHERE mark = ?")
         .bind(mark)
         .fetch_optional(conn)

@@ -2,17 +2,11 @@
 
 use sqlx::sqlite::SqliteRow;
 
-use super::{
-    Doing, SqliteStore, home_rows,
-    rows::Columns as _,
-    starts,
-};
+use super::{Doing, SqliteStore, home_rows, rows::Columns as _, start_plan};
 use crate::{
     clock::UtcMillis,
     home::{Entry, HomeKey, QuietHours, UpgradeKind},
-    store::{
-        NewStart, OfferRecord, Offers as _, StartError, Starter, StoreError, Wanted,
-    },
+    store::{NewStart, OfferRecord, Offers as _, StartError, Starter, StoreError, Wanted},
     task::time_zone,
 };
 
@@ -75,7 +69,7 @@ impl SqliteStore {
             .fetch_one(&mut *reader)
             .await
             .doing(LOOKING)?;
-        let there = match starts::device_in(&mut reader, &device.home, &device.endpoint).await {
+        let there = match start_plan::device_in(&mut reader, &device.home, &device.endpoint).await {
             Ok(there) if !busy && !there.is_out_of_reach() => there,
             Err(StartError::Store(error)) => return Err(error),
             Ok(_) | Err(_) => return Ok(0),
@@ -137,6 +131,8 @@ fn switched(row: &SqliteRow) -> Result<Switched, StoreError> {
         endpoint: row.value("endpoint")?,
         home: home_rows::key(row)?,
         zone: row.value("zone")?,
-        quiet: from.zip(to).and_then(|(from, to)| QuietHours::new(from, to)),
+        quiet: from
+            .zip(to)
+            .and_then(|(from, to)| QuietHours::new(from, to)),
     })
 }

@@ -60,7 +60,9 @@ pub(super) fn record(row: &SqliteRow) -> Result<HomeRecord, StoreError> {
         key: key(row)?,
         name: row.value("name")?,
         zone: row.value("zone")?,
-        quiet: from.zip(to).and_then(|(from, to)| QuietHours::new(from, to)),
+        quiet: from
+            .zip(to)
+            .and_then(|(from, to)| QuietHours::new(from, to)),
         members: row.int("members")?,
         devices: row.int("devices")?,
         created_at: row.time("created_at")?,
@@ -83,12 +85,13 @@ pub(super) async fn members(
     conn: &mut SqliteConnection,
     id: i64,
 ) -> Result<Vec<MemberRecord>, StoreError> {
-    let found =
-        sqlx::query("SELECT user, role, added_at FROM home_members WHERE home_id = ? ORDER BY user")
-            .bind(id)
-            .fetch_all(conn)
-            .await
-            .doing(READING)?;
+    let found = sqlx::query(
+        "SELECT user, role, added_at FROM home_members WHERE home_id = ? ORDER BY user",
+    )
+    .bind(id)
+    .fetch_all(conn)
+    .await
+    .doing(READING)?;
     let member = |row: &SqliteRow| {
         Ok(MemberRecord {
             user: user(row)?,

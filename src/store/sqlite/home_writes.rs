@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::SqliteConnection;
 
 use super::{
-    Doing, app_users,
+    Doing,
+    app_users::Marker,
     bulk::json_list,
     home_rows::{self, HomeRow},
+    rows,
 };
 use crate::{
     clock::UtcMillis,
     home::{HomeKey, MAX_HOME_DEVICES, MAX_MEMBERS, Role, UserId, UserKey},
-    store::{HomeError, HomePut, PutHome, PutHomeDevice, StoreError},
+    store::{HomeDeviceRecord, HomeError, HomePut, PutHome, PutHomeDevice, StoreError},
 };
 
 pub(super) const PUTTING: &str = "putting a home";
@@ -31,7 +33,7 @@ pub(super) async fn put(
     conn: &mut SqliteConnection,
     home: &PutHome,
     seen: Option<i64>,
-    room: &mut u32,
+    (room, marker): (&mut u32, &Marker),
     now: UtcMillis,
 ) -> Result<HomePut, HomeError> {
     let known = home_rows::read(conn, &home.key).await?;
@@ -51,11 +53,22 @@ pub(super) async fn put(
     if known.is_none() {
         *room -= 1;
     }
+    let fresh = known.is_none();
     if let Some(members) = &home.members {
-        changed |= put_members(conn, (id, &home.key), members, now).await?;
+        let members = Wanted {
+            id,
+            fresh,
+            all: members,
+        };
+        changed |= put_members(conn, (&home.key, marker), &members, now).await?;
     }
     if let Some(devices) = &home.devices {
-        changed |= put_devices(conn, id, devices, now).await?;
+        let devices = Wanted {
+            id,
+            fresh,
+            all: devices,
+        };
+        changed |= put_devices(conn, &devices, now).await?;
     }
     if known.is_some() && changed {
         update(conn, id, home, now).await.doing(PUTTING)?;
@@ -173,62 +186,79 @@ pub(super) async fn touch(
         .map(|_| ())
 }
 
+/// What is to be in a home.
+struct Wanted<'w, T> {
+    /// The number of the home.
+    id: i64,
+    /// Nothing is in it yet.
+    fresh: bool,
+    all: &'w [T],
+}
+
 /// Has these be in it, and nobody else. Returns whether anything is other.
 async fn put_members(
     conn: &mut SqliteConnection,
-    (id, key): (i64, &HomeKey),
-    members: &[(UserId, Role)],
+    (key, marker): (&HomeKey, &Marker),
+    members: &Wanted<'_, (UserId, Role)>,
     now: UtcMillis,
 ) -> Result<bool, StoreError> {
-    let before = home_rows::members(conn, id).await?;
+    let before = if members.fresh {
+        Vec::new()
+    } else {
+        home_rows::members(conn, members.id).await?
+    };
     let before: BTreeMap<&UserId, Role> = (before.iter())
         .map(|member| (&member.user, member.role))
         .collect();
-    let wanted: BTreeMap<&UserId, Role> = members.iter().map(|(user, role)| (user, *role)).collect();
+    let wanted: BTreeMap<&UserId, Role> = (members.all.iter())
+        .map(|(user, role)| (user, *role))
+        .collect();
     if before == wanted {
         return Ok(false);
     }
     let gone = before.keys().filter(|user| !wanted.contains_key(*user));
-    let gone = json_list(gone.map(|user| user.as_str()));
-    sqlx::query(
-        "DELETE FROM home_members WHERE home_id = ? AND user IN (SELECT value FROM json_each(?))",
-    )
-    .bind(id)
-    .bind(gone)
-    .execute(&mut *conn)
-    .await
-    .doing(PUTTING)?;
-    for (user, role) in wanted {
-        if before.get(user) != Some(&role) {
-            put_member(conn, (id, key), user, role, now).await?;
-        }
+    let gone: Vec<&str> = gone.map(|user| user.as_str()).collect();
+    if !gone.is_empty() {
+        sqlx::query(
+            "DELETE FROM home_members WHERE home_id = ? AND user IN (SELECT value FROM json_each(?))",
+        )
+        .bind(members.id)
+        .bind(json_list(gone))
+        .execute(&mut *conn)
+        .await
+        .doing(PUTTING)?;
     }
+    let other = (wanted.into_iter()).filter(|(user, role)| before.get(user) != Some(role));
+    let other: Vec<(&UserId, Role)> = other.collect();
+    insert_members(conn, (members.id, key), marker, &other, now).await?;
     Ok(true)
 }
 
-/// Has somebody be in it, as that.
-pub(super) async fn put_member(
+/// Has some be in it, each as that.
+pub(super) async fn insert_members(
     conn: &mut SqliteConnection,
     (id, key): (i64, &HomeKey),
-    user: &UserId,
-    role: Role,
+    marker: &Marker,
+    members: &[(&UserId, Role)],
     now: UtcMillis,
 ) -> Result<(), StoreError> {
-    let whole = UserKey {
-        tenant: key.tenant.clone(),
-        id: user.clone(),
-    };
-    let mark = app_users::mark(conn, &whole).await?;
+    let mut told = Vec::with_capacity(members.len());
+    for (user, role) in members {
+        let whole = UserKey {
+            tenant: key.tenant.clone(),
+            id: (*user).clone(),
+        };
+        told.push((user.as_str(), marker.mark(&whole)?, role.code()));
+    }
     sqlx::query(
-        "INSERT INTO home_members (home_id, user, tenant, mark, role, added_at) VALUES (?, ?, ?, ?, ?, ?) \
+        "INSERT INTO home_members (home_id, user, tenant, mark, role, added_at) \
+         SELECT ?1, j.value ->> 0, ?2, j.value ->> 1, j.value ->> 2, ?3 FROM json_each(?4) j WHERE true \
          ON CONFLICT (home_id, user) DO UPDATE SET role = excluded.role",
     )
     .bind(id)
-    .bind(user.as_str())
     .bind(key.tenant.as_str())
-    .bind(mark)
-    .bind(role.code())
     .bind(now.0)
+    .bind(rows::json(&told))
     .execute(conn)
     .await
     .doing(PUTTING)
@@ -238,12 +268,15 @@ pub(super) async fn put_member(
 /// Has these be in it, and no others. Returns whether anything is other.
 async fn put_devices(
     conn: &mut SqliteConnection,
-    id: i64,
-    devices: &[PutHomeDevice],
+    devices: &Wanted<'_, PutHomeDevice>,
     now: UtcMillis,
 ) -> Result<bool, StoreError> {
-    let before = home_rows::devices(conn, id, None).await?;
-    let wanted: BTreeSet<&str> = (devices.iter())
+    let before = if devices.fresh {
+        Vec::new()
+    } else {
+        home_rows::devices(conn, devices.id, None).await?
+    };
+    let wanted: BTreeSet<&str> = (devices.all.iter())
         .map(|device| device.endpoint.as_str())
         .collect();
     let gone: Vec<&str> = (before.iter())
@@ -255,42 +288,45 @@ async fn put_devices(
         sqlx::query(
             "DELETE FROM home_devices WHERE home_id = ? AND endpoint IN (SELECT value FROM json_each(?))",
         )
-        .bind(id)
+        .bind(devices.id)
         .bind(json_list(gone))
         .execute(&mut *conn)
         .await
         .doing(PUTTING)?;
     }
-    for device in devices {
-        let same = before.iter().any(|known| {
-            known.endpoint == device.endpoint
-                && known.name == device.name
-                && known.icon == device.icon
-        });
-        if !same {
-            put_device(conn, id, device, now).await.doing(PUTTING)?;
-            changed = true;
-        }
+    let is_so = |device: &PutHomeDevice| {
+        let looks =
+            |known: &HomeDeviceRecord| (&known.name, &known.icon) == (&device.name, &device.icon);
+        let mut there = before.iter();
+        there.any(|known| known.endpoint == device.endpoint && looks(known))
+    };
+    let other: Vec<&PutHomeDevice> = devices.all.iter().filter(|it| !is_so(it)).collect();
+    if !other.is_empty() {
+        insert_devices(conn, devices.id, &other, now)
+            .await
+            .doing(PUTTING)?;
+        changed = true;
     }
     Ok(changed)
 }
 
-/// Has a device be in it. It is in no other.
-pub(super) async fn put_device(
+/// Has devices be in it. They are in no other.
+pub(super) async fn insert_devices(
     conn: &mut SqliteConnection,
     id: i64,
-    device: &PutHomeDevice,
+    devices: &[&PutHomeDevice],
     now: UtcMillis,
 ) -> Result<(), sqlx::Error> {
+    let told = devices.iter().map(|it| (&it.endpoint, &it.name, &it.icon));
+    let told: Vec<_> = told.collect();
     sqlx::query(
-        "INSERT INTO home_devices (endpoint, home_id, name, icon, added_at) VALUES (?, ?, ?, ?, ?) \
+        "INSERT INTO home_devices (endpoint, home_id, name, icon, added_at) \
+         SELECT j.value ->> 0, ?1, j.value ->> 1, j.value ->> 2, ?2 FROM json_each(?3) j WHERE true \
          ON CONFLICT (endpoint) DO UPDATE SET name = excluded.name, icon = excluded.icon",
     )
-    .bind(&device.endpoint)
     .bind(id)
-    .bind(device.name.as_deref())
-    .bind(device.icon.as_deref())
     .bind(now.0)
+    .bind(rows::json(&told))
     .execute(conn)
     .await
     .map(|_| ())

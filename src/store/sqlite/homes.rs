@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::{
-    Doing, SqliteStore, app_users,
+    Doing, SqliteStore,
+    app_users::{self, Marker},
     bulk::json_list,
     home_rows::{self, HomeRow, READING},
     home_writes::{self, PUTTING},
@@ -44,7 +45,8 @@ impl Homes for SqliteStore {
             .doing(PUTTING)?;
         let there = home_writes::count(&mut tx, home.key.tenant.as_str()).await?;
         let mut room = MAX_HOMES.saturating_sub(there);
-        let put = home_writes::put(&mut tx, home, seen, &mut room, now).await?;
+        let marker = Marker::read(&mut tx).await?;
+        let put = home_writes::put(&mut tx, home, seen, (&mut room, &marker), now).await?;
         let record = known(&mut tx, &home.key).await?.record;
         if put != HomePut::Unchanged {
             tx.commit().await.doing(PUTTING)?;
@@ -61,6 +63,7 @@ impl Homes for SqliteStore {
         let mut parts = homes.chunks(HOMES_AT_ONCE).peekable();
         while let Some(part) = parts.next() {
             let mut tx = self.write(PUTTING).await?;
+            let marker = Marker::read(&mut tx).await?;
             let mut rooms = HashMap::new();
             let mut written = 0;
             for home in part {
@@ -73,7 +76,7 @@ impl Homes for SqliteStore {
                 let Some(room) = rooms.get_mut(tenant) else {
                     continue; // it was put there just now
                 };
-                let put = match home_writes::put(&mut tx, home, None, room, now).await {
+                let put = match home_writes::put(&mut tx, home, None, (room, &marker), now).await {
                     Err(HomeError::Store(error)) => return Err(error),
                     put => put,
                 };
@@ -97,11 +100,13 @@ impl Homes for SqliteStore {
         let known = known(&mut tx, home).await?;
         home_writes::check_seen(home, Some(&known), seen)?;
         // what waits there waits no more
-        sqlx::query("UPDATE app_starts SET state = 'cancelled' WHERE home_id = ? AND state = 'waiting'")
-            .bind(known.id)
-            .execute(&mut *tx)
-            .await
-            .doing(doing)?;
+        sqlx::query(
+            "UPDATE app_starts SET state = 'cancelled' WHERE home_id = ? AND state = 'waiting'",
+        )
+        .bind(known.id)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
         sqlx::query("DELETE FROM homes WHERE id = ?")
             .bind(known.id)
             .execute(&mut *tx)
@@ -197,7 +202,9 @@ impl Homes for SqliteStore {
         if before.is_none() && known.record.members as usize >= MAX_MEMBERS {
             return Err(HomeError::TooManyMembers);
         }
-        home_writes::put_member(&mut tx, (known.id, home), user, role, now).await?;
+        let marker = Marker::read(&mut tx).await?;
+        let members = [(user, role)];
+        home_writes::insert_members(&mut tx, (known.id, home), &marker, &members, now).await?;
         home_writes::touch(&mut tx, known.id, now)
             .await
             .doing(PUTTING)?;
@@ -260,7 +267,7 @@ impl Homes for SqliteStore {
             Ok(_) | Err(HomeError::NoDevice { .. }) => {}
             Err(error) => return Err(error),
         }
-        home_writes::put_device(&mut tx, known.id, device, now)
+        home_writes::insert_devices(&mut tx, known.id, &[device], now)
             .await
             .doing(PUTTING)?;
         home_writes::touch(&mut tx, known.id, now)
@@ -278,11 +285,13 @@ impl Homes for SqliteStore {
             .await
             .doing(PUTTING)?;
         one_device(&mut tx, &known, endpoint).await?;
-        sqlx::query("UPDATE app_starts SET state = 'cancelled' WHERE endpoint = ? AND state = 'waiting'")
-            .bind(endpoint)
-            .execute(&mut *tx)
-            .await
-            .doing(PUTTING)?;
+        sqlx::query(
+            "UPDATE app_starts SET state = 'cancelled' WHERE endpoint = ? AND state = 'waiting'",
+        )
+        .bind(endpoint)
+        .execute(&mut *tx)
+        .await
+        .doing(PUTTING)?;
         sqlx::query("DELETE FROM home_devices WHERE endpoint = ?")
             .bind(endpoint)
             .execute(&mut *tx)

@@ -57,6 +57,7 @@ mod series;
 mod sites;
 mod soaks;
 mod standing;
+mod start_plan;
 mod starts;
 mod task_changes;
 mod task_creation;

@@ -116,14 +116,12 @@ impl Offers for SqliteStore {
         tx.watch(Table::Offers, id.0).await.doing(WITHDRAWING)?;
         let known = known(&mut tx, tenant, id).await?;
         if known.withdrawn_at.is_none() {
-            sqlx::query(
-                "UPDATE offers SET withdrawn_at = ?, revision = revision + 1 WHERE id = ?",
-            )
-            .bind(now.0)
-            .bind(id.0)
-            .execute(&mut *tx)
-            .await
-            .doing(WITHDRAWING)?;
+            sqlx::query("UPDATE offers SET withdrawn_at = ?, revision = revision + 1 WHERE id = ?")
+                .bind(now.0)
+                .bind(id.0)
+                .execute(&mut *tx)
+                .await
+                .doing(WITHDRAWING)?;
         }
         let offer = self::known(&mut tx, tenant, id).await?;
         // nothing joins its task from here on; what a crash leaves of it is stopped when it is withdrawn again
@@ -180,7 +178,11 @@ impl Offers for SqliteStore {
                 .fetch_all(&self.readers)
                 .await
                 .doing(doing)?;
-            found.extend(rows.iter().map(record).collect::<Result<Vec<_>, StoreError>>()?);
+            found.extend(
+                rows.iter()
+                    .map(record)
+                    .collect::<Result<Vec<_>, StoreError>>()?,
+            );
         }
         Ok(tenancy::newest(found, |offer| offer.id.0, limit))
     }

@@ -23,7 +23,7 @@ const READING: &str = "reading a tenant";
 const CHANGING: &str = "changing a tenant";
 
 /// What may belong to a tenant, and whether anything of it does.
-const BELONGINGS: [(&str, &str); 13] = [
+const BELONGINGS: [(&str, &str); 12] = [
     (
         "products",
         "SELECT EXISTS (SELECT 1 FROM products WHERE tenant = ?)",
@@ -55,10 +55,6 @@ const BELONGINGS: [(&str, &str); 13] = [
     (
         "offers",
         "SELECT EXISTS (SELECT 1 FROM offers INDEXED BY offers_listed WHERE tenant = ? AND withdrawn_at IS NULL)",
-    ),
-    (
-        "tokens of end users",
-        "SELECT EXISTS (SELECT 1 FROM app_tokens WHERE tenant = ?)",
     ),
     (
         "webhooks",
@@ -179,6 +175,17 @@ impl Tenancy for SqliteStore {
                 let tenant = id.clone();
                 return Err(TenantError::InUse { tenant, what });
             }
+        }
+        // nothing is left of its end users
+        for statement in [
+            "DELETE FROM app_tokens WHERE tenant = ?",
+            "UPDATE app_starts SET user = NULL WHERE tenant = ? AND user IS NOT NULL",
+        ] {
+            sqlx::query(statement)
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await
+                .doing(doing)?;
         }
         sqlx::query("UPDATE tenants SET deleted_at = ?, revision = revision + 1 WHERE id = ?")
             .bind(now.0)
