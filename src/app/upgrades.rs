@@ -166,7 +166,7 @@ pub(super) async fn list_device_history(
 }
 
 fn past(upgrade: &HomeUpgrade) -> AppPast {
-    let told = view::told(upgrade, false);
+    let told = upgrade.told(false);
     let record = &upgrade.upgrade.upgrade;
     let outcome = record.outcome.as_ref();
     AppPast {

@@ -10,17 +10,12 @@ use super::{
 use crate::{
     clock::UtcMillis,
     home::{
-        Conditions, DeviceNow, Entry, ErrorCode, HomeKey, MAX_STARTED, OfferId, Refusal, Seen,
-        Stand, Status, Texts, Told,
+        Conditions, DeviceNow, Entry, ErrorCode, HomeKey, MAX_STARTED, OfferId, Refusal, Status,
+        Texts, Told,
     },
-    ledger::{Progress, QueueMode, Stage},
-    package::Version,
     runtime::Live,
     store::{HomeDevice, HomeUpgrade, OfferRecord, StoreError, UpgradeState},
 };
-
-/// The attribute in which an integrator tells the charge of a battery, percent.
-const BATTERY: &str = "battery";
 
 /// What is looked at together.
 pub(super) struct View {
@@ -124,7 +119,7 @@ impl View {
 
     /// Whether a device sleeps just now: it listens for a while after its last message only.
     fn is_asleep(&self, device: &HomeDevice, live: &Live, awake_ms: u64) -> bool {
-        if live.connected.is_some() || !sleeps(device) {
+        if live.connected.is_some() || !device.sleeps() {
             return false;
         }
         let stored = device.device.device.last_heard_at;
@@ -147,7 +142,10 @@ impl View {
             let mut left: Vec<&OfferRecord> = offers.iter().filter(of_channel).copied().collect();
             let mut runs = device.device.device.version;
             for step in 1..=MAX_STARTED {
-                let now = now_of(device, runs.as_ref());
+                let now = DeviceNow {
+                    version: runs.as_ref(),
+                    ..device.now()
+                };
                 let fits = left.iter().position(|offer| {
                     let leads_on = step == 1 || !offer.terms.conditions.from.is_empty();
                     leads_on && !matches!(offer.entry(&now, self.now), Entry::NotFor(_))
@@ -177,7 +175,7 @@ impl View {
             Entry::Refused(refusal) | Entry::NotFor(refusal) => Some(refusal),
         };
         let open = (device.open.iter()).find(|it| it.offer == Some(offer.id));
-        let status = open.map_or(Status::Available, |open| told(open, asleep).status);
+        let status = open.map_or(Status::Available, |open| open.told(asleep).status);
         let (language, description) = self.pick(&terms.texts.description).unwrap_or_default();
         let remind = refusal.as_ref().map(|refusal| {
             let own = self.text(&terms.texts.remind);
@@ -193,7 +191,7 @@ impl View {
             status: status.number(),
             current_version: now.version.map(ToString::to_string),
             target_version: offer.version.to_string(),
-            device_type: u8::from(sleeps(device)),
+            device_type: u8::from(device.sleeps()),
             kind: terms.kind.number(),
             url: None,
             size_bytes: offer.size_bytes,
@@ -229,7 +227,7 @@ impl View {
         let shown = (open.clone().find(running))
             .or_else(|| open.clone().next())
             .or_else(|| device.last.as_ref().filter(is_news));
-        let stands = shown.map_or_else(|| Told::idle(newest.is_some()), |it| told(it, asleep));
+        let stands = shown.map_or_else(|| Told::idle(newest.is_some()), |it| it.told(asleep));
         let offer = shown.and_then(|it| it.offer);
         let offer = offer.and_then(|id| self.offer(id));
         let texts = offer.map(|offer| &offer.terms.texts);
@@ -288,44 +286,6 @@ pub(super) fn no_such_device() -> Problem {
 pub(super) fn awaits_confirmation(upgrade: &HomeUpgrade) -> bool {
     let upgrade = &upgrade.upgrade.upgrade;
     upgrade.unconfirmed && upgrade.state == UpgradeState::Pending
-}
-
-/// What is told of an upgrade.
-pub(super) fn told(upgrade: &HomeUpgrade, asleep: bool) -> Told {
-    let upgrade = &upgrade.upgrade.upgrade;
-    let reason = upgrade.outcome.as_ref();
-    let reason = reason.map(|it| it.reason.as_str()).unwrap_or_default();
-    let stand = match upgrade.state {
-        UpgradeState::Pending => Stand::Waiting,
-        UpgradeState::Active(stage) => Stand::Active(stage),
-        UpgradeState::Succeeded => Stand::Succeeded(reason),
-        UpgradeState::Failed => Stand::Failed(reason),
-        UpgradeState::Cancelled => Stand::Cancelled(reason),
-    };
-    let stage = upgrade.stage.as_ref();
-    Told::of(&Seen {
-        stand,
-        percent: upgrade.progress.map(Progress::percent),
-        confirmed: stage.is_some_and(|it| it.stage == Stage::Executing && it.confirmed),
-        asleep,
-    })
-}
-
-/// Whether a device listens after its own messages only.
-fn sleeps(device: &HomeDevice) -> bool {
-    let registration = device.device.device.registration.as_ref();
-    registration.is_some_and(|it| it.queue_mode == QueueMode::On)
-}
-
-/// A device as offers look at it, when it runs this version.
-fn now_of<'d>(device: &'d HomeDevice, version: Option<&'d Version>) -> DeviceNow<'d> {
-    let battery = device.device.attributes.tags.get(BATTERY);
-    let coverage = device.device.device.coverage.as_ref();
-    DeviceNow {
-        version,
-        battery_percent: battery.and_then(|charge| charge.parse().ok()),
-        rsrp_dbm: coverage.and_then(|it| it.coverage.rsrp_dbm),
-    }
 }
 
 /// Whether it can be started: nothing where the offer asks for nothing.
