@@ -35,10 +35,12 @@ impl Engine {
                 endpoint,
                 product,
                 secure,
+                via,
                 ..
             } => {
                 let key = self.insert_device(&endpoint, &product);
                 self.device_mut(key).heard_over = HeardOver::of(secure);
+                self.reach_through(key, &via);
                 self.check_channel(key);
                 self.settle(key);
             }
@@ -171,6 +173,7 @@ impl Engine {
                 attempt,
                 at,
             });
+            self.pass_turn_of(key);
         }
     }
 
@@ -207,6 +210,7 @@ impl Engine {
         }
         let key = self.insert_device(&record.endpoint, &record.product);
         self.device_mut(key).heard_over = HeardOver::of(record.secure);
+        self.reach_through(key, &record.via);
         let heard_at = record.last_heard_at.map(|at| now.instant_at(at));
         let registration = record.registration.as_ref();
         // A device with a location that is none of ours would be refused there, and registers anew.

@@ -6,6 +6,7 @@ use super::{
     Lwm2mVersion, QueueMode,
     appointed::Appointed,
     asked::{Read, Tag},
+    companies::Behind,
     device_formats::Formats,
     effect::Seq,
     id::Location,
@@ -88,6 +89,8 @@ pub(super) struct Device {
     pub(super) last_download: Option<Box<LastDownload>>,
     pub(super) last_report: Option<Box<LastReport>>,
     pub(super) session: Option<Box<Session>>,
+    /// Through which gateway it may be heard, where there is one.
+    pub(super) behind: Option<Box<Behind>>,
     /// The alarm that is set for it: not after anything that is due.
     pub(super) alarm: Option<AlarmId>,
 }
@@ -168,6 +171,7 @@ impl Device {
             last_download: None,
             last_report: None,
             session: None,
+            behind: None,
             alarm: None,
         }
     }

@@ -21,16 +21,23 @@ use crate::{
 
 impl Engine {
     pub(super) fn receive(&mut self, incoming: &Incoming<'_>) {
+        self.check_company(&incoming.speaker);
         let bound = self.bound_to(&incoming.speaker);
         if let Some(key) = bound {
             self.device_mut(key).has_sent(incoming.bytes.len());
         }
         let code = incoming.message.code();
         if code.is_request() {
+            let bound = self.here(incoming);
             return self.receive_request(bound, incoming);
         }
         let peer = incoming.peer();
-        let key = match (self.sender(bound, incoming.message), incoming.sought) {
+        let awaited = self.awaited_by(peer, incoming.message);
+        let sender = match awaited {
+            Some(key) => Sender::Known(key),
+            None => self.sender(bound, incoming.message),
+        };
+        let key = match (sender, incoming.sought) {
             (Sender::Known(key), _) => key,
             (Sender::Elsewhere(id), Sought::NotYet) => {
                 return self.seek(id, By::Token, None, incoming);
@@ -62,7 +69,7 @@ impl Engine {
             }
             return;
         }
-        if !self.moves_to(key, peer) {
+        if !self.moves_to(key, &incoming.speaker) {
             return;
         }
         if carries_response && self.device(key).is_observed_by(incoming.message.token()) {
@@ -256,6 +263,7 @@ impl Engine {
         self.flush(key);
         self.device_mut(key).rest(now);
         self.set_alarm(key);
+        self.pass_turn_of(key);
         self.tell_presence(key);
     }
 }

@@ -62,8 +62,11 @@ impl Engine {
         let registration = self.registration(key, valid, incoming, &request);
         let nonce = registration.nonce;
         let excuse = self.excuse(key, incoming.bytes, incoming.message.message_id());
+        let through = self.goes_through(key, &incoming.speaker);
+        self.devices.set_through(key, through);
         let displaced = self.devices.register(key, Some(registration));
         self.has_left_its_address(displaced);
+        self.gathers(key, peer);
         let device = self.device_mut(key);
         device.excuse = None;
         // It may have started anew: what it was asked before is forgotten, and so is what it said.
@@ -308,7 +311,7 @@ impl Engine {
             registration.expires = expires;
             registration.supposed = false;
         }
-        self.move_to(key, incoming.peer());
+        self.move_to(key, &incoming.speaker);
         self.lifetime_told(key, request.lifetime_s);
         if news {
             self.persist_registration(key, request.objects.as_ref().and_then(Announced::of));
@@ -353,9 +356,7 @@ impl Engine {
         let location = Location::parse(location)?;
         let key = self.devices.by_id(location.device)?;
         let device = self.device(key);
-        let theirs = incoming
-            .speaker
-            .is_allowed(&device.endpoint, device.heard_over);
+        let theirs = incoming.speaker.may_be(device);
         let ended = device.location() != Some(location);
         let answered = theirs && ended && self.answer_repeat(key, incoming);
         answered.then_some(key)
@@ -363,6 +364,7 @@ impl Engine {
 
     /// Ends a registration. An upgrade goes on: the device may register again.
     pub(super) fn deregister(&mut self, key: DeviceKey) {
+        let shared = self.shares_with(key);
         self.devices.register(key, None);
         let at = self.now.utc;
         let device = self.device_mut(key);
@@ -371,6 +373,9 @@ impl Engine {
         let endpoint = device.endpoint.to_string();
         self.persist(key, Change::Deregistered { endpoint, at });
         self.tell_presence(key);
+        if let Some(gateway) = shared {
+            self.pass_turn(gateway);
+        }
     }
 
     /// The endpoint's device, which is made of a newcomer. `None` when there are as many as may be.
