@@ -30,11 +30,8 @@ use crate::{
     ledger::{DeviceId, DeviceIds},
     mqtt::endpoint::{Credential, Identity, Style},
     simulate::{
-        faults::Lines,
-        fleet::MqttMember,
-        hooks::Hooks,
-        offered::Offered,
-        scenario::{Scenario, over_pcp},
+        faults::Lines, fleet::MqttMember, hooks::Hooks, offered::Offered, offered::over_pcp,
+        scenario::Scenario,
     },
 };
 use station::Station;

@@ -1,6 +1,10 @@
 //! Downloads: a device asks, the listener opens what was granted and hands piece after piece to the system, and they arrive.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use sim::mqtt::{DownloadFailure, Fetched, Request};
 
@@ -9,7 +13,7 @@ use super::{
     BASE_URL, Within,
 };
 use crate::{
-    grants::{Opened, Refusal},
+    grants::{Holder, Opened, Refusal},
     ledger::PackageId,
     simulate::hooks::Hooks,
 };
@@ -45,6 +49,8 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Serving {
     opened: Opened,
+    /// What it is told by that another connection has taken its place.
+    holder: Arc<Holder>,
     /// Bytes of the package that the system has taken, and that the device has acknowledged.
     taken: u64,
     arrived: u64,
@@ -69,7 +75,6 @@ const fn status(refusal: Refusal) -> u16 {
         Refusal::NoToken => 401,
         Refusal::Expired | Refusal::OtherPackage => 403,
         Refusal::Unknown => 404,
-        Refusal::Busy => 429,
     }
 }
 
@@ -126,6 +131,20 @@ impl<H: Hooks> World<H> {
             let lost = serving.taken - serving.arrived;
             side.grants.lost(&serving.opened, lost);
             self.tell_served();
+        }
+    }
+
+    /// Connections end whose place others of the same token have taken.
+    fn end_replaced(&mut self) {
+        let context = Context::from_waker(Waker::noop());
+        let replaced = |serving: &Serving| serving.holder.poll_replaced(&context).is_ready();
+        let serving = self.side().map(|side| &side.serving);
+        let over = (serving.into_iter().flatten())
+            .filter(|(_, serving)| replaced(serving))
+            .map(|(number, _)| *number)
+            .collect::<Vec<_>>();
+        for number in over {
+            self.misses(number);
         }
     }
 
@@ -214,8 +233,9 @@ impl<H: Hooks> World<H> {
             let why = DownloadFailure::Unreachable("nobody answers".to_owned());
             return self.fails(station, number, why);
         };
+        let holder = Arc::new(Holder::default());
         let opened = match token {
-            Some((token, package)) => side.grants.open(&token, package, most, None, utc),
+            Some((token, package)) => side.grants.open(&token, package, most, &holder, utc),
             None => Err(Refusal::NoToken),
         };
         let opened = match opened {
@@ -230,10 +250,12 @@ impl<H: Hooks> World<H> {
         let grant = opened.grant().clone();
         let serving = Serving {
             opened,
+            holder,
             taken: from,
             arrived: from,
         };
         side.serving.insert(number, serving);
+        self.end_replaced();
         (self.checker).begins_download(self.now_ms, device, &grant, from);
         self.next_piece(station, number);
     }

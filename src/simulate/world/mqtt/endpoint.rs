@@ -418,6 +418,7 @@ impl<H: Hooks> World<H> {
                 downlink,
                 payload,
                 qos,
+                upgrade: _,
             }) => {
                 let sent = side.endpoint.publish(device, downlink, payload, qos);
                 // on this connection the others would fare no better
