@@ -32,6 +32,13 @@ struct Company {
     next_message_id: u16,
 }
 
+impl Company {
+    fn falls_silent(&mut self) {
+        self.turns.clear();
+        self.speaking = None;
+    }
+}
+
 /// All of them, by their gateways. Most engines have none.
 #[derive(Debug, Default)]
 pub(super) struct Companies {
@@ -103,9 +110,12 @@ impl Companies {
             self.at.remove(&before);
         }
         company.peer = peer;
+        // whoever comes along says again that it wants to speak
+        company.falls_silent();
         let other = self.at.insert(peer?, gateway)?;
         if let Some(other) = self.of.get_mut(&other) {
             other.peer = None;
+            other.falls_silent();
         }
         Some(other)
     }

@@ -63,6 +63,34 @@ impl Engine {
         behind.is_some_and(|behind| speaker.has_shown(&behind.name))
     }
 
+    /// Whether the device may not register through its gateway with its objects there, which is answered. Requests to all of them
+    /// go to one address: without a path of its own (LwM2M 1.0 §5.3.1, 1.1 §6.2.1) what is meant for one would be done to another, or to
+    /// the gateway.
+    pub(super) fn refuses_path(
+        &mut self,
+        incoming: &Incoming<'_>,
+        key: DeviceKey,
+        root: Option<&str>,
+    ) -> bool {
+        if !self.goes_through(key, &incoming.speaker) {
+            return false;
+        }
+        let behind = self.device(key).behind.as_deref();
+        let members = behind.map_or(&[][..], |it| self.devices.companies.members(it.gateway));
+        let gateway = self.devices.by_peer(incoming.peer());
+        let mut others = members.iter().copied().chain(gateway);
+        let text = if root.is_none() {
+            "a device behind a gateway needs a path of its own: </path>;rt=\"oma.lwm2m\""
+        } else if others.any(|other| other != key && self.device(other).root_path() == root) {
+            "the path is another device's"
+        } else {
+            return false;
+        };
+        self.counters.registrations_refused += 1;
+        self.refuse(incoming, (Code::BAD_REQUEST, text));
+        true
+    }
+
     /// The registered device in whose name a request comes, and which is at its sender's address: one behind a gateway, by
     /// the name or the location in the request; otherwise the one whose address it is.
     pub(super) fn here(&self, incoming: &Incoming<'_>) -> Option<DeviceKey> {

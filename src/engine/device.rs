@@ -361,6 +361,11 @@ impl Device {
             .filter(|segment| !segment.is_empty())
     }
 
+    /// The same path, whole; `None` where it has its objects at the root.
+    pub(super) fn root_path(&self) -> Option<&str> {
+        self.known.as_ref().and_then(|known| known.root.as_deref())
+    }
+
     /// Keeps the path below which it has its objects.
     pub(super) fn set_root(&mut self, root: Option<&str>) {
         if root.is_some() || self.known.is_some() {

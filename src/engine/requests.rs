@@ -46,6 +46,9 @@ impl Engine {
             self.refuse_newcomer(incoming, request.endpoint);
             return None;
         };
+        if self.refuses_path(incoming, key, request.objects.root()) {
+            return None;
+        }
         let now = self.now.instant;
         let (valid, pressed) = (self.is_valid_at(key, peer), self.is_pressed());
         let device = self.device_mut(key);
@@ -268,6 +271,11 @@ impl Engine {
                 return self.refuse(incoming, (refusal(error), &text));
             }
         };
+        if let Some(objects) = &request.objects
+            && self.refuses_path(incoming, key, objects.root())
+        {
+            return;
+        }
         if !self.store_available {
             self.device_mut(key).excuse = Some(Excuse::Refused);
             return self.refuse(incoming, UNAVAILABLE);

@@ -164,10 +164,11 @@ impl Roster {
     /// The device is not where its registration says.
     pub(super) fn leave(&mut self, key: DeviceKey) {
         let Some(peer) = self[key].peer() else { return };
-        if let Some(company) = self.companies.at(peer) {
+        let through = self[key].through();
+        if let Some(company) = through.or_else(|| self.companies.at(peer)) {
             self.companies.hush(company, key);
         }
-        if self[key].through().is_none() {
+        if through.is_none() {
             let hash = self.hasher.hash_one(Some(peer));
             take(&mut self.by_peer, hash, key);
         }

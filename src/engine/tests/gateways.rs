@@ -13,6 +13,7 @@ fn at(port: u16) -> Peer {
     Peer::secured(SocketAddr::from(([10, 0, 0, 7], port)))
 }
 
+/// The operator says through whom a device is reached.
 fn is_reached(world: &mut World, endpoint: &str, via: Option<&str>) {
     let via = via.map_or(Via::Itself, |name| Via::Gateway(Some(name.to_owned())));
     world.command(Command::AddDevice {
@@ -42,6 +43,9 @@ fn speaks_as(world: &mut World, endpoint: &str) {
 fn child(name: &str) -> Script {
     let mut script = Script::new(name, 1);
     script.at = at(1);
+    if name != GATEWAY {
+        script.links = format!("</{name}>;rt=\"oma.lwm2m\",</{name}/4/0>,</{name}/19/0>,</{name}/19/1>").leak();
+    }
     script
 }
 
@@ -91,6 +95,34 @@ fn a_gateway_registers_those_that_are_behind_it_and_nobody_else() {
     world.speaker = None;
     let mut plain = Script::new("c1", 5);
     assert_eq!(plain.register(&mut world), Code::FORBIDDEN);
+}
+
+#[test]
+fn each_has_its_objects_at_a_path_of_its_own() {
+    let mut world = world(&["c1", "c2"]);
+    let mut first = child("c1");
+    for links in ["", "</>;rt=\"oma.lwm2m\",</19/0>"] {
+        first.links = links;
+        assert_eq!(first.register(&mut world), Code::BAD_REQUEST);
+    }
+    let mut first = child("c1");
+    assert_eq!(first.register(&mut world), Code::CREATED);
+    let mut second = child("c2");
+    second.links = first.links;
+    assert_eq!(second.register(&mut world), Code::BAD_REQUEST);
+    let mut second = child("c2");
+    assert_eq!(second.register(&mut world), Code::CREATED);
+    // its own again
+    assert_eq!(first.register(&mut world), Code::CREATED);
+    let sent = world.take_sent();
+    let observes = sent.iter().find(|(_, it)| it.observe() == Some(0)).unwrap();
+    assert_eq!(observes.1.path(), [b"c1", &b"19"[..], b"0", b"0"]);
+    // an association of its own has the whole address
+    speaks_as(&mut world, "c2");
+    let mut alone = child("c2");
+    alone.links = "";
+    alone.at = at(5);
+    assert_eq!(alone.register(&mut world), Code::CREATED);
 }
 
 #[test]
