@@ -265,9 +265,8 @@ async fn no_byte_leaves_before_it_is_written_down_that_it_is_fetched() {
     let world = World::new(3_000).await;
     world.not_begun();
     let mut stream = world.connect();
-    let request = format!(
-        "GET /packages/3/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
-    );
+    let request =
+        format!("GET /packages/3/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     // that is told, so that it can be written down
     world.await_told((0, false));

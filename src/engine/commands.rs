@@ -210,7 +210,6 @@ impl Engine {
         }
         let key = self.insert_device(&record.endpoint, &record.product);
         self.device_mut(key).heard_over = HeardOver::of(record.secure);
-        self.reach_through(key, &record.via);
         let heard_at = record.last_heard_at.map(|at| now.instant_at(at));
         let registration = record.registration.as_ref();
         // A device with a location that is none of ours would be refused there, and registers anew.
@@ -254,6 +253,8 @@ impl Engine {
         device.heard_at = heard_at;
         device.heard_in = HeardIn::EarlierRun;
         device.known = known(now, record).map(Box::new);
+        self.reach_through(key, &record.via);
+        let device = self.device_mut(key);
         let announced = registration.and_then(|known| known.announced.as_ref());
         device.set_root(announced.and_then(|known| known.root_path.as_deref()));
         self.set_alarm(key);

@@ -18,13 +18,17 @@ use crate::{
 impl Device {
     /// Through which gateway it may be heard.
     pub(super) fn gateway(&self) -> Option<&str> {
-        self.behind.as_deref().map(|behind| &*behind.name)
+        self.behind().map(|behind| &*behind.name)
     }
 
     /// The gateway through which it was heard last, where that was not over an association of its own.
     pub(super) fn through(&self) -> Option<DeviceId> {
-        let behind = self.behind.as_deref()?;
+        let behind = self.behind()?;
         behind.through.then_some(behind.gateway)
+    }
+
+    fn behind(&self) -> Option<&Behind> {
+        self.known.as_ref()?.behind.as_deref()
     }
 }
 
@@ -51,7 +55,10 @@ impl Engine {
                 through: false,
             })
         });
-        self.device_mut(key).behind = behind;
+        let device = self.device_mut(key);
+        if behind.is_some() || device.known.is_some() {
+            device.known.get_or_insert_default().behind = behind;
+        }
         if let Some(before) = before {
             self.pass_turn(before);
         }
@@ -59,7 +66,7 @@ impl Engine {
 
     /// Whether `speaker` speaks for the device because it is its gateway.
     pub(super) fn goes_through(&self, key: DeviceKey, speaker: &Speaker<'_>) -> bool {
-        let behind = self.device(key).behind.as_deref();
+        let behind = self.device(key).behind();
         behind.is_some_and(|behind| speaker.has_shown(&behind.name))
     }
 
@@ -75,7 +82,7 @@ impl Engine {
         if !self.goes_through(key, &incoming.speaker) {
             return false;
         }
-        let behind = self.device(key).behind.as_deref();
+        let behind = self.device(key).behind();
         let members = behind.map_or(&[][..], |it| self.devices.companies.members(it.gateway));
         let gateway = self.devices.by_peer(incoming.peer());
         let mut others = members.iter().copied().chain(gateway);
@@ -214,11 +221,20 @@ impl Engine {
         }
     }
 
+    /// Whose request at the gateway's address is not answered, and was not repeated.
+    fn speaks_at(&self, gateway: DeviceId) -> Option<DeviceKey> {
+        let companies = &self.devices.companies;
+        // the gateway's own may have left before it was known that others are there
+        let own = companies.peer(gateway);
+        let own = own.and_then(|peer| self.devices.by_peer(peer));
+        let mut both = companies.speaking(gateway).into_iter().chain(own);
+        both.find(|key| self.device(*key).link.is_fresh())
+    }
+
     /// Whether another one's request at the device's address leaves first, or is not answered yet.
     pub(super) fn waits_for_its_turn(&self, key: DeviceKey) -> bool {
         self.shares_with(key).is_some_and(|gateway| {
-            let speaking = self.devices.companies.speaking(gateway);
-            speaking.is_some_and(|other| other != key && self.device(other).link.is_fresh())
+            self.speaks_at(gateway).is_some_and(|other| other != key)
                 || self.devices.companies.is_behind(gateway, key)
         })
     }
@@ -234,8 +250,7 @@ impl Engine {
     /// reach is repeated for minutes, and the others are not to wait for it.
     pub(super) fn pass_turn(&mut self, gateway: DeviceId) {
         loop {
-            let speaking = self.devices.companies.speaking(gateway);
-            if speaking.is_some_and(|key| self.device(key).link.is_fresh()) {
+            if self.speaks_at(gateway).is_some() {
                 return;
             }
             let Some(next) = self.devices.companies.next_speaker(gateway) else {

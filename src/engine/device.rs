@@ -89,8 +89,6 @@ pub(super) struct Device {
     pub(super) last_download: Option<Box<LastDownload>>,
     pub(super) last_report: Option<Box<LastReport>>,
     pub(super) session: Option<Box<Session>>,
-    /// Through which gateway it may be heard, where there is one.
-    pub(super) behind: Option<Box<Behind>>,
     /// The alarm that is set for it: not after anything that is due.
     pub(super) alarm: Option<AlarmId>,
 }
@@ -115,6 +113,8 @@ pub(super) struct Known {
     pub(super) wake_ups: Option<WakeUps>,
     /// When it is to come.
     pub(super) appointed: Option<Box<Appointed>>,
+    /// Through which gateway it may be heard, where there is one.
+    pub(super) behind: Option<Box<Behind>>,
     /// It does not have its lifetime written.
     pub(super) refuses_lifetime: bool,
     /// When its observation was made anew after a Reset last.
@@ -171,7 +171,6 @@ impl Device {
             last_download: None,
             last_report: None,
             session: None,
-            behind: None,
             alarm: None,
         }
     }

@@ -263,7 +263,8 @@ impl Engine {
         if let Some(session) = &mut device.session {
             session.commanded_after = 0;
         }
-        if let Some(behind) = &mut device.behind {
+        let known = device.known.as_mut();
+        if let Some(behind) = known.and_then(|known| known.behind.as_mut()) {
             behind.through = false; // before it is heard here
         }
         let followers = row.followers.into_iter().map(Box::new);

@@ -21,7 +21,6 @@ use crate::{
 
 impl Engine {
     pub(super) fn receive(&mut self, incoming: &Incoming<'_>) {
-        self.check_company(&incoming.speaker);
         let bound = self.bound_to(&incoming.speaker);
         if let Some(key) = bound {
             self.device_mut(key).has_sent(incoming.bytes.len());
@@ -32,12 +31,7 @@ impl Engine {
             return self.receive_request(bound, incoming);
         }
         let peer = incoming.peer();
-        let awaited = self.awaited_by(peer, incoming.message);
-        let sender = match awaited {
-            Some(key) => Sender::Known(key),
-            None => self.sender(bound, incoming.message),
-        };
-        let key = match (sender, incoming.sought) {
+        let key = match (self.sender(bound, incoming), incoming.sought) {
             (Sender::Known(key), _) => key,
             (Sender::Elsewhere(id), Sought::NotYet) => {
                 return self.seek(id, By::Token, None, incoming);
@@ -94,7 +88,11 @@ impl Engine {
 
     /// The device that a message without request comes from: by the token that only it and we know, or
     /// by its address.
-    fn sender(&self, by_peer: Option<DeviceKey>, message: &Message) -> Sender {
+    fn sender(&self, by_peer: Option<DeviceKey>, incoming: &Incoming<'_>) -> Sender {
+        let message = incoming.message;
+        if let Some(key) = self.awaited_by(incoming.peer(), message) {
+            return Sender::Known(key);
+        }
         // Most notifications come from where their device is known to be, and the other messages have tokens that
         // are none of an observation.
         let at_peer = by_peer.map(|key| self.device(key).id);

@@ -5,6 +5,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::{
     Announced, Change, Engine, Incoming, Location, QueueMode, Registration, Report, Sought,
+    Speaker,
     device::HeardOver,
     key::DeviceKey,
     moves::{By, Welcome},
@@ -65,11 +66,7 @@ impl Engine {
         let registration = self.registration(key, valid, incoming, &request);
         let nonce = registration.nonce;
         let excuse = self.excuse(key, incoming.bytes, incoming.message.message_id());
-        let through = self.goes_through(key, &incoming.speaker);
-        self.devices.set_through(key, through);
-        let displaced = self.devices.register(key, Some(registration));
-        self.has_left_its_address(displaced);
-        self.gathers(key, peer);
+        self.is_registered(key, registration, &incoming.speaker);
         let device = self.device_mut(key);
         device.excuse = None;
         // It may have started anew: what it was asked before is forgotten, and so is what it said.
@@ -96,6 +93,15 @@ impl Engine {
         self.ask_again_what_it_runs(key);
         self.said(key, Inbound::Registration);
         Some(self.explain_registration(key, excuse))
+    }
+
+    /// The device is where it has registered from, itself or through its gateway.
+    fn is_registered(&mut self, key: DeviceKey, registration: Registered, speaker: &Speaker<'_>) {
+        let through = self.goes_through(key, speaker);
+        self.devices.set_through(key, through);
+        let displaced = self.devices.register(key, Some(registration));
+        self.has_left_its_address(displaced);
+        self.gathers(key, speaker.peer());
     }
 
     /// The registration of a device, which may have shown to be at its address (`valid`).
@@ -264,18 +270,9 @@ impl Engine {
         let Some((payload, block)) = self.links(incoming) else {
             return;
         };
-        let request = match UpdateRequest::parse(incoming.message.queries(), &payload) {
-            Ok(request) => request,
-            Err(error) => {
-                let text = error.to_string();
-                return self.refuse(incoming, (refusal(error), &text));
-            }
-        };
-        if let Some(objects) = &request.objects
-            && self.refuses_path(incoming, key, objects.root())
-        {
+        let Some(request) = self.read_update(key, incoming, &payload) else {
             return;
-        }
+        };
         if !self.store_available {
             self.device_mut(key).excuse = Some(Excuse::Refused);
             return self.refuse(incoming, UNAVAILABLE);
@@ -326,6 +323,27 @@ impl Engine {
         }
         self.respond_changed(incoming, block);
         self.said(key, Inbound::Update);
+    }
+
+    /// What an update says, with this body. One that cannot be read, or says what cannot be, is answered.
+    fn read_update(
+        &mut self,
+        key: DeviceKey,
+        incoming: &Incoming<'_>,
+        payload: &[u8],
+    ) -> Option<UpdateRequest> {
+        match UpdateRequest::parse(incoming.message.queries(), payload) {
+            Ok(request) => {
+                let root = request.objects.as_ref().map(|objects| objects.root());
+                let refused = root.is_some_and(|root| self.refuses_path(incoming, key, root));
+                (!refused).then_some(request)
+            }
+            Err(error) => {
+                let text = error.to_string();
+                self.refuse(incoming, (refusal(error), &text));
+                None
+            }
+        }
     }
 
     /// Whether a part of a body is left to be sent again: while devices are still being read, the last part might

@@ -140,7 +140,8 @@ impl Roster {
         if let Some(gateway) = before {
             self.companies.quit(gateway, key);
         }
-        if let Some(behind) = &mut self[key].behind {
+        let known = self[key].known.as_mut();
+        if let Some(behind) = known.and_then(|known| known.behind.as_mut()) {
             behind.through = through;
         }
     }

@@ -112,6 +112,7 @@ impl Engine {
     /// The device at the speaker's address. One that somebody else has shown to be at, or that is not to be spoken
     /// to unencrypted, loses the address.
     pub(super) fn bound_to(&mut self, speaker: &Speaker<'_>) -> Option<DeviceKey> {
+        self.check_company(speaker);
         let key = self.devices.by_peer(speaker.peer)?;
         let device = self.device(key);
         if speaker.may_be(device) {

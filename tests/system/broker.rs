@@ -415,7 +415,9 @@ fn a_hundred_upgrades_survive_ten_kills_of_the_server_and_ten_of_the_broker() {
     // each is told once, and has installed it once
     let mut told = Vec::new();
     for task in &tasks {
-        let url = server.api.url(&format!("/v1/events?after=0&task_id={task}"));
+        let url = server
+            .api
+            .url(&format!("/v1/events?after=0&task_id={task}"));
         let token = server.api.token().to_owned();
         let events = runtime.block_on(read_events(&url, &token, None, "task.finished"));
         let ended = (events.iter()).filter(|(_, event)| event["type"] == "upgrade.succeeded");

@@ -44,7 +44,9 @@ fn child(name: &str) -> Script {
     let mut script = Script::new(name, 1);
     script.at = at(1);
     if name != GATEWAY {
-        script.links = format!("</{name}>;rt=\"oma.lwm2m\",</{name}/4/0>,</{name}/19/0>,</{name}/19/1>").leak();
+        script.links =
+            format!("</{name}>;rt=\"oma.lwm2m\",</{name}/4/0>,</{name}/19/0>,</{name}/19/1>")
+                .leak();
     }
     script
 }
@@ -56,7 +58,11 @@ fn forwards(world: &mut World) -> Vec<Message<'static>> {
         assert_eq!(to, at(1));
         if message.kind() == Kind::Confirmable && message.code() != Code::EMPTY {
             let observes = message.observe() == Some(0);
-            let code = if observes { Code::CONTENT } else { Code::CHANGED };
+            let code = if observes {
+                Code::CONTENT
+            } else {
+                Code::CHANGED
+            };
             let answer = response(&message, code);
             let answer = if observes { answer.observe(1) } else { answer };
             if message.code() == Code::PUT || observes {
@@ -83,13 +89,21 @@ fn a_gateway_registers_those_that_are_behind_it_and_nobody_else() {
     assert_eq!(child(GATEWAY).register(&mut world), Code::CREATED);
     assert_eq!(child("c2").register(&mut world), Code::CREATED);
     for other in ["c3", "alone", "nobody"] {
-        assert_eq!(child(other).register(&mut world), Code::FORBIDDEN, "{other}");
+        assert_eq!(
+            child(other).register(&mut world),
+            Code::FORBIDDEN,
+            "{other}"
+        );
     }
     assert_eq!(world.engine.counters().impostors, 3);
     // a child is not its gateway, nor does it speak for its siblings
     speaks_as(&mut world, "c1");
     for other in [GATEWAY, "c2"] {
-        assert_eq!(child(other).register(&mut world), Code::FORBIDDEN, "{other}");
+        assert_eq!(
+            child(other).register(&mut world),
+            Code::FORBIDDEN,
+            "{other}"
+        );
     }
     // nor is any of it to be said where nothing is encrypted
     world.speaker = None;
@@ -144,9 +158,17 @@ fn two_are_upgraded_at_once_over_the_gateways_association() {
     for child in &children {
         child.says_version(&mut world, "V1");
         let sent = forwards(&mut world);
-        let read = sent.iter().find(|it| it.code() == Code::GET && it.observe().is_none());
+        let read = sent
+            .iter()
+            .find(|it| it.code() == Code::GET && it.observe().is_none());
         let cell = if child.endpoint == "c1" { 7 } else { 8 };
-        child.answer_read(&mut world, read.expect("is asked for its coverage"), cell, -90, 15);
+        child.answer_read(
+            &mut world,
+            read.expect("is asked for its coverage"),
+            cell,
+            -90,
+            15,
+        );
     }
     world.pass_s(5);
     forwards(&mut world);
@@ -169,11 +191,17 @@ fn two_are_upgraded_at_once_over_the_gateways_association() {
         child.say(&mut world, &DeviceMessage::DownloadReport { status });
         forwards(&mut world);
         let (result, version) = (ResultCode::SUCCESS, version("V2"));
-        child.say(&mut world, &DeviceMessage::UpgradeReport { result, version });
+        child.say(
+            &mut world,
+            &DeviceMessage::UpgradeReport { result, version },
+        );
         forwards(&mut world);
     }
     for upgrade in [1, 2] {
-        assert!(matches!(world.outcome(upgrade), Some(Outcome::Succeeded(_))), "{upgrade}");
+        assert!(
+            matches!(world.outcome(upgrade), Some(Outcome::Succeeded(_))),
+            "{upgrade}"
+        );
     }
 }
 
@@ -215,7 +243,10 @@ fn their_requests_leave_one_by_one_and_have_message_ids_of_one_sequence() {
     assert!(sent.iter().all(|(_, it)| it.token() != token_of("c2")));
     world.pass_s(10);
     let sent = world.take_sent();
-    assert!(sent.iter().any(|(_, it)| it.token() == token_of("c2")), "{sent:?}");
+    assert!(
+        sent.iter().any(|(_, it)| it.token() == token_of("c2")),
+        "{sent:?}"
+    );
 }
 
 #[test]
@@ -227,20 +258,31 @@ fn a_child_updates_and_deregisters_over_any_association_of_its_gateway() {
     child.at = at(2);
     child.update(&mut world);
     let sent = world.take_sent();
-    assert!(sent.iter().any(|(to, it)| *to == at(2) && it.code() == Code::CHANGED), "{sent:?}");
+    assert!(
+        sent.iter()
+            .any(|(to, it)| *to == at(2) && it.code() == Code::CHANGED),
+        "{sent:?}"
+    );
     // another gateway's
     speaks_as(&mut world, "gw-2");
     child.at = at(3);
     child.update(&mut world);
     let sent = world.take_sent();
-    assert!(sent.iter().all(|(_, it)| it.code() == Code::FORBIDDEN), "{sent:?}");
+    assert!(
+        sent.iter().all(|(_, it)| it.code() == Code::FORBIDDEN),
+        "{sent:?}"
+    );
     speaks_as(&mut world, GATEWAY);
     let id = world.next_id;
     let goodbye = request(Code::DELETE, id, &["rd", &child.location], &[]);
     world.datagram(at(2), &goodbye);
     world.datagram(at(2), &goodbye);
     let codes: Vec<Code> = world.take_sent().iter().map(|(_, it)| it.code()).collect();
-    assert_eq!(codes, [Code::DELETED, Code::DELETED], "and its repeat is recognised");
+    assert_eq!(
+        codes,
+        [Code::DELETED, Code::DELETED],
+        "and its repeat is recognised"
+    );
 }
 
 #[test]
@@ -252,7 +294,8 @@ fn a_child_that_has_another_gateway_is_heard_over_the_first_no_more() {
     world.take_sent();
     world.take_changes();
     is_reached(&mut world, "c1", Some("gw-2"));
-    let ended = |it: &Change| matches!(it, Change::Deregistered { endpoint, .. } if endpoint == "c1");
+    let ended =
+        |it: &Change| matches!(it, Change::Deregistered { endpoint, .. } if endpoint == "c1");
     assert!(world.changes.iter().any(ended));
     child.notify(&mut world, b"data");
     child.update(&mut world);
@@ -323,7 +366,11 @@ fn they_follow_their_gateway_to_another_engine() {
     let then = super::moves::find(&mut here, &mut there);
     assert!(matches!(then[..], [Whose::Theirs(_)]), "{then:?}");
     assert_eq!(there.engine.population().0, 2);
-    assert_eq!(here.engine.population().0, 1, "the other one has nothing there");
+    assert_eq!(
+        here.engine.population().0,
+        1,
+        "the other one has nothing there"
+    );
     there.take_sent();
     there.start("c1", 1, &package("V2", &content()));
     assert_eq!(here.engine.tables().peers, 0);
@@ -364,7 +411,7 @@ fn after_a_restart_of_the_server_they_are_heard_over_the_new_association() {
         Change::Registered { registration, .. } => Some(registration.clone()),
         _ => None,
     });
-    let mut after = World::begun(Config::default(), before.now + Duration::from_secs(60));
+    let mut after = World::begun(Config::default(), before.now + Duration::from_mins(1));
     speaks_as(&mut after, GATEWAY);
     after.command(Command::Restore(vec![DeviceRecord {
         endpoint: "c1".into(),
@@ -384,5 +431,9 @@ fn after_a_restart_of_the_server_they_are_heard_over_the_new_association() {
     child.at = at(4);
     child.update(&mut after);
     let sent = after.take_sent();
-    assert!(sent.iter().any(|(to, it)| *to == at(4) && it.code() == Code::CHANGED), "{sent:?}");
+    assert!(
+        sent.iter()
+            .any(|(to, it)| *to == at(4) && it.code() == Code::CHANGED),
+        "{sent:?}"
+    );
 }

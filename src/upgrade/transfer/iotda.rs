@@ -51,7 +51,10 @@ impl Iotda {
         let course = Course {
             claimed_until: stored.through_until,
             // its answer decides
-            look_at: stored.through_until.filter(|_| stored.lost).map(|_| stored.at),
+            look_at: stored
+                .through_until
+                .filter(|_| stored.lost)
+                .map(|_| stored.at),
             ..Course::resumed(stored)
         };
         (Self(course), again.into_iter().collect())
@@ -65,9 +68,7 @@ impl Iotda {
                 Next::Ends(Outcome::Succeeded(Success::Unverified))
             }
             Input::HeardAgain => look(course.heard_anew(), now, rules),
-            Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => {
-                look(course, now, rules)
-            }
+            Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now, rules),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)
             }

@@ -544,7 +544,9 @@ fn what_tells_another_version_or_nothing_after_such_a_restart_has_not_succeeded(
     assert!(drive.now.since(claimed_at) >= Duration::from_mins(30));
     drive.fails(Failure::NotDownloaded);
     // where nothing was lost, an answer shows nothing
-    let drive = resumed_on_a_broker(false, false).on(FINAL).on(tells(TARGET));
+    let drive = resumed_on_a_broker(false, false)
+        .on(FINAL)
+        .on(tells(TARGET));
     assert!(drive.state.is_claimed());
     drive.next().fails(Failure::NotDownloaded);
 }
