@@ -28,7 +28,6 @@ class Child(Device):
         self.serve(site)
 
     async def upgrade(self):
-        await self.register()
         await within(self.options.wait, self.uplink.observed.wait(), f"the observation of {self.root}")
         await self.wait_for(aiocoap_device.NEW_VERSION)
         await self.download()
@@ -56,6 +55,8 @@ async def gateway(options):
                 raise
             say("refused", endpoint=options.foreign)
     children = [Child(options, name, context, site) for name in options.child]
+    for child in children:
+        await child.register()
     await asyncio.gather(*(child.upgrade() for child in children))
     await context.shutdown()
 

@@ -63,7 +63,8 @@ impl<'n> Speaker<'n> {
             let gateway = device.gateway();
             self.has_shown(&device.endpoint) || gateway.is_some_and(|name| self.has_shown(name))
         } else {
-            device.heard_over != HeardOver::Secured
+            // nobody speaks in the clear for one that is registered over its gateway's association
+            device.heard_over != HeardOver::Secured && device.through().is_none()
         }
     }
 }

@@ -409,7 +409,7 @@ fn a_hundred_upgrades_survive_ten_kills_of_the_server_and_ten_of_the_broker() {
         assert_eq!(upgrade["state"], "succeeded", "{upgrade}");
     }
     let unverified = (upgrades.iter())
-        .filter(|it| it["reason"] == "unverified")
+        .filter(|it| it["outcome"]["unverified"] == true)
         .count();
     println!("{unverified} of 100 are unverified");
     // each is told once, and has installed it once

@@ -241,7 +241,7 @@ fn their_requests_leave_one_by_one_and_have_message_ids_of_one_sequence() {
     assert_eq!(child("c2").register(&mut world), Code::CREATED);
     sent.append(&mut world.take_sent());
     assert!(sent.iter().all(|(_, it)| it.token() != token_of("c2")));
-    world.pass_s(10);
+    world.pass_s(60);
     let sent = world.take_sent();
     assert!(
         sent.iter().any(|(_, it)| it.token() == token_of("c2")),
