@@ -293,6 +293,8 @@ impl<X: Exchange> Session<X> {
             confirmed: stage.confirmed,
             segment: (upgrade.progress.zip(cut)).map(|(it, cut)| cut.segment_after(it.done_bytes)),
             whole: (upgrade.progress).is_some_and(|it| it.done_bytes >= it.total_bytes),
+            begun: evidence.is_some_and(|it| it.taken)
+                || (upgrade.progress).is_some_and(|it| it.done_bytes > 0),
             // what was told before the stage began is the answer to another question
             coverage: coverage
                 .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))
@@ -947,6 +949,7 @@ fn rules<'c, X: Exchange>(
     Rules {
         protocol: exchange.protocol(),
         counted: exchange.counts(),
+        connections_told: !config.mqtt.is_by_broker(),
         target: package.version,
         upgrade: &config.upgrade,
         admission: &config.admission,

@@ -78,6 +78,8 @@ pub(super) struct Talk {
     pub(super) owes_offer: bool,
     /// Bytes of the package that it was served without a gap, as was told last.
     pub(super) served_bytes: u64,
+    /// It is written down that it fetches the package, so that bytes of it may leave.
+    pub(super) begun: bool,
     /// The first offer leaves after this change, the newest one after that.
     pub(super) first_offer_after: Option<Seq>,
     pub(super) offer_after: Seq,
@@ -97,6 +99,7 @@ impl Talk {
             token: None,
             owes_offer: false,
             served_bytes,
+            begun: served_bytes > 0,
             first_offer_after: None,
             offer_after: 0,
             offer_out: false,

@@ -328,6 +328,7 @@ impl Engine {
             file_name: safe_file_name(&format!("{}.bin", session.package.version)),
             expires_at: now.utc_at(until),
             already_contiguous: session.exchange.served_bytes,
+            begun: session.exchange.begun,
         };
         session.exchange.token = Some(token);
         self.let_out(id, Out::Grant(Box::new(grant.clone())));

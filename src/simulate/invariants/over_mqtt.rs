@@ -140,9 +140,10 @@ fn name(out: &Out) -> Option<String> {
     match out {
         Out::Publish { .. } | Out::Acknowledge(_) => Some(format!("{out:?}")),
         Out::Grant(grant) => Some(format!(
-            "{} {:?} {}",
+            "{} {:?} {} {}",
             grant.upgrade.0,
             grant.expires_at,
+            grant.begun,
             grant.token.as_str()
         )),
         Out::Revoke(_) | Out::Hold { .. } => None,

@@ -41,6 +41,7 @@ impl Settings {
             admission: &self.admission,
             protocol: Protocol::Lwm2m,
             counted: true,
+            connections_told: true,
             home: None,
         }
     }
@@ -581,6 +582,7 @@ impl Drive {
         let place = self.state.place();
         let stored = Stored {
             whole: false,
+            begun: false,
             stage: self.state.stage().unwrap(),
             deadline_at: utc(self.state.until().unwrap().1),
             queued_at: place.map(|place| utc(place.since)),

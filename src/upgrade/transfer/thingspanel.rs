@@ -193,7 +193,8 @@ fn on_said(
         MqttInput::Done {
             tells_versions: true,
         } => Next::stays(course.through(now, rules)),
-        MqttInput::Done { .. } if course.whole => Next::Ends(UNVERIFIED),
+        // what it says is all there is; more of what it was served may have been known
+        MqttInput::Done { .. } if course.whole || course.lost => Next::Ends(UNVERIFIED),
         MqttInput::Done { .. } => course.claims_blindly(now, rules),
         MqttInput::FetchedAll if course.waits_for_whole() => Next::Ends(if tells_versions {
             Outcome::Succeeded(Success::Upgraded)
