@@ -19,12 +19,7 @@ pub enum Protocol {
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Lwm2m,
-        Self::Iotda,
-        Self::ThingsPanel,
-        Self::QuecThing,
-    ];
+    pub const ALL: [Self; 4] = [Self::Lwm2m, Self::Iotda, Self::ThingsPanel, Self::QuecThing];
 
     /// The name used in the API and the store.
     pub const fn name(self) -> &'static str {

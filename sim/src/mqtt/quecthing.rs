@@ -171,7 +171,9 @@ fn fields(mut rest: &[u8]) -> Option<Vec<Field>> {
             2 => {
                 let (meta, after) = after.split_first()?;
                 let (digits, after) = after.split_at_checked(usize::from(meta % 8) + 1)?;
-                let number = digits.iter().fold(0, |sum, byte| sum * 256 + u64::from(*byte));
+                let number = digits
+                    .iter()
+                    .fold(0, |sum, byte| sum * 256 + u64::from(*byte));
                 (number, Vec::new(), after)
             }
             3 => {
@@ -205,7 +207,10 @@ mod tests {
         let written = frame(0xAA55, 0x01AA, &[0xAA, 0xAA]);
         let right = "aaaa0007feaa555501aa55aa55aa";
         assert_eq!(hex::encode(written), right);
-        assert_eq!(plain(&[1, 0xAA, 0x55, 0x55, 0xAA, 0x55, 0xAA]), [1, 0xAA, 0x55, 0xAA, 0xAA]);
+        assert_eq!(
+            plain(&[1, 0xAA, 0x55, 0x55, 0xAA, 0x55, 0xAA]),
+            [1, 0xAA, 0x55, 0xAA, 0xAA]
+        );
     }
 
     #[test]

@@ -676,9 +676,15 @@ async fn what_devices_show_over_mqtt_is_taken_and_never_shown() {
         (&json!("lwm2m"), &Value::Null)
     );
     for (mqtt, credential) in [
-        (r#"{"style": "quecthing", "secret": "topsecret3"}"#, "secret"),
+        (
+            r#"{"style": "quecthing", "secret": "topsecret3"}"#,
+            "secret",
+        ),
         (r#"{"style": "quecthing", "token": "topsecret4"}"#, "token"),
-        (r#"{"style": "quecthing", "certificate": true}"#, "certificate"),
+        (
+            r#"{"style": "quecthing", "certificate": true}"#,
+            "certificate",
+        ),
     ] {
         let set = patch("d3", &format!(r#"{{"mqtt": {mqtt}}}"#)).await;
         let shown = json!({"style": "quecthing", "credential": credential});

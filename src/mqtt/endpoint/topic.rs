@@ -89,10 +89,8 @@ impl Spelling {
     }
 
     /// The bits of those on which pushes leave.
-    pub(super) const PUSHES: u8 = Self::InformToken.bit()
-        | Self::Infrom.bit()
-        | Self::Inform.bit()
-        | Self::QuecOta.bit();
+    pub(super) const PUSHES: u8 =
+        Self::InformToken.bit() | Self::Infrom.bit() | Self::Inform.bit() | Self::QuecOta.bit();
 
     pub(super) const fn downlink(self) -> Downlink {
         match self {

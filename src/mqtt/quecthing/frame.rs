@@ -84,7 +84,7 @@ fn read_one(bytes: &[u8], checksum: QuecChecksum) -> Result<(Frame, &[u8]), Fram
         .strip_prefix(&[MARK, MARK])
         .ok_or(FrameError::NoMark)?;
     let mut escaped = Escaped { rest };
-    let length = u16::from_be_bytes([escaped.next()?, escaped.next()?]);
+    let length = u16::from_be_bytes([escaped.byte()?, escaped.byte()?]);
     if usize::from(length) < HEAD {
         return Err(FrameError::Short(length));
     }
@@ -92,9 +92,9 @@ fn read_one(bytes: &[u8], checksum: QuecChecksum) -> Result<(Frame, &[u8]), Fram
     if usize::from(length) > escaped.rest.len() {
         return Err(FrameError::Cut);
     }
-    let told = escaped.next()?;
+    let told = escaped.byte()?;
     let checked = (1..length)
-        .map(|_| escaped.next())
+        .map(|_| escaped.byte())
         .collect::<Result<Vec<u8>, _>>()?;
     let right = check(&checked, checksum);
     if told != right {
@@ -120,7 +120,7 @@ struct Escaped<'b> {
 
 impl Escaped<'_> {
     /// The next byte that is meant.
-    fn next(&mut self) -> Result<u8, FrameError> {
+    fn byte(&mut self) -> Result<u8, FrameError> {
         let (byte, rest) = self.rest.split_first().ok_or(FrameError::Cut)?;
         self.rest = match rest {
             [ESCAPE, rest @ ..] if *byte == MARK => rest,

@@ -59,7 +59,10 @@ fn what_a_device_says_is_read_from_these_bytes() {
     ));
     assert_eq!(asks.what, What::AsksForPlan);
     let told = |part| asks.version_of(part).unwrap().to_string();
-    assert_eq!((told(Part::Module), told(Part::Mcu)), ("V1".into(), "M1".into()));
+    assert_eq!(
+        (told(Part::Module), told(Part::Mcu)),
+        ("V1".into(), "M1".into())
+    );
     let refuses = one(&hex(
         "aaaa 0019 c6 0002 0114 006a 00 03 0073 000c 626174746572792031322025",
     ));

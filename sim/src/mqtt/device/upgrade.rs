@@ -1,7 +1,11 @@
 //! What all styles have in common: download, check, install.
 
 use super::{Device, DownloadFailure, Ending, Fetched, Line, Output, Request, Timer};
-use crate::mqtt::{fault::Fault, spec::Secret, style::{Client, Style}};
+use crate::mqtt::{
+    fault::Fault,
+    spec::Secret,
+    style::{Client, Style},
+};
 
 /// How often a device reconnects in a storm.
 const STORM: u32 = 20;

@@ -45,7 +45,10 @@ fn a_device_with_quecthing_speaks_and_hears_below_its_own_id() {
         ("q/2/d/qdp11AB8670/ota", Err(TopicError::Foreign)),
         ("q/1/d/qdp11AB867/ota", Err(TopicError::Foreign)),
         ("q/2/d/qdp11AB867", Err(TopicError::Foreign)),
-        ("$oc/devices/qdp11AB867/sys/events/up", Err(TopicError::Foreign)),
+        (
+            "$oc/devices/qdp11AB867/sys/events/up",
+            Err(TopicError::Foreign),
+        ),
     ] {
         assert_eq!(uplink(&it, topic), expected, "{topic}");
     }

@@ -72,7 +72,10 @@ impl World {
     }
 
     fn commands(&mut self) -> Vec<u16> {
-        self.frames().into_iter().map(|(command, _)| command).collect()
+        self.frames()
+            .into_iter()
+            .map(|(command, _)| command)
+            .collect()
     }
 }
 
@@ -189,7 +192,8 @@ fn a_device_without_an_upgrade_is_told_that_there_is_no_plan_and_not_more_often_
 }
 
 #[test]
-fn one_that_asks_again_before_it_has_confirmed_is_told_its_plan_again_and_nothing_is_written_for_it() {
+fn one_that_asks_again_before_it_has_confirmed_is_told_its_plan_again_and_nothing_is_written_for_it()
+ {
     let mut world = World::quecthing();
     world.comes();
     world.asks_for_its_plan("V1");

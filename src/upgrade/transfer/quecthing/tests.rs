@@ -8,10 +8,7 @@ use crate::{
     config::{AdmissionConfig, UpgradeConfig},
     ledger::{Deadline, Failure, Outcome, Protocol, Stage, Success},
     package::Version,
-    upgrade::{
-        Action, Credence, Input, Negotiation, Rules,
-        transfer::MqttInput,
-    },
+    upgrade::{Action, Credence, Input, Negotiation, Rules, transfer::MqttInput},
 };
 
 const OLD: &str = "V1";
