@@ -27,7 +27,7 @@ use crate::{
     webhooks::read_events,
 };
 
-const MINUTE: Duration = Duration::from_mins(1);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 
 /// Writes a new certificate and its key, `server.pem` and `server.key`, and keeps the certificate under another name too.
 fn renew(files: &Path, name: &str) -> PathBuf {
@@ -42,11 +42,11 @@ fn renew(files: &Path, name: &str) -> PathBuf {
 }
 
 /// A server with MQTT, also over TLS, and downloads over HTTPS; `files` gets its certificate, `server.pem`.
-fn secured(files: &Path) -> Server {
+pub(crate) fn secured(files: &Path) -> Server {
     secured_with(files, &[])
 }
 
-fn secured_with(files: &Path, more: &[(&str, &str)]) -> Server {
+pub(crate) fn secured_with(files: &Path, more: &[(&str, &str)]) -> Server {
     renew(files, "first.pem");
     let (chain, key) = (files.join("server.pem"), files.join("server.key"));
     let (chain, key) = (chain.to_str().unwrap(), key.to_str().unwrap());
@@ -66,15 +66,15 @@ fn secured_with(files: &Path, more: &[(&str, &str)]) -> Server {
     Server::secured(&[&settings[..], more].concat())
 }
 
-fn mqtt(server: &Server) -> SocketAddr {
+pub(crate) fn mqtt(server: &Server) -> SocketAddr {
     server.listening("mqtt").expect("MQTT")
 }
 
-fn mqtts(server: &Server) -> SocketAddr {
+pub(crate) fn mqtts(server: &Server) -> SocketAddr {
     server.listening("mqtts").expect("MQTT over TLS")
 }
 
-fn add(server: &Server, endpoint: &str, product: &str, mqtt: &Value) {
+pub(crate) fn add(server: &Server, endpoint: &str, product: &str, mqtt: &Value) {
     let body = json!({"endpoint": endpoint, "product": product, "mqtt": mqtt});
     let (status, told) = server.api.post("/v1/devices", &body);
     assert!((200..300).contains(&status), "{endpoint}: {status} {told}");
@@ -90,7 +90,7 @@ fn thingspanel(endpoint: &str) -> Value {
 }
 
 /// Uploads a package, has it installed on these devices, and returns what they went through.
-fn upgraded(
+pub(crate) fn upgraded(
     server: &Server,
     product: &str,
     kinds: &[(&str, &str, &[&str])],
@@ -116,7 +116,7 @@ fn upgraded(
     events
 }
 
-fn downloaded(events: &[Value]) -> &Value {
+pub(crate) fn downloaded(events: &[Value]) -> &Value {
     let downloaded = events.iter().find(|event| event["event"] == "downloaded");
     downloaded.expect("a download")
 }
@@ -172,7 +172,7 @@ fn paho_devices_of_iotda_are_upgraded_over_tls() {
 }
 
 /// What became of an upgrade, in a word, and what is known of that.
-fn became(upgrades: &[Value], endpoint: &str) -> (String, Value) {
+pub(crate) fn became(upgrades: &[Value], endpoint: &str) -> (String, Value) {
     let upgrade = upgrades.iter().find(|it| it["endpoint"] == endpoint);
     let outcome = &upgrade.expect("its upgrade")["outcome"];
     let reason = outcome["reason"].as_str().expect("a reason");
@@ -352,102 +352,6 @@ fn paho_devices_of_thingspanel_are_upgraded_over_tls() {
         let hash = hex::encode(Sha256::digest(&content));
         assert_eq!(downloaded(&events)["sha256"], hash, "{endpoint}");
     }
-}
-
-fn quecthing(endpoint: &str) -> Value {
-    json!({"style": "quecthing", "secret": format!("{endpoint}-secret")})
-}
-
-#[test]
-fn paho_devices_with_quecthing_are_upgraded_over_tls() {
-    let files = tempfile::tempdir().unwrap();
-    let server = secured(files.path());
-    let address = mqtts(&server).to_string();
-    let authority = files.path().join("server.pem");
-    let common = ["--server", &*address, "--ca", authority.to_str().unwrap()];
-    let own: [(&str, &[&str]); 4] = [
-        ("qdp1plain", &["--qos", "1"]),
-        ("qdp1twice", &["--mqtt5", "--user", "other"]),
-        ("qdp1restarts", &["--restarts"]),
-        ("qdp1errs", &["--errors", "5", "--qos", "0"]),
-    ];
-    let secrets = own.map(|(name, _)| format!("{name}-secret"));
-    let mut options: Vec<Vec<&str>> = (own.iter().zip(&secrets))
-        .map(|((_, own), secret)| [&common[..], &["--secret", secret], own].concat())
-        .collect();
-    for (name, _) in own {
-        add(&server, name, "module", &quecthing(name));
-    }
-    let token = json!({"style": "quecthing", "token": "a-token-of-it"});
-    add(&server, "qdp1token", "module", &token);
-    options.push([&common[..], &["--token", "a-token-of-it"]].concat());
-    let names = own.map(|(name, _)| name).into_iter().chain(["qdp1token"]);
-    let kinds: Vec<(&str, &str, &[&str])> = (names.zip(&options))
-        .map(|(name, options)| (name, "quecthing_device.py", &**options))
-        .collect();
-    let content = noise(18, 60_001);
-    for (endpoint, events) in upgraded(&server, "module", &kinds, &content) {
-        let hash = hex::encode(Sha256::digest(&content));
-        assert_eq!(downloaded(&events)["sha256"], hash, "{endpoint}");
-        let (_, device) = server.api.get(&format!("/v1/devices/{endpoint}"));
-        assert_eq!(device["version"], "V2.0", "{device}");
-    }
-}
-
-#[test]
-fn paho_devices_with_quecthing_that_go_wrong_are_told_apart() {
-    let files = tempfile::tempdir().unwrap();
-    let settings = [
-        ("CELLWISE_UPGRADE__EXECUTE_S", "3"),
-        ("CELLWISE_MQTT__QUECTHING_CHECKSUM", "crc8"),
-    ];
-    let server = secured_with(files.path(), &settings);
-    let address = mqtts(&server).to_string();
-    let authority = files.path().join("server.pem");
-    let common = [
-        "--server",
-        &*address,
-        "--ca",
-        authority.to_str().unwrap(),
-        "--check",
-        "crc8",
-    ];
-    let own: [(&str, &[&str]); 3] = [
-        ("qdp2weak", &["--refuse", "battery 12 %"]),
-        ("qdp2errs", &["--errors", "6"]),
-        ("qdp2claims", &["--claims"]),
-    ];
-    for (name, _) in own {
-        add(&server, name, "module", &quecthing(name));
-    }
-    add(&server, "qdp2idle", "module", &quecthing("qdp2idle"));
-    let package = server.api.upload("module", "V2.0", &noise(19, 4_096));
-    let names = own.map(|(name, _)| name);
-    let task = server.api.create_task("module", &package, &names);
-    let devices = own.map(|(name, own)| {
-        let secret = format!("{name}-secret");
-        let options = [&common[..], &["--secret", &secret], own].concat();
-        Device::over_mqtt("quecthing_device.py", name, &options)
-    });
-    // one that is in no task
-    let idle = ["--secret", "qdp2idle-secret", "--waits-for-none"];
-    let idle = [&common[..], &idle].concat();
-    Device::over_mqtt("quecthing_device.py", "qdp2idle", &idle).upgraded();
-    for device in devices {
-        device.upgraded();
-    }
-    let upgrades = server.api.finished(&task, MINUTE);
-    for (name, code) in [("qdp2weak", -103), ("qdp2errs", -106)] {
-        let (reason, arguments) = became(&upgrades, name);
-        assert_eq!(
-            (&*reason, &arguments["code"]),
-            ("reported_failure", &json!(code))
-        );
-    }
-    let weak = upgrades.iter().find(|it| it["endpoint"] == "qdp2weak");
-    let weak = weak.expect("its upgrade").to_string();
-    assert!(weak.contains("battery 12 %"), "{weak}");
-    assert_eq!(became(&upgrades, "qdp2claims").0, "not_downloaded");
 }
 
 #[test]
