@@ -247,9 +247,9 @@ fn field_of(id: u16, text: Option<&str>) -> Option<Field> {
     Some(Field { id, value })
 }
 
-fn number_of(id: u16, number: u64) -> Option<Field> {
+const fn number_of(id: u16, number: u64) -> Field {
     let value = Value::number(number);
-    Some(Field { id, value })
+    Field { id, value }
 }
 
 fn framed<const N: usize>(
@@ -272,17 +272,15 @@ fn framed<const N: usize>(
 impl Plan<'_> {
     /// The plan (0x0111). `number` tells it from other messages to the device.
     pub fn to_bytes(self, number: u64, checksum: QuecChecksum) -> Vec<u8> {
+        let kind = match self.part {
+            Part::Module => 0,
+            Part::Mcu => 1,
+        };
         let fields = [
             field_of(id::COMPONENT, self.component),
             field_of(id::SOURCE_VERSION, self.from),
             field_of(id::TARGET_VERSION, Some(self.to)),
-            number_of(
-                id::KIND,
-                match self.part {
-                    Part::Module => 0,
-                    Part::Mcu => 1,
-                },
-            ),
+            Some(number_of(id::KIND, kind)),
         ];
         framed(command::PLAN, number, fields, checksum)
     }
@@ -290,7 +288,12 @@ impl Plan<'_> {
 
 /// That there is no plan (0x0111 with status 0).
 pub fn no_plan(number: u64, checksum: QuecChecksum) -> Vec<u8> {
-    framed(command::PLAN, number, [number_of(id::STATUS, 0)], checksum)
+    framed(
+        command::PLAN,
+        number,
+        [Some(number_of(id::STATUS, 0))],
+        checksum,
+    )
 }
 
 impl Package<'_> {
@@ -300,7 +303,7 @@ impl Package<'_> {
             field_of(id::COMPONENT, self.component),
             field_of(id::TARGET_VERSION, Some(self.version)),
             field_of(id::URL, Some(self.url)),
-            number_of(id::SIZE, self.size_bytes),
+            Some(number_of(id::SIZE, self.size_bytes)),
             field_of(id::SHA256, Some(self.sha256)),
         ];
         framed(command::PACKAGE, number, fields, checksum)

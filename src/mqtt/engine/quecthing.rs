@@ -114,12 +114,12 @@ impl Engine {
     /// It asks for its plan, and tells what it runs: what is to be offered is offered then. One that has the plan, and has not confirmed
     /// it, is told it again; that there is none is told too.
     fn asks_for_plan(&mut self, id: DeviceId, version: Option<Version>) {
-        let had_offer = self.offers_now(id);
+        let before = self.offers_now(id);
         let confirmed = (self.session(id)).is_some_and(|it| it.negotiation().is_confirmed());
         let target = self.session(id).map(|session| session.package.version);
         match version {
             // it has not taken it, and cannot have installed it
-            Some(version) if had_offer && !confirmed && Some(version) != target => {
+            Some(version) if before && !confirmed && Some(version) != target => {
                 self.learns(id, version);
             }
             Some(version) => self.tells(id, version),
@@ -131,7 +131,7 @@ impl Engine {
             None => {}
         }
         let has_offer = self.offers_now(id);
-        if has_offer && !had_offer {
+        if has_offer && !before {
             return; // this has led to it
         }
         let now = self.now.instant;
@@ -222,12 +222,11 @@ impl Engine {
             // so that it is known after a restart of the server
             self.note_sign(id, target, Sign::Claims);
         }
-        match version {
-            Some(version) => self.tells(id, version),
-            None => {
-                let tells_versions = self.tells_versions(id);
-                self.fire(id, Input::Mqtt(MqttInput::Done { tells_versions }));
-            }
+        if let Some(version) = version {
+            self.tells(id, version);
+        } else {
+            let tells_versions = self.tells_versions(id);
+            self.fire(id, Input::Mqtt(MqttInput::Done { tells_versions }));
         }
     }
 
