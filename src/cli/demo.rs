@@ -48,7 +48,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub dtls: bool,
     /// The devices speak MQTT over TLS and download over HTTPS: those of Huawei IoTDA, built on three kits, and of both releases
-    /// of `ThingsPanel`.
+    /// of `ThingsPanel`, and with `QuecThing`.
     #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases"])]
     pub mqtt: bool,
     /// The devices have no connection of their own, and are upgraded through gateways over MQTT, ten behind each.

@@ -517,7 +517,7 @@ impl<X: Exchange> Session<X> {
             Input::Reached(Deadline::RepeatQuestion) => true,
             _ => false,
         };
-        if !unknown || self.exchange.protocol() != Protocol::ThingsPanel {
+        if !unknown || !self.exchange.protocol().tells_by_itself() {
             return Ok(());
         }
         if self.awaits_next() {

@@ -93,6 +93,8 @@ pub enum Action {
     ReadCell,
     /// Offer the new version.
     Offer,
+    /// Tell where the package is, to a device that has confirmed the offer first (`QuecThing`).
+    TellPackage,
     /// Command the installation.
     Command,
 }

@@ -251,7 +251,8 @@ fn progress(
     text + " (MQTT)"
 }
 
-/// What a failure's code means: of IoTDA's ("OTA upgrade", `upgrade_progress_report`), or of `ThingsPanel`'s, which are negative.
+/// What a failure's code means: of IoTDA's ("OTA upgrade", `upgrade_progress_report`), or of `ThingsPanel`'s, which are negative, as are those of
+/// `QuecThing` (`upgrade::transfer::quecthing`).
 fn reported(code: i32) -> String {
     let meaning = match code {
         1 => "the device is in use",
@@ -269,6 +270,9 @@ fn reported(code: i32) -> String {
         -2 => "the download failed",
         -3 => "the check of the package failed",
         -4 => "the package could not be written",
+        -103 => "it refused the plan",
+        -106 => "the download failed six times",
+        -112 => "the upgrade failed",
         _ => return format!("code {code}"),
     };
     format!("code {code}, {meaning}")

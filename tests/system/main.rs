@@ -21,6 +21,7 @@ mod operations;
 mod operator;
 mod pcp_decode;
 mod products;
+mod quecthing;
 mod restart;
 mod shards;
 mod support;

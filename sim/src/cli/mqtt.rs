@@ -30,7 +30,7 @@ pub(super) struct MqttArguments {
     #[arg(long, requires = "mqtt", value_name = "FILE")]
     ca: Option<PathBuf>,
 
-    /// What MQTT devices understand, in turn: iotda, iotda-v2, thingspanel-0.5, thingspanel-1.x
+    /// What MQTT devices understand, in turn: iotda, iotda-v2, thingspanel-0.5, thingspanel-1.x, quecthing
     #[arg(
         long,
         requires = "mqtt",
@@ -50,7 +50,7 @@ pub(super) struct MqttArguments {
     )]
     kit: Vec<Client>,
 
-    /// Device secret (iotda) or access token (thingspanel); {endpoint} is replaced by the device's name. Others on
+    /// Device secret (iotda, quecthing) or access token (thingspanel); {endpoint} is replaced by the device's name. Others on
     /// this machine can read arguments; the environment is a better place
     #[arg(
         long,

@@ -9,6 +9,7 @@
 
 mod gateway;
 mod iotda;
+mod quecthing;
 mod report;
 mod thingspanel;
 mod upgrade;
@@ -207,7 +208,9 @@ impl Device {
     pub fn connected(&mut self, now_ms: u64) {
         self.line = Line::Up;
         self.counters.connections += 1;
-        if !self.spec.style.is_iotda() {
+        if self.spec.style == Style::QuecThing {
+            self.quecthing_subscribe();
+        } else if !self.spec.style.is_iotda() {
             self.subscribe();
         } else if self.spec.on_broker {
             self.iotda_subscribe();
@@ -240,6 +243,8 @@ impl Device {
     pub fn subscribed(&mut self, now_ms: u64, accepted: bool) {
         if accepted && self.spec.style.is_iotda() {
             self.iotda_connected(now_ms);
+        } else if accepted && self.spec.style == Style::QuecThing {
+            self.quecthing_subscribed();
         } else if accepted {
             self.thingspanel_subscribed();
         } else {
@@ -256,6 +261,8 @@ impl Device {
         }
         let understood = if self.spec.style.is_iotda() {
             self.iotda_message(now_ms, topic, payload)
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_message(now_ms, topic, payload)
         } else {
             self.thingspanel_message(now_ms, topic, payload)
         };
@@ -355,6 +362,8 @@ impl Device {
         self.line = Line::Connecting;
         let connect = if self.spec.style.is_iotda() {
             self.iotda_connect(now_ms)
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_connect()
         } else {
             self.thingspanel_connect()
         };

@@ -16,7 +16,7 @@ use crate::Expected;
 #[serde(try_from = "String", into = "String")]
 pub enum Fault {
     /// Reports a failure instead of downloading: the result code of IoTDA (1 to 255), the step of
-    /// `ThingsPanel` (1 to 4 for -1 to -4).
+    /// `ThingsPanel` (1 to 4 for -1 to -4). With QuecThing it refuses the plan, with so little battery.
     Refuses(u8),
     /// Finds that what it has downloaded is not what it should be. What it does then is its kit's habit: IoTDA's
     /// Python kit is silent.
@@ -152,7 +152,7 @@ impl Fault {
             // only IoTDA's are asked
             Self::NoVersion => style.is_iotda(),
             // it reports its version at every connection, and its server may give it up for that
-            Self::SharesClientId => !matches!(style, Style::ThingsPanel05),
+            Self::SharesClientId => !matches!(style, Style::ThingsPanel05 | Style::QuecThing),
             // release 1.x of ThingsPanel never tells a version
             Self::AlreadyCurrent => !matches!(style, Style::ThingsPanel1),
             _ => true,
@@ -183,7 +183,9 @@ impl Fault {
                 _ => Expected::Failed,
             },
             // a report of version and success ends an upgrade of IoTDA, and release 1.x of ThingsPanel has no other word;
-            // release 0.5 reports its old version whenever it connects, and is pushed to three times more
+            // release 0.5 reports its old version whenever it connects, and is pushed to three times more; one with QuecThing
+            // tells it with its success
+            Self::OldVersionAfterSuccess if matches!(style, Style::QuecThing) => Expected::Failed,
             Self::OldVersionAfterSuccess | Self::ReconnectStorm => match style {
                 Style::ThingsPanel05 => Expected::Failed,
                 _ => Expected::Succeeded,

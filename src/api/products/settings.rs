@@ -107,7 +107,7 @@ pub(in crate::api) struct ProductSettingsBody {
     iotda_large_downloads: bool,
     /// Whether its gateways do not say which devices are behind them (docs/gateways.md).
     fixed_children: bool,
-    /// The part of its devices of ThingsPanel that is upgraded; `null`: the whole (`default`).
+    /// The part of its devices of ThingsPanel that is upgraded, the component of those with QuecThing; `null`: the whole (`default`).
     #[schema(required, value_type = Option<String>)]
     module: Option<ArrayString<64>>,
 }

@@ -36,7 +36,7 @@ const FAULTS: [(&str, u32); 11] = [
 const TRANSFER_S: u64 = 25;
 const CLAIM_S: u64 = 10;
 
-/// The devices, of the four styles and the three kits in turn; or gateways, with as many devices behind them.
+/// The devices, of the five styles and the three kits in turn; or gateways, with as many devices behind them.
 pub(super) fn specs(args: &DemoArgs, count: u32) -> Result<Vec<Spec>, String> {
     let mut config = if args.gateway {
         let gateways = count.div_ceil(BEHIND);
@@ -81,6 +81,8 @@ pub(super) fn entries(spec: &Spec) -> Vec<Value> {
 fn entry(spec: &Spec) -> Value {
     let mqtt = if spec.style.is_iotda() {
         json!({ "style": "iotda", "secret": spec.secret.0 })
+    } else if spec.style == Style::QuecThing {
+        json!({ "style": "quecthing", "secret": spec.secret.0 })
     } else {
         json!({ "style": "thingspanel", "token": spec.secret.0 })
     };

@@ -54,6 +54,8 @@ pub(super) struct Device {
     /// What leaves for it waits for this change.
     pub(super) pending: Seq,
     pub(super) alarm: Option<Instant>,
+    /// When it was told last that there is no plan, or the plan that it has (`QuecThing`).
+    pub(super) plan_told_at: Option<Instant>,
     /// What it is told although it has not subscribed is told then.
     pub(super) tell_at: Option<Instant>,
     /// When the budget of what it may have written is whole again, seconds.
@@ -162,6 +164,7 @@ impl Device {
             session: None,
             pending: 0,
             alarm: None,
+            plan_told_at: None,
             tell_at: None,
             budget_full_at_s: 0,
         }

@@ -33,6 +33,7 @@ impl Engine {
                 }
                 self.say_what_is_owed(id);
             }
+            Action::TellPackage => self.tell_package(id),
             // there is no cell, and the device installs by itself
             Action::ReadCoverage | Action::ReadCell | Action::Command => {}
         }
@@ -49,7 +50,7 @@ impl Engine {
         if !device.asked_what_it_runs || device.session.is_some() {
             return;
         }
-        if device.protocol == Protocol::ThingsPanel {
+        if device.protocol.tells_by_itself() {
             device.tells_by = since.map(|since| now.instant.max(since + settles));
             self.set_alarm(id);
         } else if self.is_on_a_broker() {
@@ -189,7 +190,7 @@ impl Engine {
             return;
         };
         // before that, the topic is not known to which it listens; one that has unsubscribed listens to none
-        let waits = device.protocol == Protocol::ThingsPanel
+        let waits = device.protocol.tells_by_itself()
             && (deaf || (!subscribed && device.tell_at.is_some()));
         let owes = (device.session.as_ref()).is_some_and(|session| session.exchange.owes_offer);
         if device.owes_query {
@@ -201,7 +202,7 @@ impl Engine {
     }
 
     /// The device cannot be offered what it was to be offered.
-    fn cannot_offer(&mut self, id: DeviceId) {
+    pub(super) fn cannot_offer(&mut self, id: DeviceId) {
         if let Some(session) = self.session(id) {
             let before = session.negotiation().clone();
             self.end(id, &before, Outcome::Failed(Failure::NotServed));
@@ -210,7 +211,7 @@ impl Engine {
 
     #[expect(
         clippy::too_many_lines,
-        reason = "one field after the other, for both protocols"
+        reason = "one field after the other, for each protocol"
     )]
     fn offer(&mut self, id: DeviceId, release: Option<Release>) {
         let Some(session) = self.session(id) else {
@@ -227,6 +228,7 @@ impl Engine {
         let (kind, module, now) = (self.kind(id), self.module(id), self.now);
         let event_id = self.next_id(id, Some(grant.upgrade));
         let number = self.messages;
+        let plan = self.plan(id);
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
@@ -279,6 +281,7 @@ impl Engine {
                 };
                 (push.to_bytes(release), Downlink::Push, qos)
             }
+            Protocol::QuecThing => (plan.to_bytes(), Downlink::Push, Qos::AtLeastOnce),
         };
         let Some(link) = self.link(id).filter(|_| !waits) else {
             // one that waits to leave is enough

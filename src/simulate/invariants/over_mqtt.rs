@@ -126,7 +126,7 @@ fn says(uplink: Uplink, payload: &[u8]) -> Vec<Says> {
             let through = message["step"] == 100 || message["step"] == "100";
             through.then_some(Says::Through(None)).into_iter().collect()
         }
-        Uplink::Events { gzip: true } | Uplink::Other => Vec::new(),
+        Uplink::Events { gzip: true } | Uplink::Frames | Uplink::Other => Vec::new(),
     }
 }
 

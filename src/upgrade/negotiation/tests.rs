@@ -657,7 +657,7 @@ fn check_step(before: &Negotiation, event: Input, after: &Negotiation, actions: 
         Action::AskVersion => to != Stage::WaitingForDevice,
         Action::ReadCoverage => to == Stage::QueryingCoverage,
         Action::ReadCell => to == Stage::QueryingCell,
-        Action::Offer => to == Stage::Downloading,
+        Action::Offer | Action::TellPackage => to == Stage::Downloading,
         Action::Command => to == Stage::Executing,
     };
     assert!(actions.iter().all(asked), "{actions:?} in {to:?}");

@@ -36,8 +36,12 @@ pub enum MqttInput {
         tells_versions: bool,
     },
     /// It reports a failure with this code: one of IoTDA's result codes, a vendor's, or one of `ThingsPanel`'s, which are
-    /// negative.
+    /// negative; or one of [`super::quecthing`].
     FailureReported(i32),
+    /// It takes what it was offered, and waits to be told where it is (`QuecThing`).
+    Confirmed,
+    /// Its download has broken off, and it tries again (`QuecThing`).
+    DownloadError,
     /// Some of the package was served to it.
     Fetched {
         /// More of it, from its beginning without a gap, than ever before.

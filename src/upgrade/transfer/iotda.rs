@@ -156,6 +156,8 @@ fn on_said(course: Course, now: Instant, said: MqttInput, rules: &Rules<'_>) -> 
             Next::Goes(course, vec![Action::AskVersion])
         }
         MqttInput::FailureReported(_) => Next::stays(course.goes_along(now)),
+        // its devices have no word for these
+        MqttInput::Confirmed | MqttInput::DownloadError => Next::stays(course),
     }
 }
 

@@ -63,6 +63,14 @@ impl ThingsPanel {
         }
     }
 
+    /// It shows that it goes along, now.
+    pub(super) fn goes_along(self, now: Instant) -> Self {
+        Self {
+            course: self.course.goes_along(now),
+            ..self
+        }
+    }
+
     pub(super) fn on(self, now: Instant, event: Input, rules: &Rules<'_>) -> Next<Self> {
         let Self {
             course,
@@ -206,6 +214,8 @@ fn on_said(
             ..course.goes_along(now)
         }),
         MqttInput::FailureReported(code) => Next::fails(Failure::Reported(code)),
+        // its devices have no word for these
+        MqttInput::Confirmed | MqttInput::DownloadError => Next::stays(course),
     }
 }
 

@@ -1,7 +1,11 @@
 //! What all styles have in common: download, check, install.
 
 use super::{Device, DownloadFailure, Ending, Fetched, Line, Output, Request, Timer};
-use crate::mqtt::{fault::Fault, spec::Secret, style::Client};
+use crate::mqtt::{
+    fault::Fault,
+    spec::Secret,
+    style::{Client, Style},
+};
 
 /// How often a device reconnects in a storm.
 const STORM: u32 = 20;
@@ -326,6 +330,8 @@ impl Device {
     fn report_progress(&mut self, now_ms: u64, percent: u8) {
         if self.spec.style.is_iotda() {
             self.iotda_progress(now_ms, percent);
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_progress();
         } else {
             self.thingspanel_progress(percent);
         }
@@ -334,6 +340,8 @@ impl Device {
     fn report_download(&mut self, now_ms: u64) {
         if self.spec.style.is_iotda() {
             self.iotda_download_done(now_ms);
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_download_done();
         }
     }
 
@@ -357,6 +365,8 @@ impl Device {
                 (_, Wrong::Check) => 7,
             };
             self.iotda_failure(now_ms, code, &package.version);
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_failure(wrong);
         } else {
             let (step, words) = match wrong {
                 Wrong::Download => (-2, "download failed"),
@@ -369,6 +379,8 @@ impl Device {
     fn report_end(&mut self, now_ms: u64, package: &Package, restarts: bool) {
         if self.spec.style.is_iotda() {
             self.iotda_success(now_ms, &package.version);
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_success(&package.version);
         } else {
             self.thingspanel_step(100, "upgraded", &package.module);
             if !restarts {
