@@ -216,7 +216,7 @@ pub(super) fn checked(rules: TaskRules, start_at: UtcMillis) -> Result<TaskRules
     Err(Problem::fields(errors.collect()))
 }
 
-pub(super) fn parse_time(text: &str) -> Result<UtcMillis, String> {
+pub(in crate::api) fn parse_time(text: &str) -> Result<UtcMillis, String> {
     let at = text.parse::<jiff::Timestamp>();
     at.map(|at| UtcMillis(at.as_millisecond()))
         .map_err(|error| format!("not a time of the form 2027-03-01T02:00:00Z (RFC 3339): {error}"))
