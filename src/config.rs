@@ -814,6 +814,9 @@ pub struct ProductConfig {
     pub iotda_large_downloads: bool,
     /// Its gateways do not say which devices are behind them: the operator alone does.
     pub fixed_children: bool,
+    /// [`AdmissionConfig::per_gateway`] of its gateways, where it is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_gateway: Option<u32>,
     /// The part of its devices over MQTT that is upgraded, where it is not the whole (`ThingsPanel`), or the component (`QuecThing`): 1 to 64
     /// characters.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,9 +13,9 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     config::{AdmissionConfig, Config},
     ledger::{
-        ActiveUpgrade, Asked, Cancellation, Change, Coverage, Deadline, Evidence, Facts, Failure,
-        Further, Happened, Inbound, Lane, Last, Limit, Line, Outcome, PackageId, Progress,
-        Protocol, Queue, Served, Stage, StageChange, Standby, UpgradeOrder, Ways,
+        ActiveUpgrade, Asked, Cancellation, Change, Conditions, Coverage, Deadline, Evidence,
+        Facts, Failure, Further, Happened, Inbound, Lane, Last, Limit, Line, Outcome, PackageId,
+        Progress, Protocol, Queue, Served, Stage, StageChange, Standby, UpgradeOrder, Ways,
     },
     package::{Package, Version},
     upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},
@@ -356,6 +356,11 @@ impl<X: Exchange> Session<X> {
             meter: Meter::default(),
             exchange,
         }
+    }
+
+    /// What its device has to be like, for a transfer whose protocol can tell it that.
+    pub fn conditions(&self) -> Conditions {
+        self.offers.conditions()
     }
 
     /// What its device is served, in which step.
@@ -868,9 +873,10 @@ impl<X: Exchange> Session<X> {
         let correspondence = &self.correspondence;
         let not_understood = correspondence.not_understood.clone();
         let description = match (failure, correspondence.said.as_ref().map(|it| &it.message)) {
-            (Failure::Reported(_), Some(Inbound::ProgressReport { description, .. })) => {
-                description.clone()
-            }
+            (
+                Failure::Reported(_) | Failure::Refused(..),
+                Some(Inbound::ProgressReport { description, .. }),
+            ) => description.clone(),
             _ => None,
         };
         Facts {

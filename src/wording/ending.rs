@@ -4,8 +4,8 @@ use pcp::ResultCode;
 
 use super::misread::misread;
 use crate::ledger::{
-    Cancellation, Facts, Failure, Fate, Inbound, Last, MAX_WANTED, Outbound, Outcome, Sent,
-    Success, Wanted,
+    Cancellation, Facts, Failure, Fate, Inbound, Last, MAX_WANTED, Outbound, Outcome, Refusal,
+    Sent, Success, Wanted,
 };
 use crate::package::{Fits, Version};
 
@@ -310,6 +310,18 @@ pub fn outcome(outcome: &Outcome) -> String {
     }
 }
 
+/// A refusal for a condition that may pass.
+fn refused(refusal: Refusal, code: i32) -> String {
+    let why = match refusal {
+        Refusal::InUse => "it is in use",
+        Refusal::Signal => "its signal is too poor",
+        Refusal::Battery => "its battery is too low",
+        Refusal::Space => "it has too little space left",
+        Refusal::Memory => "it has too little memory left",
+    };
+    format!("the device refused (code {code}): {why}. Try again once that has changed")
+}
+
 #[expect(clippy::too_many_lines, reason = "one sentence for each failure")]
 fn failure(failure: &Failure) -> String {
     match failure {
@@ -364,6 +376,7 @@ fn failure(failure: &Failure) -> String {
         Failure::Reported(code) => {
             format!("the device reported a failure (MQTT): {}", reported(*code))
         }
+        Failure::Refused(refusal, code) => refused(*refusal, *code),
         Failure::NotDownloaded => {
             "the device says that it runs the target version, and was not served the whole package; no version that it told after \
              another connection shows it. Look at the device, and try again"

@@ -13,6 +13,7 @@ mod commands;
 mod demo;
 mod dtls;
 mod garbage;
+mod gateways;
 mod heard;
 mod mqtt;
 mod oidc;

@@ -81,7 +81,7 @@ pub(crate) fn add(server: &Server, endpoint: &str, product: &str, mqtt: &Value) 
     assert!(!told.to_string().contains("-secret"), "{told}");
 }
 
-fn iotda(endpoint: &str) -> Value {
+pub(crate) fn iotda(endpoint: &str) -> Value {
     json!({"style": "iotda", "secret": format!("{endpoint}-secret")})
 }
 
@@ -283,7 +283,7 @@ fn a_paho_gateway_of_iotda_upgrades_the_devices_behind_it() {
     let (reason, arguments) = became(&upgrades, "c-weak");
     assert_eq!(
         (&*reason, &arguments["code"]),
-        ("reported_failure", &json!(4))
+        ("refused_battery", &json!(4))
     );
     assert_eq!(became(&upgrades, "c-claims").0, "not_downloaded");
     let (reason, arguments) = became(&upgrades, "c-true");

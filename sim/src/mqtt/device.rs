@@ -255,6 +255,9 @@ impl Device {
 
     /// A message has come.
     pub fn message(&mut self, now_ms: u64, topic: &str, payload: &[u8]) {
+        if self.is_lost() {
+            return;
+        }
         self.counters.messages += 1;
         if self.behind_message(now_ms, topic, payload) {
             return;
@@ -347,7 +350,12 @@ impl Device {
             && self.upgrade.is_none()
             && !self.owes_report
             && self.line == Line::Up;
-        ended || waits || silent || current
+        ended || self.is_lost() || waits || silent || current
+    }
+
+    /// Whether its gateway does not serve it any more.
+    fn is_lost(&self) -> bool {
+        self.has(Fault::LostChild) && self.ending.is_some()
     }
 
     fn has(&self, fault: Fault) -> bool {

@@ -245,6 +245,7 @@ impl Engine {
         talk.first_offer_after = talk.first_offer_after.or(Some(device.pending));
         session.correspondence.left(Outbound::PackageOffer, now.utc);
         let version = session.package.version;
+        let conditions = session.conditions().to_json();
         let (payload, downlink, qos) = match device.protocol {
             Protocol::Iotda | Protocol::Lwm2m => {
                 let to = iotda::Addressed {
@@ -262,6 +263,7 @@ impl Engine {
                     expires_s: grant.expires_at.since(now.utc).as_secs(),
                     sha256: &grant.sha256,
                     task: &grant.upgrade.0.to_string(),
+                    custom_info: &conditions,
                 };
                 (to.upgrade(kind, &offer), Downlink::Events, Qos::AtLeastOnce)
             }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    ledger::{Deadline, Failure, Outcome, Success},
+    ledger::{Deadline, Failure, Outcome, Refusal, Success},
     upgrade::{Action, Input, Rules},
 };
 
@@ -145,9 +145,7 @@ fn on_said(course: Course, now: Instant, said: MqttInput, rules: &Rules<'_>) -> 
             whole: true,
             ..course.goes_along(now)
         }),
-        MqttInput::FailureReported(code) if fails_with(&course, code) => {
-            Next::fails(Failure::Reported(code))
-        }
+        MqttInput::FailureReported(code) if fails_with(&course, code) => Next::fails(failure(code)),
         MqttInput::FailureReported(NEWEST) => {
             let course = Course {
                 newest: true,
@@ -159,6 +157,19 @@ fn on_said(course: Course, now: Instant, said: MqttInput, rules: &Rules<'_>) -> 
         // its devices have no word for these
         MqttInput::Confirmed | MqttInput::DownloadError => Next::stays(course),
     }
+}
+
+/// What a code tells: of a condition that may pass, or of anything else.
+const fn failure(code: i32) -> Failure {
+    let refusal = match code {
+        IN_USE => Refusal::InUse,
+        2 => Refusal::Signal,
+        4 => Refusal::Battery,
+        5 => Refusal::Space,
+        9 => Refusal::Memory,
+        _ => return Failure::Reported(code),
+    };
+    Failure::Refused(refusal, code)
 }
 
 /// Whether the device has failed when it reports that code.

@@ -102,8 +102,9 @@ impl Device {
                 self.report_refusal(now_ms, code, &package);
                 return self.end(Ending::Failed);
             }
+            Some(Fault::LostChild) => return self.is_lost_now(),
             Some(Fault::ReconnectStorm) if self.counters.downloads == 0 => Stage::Storm(STORM),
-            Some(Fault::ClaimsWithoutDownload) => Stage::Installing,
+            Some(Fault::ClaimsWithoutDownload | Fault::SuccessAtOnce) => Stage::Installing,
             _ => Stage::Paused,
         };
         self.upgrade = Some(Upgrade {
@@ -114,10 +115,21 @@ impl Device {
             struck: false,
             tenth: 0,
         });
+        if self.has(Fault::SuccessAtOnce) {
+            self.installed(now_ms);
+            return self.restart(now_ms);
+        }
         if stage == Stage::Installing {
             return self.set(Timer::Install, now_ms, self.spec.timing.install_ms);
         }
         self.go_on(now_ms);
+    }
+
+    /// Its gateway does not serve it any more.
+    fn is_lost_now(&mut self) {
+        self.line = Line::Down;
+        self.timers = [None; 3];
+        self.end(Ending::Silent);
     }
 
     pub(super) fn download(&mut self) {
@@ -280,7 +292,7 @@ impl Device {
             self.end(Ending::Upgraded);
             return self.leave(now_ms, self.spec.timing.outage_ms, false);
         }
-        if self.spec.restarts && self.restarts_first() {
+        if self.spec.restarts && self.restarts_first() && !self.has(Fault::SuccessAtOnce) {
             self.owes_report = true;
             return self.restart(now_ms);
         }
@@ -315,7 +327,8 @@ impl Device {
         } else {
             Ending::Claimed
         });
-        let restarts = self.spec.restarts && !self.restarts_first();
+        let at_once = self.has(Fault::SuccessAtOnce); // it restarts by itself
+        let restarts = self.spec.restarts && !self.restarts_first() && !at_once;
         self.report_end(now_ms, &upgrade.package, restarts);
         if restarts {
             self.restart(now_ms);

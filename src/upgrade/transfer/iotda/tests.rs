@@ -7,7 +7,8 @@ use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
     ledger::{
-        Cancellation, Deadline, Failure, Lane, Outcome, Protocol, Stage, StopReason, Success,
+        Cancellation, Deadline, Failure, Lane, Outcome, Protocol, Refusal, Stage, StopReason,
+        Success,
     },
     package::Version,
     upgrade::{
@@ -249,7 +250,13 @@ fn a_failure_ends_it_whatever_version_it_names_and_vendors_have_codes_of_their_o
     for code in [2, 4, 5, 6, 7, 8, 9, 10, 255, 77, 1_000] {
         let failed = Input::Mqtt(MqttInput::FailureReported(code));
         let drive = Drive::begin().offered().all(&[FETCHED, failed]);
-        drive.fails(Failure::Reported(code));
+        drive.fails(match code {
+            2 => Failure::Refused(Refusal::Signal, 2),
+            4 => Failure::Refused(Refusal::Battery, 4),
+            5 => Failure::Refused(Refusal::Space, 5),
+            9 => Failure::Refused(Refusal::Memory, 9),
+            _ => Failure::Reported(code),
+        });
     }
 }
 
@@ -330,7 +337,7 @@ fn one_that_says_it_is_in_use_while_it_downloads_has_not_failed() {
     assert_eq!(drive.stage(), Some(Stage::Downloading));
     // it is in use with something else
     let drive = Drive::begin().offered().on(reports(1));
-    drive.fails(Failure::Reported(1));
+    drive.fails(Failure::Refused(Refusal::InUse, 1));
 }
 
 #[test]
