@@ -229,17 +229,8 @@ const ROOMS: [(&str, &[&str]); 37] = [
     (
         "app",
         &[
-            "signal",
-            "audit",
-            "clock",
-            "config",
-            "package",
-            "tenant",
-            "home",
-            "store",
-            "runtime",
-            "api",
-            "ledger",
+            "signal", "audit", "clock", "config", "package", "tenant", "home", "store", "runtime",
+            "api", "ledger",
         ],
     ),
     (

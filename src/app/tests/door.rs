@@ -127,7 +127,12 @@ async fn a_user_who_asks_too_often_waits_and_others_do_not() {
     let answer = too_often(&app, &app.token("owner").await, path).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(answer.problem(), "too-many-requests");
-    assert!(answer.body["detail"].as_str().unwrap().contains("this user"));
+    assert!(
+        answer.body["detail"]
+            .as_str()
+            .unwrap()
+            .contains("this user")
+    );
     assert!(answer.headers.contains_key(header::RETRY_AFTER));
     let member = app.token("member").await;
     assert_eq!(app.get(&member, path).await.status, StatusCode::OK);
@@ -147,7 +152,12 @@ async fn a_home_is_not_asked_for_too_often_by_all_who_are_in_it() {
     assert_eq!(app.get(&owner, path).await.status, StatusCode::OK);
     let answer = too_often(&app, &owner, path).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
-    assert!(answer.body["detail"].as_str().unwrap().contains("this home"));
+    assert!(
+        answer.body["detail"]
+            .as_str()
+            .unwrap()
+            .contains("this home")
+    );
     assert_eq!(app.get(&stranger, path).await.status, StatusCode::NOT_FOUND);
 }
 
