@@ -1,4 +1,4 @@
-//! The only place that reads the machine's clocks, but for the rate limits of `api` and `runtime`, whose library
+//! The only place that reads the machine's clocks, but for the rate limits of `api`, `app` and `runtime`, whose library
 //! brings its own.
 //!
 //! Everything below `runtime/` is handed a [`Now`] instead. Deadlines inside the engine are

@@ -5,6 +5,7 @@
 //! unit that ends the key's name.
 
 mod address;
+mod app;
 mod broker;
 mod load;
 mod mqtt;
@@ -12,9 +13,10 @@ mod products;
 mod settings;
 mod validate;
 
+pub use app::AppConfig;
 pub use broker::{BrokerConfig, BrokerStyle, BrokerVersion, MqttMode};
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
-pub use mqtt::MqttConfig;
+pub use mqtt::{MqttConfig, QuecChecksum};
 pub(crate) use products::each_product_setting;
 pub use products::{MOST_PRODUCTS, ProductChange, not_obeyed};
 pub use settings::{Reload, Settings};
@@ -60,6 +62,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// How people log in by an identity provider.
     pub oidc: OidcConfig,
+    /// End users' applications: HTTP.
+    pub app: AppConfig,
     /// What of the whole one tenant may take.
     pub tenants: TenantsConfig,
     /// How applications are told what happened.
@@ -92,6 +96,7 @@ impl Default for Config {
             download: DownloadConfig::default(),
             admin: AdminConfig::default(),
             oidc: OidcConfig::default(),
+            app: AppConfig::default(),
             tenants: TenantsConfig::default(),
             webhooks: WebhookConfig::default(),
             audit: AuditConfig::default(),
@@ -799,7 +804,8 @@ pub struct ProductConfig {
     /// [`AdmissionConfig::adaptive`] for its devices, where it is another. What a cell says of its own wins over it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive: Option<bool>,
-    /// What of its devices over MQTT is upgraded, where they tell firmware from software (IoTDA).
+    /// What of its devices over MQTT is upgraded, where they tell firmware from software (IoTDA); with `QuecThing` the firmware is the module's, and the
+    /// software the controller's beside it.
     pub ota: OtaKind,
     /// How its devices over MQTT are offered a package (IoTDA).
     pub ota_events: OtaEvents,
@@ -808,7 +814,11 @@ pub struct ProductConfig {
     pub iotda_large_downloads: bool,
     /// Its gateways do not say which devices are behind them: the operator alone does.
     pub fixed_children: bool,
-    /// The part of its devices over MQTT that is upgraded, where it is not the whole (`ThingsPanel`): 1 to 64 characters.
+    /// [`AdmissionConfig::per_gateway`] of its gateways, where it is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_gateway: Option<u32>,
+    /// The part of its devices over MQTT that is upgraded, where it is not the whole (`ThingsPanel`), or the component (`QuecThing`): 1 to 64
+    /// characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<ArrayString<64>>,
 }

@@ -27,11 +27,13 @@ pub enum Part {
     Api,
     /// What serves packages over HTTP.
     Downloads,
+    /// What serves end users' applications.
+    App,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Store,
         Self::Shard,
         Self::Rollout,
@@ -40,6 +42,7 @@ impl Part {
         Self::Webhooks,
         Self::Api,
         Self::Downloads,
+        Self::App,
     ];
 
     const fn index(self) -> usize {
@@ -52,6 +55,7 @@ impl Part {
             Self::Webhooks => 5,
             Self::Api => 6,
             Self::Downloads => 7,
+            Self::App => 8,
         }
     }
 
@@ -66,6 +70,7 @@ impl Part {
             Self::Webhooks => "webhooks",
             Self::Api => "api",
             Self::Downloads => "downloads",
+            Self::App => "app",
         }
     }
 }
@@ -85,7 +90,7 @@ struct Status {
 /// What works now. Shared by all parts; asking costs one atomic load.
 #[derive(Debug)]
 pub struct Health {
-    parts: [Status; 8],
+    parts: [Status; 9],
 }
 
 impl Health {

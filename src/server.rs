@@ -1,6 +1,7 @@
 //! Wires everything together: [`Server::start`] opens the data directory, brings back the state of
 //! before the restart, and starts the device side, the committer, the rollout and the admin API.
 
+mod app;
 mod audit_key;
 mod automatic;
 pub mod backup;
@@ -43,7 +44,8 @@ use tokio::{
 use upkeep::Upkeep;
 
 use crate::{
-    api::{self, ApiState, Cursors, Evidence, OidcError, TokenError, TokenHash},
+    api::{self, ApiState, Bounds, Cursors, Evidence, OidcError, TokenError, TokenHash},
+    app::IssuerError,
     clock::SystemClock,
     config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
     download::{Downloads, DownloadsSetup},
@@ -151,6 +153,9 @@ pub enum StartError {
     /// The identity provider.
     #[error(transparent)]
     Oidc(#[from] OidcError),
+    /// The issuer of applications' tokens.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// The keys in the database were sealed with another one.
     #[error(
         "the devices' keys were stored with another credential key; start with that one, which cannot be recovered \
@@ -209,6 +214,8 @@ pub struct Server {
     pub mqtts_addr: Option<SocketAddr>,
     /// Where operators reach it.
     pub admin_addr: SocketAddr,
+    /// Where end users' applications reach it.
+    pub app_addr: Option<SocketAddr>,
     /// Where devices download over HTTP.
     pub http_addr: Option<SocketAddr>,
     /// Where devices download over HTTPS.
@@ -225,6 +232,7 @@ pub struct Server {
     rollout: task::JoinHandle<()>,
     dispatcher: task::JoinHandle<()>,
     api: task::JoinHandle<()>,
+    app: Option<task::JoinHandle<()>>,
     /// Those that the operator gave last, as far as they are in effect.
     settings: Settings,
     secured: Option<SecuredPort>,
@@ -258,6 +266,9 @@ impl Server {
         let tls = Tls::of(TlsFiles::of_admin(&config.admin).as_ref())?;
         let traces = Traces::start(&config.telemetry)?;
         let (admin, admin_addr) = listen_to_operators(&config.admin).await?;
+        let applications = app::listen(&config.app).await?;
+        let app_addr = applications.as_ref().map(|it| it.address);
+        let app_tls = applications.as_ref().and_then(|it| it.tls.clone());
         let grants = Arc::new(Grants::default());
         let bound = downloads::listen(&config.download, &grants)?;
 
@@ -392,6 +403,15 @@ impl Server {
         let downloading = supervisor.run(Part::Downloads, serve_downloads);
         let figures = TenantFigures::new(database.clone(), settings.clone(), metrics.clone());
         tokio::spawn(figures.keep_telling(told_to_stop.clone()));
+        let parts = app::Parts {
+            store: database.clone(),
+            settings: settings.clone(),
+            clock,
+            signals: signals.clone(),
+            heard: exchange.clone(),
+            stop: told_to_stop.clone(),
+        };
+        let app = app::serve(applications, parts, &supervisor, &health);
         tokio::spawn(automatic::keep_starting(
             database.clone(),
             clock,
@@ -426,6 +446,7 @@ impl Server {
         });
         let listeners = Listeners {
             admin: tls.clone(),
+            app: app_tls,
             downloads: bound.tls,
             mqtt: mqtt.as_ref().and_then(|it| it.tls.clone()),
         };
@@ -434,7 +455,14 @@ impl Server {
         tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
         let upkeep = Upkeep::new(config.data_dir.clone(), metrics.clone());
         tokio::spawn(upkeep.keep_looking(told_to_stop.clone()));
-        let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
+        let api = api::serve(
+            admin,
+            tls,
+            router,
+            settings.clone(),
+            Bounds::OPERATORS,
+            told_to_stop,
+        );
         let api = supervisor.run(Part::Api, api);
         let mqtt_addr = mqtt.as_ref().and_then(|it| it.tcp_addr);
         let mqtt_tls_addr = mqtt.as_ref().and_then(|it| it.tls_addr);
@@ -446,6 +474,7 @@ impl Server {
                 mqtt: mqtt_addr,
                 mqtts: mqtt_tls_addr,
                 admin: admin_addr,
+                app: app_addr,
                 http: bound.http,
                 https: bound.https,
             },
@@ -456,6 +485,7 @@ impl Server {
             mqtt_addr,
             mqtts_addr: mqtt_tls_addr,
             admin_addr,
+            app_addr,
             http_addr: bound.http,
             https_addr: bound.https,
             grants,
@@ -470,6 +500,7 @@ impl Server {
             rollout,
             dispatcher,
             api,
+            app,
             settings,
             secured: ports.port,
             mqtt,
@@ -568,6 +599,9 @@ impl Server {
             // The rollout waits for what it has ordered.
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
+            if let Some(app) = self.app {
+                let _ = app.await;
+            }
             if let Some(traces) = self.traces {
                 let _ = task::spawn_blocking(move || traces.stop()).await;
             }
@@ -670,6 +704,7 @@ struct Listening {
     mqtt: Option<SocketAddr>,
     mqtts: Option<SocketAddr>,
     admin: SocketAddr,
+    app: Option<SocketAddr>,
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
 }
@@ -683,6 +718,7 @@ fn announce(config: &Config, listening: &Listening) -> Result<(), StartError> {
         coap = at(listening.coap),
         coaps = at(listening.coaps),
         admin = %listening.admin,
+        app = at(listening.app),
         http = at(listening.http),
         https = at(listening.https),
         data_dir = %config.data_dir.display(),
@@ -722,6 +758,7 @@ pub fn unfit(config: &Config) -> Vec<StartError> {
             .err()
             .map(StartError::from),
     );
+    reasons.extend(app::unfit(config));
     reasons.extend(downloads::unfit(config));
     reasons.extend(TokenHash::unfit(&config.data_dir).map(StartError::from));
     reasons
@@ -890,6 +927,7 @@ mod tests {
             Part::Webhooks,
             Part::Api,
             Part::Downloads,
+            Part::App,
         ] {
             let dir = tempfile::tempdir().unwrap();
             let mut config = Config {
@@ -899,6 +937,8 @@ mod tests {
             };
             config.coap.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             config.admin.listen = config.coap.listen;
+            config.app.listen = config.coap.listen;
+            config.app.enabled = true;
             let mut server = Server::start(config, Purpose::Demo).await.unwrap();
             server.kill(part);
             assert_eq!(server.failed().await, part);

@@ -28,7 +28,7 @@ use tokio_openssl::SslStream;
 
 use crate::{
     clock::UtcMillis,
-    config::{AdminConfig, DownloadConfig, MqttConfig},
+    config::{AdminConfig, AppConfig, DownloadConfig, MqttConfig},
 };
 
 /// A chain and its key take some kilobytes.
@@ -120,6 +120,18 @@ impl TlsFiles {
             key: config.tls_key.clone(),
             certificate_setting: "admin.tls_certificate",
             key_setting: "admin.tls_key",
+            client_authorities: None,
+            protocols: HTTP,
+        })
+    }
+
+    /// Those of the listener for applications; `None` where it does not speak TLS.
+    pub fn of_app(config: &AppConfig) -> Option<Self> {
+        config.has_tls().then(|| Self {
+            certificate: config.tls_certificate.clone(),
+            key: config.tls_key.clone(),
+            certificate_setting: "app.tls_certificate",
+            key_setting: "app.tls_key",
             client_authorities: None,
             protocols: HTTP,
         })

@@ -216,25 +216,36 @@ class Device:
         self.segments = {}
         self.offer = None
         self.association = None
+        self.root = None  # where its objects are, if not at the root
 
     def values(self):
         given = {8: self.options.cell, 2: self.options.rsrp, 11: self.options.sinr}
         return {number: value for number, value in sorted(given.items()) if value is not None}
 
-    async def connect(self):
-        """Serves the objects on a new socket and registers from it."""
+    def serve(self, site):
+        """Puts the objects below its path."""
         values, options = self.values(), self.options
-        site = resource.Site()
+        root = [self.root] if self.root else []
         if values:
             whole = Connectivity("/4/0", values, options.format, options.accept)
-            site.add_resource(["4", "0"], whole)
+            site.add_resource([*root, "4", "0"], whole)
         for number, value in values.items():
             one = Connectivity(f"/4/0/{number}", {number: value}, options.format, options.accept)
-            site.add_resource(["4", "0", str(number)], one)
+            site.add_resource([*root, "4", "0", str(number)], one)
         self.uplink = Uplink(options.notify == "con", options.data, options.accept)
-        site.add_resource(["19", "0", "0"], self.uplink)
+        site.add_resource([*root, "19", "0", "0"], self.uplink)
         downlink = Downlink(self.received, self.written, options.data, options.refuse_octets)
-        site.add_resource(["19", "1", "0"], downlink)
+        site.add_resource([*root, "19", "1", "0"], downlink)
+
+    def links(self):
+        below = f"/{self.root}" if self.root else ""
+        objects = ",".join(f"<{below}/{path}>" for path in ("3/0", "4/0", "19/0", "19/1"))
+        return f'<{below or "/"}>;rt="oma.lwm2m",{objects}'.encode()
+
+    async def connect(self):
+        """Serves the objects on a new socket and registers from it."""
+        site = resource.Site()
+        self.serve(site)
         if self.options.key is None:
             self.context = await aiocoap.Context.create_server_context(
                 site, bind=("127.0.0.1", 0), transports=["udp6"]
@@ -255,7 +266,7 @@ class Device:
             code=aiocoap.POST,
             uri=f"{'coap' if self.options.key is None else 'coaps'}://{self.options.server}/rd?{query}",
             content_format=LINK_FORMAT,
-            payload=b'</>;rt="oma.lwm2m",</3/0>,</4/0>,</19/0>,</19/1>',
+            payload=self.links(),
         )
         answer = await within(
             self.options.wait, self.context.request(request).response, "the answer to the registration"

@@ -97,6 +97,7 @@ pub(crate) fn serve(dir: &Path, devices: u32) {
             file_name: "package.bin".to_owned(),
             expires_at: UtcMillis(i64::MAX),
             already_contiguous: 0,
+            begun: true,
         });
     }
     let mut config = Config::default();

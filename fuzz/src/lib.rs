@@ -9,3 +9,4 @@ pub mod engine;
 pub mod lwm2m_content;
 pub mod mqtt_endpoint;
 pub mod pcp_frame;
+pub mod quecthing_frame;

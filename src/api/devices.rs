@@ -82,8 +82,8 @@ pub(super) struct DeviceBody {
     tenant: Option<String>,
     /// The product it belongs to.
     product: String,
-    /// What it speaks: `lwm2m`, `iotda` or `thingspanel`. The latter two over MQTT.
-    #[schema(pattern = "^(lwm2m|iotda|thingspanel)$")]
+    /// What it speaks: `lwm2m`, `iotda`, `thingspanel` or `quecthing`. All but the first over MQTT.
+    #[schema(pattern = "^(lwm2m|iotda|thingspanel|quecthing)$")]
     protocol: &'static str,
     /// How it shows who it is where it speaks MQTT; `null` where it does not.
     #[schema(required)]

@@ -36,7 +36,7 @@ pub(super) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const POLICY: &str = "address";
 
 /// How often each source address may do something: as the settings say.
-pub(super) struct RateLimit {
+pub(crate) struct RateLimit {
     settings: Settings,
     rate: fn(&Config) -> u32,
     quota: fn(NonZeroU32) -> Quota,
@@ -53,7 +53,7 @@ struct Ration {
 
 /// How a source stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// Its whole allowance, and how fast that comes back.
     quota: Quota,
     /// What it may do at once.
@@ -64,7 +64,7 @@ pub(super) struct Standing {
 
 impl Standing {
     /// Whether it was let; otherwise the seconds to wait.
-    pub(super) fn allowed(self) -> Result<(), u64> {
+    pub(crate) fn allowed(self) -> Result<(), u64> {
         self.wait_s.map_or(Ok(()), Err)
     }
 
@@ -106,6 +106,18 @@ impl RateLimit {
         Self::new(settings, rate, Quota::per_minute)
     }
 
+    /// Requests of applications, with bursts of twice as many as in a second.
+    pub(crate) fn of_app_requests(settings: Settings) -> Self {
+        let rate = |config: &Config| config.app.requests_per_address_per_second;
+        Self::new(settings, rate, per_second)
+    }
+
+    /// Tokens of applications that are none.
+    pub(crate) fn of_app_attempts(settings: Settings) -> Self {
+        let rate = |config: &Config| config.app.failed_attempts_per_minute;
+        Self::new(settings, rate, Quota::per_minute)
+    }
+
     fn new(settings: Settings, rate: fn(&Config) -> u32, quota: fn(NonZeroU32) -> Quota) -> Self {
         let ration = RwLock::new(Ration::new(rate(&settings.get()), quota));
         Self {
@@ -117,7 +129,7 @@ impl RateLimit {
     }
 
     /// How `source` stands now that it has done it, or wanted to.
-    pub(super) fn check(&self, source: IpAddr) -> Standing {
+    pub(crate) fn check(&self, source: IpAddr) -> Standing {
         let rate = (self.rate)(&self.settings.get());
         let ration = self.ration.read().unwrap_or_else(PoisonError::into_inner);
         if ration.rate == rate {
@@ -173,7 +185,7 @@ impl Ration {
 }
 
 /// Answers 429 to a source that asks too often, and tells every one how it stands.
-pub(super) async fn limit_rate(
+pub(crate) async fn limit_rate(
     State(limit): State<Arc<RateLimit>>,
     request: Request,
     next: Next,
@@ -188,7 +200,7 @@ pub(super) async fn limit_rate(
 }
 
 /// The answer to whoever is to wait.
-pub(super) fn too_many(why: &str, wait_s: u64) -> Response {
+pub(crate) fn too_many(why: &str, wait_s: u64) -> Response {
     Problem::new(
         StatusCode::TOO_MANY_REQUESTS,
         "too-many-requests",

@@ -71,10 +71,13 @@ pub(crate) use devices::path as device_path;
 pub use events::Streams;
 pub use evidence::{Evidence, Manifest, archive};
 pub use exports::AuditExports;
+pub(crate) use extract::{Json, Path, Query};
+pub(crate) use middleware::{RateLimit, limit_rate, too_many};
 pub use oidc::{Oidc, OidcError, OidcFiles};
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
-pub use serve::serve;
+pub use serve::{Bounds, serve};
+pub(crate) use source::{Proxies, Source, find_source};
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{
@@ -153,7 +156,10 @@ impl ApiState {
 /// The whole API. Serve it with [`serve()`]: requests are counted per source address.
 pub fn router(state: ApiState) -> axum::Router {
     let limit = Arc::new(middleware::RateLimit::of_requests(state.config.clone()));
-    let config = state.config.clone();
+    let proxies = source::Proxies {
+        settings: state.config.clone(),
+        of: Bounds::OPERATORS.proxies,
+    };
     let (v1, api) = documented().split_for_parts();
     let door = Arc::new(door::Door::new(state.clone(), &api));
     let mut v1 = v1
@@ -171,7 +177,7 @@ pub fn router(state: ApiState) -> axum::Router {
     ))
     .layer(from_fn_with_state(limit, middleware::limit_rate))
     .merge(axum::Router::from(operations::router()))
-    .layer(from_fn_with_state(config, source::find_source))
+    .layer(from_fn_with_state(proxies, source::find_source))
     .layer(from_fn(problem::complete))
     .with_state(state)
 }

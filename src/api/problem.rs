@@ -199,7 +199,7 @@ impl Problem {
     }
 
     /// A single field is wrong.
-    pub(super) fn field(field: &str, detail: impl ToString) -> Self {
+    pub(crate) fn field(field: &str, detail: impl ToString) -> Self {
         Self::fields(vec![FieldError::new(field, detail)])
     }
 

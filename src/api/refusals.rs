@@ -442,6 +442,7 @@ impl From<ChangeUpgradeError> for Problem {
             ChangeUpgradeError::NotAwaited { .. } => {
                 Self::conflict("not-awaited", "The upgrade does not wait for that", error)
             }
+            ChangeUpgradeError::NotThen(_, why) => Self::field("at", why),
             ChangeUpgradeError::Succeeded(_)
             | ChangeUpgradeError::TooLate(..)
             | ChangeUpgradeError::DeviceRemoved(_) => {

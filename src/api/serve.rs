@@ -27,6 +27,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
 };
+use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -36,12 +37,11 @@ use tokio::{
 use tower::Service;
 
 use super::source::bucket;
-use crate::{config::Settings, tls::Tls};
+use crate::{
+    config::{Config, Settings},
+    tls::Tls,
+};
 
-/// Connections at the same time. Further ones wait to be accepted.
-const MAX_CONNECTIONS: usize = 1_024;
-/// Connections at the same time of one source, as [`bucket`] tells them apart. A proxy holds as many as it likes.
-const MAX_CONNECTIONS_PER_SOURCE: usize = 128;
 /// For a TLS handshake. Whoever makes one has a place already.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the whole head of a request, also of the next one on an idle connection.
@@ -57,17 +57,44 @@ const ERROR_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(1).unwrap();
 /// The system has no file descriptor, or the like.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 
+/// Who may connect to a listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// What listens, for the log.
+    pub what: &'static str,
+    /// Connections at the same time. Further ones wait to be accepted.
+    pub connections: usize,
+    /// Connections at the same time of one source: an IPv4 address, an IPv6 /64. A proxy holds as many as it likes.
+    pub per_source: usize,
+    /// The proxies.
+    pub proxies: fn(&Config) -> &[IpNet],
+}
+
+impl Bounds {
+    /// Of the admin API.
+    pub const OPERATORS: Self = Self {
+        what: "the admin API",
+        connections: 1_024,
+        per_source: 128,
+        proxies: |config| &config.admin.trusted_proxies,
+    };
+}
+
 /// Serves until `stop` turns true, and then ends what is under way.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
     router: Router,
     settings: Settings,
+    bounds: Bounds,
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let sources = Sources::default();
+    let slots = Arc::new(Semaphore::new(bounds.connections));
+    let sources = Sources {
+        counts: Arc::default(),
+        most: bounds.per_source,
+    };
     let lines = RateLimiter::direct(Quota::per_second(ERROR_LINES_PER_SECOND));
     loop {
         let next = async {
@@ -83,14 +110,15 @@ pub async fn serve(
             Ok(accepted) => accepted,
             Err(error) => {
                 if lines.check().is_ok() {
-                    tracing::warn!(%error, "the admin API cannot accept a connection");
+                    tracing::warn!(%error, "{} cannot accept a connection", bounds.what);
                 }
                 tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
                 continue;
             }
         };
         let address = peer.ip().to_canonical();
-        let proxies = &settings.get().admin.trusted_proxies;
+        let config = settings.get();
+        let proxies = (bounds.proxies)(&config);
         let place = if proxies.iter().any(|network| network.contains(&address)) {
             None
         } else {
@@ -154,8 +182,12 @@ async fn answer(
 }
 
 /// How many connections each source has.
-#[derive(Debug, Clone, Default)]
-struct Sources(Arc<Mutex<HashMap<IpAddr, usize>>>);
+#[derive(Debug, Clone)]
+struct Sources {
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    /// As many as each may have.
+    most: usize,
+}
 
 /// One of a source's connections, until it is dropped.
 struct Place {
@@ -166,9 +198,9 @@ struct Place {
 impl Sources {
     /// `None` when the source has as many as it may have.
     fn place(&self, source: IpAddr) -> Option<Place> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(source).or_default();
-        if *count >= MAX_CONNECTIONS_PER_SOURCE {
+        if *count >= self.most {
             return None;
         }
         *count += 1;
@@ -181,7 +213,7 @@ impl Sources {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = (self.sources.0.lock()).unwrap_or_else(PoisonError::into_inner);
+        let mut counts = (self.sources.counts.lock()).unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut count) = counts.entry(self.source) {
             *count.get_mut() -= 1; // this one was counted
             if *count.get() == 0 {

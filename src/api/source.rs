@@ -9,10 +9,10 @@ use axum::{
 };
 use ipnet::IpNet;
 
-use crate::config::Settings;
+use crate::config::{Config, Settings};
 
 /// An IPv6 host has a whole /64 to send from.
-pub(super) fn bucket(source: IpAddr) -> IpAddr {
+pub(crate) fn bucket(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
@@ -21,19 +21,26 @@ pub(super) fn bucket(source: IpAddr) -> IpAddr {
 
 /// Who asks: the address that a request came from, or what a trusted proxy says.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source(pub(super) IpAddr);
+pub(crate) struct Source(pub(crate) IpAddr);
 
 impl Source {
-    pub(super) fn of(request: &Request) -> IpAddr {
+    pub(crate) fn of(request: &Request) -> IpAddr {
         let source = request.extensions().get::<Self>();
         source.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |source| source.0)
     }
 }
 
+/// Whose word on who asks is believed.
+#[derive(Clone)]
+pub(crate) struct Proxies {
+    pub(crate) settings: Settings,
+    pub(crate) of: fn(&Config) -> &[IpNet],
+}
+
 /// Finds out who asks. The last address of `X-Forwarded-For` that is no trusted proxy's is the one that our proxies have
 /// seen; what stands before it anybody may have written.
-pub(super) async fn find_source(
-    State(settings): State<Settings>,
+pub(crate) async fn find_source(
+    State(proxies): State<Proxies>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -43,7 +50,8 @@ pub(super) async fn find_source(
         });
     let forwarded = request.headers().get_all("x-forwarded-for");
     let forwarded = forwarded.iter().filter_map(|value| value.to_str().ok());
-    let source = source(peer, forwarded, &settings.get().admin.trusted_proxies);
+    let config = proxies.settings.get();
+    let source = source(peer, forwarded, (proxies.of)(&config));
     request.extensions_mut().insert(Source(source));
     next.run(request).await
 }

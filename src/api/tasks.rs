@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use budget::BudgetBody;
-use packages::{SaidOfPackages, TaskPackage};
+use packages::{ConditionsBody, SaidOfPackages, TaskPackage};
 pub(super) use rules::parse_time;
 use rules::{ConfirmationName, PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
 use summary::TaskSummary;
@@ -76,6 +76,9 @@ pub(super) struct TaskBody {
     steps: bool,
     /// A device may be given a version that is below the one that it runs.
     allow_downgrade: bool,
+    /// What a device has to be like to be upgraded; `null`: nothing is asked.
+    #[schema(required)]
+    conditions: Option<ConditionsBody>,
     /// Whose it is; not there where it is the tenant `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
@@ -354,6 +357,7 @@ impl TaskBody {
             packages: packages::shown(task.package, &task.packages),
             steps: task.packages.steps,
             allow_downgrade: task.packages.allow_downgrade,
+            conditions: ConditionsBody::shown(task.packages.conditions),
             skipped: task.skipped,
             tenant: tenant::told(&task.product),
             product: tenant::product_name(&task.product).to_owned(),
@@ -408,6 +412,8 @@ pub(super) struct CreateTask {
     steps: Option<bool>,
     /// Whether a device may be given a version that is below the one that it runs. Otherwise it is skipped (`downgrade`).
     allow_downgrade: Option<bool>,
+    /// What a device has to be like to be upgraded. Devices, or their gateways, that are told of it refuse where it does not hold.
+    conditions: Option<ConditionsBody>,
     /// The endpoint names of the devices. Each has to be of the package's product.
     devices: Option<Vec<String>>,
     /// All devices of this product, which has to be the package's.
@@ -555,6 +561,7 @@ pub(super) async fn to_new_task(
         packages: body.packages.take(),
         steps: body.steps.unwrap_or_default(),
         allow_downgrade: body.allow_downgrade.unwrap_or_default(),
+        conditions: body.conditions.map(Into::into).unwrap_or_default(),
     };
     let (package, packages) = said_of_packages.rules()?;
     let mut new = to_task(body, package, state.now())?;

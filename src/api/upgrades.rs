@@ -18,6 +18,7 @@ use super::{
     problem::Problem,
     scoped::{self, SeenUpgrades},
     sifted::Sifted,
+    tasks::parse_time,
     traffic::{OverBudgetBody, TrafficBody},
     waiting::{self, CellNow, PlaceNow},
 };
@@ -111,6 +112,9 @@ pub(super) struct UpgradeBody {
     cancel_requested_at: Option<String>,
     /// The owner of its device has to confirm it before it begins, and has not yet.
     awaits_confirmation: bool,
+    /// The owner of its device has confirmed it for this time, which has not come as long as it waits for that; `null`: for none.
+    #[schema(required, format = DateTime)]
+    confirmed_for: Option<String>,
 }
 
 /// One upgrade of a device, with what it is for.
@@ -311,6 +315,7 @@ impl From<UpgradeRecord> for UpgradeBody {
             ended_at: upgrade.ended_at.map(|at| at.to_string()),
             cancel_requested_at: upgrade.cancel_requested_at.map(|at| at.to_string()),
             awaits_confirmation: pending && upgrade.unconfirmed,
+            confirmed_for: upgrade.confirmed_for.map(|at| at.to_string()),
         }
     }
 }
@@ -618,6 +623,15 @@ pub(super) async fn get(
     Ok(Json(body))
 }
 
+/// How many devices of the gateway of that name upgrade at once: as its product says, or as many as of any.
+async fn limit_of_gateway(state: &ApiState, name: &str) -> Result<u32, Problem> {
+    let gateway = state.store.device(name).await?;
+    let config = state.config.get();
+    let product = gateway.and_then(|it| config.products.get(&it.device.product));
+    let own = product.and_then(|product| product.per_gateway);
+    Ok(own.unwrap_or(config.admission.per_gateway))
+}
+
 /// The gateway and the site of a device that waits for a slot, and how many of their devices upgrade: where there is a limit, and all
 /// of its tenant's devices are there for the caller.
 async fn places_of(
@@ -639,7 +653,7 @@ async fn places_of(
             what: "gateway",
             name: name.to_owned(),
             active: live.taken,
-            limit: state.config.get().admission.per_gateway,
+            limit: limit_of_gateway(state, name).await?,
         });
     }
     if let Some(name) = shown.attributes.site.clone() {
@@ -713,6 +727,12 @@ pub(super) async fn retry(
 pub(super) struct ConfirmRequest {
     /// `false`: it never begins. `true` when not given.
     confirmed: Option<bool>,
+    /// It begins at this time, RFC 3339, or when its task lets it after that; at once when not given. Neither past nor before the start of the
+    /// task, at most a year ahead, and an hour at least before `not_after` of the task and the end of a window of its.
+    #[schema(format = DateTime, example = "2027-03-01T02:00:00Z")]
+    at: Option<String>,
+    /// `true`: what was confirmed for a time that has not come is not any more, and it waits for a confirmation again. Alone, or with `by`.
+    take_back: Option<bool>,
     /// Who says so, for the timeline, up to 200 characters.
     #[schema(
         max_length = 200,
@@ -725,13 +745,15 @@ pub(super) struct ConfirmRequest {
 /// Confirm one upgrade, or refuse it.
 ///
 /// For tasks with `confirmation`: an upgrade begins when the owner of its device has confirmed it, and its task lets it. One that is
-/// refused ends as cancelled, with the reason `refused_by_owner`. Confirming it again changes nothing.
+/// refused ends as cancelled, with the reason `refused_by_owner`. Confirming it again changes nothing. With `at` it begins at that time: until
+/// then it can be confirmed for another one or at once, be taken back, or be refused.
 #[utoipa::path(post, path = "/v1/upgrades/{id}/confirm", operation_id = "confirm_upgrade", tag = "upgrades",
     request_body = ConfirmRequest, params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The upgrade", body = UpgradeBody),
         (status = 404, description = "There is no such upgrade", body = Problem),
         (status = 409, description = "It does not wait for a confirmation", body = Problem),
+        (status = 422, description = "It cannot be confirmed for that time; what is possible", body = Problem),
     ))]
 pub(super) async fn confirm(
     State(state): State<ApiState>,
@@ -746,10 +768,26 @@ pub(super) async fn confirm(
             format!("at most {MAX_BY} characters, and no control characters, are possible");
         return Err(Problem::field("by", detail));
     }
-    let confirmed = body.confirmed.unwrap_or(true);
-    let upgrade = (state.store)
-        .confirm_upgrade(UpgradeId(id), within.as_ref(), confirmed, &by, state.now())
-        .await?;
+    let at = body.at.as_deref().map(parse_time).transpose();
+    let at = at.map_err(|detail| Problem::field("at", detail))?;
+    let (id, within, now) = (UpgradeId(id), within.as_ref(), state.now());
+    let upgrade = match (body.take_back.unwrap_or_default(), body.confirmed, at) {
+        (true, None, None) => (state.store).confirm_upgrade_for(id, within, None, &by, now),
+        (true, ..) => {
+            let detail = "give it without confirmed and at";
+            return Err(Problem::field("take_back", detail));
+        }
+        (false, Some(false), Some(_)) => {
+            let detail = "what is refused begins at no time; leave it out";
+            return Err(Problem::field("at", detail));
+        }
+        (false, _, Some(at)) => (state.store).confirm_upgrade_for(id, within, Some(at), &by, now),
+        (false, confirmed, None) => {
+            let confirmed = confirmed.unwrap_or(true);
+            (state.store).confirm_upgrade(id, within, confirmed, &by, now)
+        }
+    };
+    let upgrade = upgrade.await?;
     state.signals.written();
     Ok(Json(upgrade.into()))
 }

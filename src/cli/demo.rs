@@ -4,6 +4,7 @@
 mod authority;
 mod canary;
 mod fleet;
+mod gateways;
 mod idle;
 mod mqtt;
 mod report;
@@ -48,10 +49,11 @@ pub struct DemoArgs {
     #[arg(long)]
     pub dtls: bool,
     /// The devices speak MQTT over TLS and download over HTTPS: those of Huawei IoTDA, built on three kits, and of both releases
-    /// of `ThingsPanel`.
+    /// of `ThingsPanel`, and with `QuecThing`.
     #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases"])]
     pub mqtt: bool,
-    /// The devices have no connection of their own, and are upgraded through gateways over MQTT, ten behind each.
+    /// The devices have no connection of their own, and are upgraded through gateways over MQTT, ten behind each: half of them silently,
+    /// half once their owner has confirmed it. The demo plays the owner, who refuses some.
     #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases", "mqtt", "mixed"])]
     pub gateway: bool,
     /// All of them in one task: a third of the devices speaks `CoAP`, a third `CoAP` over DTLS, a third MQTT.
@@ -137,7 +139,12 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
         ..ApiArgs::default()
     });
     let client = Arc::new(client.map_err(|e| e.to_string())?);
-    let shown = show(args, &server, &client, certificate.as_ref()).await;
+    let shown = match &certificate {
+        Some(certificate) if args.gateway => {
+            gateways::show(args, &server, &client, certificate).await
+        }
+        _ => show(args, &server, &client, certificate.as_ref()).await,
+    };
     // It has a runtime of its own, which may not end in this one.
     tokio::task::spawn_blocking(move || drop(client))
         .await
@@ -182,8 +189,12 @@ async fn show(
         .collect();
     let content = fleet::content(args.package_kib as usize * 1024, args.seed);
     let prepared = client.clone();
-    let phases = canary.as_ref().map(|_| Canary::phases());
-    let task = blocking(move || prepare(&prepared, &inventory, content, phases)).await?;
+    let mut task = json!({ "name": "demo", "all": true });
+    if canary.is_some() {
+        task["phases"] = Canary::phases();
+    }
+    let tasks = blocking(move || prepare(&prepared, &inventory, content, vec![task])).await?;
+    let task = *tasks.first().ok_or("the server has no task")?;
 
     let address = server.dtls_addr.or(server.coap_addr);
     let address = address.ok_or("the server hears no devices")?;
@@ -258,7 +269,7 @@ async fn show(
 
 /// How many devices speak `CoAP`, and how many MQTT.
 const fn shares(args: &DemoArgs) -> (u32, u32) {
-    if args.mqtt || args.gateway {
+    if args.mqtt {
         (0, args.devices)
     } else if args.mixed {
         (args.devices - args.devices / 3, args.devices / 3)
@@ -272,13 +283,13 @@ async fn switched_on(specs: Vec<DeviceSpec>, server: SocketAddr) -> Result<Fleet
     fleet.map_err(|error| error.to_string())
 }
 
-/// Provisions the devices, uploads the package, creates the task; returns the task's number.
+/// Provisions the devices, uploads the package, creates the tasks; returns their numbers.
 fn prepare(
     client: &Client,
     devices: &[Value],
     content: Vec<u8>,
-    phases: Option<Value>,
-) -> Result<i64, String> {
+    tasks: Vec<Value>,
+) -> Result<Vec<i64>, String> {
     client
         .post("/v1/devices", &json!({ "devices": devices }))
         .map_err(|e| e.to_string())?;
@@ -287,14 +298,13 @@ fn prepare(
     let (package, _) = client
         .upload("/v1/packages", &query, len, Cursor::new(content))
         .map_err(|e| e.to_string())?;
-    let mut task = json!({ "name": "demo", "package_id": package["id"], "all": true });
-    if let Some(phases) = phases {
-        task["phases"] = phases;
-    }
-    let task = client.post("/v1/tasks", &task).map_err(|e| e.to_string())?;
-    task["id"]
-        .as_i64()
-        .ok_or_else(|| "the server named no task".to_owned())
+    let create = |mut task: Value| {
+        task["package_id"] = package["id"].clone();
+        let task = client.post("/v1/tasks", &task).map_err(|e| e.to_string())?;
+        let id = task["id"].as_i64();
+        id.ok_or_else(|| "the server named no task".to_owned())
+    };
+    tasks.into_iter().map(create).collect()
 }
 
 /// The defaults, but for times: simulated devices restart in a second, and nobody wants to wait.

@@ -66,8 +66,8 @@ pub struct AddArgs {
     product: String,
     /// A file with one device a line: ENDPOINT, or ENDPOINT,IDENTITY,KEY with its pre-shared key in hexadecimal; -
     /// for standard input. A first line with the names of columns says where they are: endpoint, and if need be product,
-    /// identity and key, model, hardware, site, `time_zone`, and tag.KEY for each tag; of devices that speak MQTT style (iotda or
-    /// thingspanel) with secret, or with token and password. Empty lines and lines that begin with # are
+    /// identity and key, model, hardware, site, `time_zone`, and tag.KEY for each tag; of devices that speak MQTT style (iotda,
+    /// thingspanel or quecthing) with secret, or with token and password. Empty lines and lines that begin with # are
     /// skipped, an empty field says nothing. A device that is there already gets the key and the attributes.
     #[arg(long)]
     file: Option<PathBuf>,

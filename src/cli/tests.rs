@@ -384,6 +384,30 @@ async fn one_upgrade_is_cancelled() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_confirms_at_once_or_for_a_time_or_refuses() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    shell
+        .text(&format!("package upload {file} --version V2"))
+        .await;
+    shell.text("device add d0 d1 d2").await;
+    let rules = shell.file("rules.toml", b"confirmation = \"device_owner\"\n");
+    let create = format!("task create --package 1 --all --rules {rules}");
+    shell.text(&create).await;
+    let at = "2999-03-01T02:00:00Z";
+    let far = shell.error(&format!("upgrade confirm 1 --at {at}")).await;
+    assert!(far.contains("is too late: it is possible from"), "{far}");
+    for (what, answer) in [
+        ("1 --by anna", "1 of d0 is confirmed"),
+        ("2 --refuse", "2 of d1 is refused, and cancelled"),
+        ("3 --take-back", "3 of d2 waits for its owner to confirm it"),
+    ] {
+        let told = shell.text(&format!("upgrade confirm {what}")).await;
+        assert_eq!(told, format!("upgrade {answer}\n"));
+    }
+}
+
 #[tokio::test]
 async fn devices_and_packages_are_removed() {
     let shell = Shell::new().await;

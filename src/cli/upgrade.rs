@@ -2,7 +2,7 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     client::{self, Client, CommandError},
@@ -24,6 +24,8 @@ pub enum UpgradeCommand {
     Retry(OneArgs),
     /// Pass over one device's upgrade, which waits or has failed: what came of it does not count.
     Skip(OneArgs),
+    /// Confirm one device's upgrade on behalf of its owner, at once or for a time, or refuse it. For tasks with `confirmation`.
+    Confirm(ConfirmArgs),
 }
 
 /// `cellwise upgrade list`.
@@ -45,6 +47,29 @@ pub struct OneArgs {
     /// Number of the upgrade, as `cellwise task show` tells it.
     #[arg(value_name = "ID")]
     id: i64,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+/// `cellwise upgrade confirm`.
+#[derive(Debug, Args)]
+pub struct ConfirmArgs {
+    /// Number of the upgrade, as `cellwise task show` tells it.
+    #[arg(value_name = "ID")]
+    id: i64,
+    /// It begins at this time, such as 2027-03-01T02:00:00Z, or when its task lets it after that; at once when not given. Can be changed
+    /// until then.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// The owner refuses: it never begins.
+    #[arg(long, conflicts_with = "at")]
+    refuse: bool,
+    /// Take back what was confirmed for a time that has not come: it waits for a confirmation again.
+    #[arg(long, conflicts_with_all = ["at", "refuse"])]
+    take_back: bool,
+    /// Who says so, for the timeline.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    by: String,
     #[command(flatten)]
     result: ResultArgs,
 }
@@ -106,6 +131,8 @@ struct ChangedView {
     id: i64,
     endpoint: String,
     state: String,
+    confirmed_for: Option<String>,
+    awaits_confirmation: bool,
 }
 
 impl UpgradeCommand {
@@ -116,6 +143,7 @@ impl UpgradeCommand {
             Self::Cancel(args) => change(&args, "cancel", cancelled, out),
             Self::Retry(args) => change(&args, "retry", |_| "waits to be tried again".into(), out),
             Self::Skip(args) => change(&args, "skip", |_| "is passed over".into(), out),
+            Self::Confirm(args) => confirm(&args, out),
         }
     }
 }
@@ -200,10 +228,41 @@ fn change(
     what: impl Fn(&ChangedView) -> String,
     out: &mut dyn Write,
 ) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.result.api)?;
-    let path = format!("/v1/upgrades/{}/{operation}", args.id);
-    let upgrade = client.post(&path, &json!({}))?;
-    if args.result.format == Format::Json {
+    let of = (args.id, &args.result);
+    post(of, (operation, &json!({})), what, out)
+}
+
+fn confirm(args: &ConfirmArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let mut body = json!({ "by": args.by });
+    match (&args.at, args.refuse, args.take_back) {
+        (Some(at), ..) => body["at"] = json!(at),
+        (None, true, _) => body["confirmed"] = json!(false),
+        (None, false, true) => body["take_back"] = json!(true),
+        (None, false, false) => {}
+    }
+    let of = (args.id, &args.result);
+    post(of, ("confirm", &body), confirmed, out)
+}
+
+fn confirmed(view: &ChangedView) -> String {
+    match &view.confirmed_for {
+        _ if view.state == "cancelled" => "is refused, and cancelled".to_owned(),
+        _ if view.awaits_confirmation => "waits for its owner to confirm it".to_owned(),
+        Some(at) => format!("is confirmed for {at}"),
+        None => "is confirmed".to_owned(),
+    }
+}
+
+/// Posts something below an upgrade; `what` says what became of that.
+fn post(
+    (id, result): (i64, &ResultArgs),
+    (operation, body): (&str, &Value),
+    what: impl Fn(&ChangedView) -> String,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&result.api)?;
+    let upgrade = client.post(&format!("/v1/upgrades/{id}/{operation}"), body)?;
+    if result.format == Format::Json {
         output::json(out, &upgrade)?;
         return Ok(ExitCode::SUCCESS);
     }

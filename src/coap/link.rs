@@ -164,6 +164,12 @@ impl<T: Copy + PartialEq> Link<T> {
         Some(outstanding.request.tag)
     }
 
+    /// Whether a request has left that is not answered, and was not repeated.
+    pub fn is_fresh(&self) -> bool {
+        let outstanding = self.0.as_ref().and_then(|busy| busy.outstanding.as_ref());
+        outstanding.is_some_and(|outstanding| outstanding.repeats == 0)
+    }
+
     /// Whether a request of that name has not left yet.
     pub fn waits(&self, which: impl Fn(&T) -> bool) -> bool {
         (self.0.iter()).any(|busy| busy.waiting.iter().any(|request| which(&request.tag)))

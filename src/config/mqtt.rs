@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BrokerConfig, MqttMode, address};
 
-/// MQTT 3.1.1 and 5, for devices of Huawei IoTDA's and ThingsPanel's kinds.
+/// MQTT 3.1.1 and 5, for devices of Huawei IoTDA's, ThingsPanel's and QuecThing's kinds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MqttConfig {
@@ -65,8 +65,21 @@ pub struct MqttConfig {
     pub send_maximum: u16,
     /// Messages with QoS 0 that are taken of a device in a second.
     pub unacknowledged_per_second: u32,
+    /// How the frames of devices with QuecThing are checked, in both directions.
+    pub quecthing_checksum: QuecChecksum,
     /// The broker that is not this server's.
     pub broker: BrokerConfig,
+}
+
+/// The byte of a QuecThing frame that is called its CRC-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuecChecksum {
+    /// The sum of what follows it, modulo 256.
+    #[default]
+    Sum,
+    /// A CRC-8 of what follows it: polynomial 0x07, beginning with 0, nothing reflected.
+    Crc8,
 }
 
 impl MqttConfig {
@@ -109,6 +122,7 @@ impl Default for MqttConfig {
             receive_maximum: 32,
             send_maximum: 16,
             unacknowledged_per_second: 50,
+            quecthing_checksum: QuecChecksum::Sum,
             broker: BrokerConfig::default(),
         }
     }

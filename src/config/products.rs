@@ -31,6 +31,7 @@ macro_rules! each_product_setting {
             ota_events: OtaEvents,
             iotda_large_downloads: bool,
             fixed_children: bool,
+            per_gateway: Option<u32>,
             module: Option<ArrayString<64>>,
         }
     };

@@ -8,11 +8,17 @@ use toml::{Table, Value};
 use super::{Config, DownloadConfig, not_obeyed};
 
 /// Settings that take effect while the server runs. A table's name stands for all that is in it.
-const RELOADED: [&str; 18] = [
+const RELOADED: [&str; 24] = [
     "admission",
     "admin.failed_attempts_per_minute",
     "admin.requests_per_second",
     "admin.trusted_proxies",
+    "app.cors_origins",
+    "app.failed_attempts_per_minute",
+    "app.requests_per_address_per_second",
+    "app.requests_per_home_per_second",
+    "app.requests_per_user_per_second",
+    "app.trusted_proxies",
     "audit",
     "download.bytes_per_second",
     "download.bytes_per_second_per_device",
@@ -31,6 +37,8 @@ const RELOADED: [&str; 18] = [
 
 /// The same where the admin listener speaks TLS before and after.
 const RELOADED_WITH_TLS: [&str; 2] = ["admin.tls_certificate", "admin.tls_key"];
+/// The same where the listener for applications speaks TLS before and after.
+const RELOADED_WITH_APP_TLS: [&str; 2] = ["app.tls_certificate", "app.tls_key"];
 /// The same where packages are served over HTTPS before and after.
 const RELOADED_WITH_HTTPS: [&str; 2] = ["download.tls_certificate", "download.tls_key"];
 /// The same where MQTT is spoken over TLS before and after.
@@ -133,6 +141,8 @@ impl Config {
             (config.admin.tls_certificate).clone_from(&new.admin.tls_certificate);
             config.admin.tls_key.clone_from(&new.admin.tls_key);
         }
+        let app_tls = self.app.has_tls() && new.app.has_tls();
+        config.app = self.app.reload(&new.app, app_tls);
         let https = self.download.https && new.download.https;
         config.download = self.download.reload(&new.download, https);
         let mqtts = self.mqtt.tls && new.mqtt.tls;
@@ -152,6 +162,7 @@ impl Config {
         }
         let (changed, needs_restart) = differ.into_iter().partition(|key| {
             tls && RELOADED_WITH_TLS.contains(&key.as_str())
+                || app_tls && RELOADED_WITH_APP_TLS.contains(&key.as_str())
                 || https && RELOADED_WITH_HTTPS.contains(&key.as_str())
                 || mqtts && RELOADED_WITH_MQTTS.contains(&key.as_str())
                 || RELOADED.iter().any(|reloaded| {
@@ -293,6 +304,29 @@ mod tests {
         (old.download.https, expected.download.https) = (false, false);
         expected.download.tls_key = old.download.tls_key.clone();
         assert_eq!(old.reload(&new).config, expected);
+    }
+
+    #[test]
+    fn origins_and_rates_of_applications_take_effect_at_once_and_their_issuer_does_not() {
+        let mut old = Config::default();
+        old.app.enabled = true;
+        old.app.tls_certificate = "a.pem".into();
+        old.app.tls_key = "a.key".into();
+        let mut new = old.clone();
+        new.app.cors_origins = vec!["https://app.example.com".to_owned()];
+        new.app.requests_per_user_per_second = 7;
+        new.app.tls_key = "b.key".into();
+        let expected = new.clone();
+        new.app.issuer = "https://login.example.com".to_owned();
+        let reload = old.reload(&new);
+        assert_eq!(reload.config, expected);
+        let changed = [
+            "app.cors_origins",
+            "app.requests_per_user_per_second",
+            "app.tls_key",
+        ];
+        assert_eq!(reload.changed, changed);
+        assert_eq!(reload.needs_restart, ["app.issuer"]);
     }
 
     #[test]

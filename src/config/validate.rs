@@ -15,6 +15,7 @@ pub const MOST_SHARDS: u8 = 64;
 const MOST_OIDC_GRANTS: usize = 1_000;
 
 const ACK_TIMEOUT_MS: RangeInclusive<u64> = 10..=600_000;
+const PER_GATEWAY: RangeInclusive<u32> = 1..=1_000_000;
 const MAX_RETRANSMIT: RangeInclusive<u32> = 0..=10;
 const AWAKE_WINDOW_S: RangeInclusive<u64> = 1..=86_400;
 
@@ -100,6 +101,9 @@ impl Config {
         }
         check.collector(&self.telemetry.otlp_endpoint);
         check.oidc(self);
+        for (setting, problem) in self.app.problems() {
+            check.fail(&format!("app.{setting}"), problem);
+        }
         if let Some(role) = (admin.totp_required_roles.iter()).find(|role| !is_role(role)) {
             let problem = format!("{role:?} is no role; there are {}", ROLES.join(", "));
             check.fail("admin.totp_required_roles", problem);
@@ -140,7 +144,7 @@ impl Config {
 pub const ROLES: [&str; 5] = ["viewer", "operator", "approver", "administrator", "auditor"];
 
 /// Whether a URL is reached by TLS, or on this machine.
-fn is_secure(text: &str) -> bool {
+pub(super) fn is_secure(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else {
         return false;
     };
@@ -207,6 +211,9 @@ impl Check {
         }
         if let Some(repeats) = product.max_retransmit {
             self.range(&key("max_retransmit"), repeats, MAX_RETRANSMIT);
+        }
+        if let Some(most) = product.per_gateway {
+            self.range(&key("per_gateway"), most, PER_GATEWAY);
         }
         if let Some(module) = &product.module
             && (module.is_empty() || module.chars().any(char::is_control))
@@ -621,11 +628,11 @@ impl Check {
         );
         for (key, rate) in [
             ("admission.per_cell_per_second", config.per_cell_per_second),
-            ("admission.per_gateway", config.per_gateway),
             ("admission.per_second", config.per_second),
         ] {
             self.range(key, rate, 1..=1_000_000);
         }
+        self.range("admission.per_gateway", config.per_gateway, PER_GATEWAY);
     }
 
     fn collector(&mut self, endpoint: &str) {

@@ -153,6 +153,7 @@ mod tests {
             file_name: "a".to_owned(),
             expires_at: UtcMillis(i64::MAX),
             already_contiguous: 0,
+            begun: true,
         });
         let opened = grants
             .open(TOKEN, None, 1, &Arc::default(), UtcMillis(0))

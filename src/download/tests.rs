@@ -87,6 +87,7 @@ impl World {
             file_name: "meter-1.2.bin".to_owned(),
             expires_at: LATE,
             already_contiguous: 0,
+            begun: true,
         };
         grants.grant(grant.clone());
         let mut config = Config::default();
@@ -115,6 +116,15 @@ impl World {
             _downloads: downloads,
             dir,
         }
+    }
+
+    /// The grant is as that of a device of which nothing is stored yet.
+    fn not_begun(&self) {
+        self.grants.revoke(&self.grant.token);
+        self.grants.grant(Grant {
+            begun: false,
+            ..self.grant.clone()
+        });
     }
 
     fn connect(&self) -> std::net::TcpStream {
@@ -248,6 +258,37 @@ async fn the_c_client_is_served() {
         figures.contains("\ncellwise_downloads_ended_total 1\n"),
         "{figures}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_byte_leaves_before_it_is_written_down_that_it_is_fetched() {
+    let world = World::new(3_000).await;
+    world.not_begun();
+    let mut stream = world.connect();
+    let request =
+        format!("GET /packages/3/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    // that is told, so that it can be written down
+    world.await_told((0, false));
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    stream
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let early = stream.read(&mut [0; 1]);
+    assert!(early.is_err(), "{early:?}");
+    world.grants.grant(world.grant.clone());
+    stream
+        .set_read_timeout(Some(Duration::from_mins(1)))
+        .unwrap();
+    let mut body = vec![0; 3_000];
+    stream.read_exact(&mut body).unwrap();
+    assert!(body == world.content);
+    world.await_told((3_000, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Where a device is, whether it receives what is sent there, and what its moving means.
 
-use super::{Engine, key::DeviceKey, registered::Validation};
+use super::{Engine, Speaker, key::DeviceKey, registered::Validation};
 use crate::{
     coap::Peer,
     ledger::{Happened, Repeated},
@@ -45,7 +45,8 @@ impl Engine {
 
     /// The device is heard from that address, which the store is told where it is news: a NAT has forgotten the old one.
     /// `false` when it has moved so often lately that it is left alone.
-    pub(super) fn moves_to(&mut self, key: DeviceKey, peer: Peer) -> bool {
+    pub(super) fn moves_to(&mut self, key: DeviceKey, speaker: &Speaker<'_>) -> bool {
+        let peer = speaker.peer();
         if self.device(key).peer() == Some(peer) {
             return true;
         }
@@ -54,13 +55,14 @@ impl Engine {
             self.counters.requests_ignored += 1;
             return false;
         }
-        self.move_to(key, peer);
+        self.move_to(key, speaker);
         self.persist_registration(key, None);
         true
     }
 
     /// The device is heard from another address.
-    pub(super) fn move_to(&mut self, key: DeviceKey, peer: Peer) {
+    pub(super) fn move_to(&mut self, key: DeviceKey, speaker: &Speaker<'_>) {
+        let peer = speaker.peer();
         let before = self.device(key).peer();
         if before != Some(peer) && !peer.secured {
             self.device_mut(key).proven = self.mark(peer);
@@ -70,8 +72,13 @@ impl Engine {
         {
             registration.validation = Validation::Valid; // by its handshake
         }
+        if before != Some(peer) {
+            let through = self.goes_through(key, speaker);
+            self.devices.set_through(key, through);
+        }
         let displaced = self.devices.move_to(key, peer);
         self.has_left_its_address(displaced);
+        self.gathers(key, peer);
         if before.is_some_and(|before| before != peer) {
             self.note_once(key, Repeated::Address, || Happened::AddressChanged {
                 address: peer.address.to_string(),

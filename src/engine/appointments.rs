@@ -171,9 +171,9 @@ impl Engine {
     fn send_lifetime(&mut self, key: DeviceKey, lifetime_s: u32, in_tlv: bool) {
         let path = ResourcePath::LIFETIME;
         let token = self.fresh_token();
-        let device = self.device_mut(key);
-        device.link.cancel(|tag| *tag == Tag::Lifetime);
-        let message_id = device.take_message_id();
+        (self.device_mut(key).link).cancel(|tag| *tag == Tag::Lifetime);
+        let message_id = self.take_message_id(key);
+        let device = self.device(key);
         let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
         let (format, payload) = if in_tlv {
             // integers of TLV have a sign (LwM2M 1.0 §6.4.3.1); no lifetime needs the bit

@@ -35,10 +35,12 @@ impl Engine {
                 endpoint,
                 product,
                 secure,
+                via,
                 ..
             } => {
                 let key = self.insert_device(&endpoint, &product);
                 self.device_mut(key).heard_over = HeardOver::of(secure);
+                self.reach_through(key, &via);
                 self.check_channel(key);
                 self.settle(key);
             }
@@ -171,6 +173,7 @@ impl Engine {
                 attempt,
                 at,
             });
+            self.pass_turn_of(key);
         }
     }
 
@@ -250,6 +253,8 @@ impl Engine {
         device.heard_at = heard_at;
         device.heard_in = HeardIn::EarlierRun;
         device.known = known(now, record).map(Box::new);
+        self.reach_through(key, &record.via);
+        let device = self.device_mut(key);
         let announced = registration.and_then(|known| known.announced.as_ref());
         device.set_root(announced.and_then(|known| known.root_path.as_deref()));
         self.set_alarm(key);

@@ -6,6 +6,7 @@ use super::{
     Lwm2mVersion, QueueMode,
     appointed::Appointed,
     asked::{Read, Tag},
+    companies::Behind,
     device_formats::Formats,
     effect::Seq,
     id::Location,
@@ -112,6 +113,8 @@ pub(super) struct Known {
     pub(super) wake_ups: Option<WakeUps>,
     /// When it is to come.
     pub(super) appointed: Option<Box<Appointed>>,
+    /// Through which gateway it may be heard, where there is one.
+    pub(super) behind: Option<Box<Behind>>,
     /// It does not have its lifetime written.
     pub(super) refuses_lifetime: bool,
     /// When its observation was made anew after a Reset last.
@@ -355,6 +358,11 @@ impl Device {
         root.unwrap_or_default()
             .split('/')
             .filter(|segment| !segment.is_empty())
+    }
+
+    /// The same path, whole; `None` where it has its objects at the root.
+    pub(super) fn root_path(&self) -> Option<&str> {
+        self.known.as_ref().and_then(|known| known.root.as_deref())
     }
 
     /// Keeps the path below which it has its objects.

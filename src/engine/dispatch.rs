@@ -15,7 +15,6 @@ type Spoke = Option<(DeviceKey, Option<Input>)>;
 impl Engine {
     /// Takes a request; `bound` is the device at its sender's address.
     pub(super) fn receive_request(&mut self, bound: Option<DeviceKey>, incoming: &Incoming<'_>) {
-        let peer = incoming.peer();
         if !matches!(
             incoming.message.kind(),
             Kind::Confirmable | Kind::NonConfirmable
@@ -36,7 +35,7 @@ impl Engine {
             self.settle(key);
         }
         // What was answered is remembered for whoever is there.
-        let here = self.devices.by_peer(peer);
+        let here = self.here(incoming);
         if let Some(key) = here.filter(|key| spoke.is_none_or(|(spoke, _)| spoke != *key)) {
             self.settle(key);
         }
@@ -63,7 +62,7 @@ impl Engine {
         match (incoming.message.code(), path.as_slice()) {
             (Code::POST, [b"rd"]) => {
                 if let Some(event) = self.register(incoming) {
-                    return (self.devices.by_peer(peer)).map(|key| (key, Some(event)));
+                    return self.here(incoming).map(|key| (key, Some(event)));
                 }
                 let own =
                     |key: &DeviceKey| !names_another(incoming.message, &self.device(*key).endpoint);

@@ -205,7 +205,8 @@ impl Engine {
                 return Asked::Now(Tag::Read);
             }
             Action::AskVersion => Tag::Version,
-            Action::Offer => Tag::Notify,
+            // PCP has one word for both
+            Action::Offer | Action::TellPackage => Tag::Notify,
             Action::Command => Tag::Execute,
         };
         // What the device answers comes by its observation.

@@ -169,6 +169,9 @@ impl Engine {
         let Some(began_at) = speaker.handshake_at() else {
             return;
         };
+        if self.goes_through(key, speaker) {
+            return; // it is the gateway's
+        }
         let now = self.now;
         let device = self.device_mut(key);
         let unheard = device.unheard_since_start();

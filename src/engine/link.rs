@@ -53,9 +53,8 @@ impl Engine {
 
     fn frame_request(&mut self, key: DeviceKey, tag: Tag, frame: Bytes) -> QueuedRequest<Tag> {
         let token = self.fresh_token();
-        let device = self.device_mut(key);
-        device.link.cancel(|pending| same_kind(*pending, tag));
-        let message_id = device.take_message_id();
+        (self.device_mut(key).link).cancel(|pending| same_kind(*pending, tag));
+        let message_id = self.take_message_id(key);
         let datagram = self.write(key, message_id, token, frame);
         QueuedRequest::new(tag, message_id, token, datagram)
     }
@@ -78,9 +77,9 @@ impl Engine {
     pub(super) fn send_read(&mut self, key: DeviceKey, path: ResourcePath, block2: Option<u32>) {
         let token = self.fresh_token();
         let accept = self.accept_of_read(key, &path);
-        let device = self.device_mut(key);
-        device.link.cancel(|pending| *pending == Tag::Read);
-        let message_id = device.take_message_id();
+        (self.device_mut(key).link).cancel(|pending| *pending == Tag::Read);
+        let message_id = self.take_message_id(key);
+        let device = self.device(key);
         let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
         let mut builder = below(device, get, path);
         if let Some(format) = accept {
@@ -111,8 +110,8 @@ impl Engine {
 
     fn observation(&mut self, key: DeviceKey) -> QueuedRequest<Tag> {
         let accept = self.accept_of_observation(key);
-        let device = self.device_mut(key);
-        let message_id = device.take_message_id();
+        let message_id = self.take_message_id(key);
+        let device = self.device(key);
         let token = device.observation().token();
         let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
         let mut builder = below(device, get, ResourcePath::UPLINK);
@@ -137,9 +136,9 @@ impl Engine {
     /// Queues pmin = 0 for the uplink (Write-Attributes, LwM2M 1.0 §5.4.4, 1.1 §6.3.5): every notification leaves at once.
     fn send_attributes(&mut self, key: DeviceKey) {
         let token = self.fresh_token();
-        let device = self.device_mut(key);
-        device.link.cancel(|tag| *tag == Tag::Attributes);
-        let message_id = device.take_message_id();
+        (self.device_mut(key).link).cancel(|tag| *tag == Tag::Attributes);
+        let message_id = self.take_message_id(key);
+        let device = self.device(key);
         let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
         let write = below(device, put, ResourcePath::UPLINK).query("pmin=0");
         let datagram = write.build();
@@ -151,11 +150,10 @@ impl Engine {
 
     /// Queues a ping: an empty Confirmable message, which the device rejects (RFC 7252 §4.3).
     pub(super) fn send_ping(&mut self, key: DeviceKey) {
-        let device = self.device_mut(key);
-        if device.link.is_pending(|tag| *tag == Tag::Ping) {
+        if (self.device(key).link).is_pending(|tag| *tag == Tag::Ping) {
             return;
         }
-        let message_id = device.take_message_id();
+        let message_id = self.take_message_id(key);
         let token = Token::default();
         let datagram =
             MessageBuilder::new(Kind::Confirmable, Code::EMPTY, message_id, token).build();
@@ -201,26 +199,32 @@ impl Engine {
             return Leaves::Later(why);
         }
         match self.device(key).link.next_waiting() {
-            Some(next) if next == tag => Leaves::Now,
+            Some(next) if next == tag && !self.waits_for_its_turn(key) => Leaves::Now,
             _ => Leaves::Behind,
         }
     }
 
     /// Lets the next request leave, when the device listens.
     pub(super) fn flush(&mut self, key: DeviceKey) {
-        let now = self.now.instant;
-        if !self.device(key).link.has_waiting() || self.unreachable(key).is_some() {
-            return;
+        if self.may_be_sent_to(key) {
+            self.flush_in_turn(key);
         }
+    }
+
+    /// Whether a request waits that may leave, unless one is outstanding.
+    pub(super) fn may_be_sent_to(&self, key: DeviceKey) -> bool {
+        self.device(key).link.has_waiting() && self.unreachable(key).is_none()
+    }
+
+    /// The next request, and to where it leaves now.
+    pub(super) fn poll_request(&mut self, key: DeviceKey) -> Option<(Peer, Datagram)> {
+        let now = self.now.instant;
         let device = &mut self.devices[key];
-        let Some(peer) = device.peer() else {
-            return;
-        };
+        let peer = device.peer()?;
         let random = self.random.next_u32();
         let rules = &self.profiles[device.product].transmission;
-        if let Some(datagram) = device.link.poll_transmit(now, rules, random) {
-            self.leave(key, peer, datagram, Try::First);
-        }
+        let datagram = device.link.poll_transmit(now, rules, random)?;
+        Some((peer, datagram))
     }
 
     /// Sends the outstanding request.

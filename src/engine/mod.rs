@@ -27,6 +27,8 @@ mod asked;
 mod body;
 mod command;
 mod commands;
+mod companies;
+mod company;
 mod device;
 mod device_formats;
 mod dispatch;
@@ -237,6 +239,9 @@ impl Engine {
     /// another one.
     pub fn association_ended(&mut self, now: Now, peer: Peer) {
         self.now = now;
+        if let Some(company) = self.devices.companies.at(peer) {
+            self.scatter(company);
+        }
         if let Some(key) = self.devices.by_peer(peer) {
             self.note_once(key, Repeated::Association, || Happened::AssociationEnded);
             self.displace(key);
@@ -345,7 +350,11 @@ impl Engine {
     }
 
     fn remove_device(&mut self, key: DeviceKey) -> MovingDevice {
+        let shares = (self.device(key).peer()).and_then(|peer| self.devices.companies.at(peer));
         let mut device = self.devices.remove(key);
+        if let Some(gateway) = shares {
+            self.pass_turn(gateway);
+        }
         if let Some(set) = device.alarm.take() {
             self.timers.cancel(set);
         }

@@ -18,7 +18,7 @@ pub struct Seek {
     pub device: DeviceId,
     /// It registers, and may do so though nobody has it, within these limits.
     pub newcomer: Option<Welcome>,
-    by: By,
+    pub(super) by: By,
     peer: Peer,
     endpoints: Box<[Box<str>]>,
     handshake_at: Option<Instant>,
@@ -62,6 +62,8 @@ pub(super) enum By {
     Token,
     /// Who has shown to be it, where it is encrypted.
     Identity,
+    /// The gateway has gone there through which it was heard. There is no datagram.
+    Gateway,
 }
 
 impl Seek {
@@ -75,8 +77,19 @@ impl Seek {
         self.peer
     }
 
+    /// As whoever is sought is a gateway: has that device, which is behind it, follow.
+    pub(super) fn after(&self, device: DeviceId) -> Self {
+        Self {
+            device,
+            newcomer: None,
+            by: By::Gateway,
+            bytes: Box::default(),
+            ..self.clone()
+        }
+    }
+
     /// Who has sent the datagram.
-    fn speaker(&self) -> Speaker<'_> {
+    pub(super) fn speaker(&self) -> Speaker<'_> {
         Speaker::new(self.peer, &self.endpoints).since(self.handshake_at)
     }
 }
@@ -120,12 +133,18 @@ pub struct MovingDevice {
     pub(super) device: Box<Device>,
     /// Engines have numbers of their own for products.
     product: Box<str>,
+    /// Devices that are reached through it are to follow.
+    followers: Vec<Seek>,
 }
 
 impl MovingDevice {
     pub(super) fn new(device: Device, product: Box<str>) -> Self {
         let device = Box::new(device);
-        Self { device, product }
+        Self {
+            device,
+            product,
+            followers: Vec::new(),
+        }
     }
 }
 
@@ -163,6 +182,9 @@ impl Engine {
             });
         }
         let key = self.devices.by_id(seek.device);
+        if let Some(key) = key {
+            self.follow(key, seek);
+        }
         if let Some(key) = key.filter(|key| self.device(*key).peer().is_none()) {
             // It came for nothing.
             self.has_left_its_address(Some(key));
@@ -182,7 +204,7 @@ impl Engine {
             return Whose::NotHere;
         };
         let whose = self.whose_row(key, now, seek);
-        if whose == Whose::NotRegistered {
+        if whose == Whose::NotRegistered && seek.by != By::Gateway {
             self.device_mut(key).excuse = Some(Excuse::Refused);
         }
         whose
@@ -194,11 +216,9 @@ impl Engine {
             By::Name | By::NameInPart => true,
             By::Location(location) => device.location() == Some(location),
             By::Token | By::Identity => device.registration.is_some(),
+            By::Gateway => device.through().is_some(),
         };
-        if !seek
-            .speaker()
-            .is_allowed(&device.endpoint, device.heard_over)
-        {
+        if !seek.speaker().may_be(device) {
             Whose::NotTheirs(device.endpoint.clone())
         } else if !registered {
             Whose::NotRegistered
@@ -224,7 +244,9 @@ impl Engine {
             self.counters.requests_ignored += 1;
             return None;
         }
-        let moving = self.remove_device(key);
+        let followers = self.followers(seek.device, seek);
+        let mut moving = self.remove_device(key);
+        moving.followers = followers;
         if let Some(session) = &moving.device.session {
             self.holders.remove(&session.order.upgrade);
         }
@@ -241,6 +263,12 @@ impl Engine {
         if let Some(session) = &mut device.session {
             session.commanded_after = 0;
         }
+        let known = device.known.as_mut();
+        if let Some(behind) = known.and_then(|known| known.behind.as_mut()) {
+            behind.through = false; // before it is heard here
+        }
+        let followers = row.followers.into_iter().map(Box::new);
+        self.effects.extend(followers.map(Effect::Seek));
         self.counters.devices_moved += 1;
         let upgrade = device.session.as_ref().map(|session| session.order.upgrade);
         debug_assert!(!self.has(device.id), "a device is here twice");

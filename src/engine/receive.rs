@@ -27,10 +27,11 @@ impl Engine {
         }
         let code = incoming.message.code();
         if code.is_request() {
+            let bound = self.here(incoming);
             return self.receive_request(bound, incoming);
         }
         let peer = incoming.peer();
-        let key = match (self.sender(bound, incoming.message), incoming.sought) {
+        let key = match (self.sender(bound, incoming), incoming.sought) {
             (Sender::Known(key), _) => key,
             (Sender::Elsewhere(id), Sought::NotYet) => {
                 return self.seek(id, By::Token, None, incoming);
@@ -62,7 +63,7 @@ impl Engine {
             }
             return;
         }
-        if !self.moves_to(key, peer) {
+        if !self.moves_to(key, &incoming.speaker) {
             return;
         }
         if carries_response && self.device(key).is_observed_by(incoming.message.token()) {
@@ -87,7 +88,11 @@ impl Engine {
 
     /// The device that a message without request comes from: by the token that only it and we know, or
     /// by its address.
-    fn sender(&self, by_peer: Option<DeviceKey>, message: &Message) -> Sender {
+    fn sender(&self, by_peer: Option<DeviceKey>, incoming: &Incoming<'_>) -> Sender {
+        let message = incoming.message;
+        if let Some(key) = self.awaited_by(incoming.peer(), message) {
+            return Sender::Known(key);
+        }
         // Most notifications come from where their device is known to be, and the other messages have tokens that
         // are none of an observation.
         let at_peer = by_peer.map(|key| self.device(key).id);
@@ -256,6 +261,7 @@ impl Engine {
         self.flush(key);
         self.device_mut(key).rest(now);
         self.set_alarm(key);
+        self.pass_turn_of(key);
         self.tell_presence(key);
     }
 }

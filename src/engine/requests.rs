@@ -5,6 +5,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::{
     Announced, Change, Engine, Incoming, Location, QueueMode, Registration, Report, Sought,
+    Speaker,
     device::HeardOver,
     key::DeviceKey,
     moves::{By, Welcome},
@@ -46,6 +47,9 @@ impl Engine {
             self.refuse_newcomer(incoming, request.endpoint);
             return None;
         };
+        if self.refuses_path(incoming, key, request.objects.root()) {
+            return None;
+        }
         let now = self.now.instant;
         let (valid, pressed) = (self.is_valid_at(key, peer), self.is_pressed());
         let device = self.device_mut(key);
@@ -62,8 +66,7 @@ impl Engine {
         let registration = self.registration(key, valid, incoming, &request);
         let nonce = registration.nonce;
         let excuse = self.excuse(key, incoming.bytes, incoming.message.message_id());
-        let displaced = self.devices.register(key, Some(registration));
-        self.has_left_its_address(displaced);
+        self.is_registered(key, registration, &incoming.speaker);
         let device = self.device_mut(key);
         device.excuse = None;
         // It may have started anew: what it was asked before is forgotten, and so is what it said.
@@ -90,6 +93,15 @@ impl Engine {
         self.ask_again_what_it_runs(key);
         self.said(key, Inbound::Registration);
         Some(self.explain_registration(key, excuse))
+    }
+
+    /// The device is where it has registered from, itself or through its gateway.
+    fn is_registered(&mut self, key: DeviceKey, registration: Registered, speaker: &Speaker<'_>) {
+        let through = self.goes_through(key, speaker);
+        self.devices.set_through(key, through);
+        let displaced = self.devices.register(key, Some(registration));
+        self.has_left_its_address(displaced);
+        self.gathers(key, speaker.peer());
     }
 
     /// The registration of a device, which may have shown to be at its address (`valid`).
@@ -258,12 +270,8 @@ impl Engine {
         let Some((payload, block)) = self.links(incoming) else {
             return;
         };
-        let request = match UpdateRequest::parse(incoming.message.queries(), &payload) {
-            Ok(request) => request,
-            Err(error) => {
-                let text = error.to_string();
-                return self.refuse(incoming, (refusal(error), &text));
-            }
+        let Some(request) = self.read_update(key, incoming, &payload) else {
+            return;
         };
         if !self.store_available {
             self.device_mut(key).excuse = Some(Excuse::Refused);
@@ -308,13 +316,34 @@ impl Engine {
             registration.expires = expires;
             registration.supposed = false;
         }
-        self.move_to(key, incoming.peer());
+        self.move_to(key, &incoming.speaker);
         self.lifetime_told(key, request.lifetime_s);
         if news {
             self.persist_registration(key, request.objects.as_ref().and_then(Announced::of));
         }
         self.respond_changed(incoming, block);
         self.said(key, Inbound::Update);
+    }
+
+    /// What an update says, with this body. One that cannot be read, or says what cannot be, is answered.
+    fn read_update(
+        &mut self,
+        key: DeviceKey,
+        incoming: &Incoming<'_>,
+        payload: &[u8],
+    ) -> Option<UpdateRequest> {
+        match UpdateRequest::parse(incoming.message.queries(), payload) {
+            Ok(request) => {
+                let root = request.objects.as_ref().map(|objects| objects.root());
+                let refused = root.is_some_and(|root| self.refuses_path(incoming, key, root));
+                (!refused).then_some(request)
+            }
+            Err(error) => {
+                let text = error.to_string();
+                self.refuse(incoming, (refusal(error), &text));
+                None
+            }
+        }
     }
 
     /// Whether a part of a body is left to be sent again: while devices are still being read, the last part might
@@ -353,9 +382,7 @@ impl Engine {
         let location = Location::parse(location)?;
         let key = self.devices.by_id(location.device)?;
         let device = self.device(key);
-        let theirs = incoming
-            .speaker
-            .is_allowed(&device.endpoint, device.heard_over);
+        let theirs = incoming.speaker.may_be(device);
         let ended = device.location() != Some(location);
         let answered = theirs && ended && self.answer_repeat(key, incoming);
         answered.then_some(key)
@@ -363,6 +390,7 @@ impl Engine {
 
     /// Ends a registration. An upgrade goes on: the device may register again.
     pub(super) fn deregister(&mut self, key: DeviceKey) {
+        let shared = self.shares_with(key);
         self.devices.register(key, None);
         let at = self.now.utc;
         let device = self.device_mut(key);
@@ -371,6 +399,9 @@ impl Engine {
         let endpoint = device.endpoint.to_string();
         self.persist(key, Change::Deregistered { endpoint, at });
         self.tell_presence(key);
+        if let Some(gateway) = shared {
+            self.pass_turn(gateway);
+        }
     }
 
     /// The endpoint's device, which is made of a newcomer. `None` when there are as many as may be.

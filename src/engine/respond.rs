@@ -15,7 +15,8 @@ impl Engine {
     /// The message ID of a response that is no acknowledgement.
     pub(super) fn response_id(&mut self, peer: Peer) -> u16 {
         match self.devices.by_peer(peer) {
-            Some(key) => self.device_mut(key).take_message_id(),
+            Some(key) => self.take_message_id(key),
+            None if let Some(id) = self.devices.message_id_at(peer) => id,
             None => (self.random.next_u32() >> 16) as u16, // 16 bits are left
         }
     }
@@ -45,7 +46,7 @@ impl Engine {
         let datagram = response.into();
         let reply = Reply::Response(Box::new(datagram.clone()));
         self.remember(incoming, reply);
-        self.send_response(incoming.peer(), datagram);
+        self.send_response(incoming, datagram);
     }
 
     /// As [`respond`](Self::respond), for a response that can be made again: as an acknowledgement at least.
@@ -59,7 +60,7 @@ impl Engine {
             return self.respond(incoming, response);
         }
         self.remember(incoming, reply);
-        self.send_response(incoming.peer(), response.into());
+        self.send_response(incoming, response.into());
     }
 
     /// Answers 2.04 to a request whose body is whole; `block1` is that of its last block.
@@ -79,21 +80,21 @@ impl Engine {
 
     fn remember(&mut self, incoming: &Incoming<'_>, reply: Reply) {
         let now = self.now.instant;
-        if let Some(key) = self.devices.by_peer(incoming.peer()) {
+        if let Some(key) = self.here(incoming) {
             let recent = &mut self.device_mut(key).recent;
             recent.remember(now, incoming.message.message_id(), incoming.bytes, reply);
         }
     }
 
-    fn send_response(&mut self, peer: Peer, datagram: Datagram) {
-        let device = self.devices.by_peer(peer);
+    fn send_response(&mut self, incoming: &Incoming<'_>, datagram: Datagram) {
+        let device = self.here(incoming);
         if let Some(key) = device
             && let Some(registration) = &mut self.device_mut(key).registration
         {
             registration.validation.allows(datagram.len()); // an answer is sent in any case
         }
         let after = device.map_or(0, |key| self.device(key).pending);
-        self.transmit(peer, datagram, after);
+        self.transmit(incoming.peer(), datagram, after);
     }
 }
 

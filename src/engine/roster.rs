@@ -6,7 +6,9 @@ use std::{
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::{DeviceId, device::Device, key::DeviceKey, registered::Registered};
+use super::{
+    DeviceId, companies::Companies, device::Device, key::DeviceKey, registered::Registered,
+};
 use crate::coap::Peer;
 
 /// The devices of an engine, and what finds them: what they are called among engines, and their addresses.
@@ -18,6 +20,8 @@ pub(super) struct Roster {
     by_id: HashTable<DeviceKey>,
     /// Those that are where their registrations say: at most one to an address.
     by_peer: HashTable<DeviceKey>,
+    /// Those behind gateways that are where these are.
+    pub(super) companies: Companies,
     hasher: RandomState,
 }
 
@@ -69,6 +73,7 @@ impl Roster {
 
     /// Takes a device out. If it is registered, it is where nobody knows.
     pub(super) fn remove(&mut self, key: DeviceKey) -> Device {
+        self.set_through(key, false);
         self.leave(key);
         let hash = self.hasher.hash_one(self[key].id);
         take(&mut self.by_id, hash, key);
@@ -83,6 +88,9 @@ impl Roster {
         registration: Option<Registered>,
     ) -> Option<DeviceKey> {
         self.leave(key);
+        if registration.is_none() {
+            self.set_through(key, false);
+        }
         let claims = (registration.as_ref())
             .filter(|new| !new.displaced)
             .map(|new| new.peer);
@@ -100,13 +108,20 @@ impl Roster {
             return None;
         }
         self.leave(key);
-        let before = self.by_peer(peer);
+        let through = self[key].through();
+        // whoever is behind a gateway is where that is
+        let before = (self.by_peer(peer)).filter(|_| through.is_none());
         if let Some(other) = before {
             self.leave(other);
         }
+        let first_id = self[key].next_message_id;
         let registration = self[key].registration.as_mut()?;
         registration.peer = peer;
         registration.displaced = false;
+        if let Some(gateway) = through {
+            self.companies.join(gateway, key, first_id);
+            return None;
+        }
         let hash = self.hasher.hash_one(Some(peer));
         let Self { rows, hasher, .. } = self;
         (self.by_peer).insert_unique(hash, key, |key| {
@@ -115,11 +130,49 @@ impl Roster {
         before
     }
 
+    /// The device is heard through its gateway from now on, or is not. Where that is news, nobody knows where it is.
+    pub(super) fn set_through(&mut self, key: DeviceKey, through: bool) {
+        let before = self[key].through();
+        if before.is_some() == through {
+            return;
+        }
+        self.leave(key);
+        if let Some(gateway) = before {
+            self.companies.quit(gateway, key);
+        }
+        let known = self[key].known.as_mut();
+        if let Some(behind) = known.and_then(|known| known.behind.as_mut()) {
+            behind.through = through;
+        }
+    }
+
+    /// The message ID of what is sent to the device next. Those at one address count together.
+    pub(super) fn take_message_id(&mut self, key: DeviceKey) -> u16 {
+        let device = &self[key];
+        let shared = device.peer().and_then(|peer| self.companies.at(peer));
+        let company = device.through().or(shared);
+        company
+            .and_then(|company| self.companies.take_message_id(company))
+            .unwrap_or_else(|| self[key].take_message_id())
+    }
+
+    /// The message ID of what is sent to an address next that those behind a gateway share.
+    pub(super) fn message_id_at(&mut self, peer: Peer) -> Option<u16> {
+        let company = self.companies.at(peer)?;
+        self.companies.take_message_id(company)
+    }
+
     /// The device is not where its registration says.
     pub(super) fn leave(&mut self, key: DeviceKey) {
         let Some(peer) = self[key].peer() else { return };
-        let hash = self.hasher.hash_one(Some(peer));
-        take(&mut self.by_peer, hash, key);
+        let through = self[key].through();
+        if let Some(company) = through.or_else(|| self.companies.at(peer)) {
+            self.companies.hush(company, key);
+        }
+        if through.is_none() {
+            let hash = self.hasher.hash_one(Some(peer));
+            take(&mut self.by_peer, hash, key);
+        }
         if let Some(registration) = self[key].registration.as_mut() {
             registration.displaced = true;
         }

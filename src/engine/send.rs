@@ -34,7 +34,7 @@ impl Engine {
         let id = self.ids.of(endpoint);
         match (self.devices.by_id(id), incoming.sought) {
             (Some(key), _) if peer.secured && self.device(key).registration.is_some() => {
-                if self.moves_to(key, peer) {
+                if self.moves_to(key, &incoming.speaker) {
                     Requester::Is(key)
                 } else {
                     Requester::Unknown

@@ -1,6 +1,10 @@
 //! Who may speak for which device.
 
-use super::{Engine, Report, device::HeardOver, key::DeviceKey};
+use super::{
+    Engine, Report,
+    device::{Device, HeardOver},
+    key::DeviceKey,
+};
 use crate::{clock::Instant, coap::Peer};
 
 /// Who has sent a datagram.
@@ -48,12 +52,19 @@ impl<'n> Speaker<'n> {
         self.endpoints
     }
 
-    /// Whether it may be the device of that name, which is heard there.
-    pub(super) fn is_allowed(&self, endpoint: &str, heard_over: HeardOver) -> bool {
+    /// Whether it has shown to be that endpoint, over DTLS.
+    pub(super) fn has_shown(&self, endpoint: &str) -> bool {
+        self.peer.secured && self.endpoints.iter().any(|own| **own == *endpoint)
+    }
+
+    /// Whether it may be the device, or is the gateway through which that is reached.
+    pub(super) fn may_be(&self, device: &Device) -> bool {
         if self.peer.secured {
-            self.endpoints.iter().any(|own| **own == *endpoint)
+            let gateway = device.gateway();
+            self.has_shown(&device.endpoint) || gateway.is_some_and(|name| self.has_shown(name))
         } else {
-            heard_over != HeardOver::Secured
+            // nobody speaks in the clear for one that is registered over its gateway's association
+            device.heard_over != HeardOver::Secured && device.through().is_none()
         }
     }
 }
@@ -69,7 +80,7 @@ impl Engine {
     /// Whether what is heard from `speaker` may be the device's. What is not is told to the operator.
     pub(super) fn may_speak_for(&mut self, speaker: &Speaker<'_>, key: DeviceKey) -> bool {
         let device = self.device(key);
-        if speaker.is_allowed(&device.endpoint, device.heard_over) {
+        if speaker.may_be(device) {
             return true;
         }
         let endpoint = device.endpoint.to_string();
@@ -79,9 +90,10 @@ impl Engine {
 
     /// Whether `speaker` may register as `endpoint`. What it may not is told to the operator.
     pub(super) fn may_register(&mut self, speaker: &Speaker<'_>, endpoint: &str) -> bool {
-        let known = self.find(endpoint);
-        let heard_over = known.map_or(HeardOver::Any, |key| self.device(key).heard_over);
-        let may = speaker.is_allowed(endpoint, heard_over);
+        let may = match self.find(endpoint) {
+            Some(key) => speaker.may_be(self.device(key)),
+            None => !speaker.peer.secured || speaker.has_shown(endpoint),
+        };
         if !may {
             self.turn_away(speaker, endpoint.to_owned());
         }
@@ -101,9 +113,10 @@ impl Engine {
     /// The device at the speaker's address. One that somebody else has shown to be at, or that is not to be spoken
     /// to unencrypted, loses the address.
     pub(super) fn bound_to(&mut self, speaker: &Speaker<'_>) -> Option<DeviceKey> {
+        self.check_company(speaker);
         let key = self.devices.by_peer(speaker.peer)?;
         let device = self.device(key);
-        if speaker.is_allowed(&device.endpoint, device.heard_over) {
+        if speaker.may_be(device) {
             return Some(key);
         }
         self.displace(key);

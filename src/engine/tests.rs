@@ -7,6 +7,7 @@ mod evidence;
 mod flow;
 mod formats;
 mod garbage;
+mod gateways;
 mod life;
 mod moves;
 mod packages;

@@ -85,7 +85,7 @@ pub enum TextField {
     Lwm2mVersion,
     /// The transports of its registration, and `Q` when it sleeps: `UQ`.
     Binding,
-    /// What the device speaks: `lwm2m`, `iotda` or `thingspanel`.
+    /// What the device speaks: `lwm2m`, `iotda`, `thingspanel` or `quecthing`.
     Protocol,
     /// The gateway through which it is reached.
     Via,

@@ -113,6 +113,9 @@ pub struct Grant {
     pub expires_at: UtcMillis,
     /// Bytes from the beginning that were served before, as a [`Served`] of this token said; 0 for a new one.
     pub already_contiguous: u64,
+    /// It is written down that the device fetches the package. Before that, no byte of it is to leave: whoever has any is then
+    /// known to have begun, whatever becomes of the server.
+    pub begun: bool,
 }
 
 /// How much of a package was served for a token.
@@ -164,6 +167,8 @@ pub enum Refusal {
 pub struct Live {
     grant: Grant,
     revoked: AtomicBool,
+    /// It is written down that it is fetched.
+    begun: AtomicBool,
     holders: Holders,
     /// The device's pace.
     pub pace: Mutex<Pace>,
@@ -194,6 +199,11 @@ impl Live {
     /// Whether it was taken back: a download that is under way has to end.
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Relaxed)
+    }
+
+    /// Whether bytes of the package may leave: it is written down that the device fetches it.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Bytes from the beginning that were served without a gap.
@@ -263,6 +273,9 @@ impl Grants {
             let mut progress = held(&same.progress);
             progress.expires_at = grant.expires_at;
             progress.served_before(&grant);
+            if grant.begun {
+                same.begun.store(true, Ordering::Relaxed);
+            }
             return;
         }
         let mut progress = Progress {
@@ -274,9 +287,11 @@ impl Grants {
         };
         progress.served_before(&grant);
         let file_name = safe_file_name(&grant.file_name);
+        let begun = grant.begun;
         let new = Arc::new(Live {
             grant: Grant { file_name, ..grant },
             revoked: AtomicBool::new(false),
+            begun: AtomicBool::new(begun),
             holders: Holders::default(),
             pace: Mutex::default(),
             check_code_pace: Mutex::default(),

@@ -38,6 +38,7 @@ fn grant(token: &str) -> Grant {
         file_name: "meter 1.2/3.bin".to_owned(),
         expires_at: UtcMillis(1_000),
         already_contiguous: 0,
+        begun: true,
     }
 }
 
@@ -188,6 +189,7 @@ fn after_a_restart_counting_goes_on_where_it_was() {
     grants.watch(told.clone());
     grants.grant(Grant {
         already_contiguous: 1_000,
+        begun: true,
         ..grant(TOKEN)
     });
     let live = open(&grants).unwrap();

@@ -189,6 +189,11 @@ const OF_REASONS: [(&str, ErrorCode); Outcome::REASONS.len()] = [
     ("not_downloaded", ErrorCode::DeviceFailed),
     ("transfer_timed_out", ErrorCode::TimedOut),
     ("not_served", ErrorCode::NotStarted),
+    ("refused_in_use", ErrorCode::NotAllowed),
+    ("refused_signal", ErrorCode::SignalWeak),
+    ("refused_battery", ErrorCode::NotAllowed),
+    ("refused_space", ErrorCode::NotAllowed),
+    ("refused_memory", ErrorCode::NotAllowed),
 ];
 
 impl ErrorCode {

@@ -16,7 +16,8 @@ pub struct Facts {
     /// The result code that the device gave (PCP).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<u8>,
-    /// The code of the failure that the device reported (MQTT): one of IoTDA's or a vendor's; those of `ThingsPanel` are negative.
+    /// The code of the failure that the device reported (MQTT): one of IoTDA's or a vendor's; those of `ThingsPanel` and
+    /// `QuecThing` are negative.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
     /// What the device said of it, [`MAX_DESCRIPTION`] characters at most.

@@ -88,7 +88,7 @@ pub struct RetryPolicy {
 #[serde(transparent)]
 pub struct Reasons(
     /// A bit for each; none stands for all.
-    u32,
+    u64,
 );
 
 impl Reasons {
@@ -113,4 +113,4 @@ impl Reasons {
 }
 
 // a bit for each
-const _: () = assert!(Outcome::REASONS.len() <= 32);
+const _: () = assert!(Outcome::REASONS.len() <= 64);

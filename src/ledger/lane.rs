@@ -20,7 +20,11 @@ pub struct LaneName([u8; 16]);
 /// The lanes that an upgrade competes in besides its home lane, whose queue it stands in: at most two. It has a slot in all of
 /// its lanes or in none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Further([Option<Lane>; 2]);
+pub struct Further {
+    lanes: [Option<Lane>; 2],
+    /// How many devices of the gateway may upgrade at once, where its product says so.
+    per_gateway: Option<u32>,
+}
 
 /// In whose queue a device stands that is in no cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,16 +75,33 @@ impl LaneName {
 
 impl Further {
     /// None: the upgrade competes in its home lane alone.
-    pub const NONE: Self = Self([None; 2]);
+    pub const NONE: Self = Self::of(None, None);
 
     /// A site, and a gateway, as far as there is either.
     pub const fn of(site: Option<Lane>, gateway: Option<Lane>) -> Self {
-        Self([gateway, site])
+        Self {
+            lanes: [gateway, site],
+            per_gateway: None,
+        }
+    }
+
+    /// The same, where so many devices of the gateway may upgrade at once; as many as of any gateway where it is `None`.
+    #[must_use]
+    pub const fn with_limit(self, per_gateway: Option<u32>) -> Self {
+        Self {
+            per_gateway,
+            ..self
+        }
+    }
+
+    /// How many devices of the gateway may upgrade at once, where its product says so.
+    pub const fn per_gateway(self) -> Option<u32> {
+        self.per_gateway
     }
 
     /// The lanes: the gateway first.
     pub fn lanes(self) -> impl Iterator<Item = Lane> {
-        self.0.into_iter().flatten()
+        self.lanes.into_iter().flatten()
     }
 
     /// Whose queue an upgrade stands in that is in no cell: the gateway's, else the site's.

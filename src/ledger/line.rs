@@ -359,6 +359,19 @@ pub enum Happened {
         /// Who, as the program says that asked; an empty text when it does not.
         by: String,
     },
+    /// The owner of its device has confirmed it for a time.
+    ConfirmedFor {
+        /// Who, as above.
+        by: String,
+        /// For when.
+        #[serde(with = "crate::clock::rfc3339")]
+        at: UtcMillis,
+    },
+    /// The owner of its device has taken back what he had confirmed for a time.
+    ConfirmationTakenBack {
+        /// Who, as above.
+        by: String,
+    },
     /// Its device has not enough left of its budget of this month.
     PutOff {
         /// Of what: `bytes` or `airtime_estimated_ms`.

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod change;
+mod conditions;
 mod coverage;
 mod deadline;
 mod device_id;
@@ -14,6 +15,7 @@ mod line;
 mod mean;
 mod outcome;
 mod protocol;
+mod refusal;
 mod rhythm;
 mod stage;
 mod traffic;
@@ -28,6 +30,7 @@ pub use change::{
     ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
     Lwm2mVersion, Progress, QueueMode, Registration, Served, StageChange, TakeBack, UpgradeOrder,
 };
+pub use conditions::Conditions;
 pub use coverage::Coverage;
 pub use deadline::Deadline;
 pub use device_id::{DeviceId, DeviceIds};
@@ -45,6 +48,7 @@ pub use line::{
 pub use mean::Mean;
 pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
 pub use protocol::Protocol;
+pub use refusal::Refusal;
 pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;
 pub use traffic::{HEADER_BYTES, RECORD_BYTES, Traffic, Usage, airtime_ms};

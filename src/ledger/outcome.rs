@@ -1,6 +1,6 @@
 use pcp::ResultCode;
 
-use super::{Deadline, Facts};
+use super::{Deadline, Facts, Refusal};
 use crate::package::Version;
 
 /// How an attempt to upgrade a device ended.
@@ -92,11 +92,13 @@ pub enum Failure {
     TransferTimedOut,
     /// The package cannot be served to a device that speaks what this one does.
     NotServed,
+    /// The device, or its gateway for it, refused for a condition that may pass; by this code of its protocol.
+    Refused(Refusal, i32),
 }
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 31] = [
+    pub const REASONS: [&str; 36] = [
         "upgraded",
         "already_current",
         "task_stopped",
@@ -128,6 +130,11 @@ impl Outcome {
         "not_downloaded",
         "transfer_timed_out",
         "not_served",
+        "refused_in_use",
+        "refused_signal",
+        "refused_battery",
+        "refused_space",
+        "refused_memory",
     ];
     /// Those of them for which a device is skipped: there is nothing for it in the task, or an operator passes over it.
     pub const SKIPS: [&str; 3] = ["skipped", "no_package", "downgrade"];
@@ -178,6 +185,7 @@ impl Outcome {
                 Failure::NotDownloaded => "not_downloaded",
                 Failure::TransferTimedOut => "transfer_timed_out",
                 Failure::NotServed => "not_served",
+                Failure::Refused(refusal, _) => refusal.reason(),
             },
         }
     }
@@ -218,7 +226,7 @@ impl Outcome {
                 segment: *segment,
                 ..none
             },
-            Failure::Reported(code) => Facts {
+            Failure::Reported(code) | Failure::Refused(_, code) => Facts {
                 code: Some(*code),
                 ..none
             },
@@ -266,7 +274,7 @@ impl Outcome {
             "not_downloaded" => Failure::NotDownloaded,
             "transfer_timed_out" => Failure::TransferTimedOut,
             "not_served" => Failure::NotServed,
-            _ => return None,
+            _ => Failure::Refused(Refusal::named(reason)?, facts.code?),
         }))
     }
 }
@@ -294,7 +302,8 @@ impl Failure {
             | Self::NotSupported
             | Self::Reported(_)
             | Self::NotDownloaded
-            | Self::NotServed => None,
+            | Self::NotServed
+            | Self::Refused(..) => None,
         }
     }
 }
@@ -342,6 +351,11 @@ mod tests {
             Failure::NotDownloaded,
             Failure::TransferTimedOut,
             Failure::NotServed,
+            Failure::Refused(Refusal::InUse, 1),
+            Failure::Refused(Refusal::Signal, 2),
+            Failure::Refused(Refusal::Battery, 4),
+            Failure::Refused(Refusal::Space, 5),
+            Failure::Refused(Refusal::Memory, 9),
         ];
         let outcomes: Vec<Outcome> = [
             Outcome::Succeeded(Success::Upgraded),

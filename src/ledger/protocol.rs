@@ -13,11 +13,13 @@ pub enum Protocol {
     Iotda,
     /// MQTT as devices of `ThingsPanel` speak it: `ota/…`.
     ThingsPanel,
+    /// MQTT as devices with `QuecThing` speak it (Quectel's Acceleronix): frames on `q/2/d/{id}/ota`.
+    QuecThing,
 }
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Lwm2m, Self::Iotda, Self::ThingsPanel];
+    pub const ALL: [Self; 4] = [Self::Lwm2m, Self::Iotda, Self::ThingsPanel, Self::QuecThing];
 
     /// The name used in the API and the store.
     pub const fn name(self) -> &'static str {
@@ -25,6 +27,7 @@ impl Protocol {
             Self::Lwm2m => "lwm2m",
             Self::Iotda => "iotda",
             Self::ThingsPanel => "thingspanel",
+            Self::QuecThing => "quecthing",
         }
     }
 
@@ -35,6 +38,11 @@ impl Protocol {
 
     /// Whether its devices connect over MQTT, and fetch packages over HTTP.
     pub const fn is_mqtt(self) -> bool {
-        matches!(self, Self::Iotda | Self::ThingsPanel)
+        matches!(self, Self::Iotda | Self::ThingsPanel | Self::QuecThing)
+    }
+
+    /// Whether its devices cannot be asked what they run: they tell it by themselves, when they have connected, or never.
+    pub const fn tells_by_itself(self) -> bool {
+        matches!(self, Self::ThingsPanel | Self::QuecThing)
     }
 }

@@ -110,7 +110,9 @@ pub fn check_via(
         });
     }
     match device.protocol {
-        Protocol::ThingsPanel => return Err(ViaError::NoneForProtocol(device.protocol)),
+        Protocol::ThingsPanel | Protocol::QuecThing => {
+            return Err(ViaError::NoneForProtocol(device.protocol));
+        }
         Protocol::Iotda if device.via == Via::Itself => return Err(ViaError::OwnConnection),
         Protocol::Iotda | Protocol::Lwm2m => {}
     }

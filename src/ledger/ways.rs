@@ -33,7 +33,7 @@ impl Ways {
         match protocol {
             Protocol::Lwm2m => self.pcp,
             Protocol::Iotda => self.http && (self.size_bytes <= MAX_IOTDA_BYTES || takes_large),
-            Protocol::ThingsPanel => self.http,
+            Protocol::ThingsPanel | Protocol::QuecThing => self.http,
         }
     }
 }

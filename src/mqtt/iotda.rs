@@ -351,7 +351,7 @@ impl Addressed<'_> {
             access_token: offer.token,
             expires: offer.expires_s,
             sign: offer.sha256,
-            custom_info: "",
+            custom_info: offer.custom_info,
             task_id: offer.task,
             task_ext_info: "",
             sub_device_count: 0,
@@ -379,6 +379,8 @@ pub struct Offer<'a> {
     pub sha256: &'a str,
     /// What it is for, among the server's tasks.
     pub task: &'a str,
+    /// What the operator has the device told besides: the conditions of the plan as JSON, or nothing.
+    pub custom_info: &'a str,
 }
 
 /// `yyyyMMdd'T'HHmmss'Z'`.

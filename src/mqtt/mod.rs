@@ -5,4 +5,5 @@ pub mod broker;
 pub mod endpoint;
 pub mod engine;
 pub mod iotda;
+pub mod quecthing;
 pub mod thingspanel;

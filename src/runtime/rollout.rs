@@ -345,7 +345,8 @@ impl PackageCache {
                 package,
             });
         }
-        let offers = Offers::new(list, rules.steps, rules.allow_downgrade).map(Arc::new);
+        let offers = Offers::new(list, rules.steps, rules.allow_downgrade);
+        let offers = offers.map(|offers| Arc::new(offers.under(rules.conditions)));
         if let Some(offers) = &offers {
             // what is missing is looked for anew with the next attempt
             if offers.is_whole() {

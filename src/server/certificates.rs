@@ -23,6 +23,7 @@ pub(super) const SOON: Duration = Duration::from_hours(21 * 24);
 #[derive(Clone)]
 pub(super) struct Listeners {
     pub(super) admin: Option<Tls>,
+    pub(super) app: Option<Tls>,
     pub(super) downloads: Option<Tls>,
     pub(super) mqtt: Option<Tls>,
 }
@@ -55,7 +56,7 @@ impl CertificateEnds {
     }
 
     /// Takes what the listeners' files hold now. Tells of each whether that is something else.
-    pub(super) fn renew(&self, config: &Config) -> [(&'static str, Result<bool, TlsError>); 3] {
+    pub(super) fn renew(&self, config: &Config) -> [(&'static str, Result<bool, TlsError>); 4] {
         config.clone_into(&mut self.config.lock().unwrap_or_else(PoisonError::into_inner));
         let renew = |tls: &Option<Tls>, files: Option<TlsFiles>| match (tls, files) {
             (Some(tls), Some(files)) => tls.renew(&files, self.clock.now().utc),
@@ -63,14 +64,17 @@ impl CertificateEnds {
         };
         let Listeners {
             admin,
+            app,
             downloads,
             mqtt,
         } = &self.listeners;
         let admin = renew(admin, TlsFiles::of_admin(&config.admin));
+        let app = renew(app, TlsFiles::of_app(&config.app));
         let downloads = renew(downloads, TlsFiles::of_downloads(&config.download));
         let mqtt = renew(mqtt, TlsFiles::of_mqtt(&config.mqtt));
         [
             ("admin listener", admin),
+            ("listener for applications", app),
             ("listener for downloads", downloads),
             ("MQTT port", mqtt),
         ]
@@ -106,6 +110,15 @@ impl CertificateEnds {
                 seconds(at),
             );
             warn("admin listener", at, now);
+        }
+        if let Some(tls) = &self.listeners.app {
+            let at = tls.ends_at();
+            figures.gauge(
+                "app_certificate_expiration_timestamp_seconds",
+                "When the certificate of the listener for applications ends, in seconds since 1970.",
+                seconds(at),
+            );
+            warn("listener for applications", at, now);
         }
         if let Some(tls) = &self.listeners.downloads {
             let at = tls.ends_at();

@@ -129,6 +129,7 @@ pub(super) fn write_listening(dir: &Path, listening: &Listening) -> Result<(), S
             "mqtt": listening.mqtt,
             "mqtts": listening.mqtts,
             "admin": listening.admin,
+            "app": listening.app,
             "download_http": listening.http,
             "download_https": listening.https,
             "pid": pid,

@@ -137,6 +137,8 @@ fn certificates(config: &Config, now: UtcMillis) -> Vec<Finding> {
     let mut findings = Vec::new();
     let admin = (config.admin.has_tls())
         .then_some(("admin.tls_certificate", &*config.admin.tls_certificate));
+    let app =
+        (config.app.has_tls()).then_some(("app.tls_certificate", &*config.app.tls_certificate));
     let dtls = &config.dtls;
     let secured = dtls.enabled && !dtls.certificate_file.as_os_str().is_empty();
     let secured = secured.then_some(("dtls.certificate_file", &*dtls.certificate_file));
@@ -151,7 +153,7 @@ fn certificates(config: &Config, now: UtcMillis) -> Vec<Finding> {
         "mqtt.broker.client_certificate",
         &*broker.client_certificate,
     ));
-    let shown = [admin, downloads, mqtt, broker, secured];
+    let shown = [admin, app, downloads, mqtt, broker, secured];
     for (setting, file) in shown.into_iter().flatten() {
         findings.push(certificate(setting, file, now));
     }

@@ -13,9 +13,9 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     config::{AdmissionConfig, Config},
     ledger::{
-        ActiveUpgrade, Asked, Cancellation, Change, Coverage, Deadline, Evidence, Facts, Failure,
-        Further, Happened, Inbound, Lane, Last, Limit, Line, Outcome, PackageId, Progress,
-        Protocol, Queue, Served, Stage, StageChange, Standby, UpgradeOrder, Ways,
+        ActiveUpgrade, Asked, Cancellation, Change, Conditions, Coverage, Deadline, Evidence,
+        Facts, Failure, Further, Happened, Inbound, Lane, Last, Limit, Line, Outcome, PackageId,
+        Progress, Protocol, Queue, Served, Stage, StageChange, Standby, UpgradeOrder, Ways,
     },
     package::{Package, Version},
     upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},
@@ -293,6 +293,8 @@ impl<X: Exchange> Session<X> {
             confirmed: stage.confirmed,
             segment: (upgrade.progress.zip(cut)).map(|(it, cut)| cut.segment_after(it.done_bytes)),
             whole: (upgrade.progress).is_some_and(|it| it.done_bytes >= it.total_bytes),
+            begun: evidence.is_some_and(|it| it.taken)
+                || (upgrade.progress).is_some_and(|it| it.done_bytes > 0),
             // what was told before the stage began is the answer to another question
             coverage: coverage
                 .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))
@@ -354,6 +356,11 @@ impl<X: Exchange> Session<X> {
             meter: Meter::default(),
             exchange,
         }
+    }
+
+    /// What its device has to be like, for a transfer whose protocol can tell it that.
+    pub fn conditions(&self) -> Conditions {
+        self.offers.conditions()
     }
 
     /// What its device is served, in which step.
@@ -515,7 +522,7 @@ impl<X: Exchange> Session<X> {
             Input::Reached(Deadline::RepeatQuestion) => true,
             _ => false,
         };
-        if !unknown || self.exchange.protocol() != Protocol::ThingsPanel {
+        if !unknown || !self.exchange.protocol().tells_by_itself() {
             return Ok(());
         }
         if self.awaits_next() {
@@ -866,9 +873,10 @@ impl<X: Exchange> Session<X> {
         let correspondence = &self.correspondence;
         let not_understood = correspondence.not_understood.clone();
         let description = match (failure, correspondence.said.as_ref().map(|it| &it.message)) {
-            (Failure::Reported(_), Some(Inbound::ProgressReport { description, .. })) => {
-                description.clone()
-            }
+            (
+                Failure::Reported(_) | Failure::Refused(..),
+                Some(Inbound::ProgressReport { description, .. }),
+            ) => description.clone(),
             _ => None,
         };
         Facts {
@@ -947,6 +955,7 @@ fn rules<'c, X: Exchange>(
     Rules {
         protocol: exchange.protocol(),
         counted: exchange.counts(),
+        connections_told: !config.mqtt.is_by_broker(),
         target: package.version,
         upgrade: &config.upgrade,
         admission: &config.admission,

@@ -333,8 +333,8 @@ pub struct Gate {
     open: bool,
     store_available: bool,
     orders: VecDeque<(DeviceId, GateOrder)>,
-    /// Gateways that have the limit of all gateways.
-    gateways: HashSet<Lane>,
+    /// Gateways, and the limit of each, where that is another than that of all gateways.
+    gateways: HashMap<Lane, Option<u32>>,
 }
 
 impl Gate {
@@ -358,7 +358,7 @@ impl Gate {
             open: false,
             store_available: true,
             orders: VecDeque::new(),
-            gateways: HashSet::new(),
+            gateways: HashMap::new(),
         }
     }
 
@@ -380,8 +380,9 @@ impl Gate {
         self.config = config.clone();
         self.admission.configure(config);
         if gateways {
-            for lane in &self.gateways {
-                self.admission.limit(*lane, Some(config.per_gateway));
+            for (lane, own) in &self.gateways {
+                let limit = own.unwrap_or(config.per_gateway);
+                self.admission.limit(*lane, Some(limit));
             }
         }
         if self.adaptive.configure(config.adaptive, config.limit_good) {
@@ -435,11 +436,13 @@ impl Gate {
         self.admission.limit(lane, most);
     }
 
-    /// Each gateway of these has a limit, the same as all have.
+    /// Each gateway of these has a limit: that of its product, as it was said last, or the same as all have.
     fn limit_gateways(&mut self, further: Further) {
+        let own = further.per_gateway();
         for lane in further.lanes() {
-            if matches!(lane, Lane::Gateway(_)) && self.gateways.insert(lane) {
-                self.admission.limit(lane, Some(self.config.per_gateway));
+            if matches!(lane, Lane::Gateway(_)) && self.gateways.insert(lane, own) != Some(own) {
+                let limit = own.unwrap_or(self.config.per_gateway);
+                self.admission.limit(lane, Some(limit));
             }
         }
     }

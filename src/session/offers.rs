@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    ledger::{Cancellation, MAX_WANTED, PackageId, Wanted},
+    ledger::{Cancellation, Conditions, MAX_WANTED, PackageId, Wanted},
     package::{Fits, Package, Version, choose, is_below},
 };
 
@@ -14,6 +14,7 @@ pub struct Offers {
     list: Vec<Offer>,
     steps: bool,
     allow_downgrade: bool,
+    conditions: Conditions,
 }
 
 /// A package of a task.
@@ -37,6 +38,7 @@ impl Offers {
             list,
             steps,
             allow_downgrade,
+            conditions: Conditions::default(),
         })
     }
 
@@ -52,7 +54,19 @@ impl Offers {
             list: vec![offer],
             steps: false,
             allow_downgrade: false,
+            conditions: Conditions::default(),
         }
+    }
+
+    /// The same, for devices that are like this. Those that are told of it say themselves whether they are.
+    #[must_use]
+    pub fn under(self, conditions: Conditions) -> Self {
+        Self { conditions, ..self }
+    }
+
+    /// What a device has to be like.
+    pub const fn conditions(&self) -> Conditions {
+        self.conditions
     }
 
     /// The same, where what is below the version that a device runs may be served.
@@ -201,6 +215,7 @@ mod tests {
                 list: kept,
                 steps,
                 allow_downgrade,
+                conditions: Conditions::default(),
             }
         })
     }

@@ -4,7 +4,7 @@ use pcp::ResultCode;
 
 use super::{Exchange, Session};
 use crate::{
-    ledger::{Asked, Deadline, Happened, Home, Line, Protocol, Question, Stage},
+    ledger::{Asked, Deadline, Happened, Home, Line, Question, Stage},
     upgrade::{
         Action, Input, Negotiation, Rules,
         transfer::{MqttInput, pcp::PcpInput},
@@ -17,7 +17,7 @@ pub fn asked_again(action: Action) -> Line {
         Action::AskVersion => Question::Version,
         Action::ReadCoverage => Question::Coverage,
         Action::ReadCell => Question::Cell,
-        Action::Offer => Question::ToDownload,
+        Action::Offer | Action::TellPackage => Question::ToDownload,
         Action::Command => Question::ToUpgrade,
     };
     let asked = Asked::AfterServerRestart { question };
@@ -75,21 +75,21 @@ fn over_mqtt<X: Exchange>(
     let target = rules.target;
     Some(match event {
         // these tell their version by themselves
-        Input::Connected if rules.protocol == Protocol::ThingsPanel && offered => {
+        Input::Connected if rules.protocol.tells_by_itself() && offered => {
             Line::asking(Happened::Connected, Asked::ToFetchAgain, None)
         }
-        Input::HeardAgain if rules.protocol == Protocol::ThingsPanel && offered => {
+        Input::HeardAgain if rules.protocol.tells_by_itself() && offered => {
             Line::asking(Happened::Heard, Asked::ToFetchAgain, None)
         }
-        Input::Connected if rules.protocol == Protocol::ThingsPanel => Happened::Connected.into(),
-        Input::Heard | Input::HeardAgain if rules.protocol == Protocol::ThingsPanel => {
+        Input::Connected if rules.protocol.tells_by_itself() => Happened::Connected.into(),
+        Input::Heard | Input::HeardAgain if rules.protocol.tells_by_itself() => {
             Happened::Heard.into()
         }
         Input::Heard | Input::HeardAgain => {
             Line::asking(Happened::Heard, Asked::ReportVersion, None)
         }
         Input::Connected => Line::asking(Happened::Connected, Asked::ReportVersion, number),
-        Input::Reached(Deadline::Nudge) if rules.protocol == Protocol::ThingsPanel => {
+        Input::Reached(Deadline::Nudge) if rules.protocol.tells_by_itself() => {
             Line::asking(Happened::Quiet { segment: None }, Asked::ToFetchAgain, None)
         }
         Input::Reached(Deadline::Nudge) => Line::asking(
@@ -126,7 +126,8 @@ fn over_mqtt<X: Exchange>(
             MqttInput::FetchedAll => Happened::Fetched.into(),
             MqttInput::Done { .. } => Happened::Through.into(),
             MqttInput::Progressed { percent, .. } => Happened::OnItsWay { percent }.into(),
-            MqttInput::FailureReported(_) => return None,
+            MqttInput::Confirmed => Happened::OnItsWay { percent: None }.into(),
+            MqttInput::DownloadError | MqttInput::FailureReported(_) => return None,
         },
         _ => return None,
     })

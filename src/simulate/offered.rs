@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc};
 use serde::Deserialize;
 
 use crate::{
-    ledger::PackageId,
+    ledger::{Conditions, PackageId},
     package::{Fits, Package, PcpOffer, PcpPackage, Version, is_below},
     session::{Offer, Offers},
     task::{PackageRule, PackageRules},
@@ -34,6 +34,8 @@ pub(crate) struct PackagesFile {
     pub(super) packages: Vec<PackageFile>,
     steps: bool,
     allow_downgrade: bool,
+    /// No simulated device is told of them: it refuses by itself.
+    conditions: Conditions,
 }
 
 impl PackagesFile {
@@ -73,6 +75,7 @@ impl PackagesFile {
             packages: rules.collect(),
             steps: self.steps,
             allow_downgrade: self.allow_downgrade,
+            conditions: self.conditions,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::task::{Membership, TaskRules, WindowState};
 const MOST_BYTES: u64 = 1024 * 1024;
 
 /// Fields of a task that say what is installed, and not how it is run.
-const OF_PACKAGES: [&str; 3] = ["packages", "steps", "allow_downgrade"];
+const OF_PACKAGES: [&str; 4] = ["packages", "steps", "allow_downgrade", "conditions"];
 
 /// A task.
 #[derive(Debug, Default)]

@@ -132,6 +132,18 @@ pub trait Agenda: Send + Sync + 'static {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError>;
 
+    /// The owner of its device has one upgrade begin at this time, or later where its task wants that; in place of an earlier confirmation, as
+    /// long as the time of that has not come. `None`: what was confirmed for a time is not any more, and waits for a confirmation again.
+    /// `by` is as above.
+    async fn confirm_upgrade_for(
+        &self,
+        id: UpgradeId,
+        within: Option<&Within>,
+        at: Option<UtcMillis>,
+        by: &str,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError>;
+
     /// Passes over one upgrade that waits or has failed: it has no result, neither for its phase nor for thresholds. One that was
     /// cancelled stays as it is. Of one that has succeeded the soak ends, and its phase does not count it.
     async fn skip_upgrade(

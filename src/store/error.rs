@@ -7,7 +7,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId, ViaError},
     signing::KeyId,
-    task::{HoldReason, RuleError, RulesError},
+    task::{HoldReason, NotThen, RuleError, RulesError},
 };
 
 /// Why the database did not do what it was asked.
@@ -596,6 +596,9 @@ pub enum ChangeUpgradeError {
         /// Where it is.
         state: UpgradeState,
     },
+    /// It cannot be confirmed for that time.
+    #[error("upgrade {}: {}", .0.0, .1)]
+    NotThen(UpgradeId, NotThen),
     /// Its device was removed.
     #[error("the device of upgrade {} was removed; add it, and create a task for it", .0.0)]
     DeviceRemoved(UpgradeId),

@@ -752,6 +752,8 @@ pub struct UpgradeRecord {
     pub cancel_requested_at: Option<UtcMillis>,
     /// The owner of its device has not confirmed it yet.
     pub unconfirmed: bool,
+    /// The owner of its device has confirmed it for this time.
+    pub confirmed_for: Option<UtcMillis>,
 }
 
 impl UpgradeRecord {

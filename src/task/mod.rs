@@ -2,6 +2,7 @@
 
 mod budget;
 mod cell;
+mod confirmed_for;
 mod draw;
 mod hold;
 mod joining;
@@ -24,6 +25,7 @@ pub use cell::{
     BusyHours, CellRules, Closing, ClosingUpdate, LimitNow, LimitedBy, MAX_BUSY_HOURS,
     MAX_CELL_LIMIT, MAX_REASON, RulesError, RulesUpdate,
 };
+pub use confirmed_for::NotThen;
 pub use draw::{Census, Deal, Draw, Lot, Place, stratum};
 pub use hold::{Hold, HoldReason};
 pub use joining::{JOIN_INTERVAL, Membership, Sweeps};

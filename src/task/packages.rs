@@ -1,12 +1,12 @@
 //! What a task says of its packages: which device gets which, and in how many steps. Pure.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt::Display, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 
 use super::RuleError;
 use crate::{
-    ledger::PackageId,
+    ledger::{Conditions, PackageId},
     package::{Fits, Version, is_below, leads_in_a_circle},
 };
 
@@ -14,6 +14,10 @@ use crate::{
 pub const MAX_PACKAGES: usize = 20;
 /// Versions, or kinds of hardware, that a package lists.
 pub const MAX_LISTED: usize = 50;
+/// What conditions may ask: percent, KiB, dBm.
+const BATTERY_PERCENT: RangeInclusive<u8> = 1..=100;
+const SPACE_KIB: RangeInclusive<u32> = 1..=1_000_000_000;
+const SIGNAL_DBM: RangeInclusive<i16> = -150..=-1;
 /// Longest name of a hardware, characters.
 const MAX_HARDWARE: usize = 64;
 
@@ -30,6 +34,9 @@ pub struct PackageRules {
     /// A device may be given a version that is below the one that it runs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_downgrade: bool,
+    /// What a device has to be like to take them.
+    #[serde(skip_serializing_if = "Conditions::are_none")]
+    pub conditions: Conditions,
 }
 
 /// A package of a task.
@@ -62,6 +69,9 @@ impl PackageRules {
         if self.steps && self.packages.len() < 2 {
             let detail = "steps need packages: one for each step, each with what it leads from";
             wrong("steps".to_owned(), detail.to_owned());
+        }
+        for (field, detail) in check_conditions(&self.conditions) {
+            wrong(format!("conditions.{field}"), detail);
         }
         // what is too much is not looked at one by one: the answer would be as long
         let packages = &self.packages[..self.packages.len().min(MAX_PACKAGES)];
@@ -98,6 +108,30 @@ impl PackageRules {
                 .to_owned(),
         })
     }
+}
+
+/// What of the conditions cannot be asked.
+fn check_conditions(asked: &Conditions) -> Vec<(&'static str, String)> {
+    fn outside<N: PartialOrd + Display>(
+        asked: Option<N>,
+        possible: &RangeInclusive<N>,
+    ) -> Option<String> {
+        let asked = asked.filter(|asked| !possible.contains(asked))?;
+        let (least, most) = (possible.start(), possible.end());
+        Some(format!("{least} to {most} are possible, not {asked}"))
+    }
+    let wrong = [
+        (
+            "battery_percent",
+            outside(asked.battery_percent, &BATTERY_PERCENT),
+        ),
+        ("space_kib", outside(asked.space_kib, &SPACE_KIB)),
+        ("signal_dbm", outside(asked.signal_dbm, &SIGNAL_DBM)),
+    ];
+    let wrong = wrong.into_iter();
+    wrong
+        .filter_map(|(field, detail)| Some((field, detail?)))
+        .collect()
 }
 
 fn check_fits(fits: &Fits) -> Result<(), (&'static str, String)> {
@@ -152,6 +186,18 @@ mod tests {
         for (json, fields) in [
             ("{}", &[][..]),
             (r#"{"allow_downgrade": true}"#, &[]),
+            (
+                r#"{"conditions": {"battery_percent": 100, "space_kib": 1, "signal_dbm": -110}}"#,
+                &[],
+            ),
+            (
+                r#"{"conditions": {"battery_percent": 101, "space_kib": 0, "signal_dbm": 0}}"#,
+                &[
+                    "conditions.battery_percent",
+                    "conditions.space_kib",
+                    "conditions.signal_dbm",
+                ],
+            ),
             (r#"{"packages": [{"package_id": 1}]}"#, &[]),
             (twice, &["packages[1].from"]),
             (

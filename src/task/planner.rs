@@ -155,6 +155,8 @@ pub struct Candidate {
     pub excluded: Option<String>,
     /// The owner of its device has not confirmed it yet.
     pub unconfirmed: bool,
+    /// The owner of its device has confirmed it for this time.
+    pub confirmed_for: Option<UtcMillis>,
     /// What its device has spent this month, where the task has a budget.
     pub spent: Option<Spent>,
 }
@@ -185,6 +187,8 @@ pub enum NotYet {
     DeviceExcluded(String),
     /// The owner of its device has not confirmed it.
     NotConfirmed,
+    /// The owner of its device has confirmed it for this time.
+    ConfirmedFor(UtcMillis),
     /// Its device has not enough left of its budget of this month.
     OverBudget(OverBudget),
     /// The task begins so many a minute.
@@ -400,13 +404,21 @@ pub fn explain(candidate: &Candidate, now: UtcMillis) -> Result<(), NotYet> {
     {
         return Err(NotYet::TaskHeld(hold));
     }
+    let confirmed_for = candidate.confirmed_for.filter(|at| *at > now);
     match candidate.task_state {
         TaskState::Running => {}
-        TaskState::Scheduled => return Err(NotYet::TaskScheduled(candidate.not_before)),
+        TaskState::Scheduled => {
+            let start = NotYet::TaskScheduled(candidate.not_before);
+            // that is not before the start
+            return Err(confirmed_for.map_or(start, NotYet::ConfirmedFor));
+        }
         state => return Err(NotYet::TaskNotRunning(state)),
     }
     if candidate.unconfirmed {
         return Err(NotYet::NotConfirmed);
+    }
+    if let Some(at) = confirmed_for {
+        return Err(NotYet::ConfirmedFor(at));
     }
     let (phase, running) = (candidate.phase, candidate.running_phase);
     if phase > running {

@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::*;
 use crate::{
-    api::serve,
+    api::{Bounds, serve},
     clock::SystemClock,
     config::{Config, Settings},
 };
@@ -112,7 +112,14 @@ async fn listen(tls: Tls) -> (SocketAddr, watch::Sender<bool>) {
     let router = Router::new().route("/", get(async || "inside"));
     let (stop, told) = watch::channel(false);
     let settings = Settings::new(Arc::new(Config::default()));
-    tokio::spawn(serve(listener, Some(tls), router, settings, told));
+    tokio::spawn(serve(
+        listener,
+        Some(tls),
+        router,
+        settings,
+        Bounds::OPERATORS,
+        told,
+    ));
     (address, stop)
 }
 

@@ -28,6 +28,8 @@ pub struct Rules<'a> {
     pub protocol: Protocol,
     /// Whether it can be counted how much of a package it was served, where it fetches that over HTTP.
     pub counted: bool,
+    /// Whether it is told when it connects anew: not so on somebody else's broker.
+    pub connections_told: bool,
     /// In whose queue a device stands that is in no cell: of its gateway, or its site; `None` where it has neither.
     pub home: Option<Lane>,
 }
@@ -91,6 +93,8 @@ pub enum Action {
     ReadCell,
     /// Offer the new version.
     Offer,
+    /// Tell where the package is, to a device that has confirmed the offer first (`QuecThing`).
+    TellPackage,
     /// Command the installation.
     Command,
 }

@@ -7,6 +7,7 @@
 mod course;
 pub mod iotda;
 pub mod pcp;
+pub mod quecthing;
 pub mod thingspanel;
 
 pub use course::{MqttInput, Resumed};
@@ -26,6 +27,8 @@ pub enum Transfer {
     Iotda(iotda::Iotda),
     /// Over MQTT, as devices of `ThingsPanel` do it.
     ThingsPanel(thingspanel::ThingsPanel),
+    /// Over MQTT, as devices with `QuecThing` do it.
+    QuecThing(quecthing::QuecThing),
 }
 
 /// What becomes of a transfer.
@@ -76,6 +79,10 @@ impl Transfer {
                 let (thingspanel, actions) = thingspanel::ThingsPanel::begin(now, rules);
                 (Self::ThingsPanel(thingspanel), actions)
             }
+            Protocol::QuecThing => {
+                let (quecthing, actions) = quecthing::QuecThing::begin(now, rules);
+                (Self::QuecThing(quecthing), actions)
+            }
         }
     }
 
@@ -92,6 +99,10 @@ impl Transfer {
                 let (thingspanel, actions) = thingspanel::ThingsPanel::resume(stored);
                 Some((Self::ThingsPanel(thingspanel), actions))
             }
+            Protocol::QuecThing => {
+                let (quecthing, actions) = quecthing::QuecThing::resume(stored);
+                Some((Self::QuecThing(quecthing), actions))
+            }
         }
     }
 
@@ -101,6 +112,7 @@ impl Transfer {
             Self::Pcp(pcp) => pcp.on(now, event, rules, may_return).map(Self::Pcp),
             Self::Iotda(iotda) => iotda.on(now, event, rules).map(Self::Iotda),
             Self::ThingsPanel(it) => it.on(now, event, rules).map(Self::ThingsPanel),
+            Self::QuecThing(it) => it.on(now, event, rules).map(Self::QuecThing),
         }
     }
 
@@ -110,6 +122,7 @@ impl Transfer {
             Self::Pcp(pcp) => pcp.stage(),
             Self::Iotda(iotda) => iotda.0.stage(),
             Self::ThingsPanel(it) => it.course.stage(),
+            Self::QuecThing(it) => it.course().stage(),
         }
     }
 
@@ -119,6 +132,7 @@ impl Transfer {
             Self::Pcp(pcp) => pcp.until(),
             Self::Iotda(iotda) => iotda.0.until(),
             Self::ThingsPanel(it) => it.course.until(),
+            Self::QuecThing(it) => it.course().until(),
         }
     }
 
@@ -128,6 +142,7 @@ impl Transfer {
             Self::Pcp(pcp) => pcp.also_due(),
             Self::Iotda(iotda) => iotda.0.also_due(),
             Self::ThingsPanel(it) => it.course.also_due(),
+            Self::QuecThing(it) => it.course().also_due(),
         }
     }
 
@@ -137,6 +152,7 @@ impl Transfer {
             Self::Pcp(pcp) => pcp.is_confirmed(),
             Self::Iotda(iotda) => iotda.0.confirmed,
             Self::ThingsPanel(it) => it.course.confirmed,
+            Self::QuecThing(it) => it.course().confirmed,
         }
     }
 
@@ -146,6 +162,7 @@ impl Transfer {
             Self::Pcp(pcp) => pcp.is_claimed(),
             Self::Iotda(iotda) => iotda.0.is_claimed(),
             Self::ThingsPanel(it) => it.course.is_claimed(),
+            Self::QuecThing(it) => it.course().is_claimed(),
         }
     }
 
@@ -154,7 +171,7 @@ impl Transfer {
     pub const fn takes_answers(&self) -> bool {
         match self {
             Self::Pcp(pcp) => pcp.takes_answers(),
-            Self::Iotda(_) | Self::ThingsPanel(_) => false,
+            Self::Iotda(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => false,
         }
     }
 
@@ -162,7 +179,7 @@ impl Transfer {
     pub const fn is_repeating(&self, deadline: Deadline) -> bool {
         match self {
             Self::Pcp(pcp) => pcp.is_repeating(deadline),
-            Self::Iotda(_) | Self::ThingsPanel(_) => false,
+            Self::Iotda(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => false,
         }
     }
 
@@ -170,7 +187,7 @@ impl Transfer {
     pub const fn segment(&self) -> Option<u16> {
         match self {
             Self::Pcp(pcp) => pcp.segment(),
-            Self::Iotda(_) | Self::ThingsPanel(_) => None,
+            Self::Iotda(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => None,
         }
     }
 
@@ -178,7 +195,7 @@ impl Transfer {
     pub const fn fails_with(&self, code: i32) -> bool {
         match self {
             Self::Iotda(it) => iotda::fails_with(&it.0, code),
-            Self::Pcp(_) | Self::ThingsPanel(_) => true,
+            Self::Pcp(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => true,
         }
     }
 
@@ -188,6 +205,7 @@ impl Transfer {
             Self::Pcp(_) => false,
             Self::Iotda(iotda) => iotda.0.whole,
             Self::ThingsPanel(it) => it.course.whole,
+            Self::QuecThing(it) => it.course().whole,
         }
     }
 }

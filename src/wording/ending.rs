@@ -4,8 +4,8 @@ use pcp::ResultCode;
 
 use super::misread::misread;
 use crate::ledger::{
-    Cancellation, Facts, Failure, Fate, Inbound, Last, MAX_WANTED, Outbound, Outcome, Sent,
-    Success, Wanted,
+    Cancellation, Facts, Failure, Fate, Inbound, Last, MAX_WANTED, Outbound, Outcome, Refusal,
+    Sent, Success, Wanted,
 };
 use crate::package::{Fits, Version};
 
@@ -251,7 +251,8 @@ fn progress(
     text + " (MQTT)"
 }
 
-/// What a failure's code means: of IoTDA's ("OTA upgrade", `upgrade_progress_report`), or of `ThingsPanel`'s, which are negative.
+/// What a failure's code means: of IoTDA's ("OTA upgrade", `upgrade_progress_report`), or of `ThingsPanel`'s, which are negative, as are those of
+/// `QuecThing` (`upgrade::transfer::quecthing`).
 fn reported(code: i32) -> String {
     let meaning = match code {
         1 => "the device is in use",
@@ -269,6 +270,9 @@ fn reported(code: i32) -> String {
         -2 => "the download failed",
         -3 => "the check of the package failed",
         -4 => "the package could not be written",
+        -103 => "it refused the plan",
+        -106 => "the download failed six times",
+        -112 => "the upgrade failed",
         _ => return format!("code {code}"),
     };
     format!("code {code}, {meaning}")
@@ -304,6 +308,18 @@ pub fn outcome(outcome: &Outcome) -> String {
         }
         Outcome::Failed(failure) => self::failure(failure),
     }
+}
+
+/// A refusal for a condition that may pass.
+fn refused(refusal: Refusal, code: i32) -> String {
+    let why = match refusal {
+        Refusal::InUse => "it is in use",
+        Refusal::Signal => "its signal is too poor",
+        Refusal::Battery => "its battery is too low",
+        Refusal::Space => "it has too little space left",
+        Refusal::Memory => "it has too little memory left",
+    };
+    format!("the device refused (code {code}): {why}. Try again once that has changed")
 }
 
 #[expect(clippy::too_many_lines, reason = "one sentence for each failure")]
@@ -360,6 +376,7 @@ fn failure(failure: &Failure) -> String {
         Failure::Reported(code) => {
             format!("the device reported a failure (MQTT): {}", reported(*code))
         }
+        Failure::Refused(refusal, code) => refused(*refusal, *code),
         Failure::NotDownloaded => {
             "the device says that it runs the target version, and was not served the whole package; no version that it told after \
              another connection shows it. Look at the device, and try again"

@@ -200,8 +200,14 @@ fn besides(happened: &Happened) -> String {
                 None => ended,
             }
         }
-        Happened::Confirmed { by } if by.is_empty() => "its owner has confirmed it".to_owned(),
-        Happened::Confirmed { by } => format!("its owner has confirmed it ({by})"),
+        Happened::Confirmed { by } => format!("its owner has confirmed it{}", named(by)),
+        Happened::ConfirmedFor { by, at } => {
+            format!("its owner has confirmed it for {at}{}", named(by))
+        }
+        Happened::ConfirmationTakenBack { by } => format!(
+            "its owner has taken the confirmation back{}: it waits for another one",
+            named(by)
+        ),
         Happened::TakenUpAgain {} => "it is tried again, as the operator wants".to_owned(),
         Happened::PutOff {
             resource,
@@ -268,6 +274,14 @@ fn besides(happened: &Happened) -> String {
 }
 
 /// Why a device is not in health, and what to do.
+/// Who it was, where that is known.
+fn named(by: &str) -> String {
+    match by {
+        "" => String::new(),
+        by => format!(" ({by})"),
+    }
+}
+
 fn unhealthy(why: Unhealthy) -> String {
     match why {
         Unhealthy::OtherVersion { version } => format!(

@@ -213,6 +213,7 @@ pub fn not_yet(why: &NotYet) -> String {
             format!("the device is excluded from upgrades ({reason})")
         }
         NotYet::NotConfirmed => "the owner of its device has not confirmed it".to_owned(),
+        NotYet::ConfirmedFor(at) => format!("its owner has confirmed it for {at}"),
         NotYet::OverBudget(over) => over_budget(over),
         NotYet::Rate(per_minute) => {
             format!("the task began with {per_minute} upgrades a minute, and its turn has not come")

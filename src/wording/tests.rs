@@ -152,6 +152,11 @@ fn besides() -> Vec<Happened> {
         Happened::Joined {},
         Happened::Confirmed { by: "anna".into() },
         Happened::Confirmed { by: String::new() },
+        Happened::ConfirmedFor {
+            by: "anna".into(),
+            at: AT,
+        },
+        Happened::ConfirmationTakenBack { by: String::new() },
         Happened::PutOff {
             resource: "bytes".into(),
             budget: 2_000_000,
@@ -422,6 +427,14 @@ fn what_a_device_over_mqtt_reports_is_told_in_its_words() {
     assert_eq!(
         ending("reported_failure", &of_a_vendor),
         "the device reported a failure (MQTT): code 77"
+    );
+    let weak = Facts {
+        code: Some(4),
+        ..Facts::default()
+    };
+    assert_eq!(
+        ending("refused_battery", &weak),
+        "the device refused (code 4): its battery is too low. Try again once that has changed"
     );
     let unverified = Facts {
         unverified: true,

@@ -53,6 +53,11 @@ fn lwm2m_content() {
 }
 
 #[test]
+fn quecthing_frame() {
+    replay("quecthing_frame", fuzz::quecthing_frame::run);
+}
+
+#[test]
 fn mqtt_endpoint() {
     replay("mqtt_endpoint", fuzz::mqtt_endpoint::run);
 }
@@ -78,6 +83,7 @@ fn every_program_has_its_corpus_and_every_corpus_its_program() {
         "lwm2m_content",
         "mqtt_endpoint",
         "pcp_frame",
+        "quecthing_frame",
     ];
     assert_eq!(names("fuzz_targets"), replayed);
     assert_eq!(names("corpus"), replayed);

@@ -19,6 +19,7 @@ GOOD = "good"  # downloads, installs, reports
 CLAIMS = "claims"  # success at once, without a download; goes on telling the old version
 CLAIMS_TRULY = "claims-truly"  # the same, and tells the new version: it has it from elsewhere
 RESTARTS = "restarts"  # the gateway breaks off the first download and its connection, comes back, and downloads again
+UNASKED = "unasked"  # it is an error that it is offered anything
 IGNORES = "ignores"  # nothing, until it is not its device any more
 LOST = "lost"  # the gateway says that it is not there, and later that it is
 
@@ -93,8 +94,10 @@ class Gateway(Iotda):
         if kind == "version_query":
             # a gateway tells the firmware alone
             self.told_for(child, "version_report", {"fw_version": self.versions[child]})
-            if child in self.claimed and child in self.restarted:
+            if self.habits[child] == UNASKED or child in self.claimed and child in self.restarted:
                 self.ends(child)
+        elif self.habits[child] == UNASKED:
+            raise Failed(f"{child} is offered what nobody has confirmed: {kind}")
         elif child not in self.busy_with:
             self.busy_with.add(child)
             threading.Thread(target=self.upgrade_child, args=(child, kind, paras), daemon=True).start()

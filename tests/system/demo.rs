@@ -24,6 +24,20 @@ fn so_does_the_demo_over_mqtt() {
 }
 
 #[test]
+fn so_does_the_demo_of_gateways_where_owners_confirm_and_refuse() {
+    let report = a_demo_ends_as_it_should(&["--gateway"]);
+    let lanes = report["lanes"].as_array().expect("a list of gateways");
+    assert_eq!(lanes.len(), 4);
+    let number = |value: &Value| value.as_u64().expect("a number");
+    for lane in lanes {
+        assert_eq!(number(&lane["devices"]), 10, "{lane}");
+        let peak = number(&lane["concurrent_peak"]);
+        assert!((1..=number(&lane["limit_max"])).contains(&peak), "{lane}");
+    }
+    assert!(number(&report["expected_failures"]) > 2, "{report}");
+}
+
+#[test]
 fn so_does_one_task_for_devices_of_all_protocols() {
     let report = a_demo_ends_as_it_should(&["--mixed"]);
     assert!(report["downloaded_bytes"].as_u64().unwrap() > 0, "{report}");

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::support::{
@@ -247,6 +247,39 @@ fn aiocoap_devices_are_upgraded_over_dtls() {
         let events = device.upgraded();
         let downloaded = events.iter().find(|event| event["event"] == "downloaded");
         let downloaded = downloaded.expect("a download");
+        assert_eq!(downloaded["sha256"], hex::encode(Sha256::digest(&content)));
+    }
+    for upgrade in server.api.finished(&task, MINUTE) {
+        assert_eq!(upgrade["state"], "succeeded", "{upgrade}");
+        assert_eq!(upgrade["attempts"], 1, "{upgrade}");
+    }
+}
+
+#[test]
+fn an_aiocoap_gateway_has_its_devices_upgraded_over_one_association() {
+    let server = Server::secured(&[("CELLWISE_COAP__ENABLED", "false")]);
+    let content = noise(9, 3_100);
+    let package = server.api.upload("valve", "V2.0", &content);
+    let key = b"key of gw-9".to_vec();
+    server.api.add_secured("gw-9", "gateway", &key);
+    let children = ["valve-1", "valve-2", "valve-3"];
+    for child in children {
+        let body = json!({"endpoint": child, "product": "valve", "via": "gw-9"});
+        let (status, told) = server.api.post("/v1/devices", &body);
+        assert!((200..300).contains(&status), "{status} {told}");
+    }
+    server.api.add_secured("alone", "valve", b"key of alone");
+    let task = server.api.create_task("behind", &package, &children);
+    let mut options = vec!["--foreign", "alone"];
+    options.extend(children.iter().flat_map(|child| ["--child", *child]));
+    let gateway = Device::gateway(&server, "gw-9", &key, &options);
+    let events = gateway.upgraded();
+    let refused = |event: &&Value| event["event"] == "refused" && event["endpoint"] == "alone";
+    assert!(events.iter().any(|event| refused(&event)), "{events:?}");
+    let downloads = events.iter().filter(|event| event["event"] == "downloaded");
+    let downloads: Vec<&Value> = downloads.collect();
+    assert_eq!(downloads.len(), 3, "{events:?}");
+    for downloaded in downloads {
         assert_eq!(downloaded["sha256"], hex::encode(Sha256::digest(&content)));
     }
     for upgrade in server.api.finished(&task, MINUTE) {

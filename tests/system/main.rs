@@ -3,6 +3,7 @@
 //! missing makes them fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::too_many_lines)] // a test says so by ending, and is one story
 
+mod app;
 mod audit;
 mod broker;
 mod cancel;
@@ -12,6 +13,7 @@ mod commands;
 mod demo;
 mod dtls;
 mod garbage;
+mod gateways;
 mod heard;
 mod mqtt;
 mod oidc;
@@ -20,6 +22,7 @@ mod operations;
 mod operator;
 mod pcp_decode;
 mod products;
+mod quecthing;
 mod restart;
 mod shards;
 mod support;

@@ -27,7 +27,7 @@ use crate::{
     webhooks::read_events,
 };
 
-const MINUTE: Duration = Duration::from_mins(1);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 
 /// Writes a new certificate and its key, `server.pem` and `server.key`, and keeps the certificate under another name too.
 fn renew(files: &Path, name: &str) -> PathBuf {
@@ -42,11 +42,11 @@ fn renew(files: &Path, name: &str) -> PathBuf {
 }
 
 /// A server with MQTT, also over TLS, and downloads over HTTPS; `files` gets its certificate, `server.pem`.
-fn secured(files: &Path) -> Server {
+pub(crate) fn secured(files: &Path) -> Server {
     secured_with(files, &[])
 }
 
-fn secured_with(files: &Path, more: &[(&str, &str)]) -> Server {
+pub(crate) fn secured_with(files: &Path, more: &[(&str, &str)]) -> Server {
     renew(files, "first.pem");
     let (chain, key) = (files.join("server.pem"), files.join("server.key"));
     let (chain, key) = (chain.to_str().unwrap(), key.to_str().unwrap());
@@ -66,22 +66,22 @@ fn secured_with(files: &Path, more: &[(&str, &str)]) -> Server {
     Server::secured(&[&settings[..], more].concat())
 }
 
-fn mqtt(server: &Server) -> SocketAddr {
+pub(crate) fn mqtt(server: &Server) -> SocketAddr {
     server.listening("mqtt").expect("MQTT")
 }
 
-fn mqtts(server: &Server) -> SocketAddr {
+pub(crate) fn mqtts(server: &Server) -> SocketAddr {
     server.listening("mqtts").expect("MQTT over TLS")
 }
 
-fn add(server: &Server, endpoint: &str, product: &str, mqtt: &Value) {
+pub(crate) fn add(server: &Server, endpoint: &str, product: &str, mqtt: &Value) {
     let body = json!({"endpoint": endpoint, "product": product, "mqtt": mqtt});
     let (status, told) = server.api.post("/v1/devices", &body);
     assert!((200..300).contains(&status), "{endpoint}: {status} {told}");
     assert!(!told.to_string().contains("-secret"), "{told}");
 }
 
-fn iotda(endpoint: &str) -> Value {
+pub(crate) fn iotda(endpoint: &str) -> Value {
     json!({"style": "iotda", "secret": format!("{endpoint}-secret")})
 }
 
@@ -90,7 +90,7 @@ fn thingspanel(endpoint: &str) -> Value {
 }
 
 /// Uploads a package, has it installed on these devices, and returns what they went through.
-fn upgraded(
+pub(crate) fn upgraded(
     server: &Server,
     product: &str,
     kinds: &[(&str, &str, &[&str])],
@@ -116,7 +116,7 @@ fn upgraded(
     events
 }
 
-fn downloaded(events: &[Value]) -> &Value {
+pub(crate) fn downloaded(events: &[Value]) -> &Value {
     let downloaded = events.iter().find(|event| event["event"] == "downloaded");
     downloaded.expect("a download")
 }
@@ -172,7 +172,7 @@ fn paho_devices_of_iotda_are_upgraded_over_tls() {
 }
 
 /// What became of an upgrade, in a word, and what is known of that.
-fn became(upgrades: &[Value], endpoint: &str) -> (String, Value) {
+pub(crate) fn became(upgrades: &[Value], endpoint: &str) -> (String, Value) {
     let upgrade = upgrades.iter().find(|it| it["endpoint"] == endpoint);
     let outcome = &upgrade.expect("its upgrade")["outcome"];
     let reason = outcome["reason"].as_str().expect("a reason");
@@ -283,7 +283,7 @@ fn a_paho_gateway_of_iotda_upgrades_the_devices_behind_it() {
     let (reason, arguments) = became(&upgrades, "c-weak");
     assert_eq!(
         (&*reason, &arguments["code"]),
-        ("reported_failure", &json!(4))
+        ("refused_battery", &json!(4))
     );
     assert_eq!(became(&upgrades, "c-claims").0, "not_downloaded");
     let (reason, arguments) = became(&upgrades, "c-true");

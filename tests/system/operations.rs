@@ -601,7 +601,7 @@ fn metrics_are_as_prometheus_wants_them_and_alerts_and_panels_name_real_ones() {
     );
     let mut known = metrics_in(&known);
     // those of certificates are there where there are certificates
-    for listener in ["admin", "download", "dtls", "mqtt"] {
+    for listener in ["admin", "app", "download", "dtls", "mqtt"] {
         let name = format!("{listener}_certificate_expiration_timestamp_seconds");
         assert!(include_str!("../../src/server/certificates.rs").contains(&format!("\"{name}\"")));
         known.insert(format!("cellwise_{name}"));

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 36] = [
+const ROOMS: [(&str, &[&str]); 37] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -225,6 +225,14 @@ const ROOMS: [(&str, &[&str]); 36] = [
             "wording",
         ],
     ),
+    // the same operations for end users; the admin API's way to serve is shared
+    (
+        "app",
+        &[
+            "signal", "audit", "clock", "config", "package", "tenant", "home", "store", "runtime",
+            "api", "ledger",
+        ],
+    ),
     (
         "server",
         &[
@@ -250,6 +258,7 @@ const ROOMS: [(&str, &[&str]); 36] = [
             "download",
             "grants",
             "api",
+            "app",
             "ledger",
         ],
     ),

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use sim::mqtt::{
     Client, Style, Timing,
-    fleet::{Authorities, FleetConfig, Secrets, Target},
+    fleet::{Authorities, FleetConfig, Secrets, Share, Target},
 };
 
 use super::{Arguments, Hidden, millis, with_port};
@@ -30,7 +30,7 @@ pub(super) struct MqttArguments {
     #[arg(long, requires = "mqtt", value_name = "FILE")]
     ca: Option<PathBuf>,
 
-    /// What MQTT devices understand, in turn: iotda, iotda-v2, thingspanel-0.5, thingspanel-1.x
+    /// What MQTT devices understand, in turn: iotda, iotda-v2, thingspanel-0.5, thingspanel-1.x, quecthing
     #[arg(
         long,
         requires = "mqtt",
@@ -50,7 +50,7 @@ pub(super) struct MqttArguments {
     )]
     kit: Vec<Client>,
 
-    /// Device secret (iotda) or access token (thingspanel); {endpoint} is replaced by the device's name. Others on
+    /// Device secret (iotda, quecthing) or access token (thingspanel); {endpoint} is replaced by the device's name. Others on
     /// this machine can read arguments; the environment is a better place
     #[arg(
         long,
@@ -69,6 +69,14 @@ pub(super) struct MqttArguments {
     /// Each device is a gateway (iotda) with so many devices behind it, named like it and -00, -01, …; faults go to these
     #[arg(long, requires = "mqtt", default_value_t = 0, value_name = "DEVICES")]
     behind: usize,
+
+    /// A fault of gateways, and how many of them have it; repeatable. drops-in-download: it restarts in mid-download
+    #[arg(
+        long = "gateway-fault",
+        requires = "behind",
+        value_name = "FAULT[=N|=N%]"
+    )]
+    gateway_faults: Vec<String>,
 
     /// Keep-alive of MQTT connections, seconds
     #[arg(long, requires = "mqtt", default_value_t = 120, value_name = "SECONDS")]
@@ -121,11 +129,11 @@ impl Arguments {
                 .map_err(|error| format!("the secrets in {}: {error}", file.display()))?,
             None => Secrets::same(own.secret.0.clone()),
         };
-        config.faults = self
-            .faults
-            .iter()
-            .map(|text| text.parse())
-            .collect::<Result<_, String>>()?;
+        let shares = |texts: &[String]| -> Result<Vec<Share>, String> {
+            texts.iter().map(|text| text.parse()).collect()
+        };
+        config.faults = shares(&self.faults)?;
+        config.gateway_faults = shares(&own.gateway_faults)?;
         config.timing = Timing::default().faster(self.speed);
         config.start_spread_ms = millis(self.spread);
         config.keep_alive_s = own.keep_alive;
@@ -166,6 +174,28 @@ mod tests {
         // no step of ThingsPanel is -6
         assert!(error.starts_with("3 devices are to have"), "{error}");
         assert_eq!(config.faults[0].fault, Fault::Refuses(6));
+    }
+
+    #[test]
+    fn gateways_have_faults_of_their_own() {
+        let fleet = [
+            "--mqtt=[::1]",
+            "--count=3",
+            "--behind=4",
+            "--fault=lost-child=2",
+        ];
+        let with = |fault: &str| {
+            let arguments = parse(&[&fleet[..], &[fault]].concat());
+            arguments.mqtt_config().unwrap().specs()
+        };
+        let gateways = with("--gateway-fault=drops-in-download=1").unwrap();
+        let of = |fault| move |spec: &&sim::mqtt::Spec| spec.fault == Some(fault);
+        let restart = gateways.iter().filter(of(Fault::DropsInDownload));
+        assert_eq!(restart.count(), 1);
+        let behind = gateways.iter().flat_map(|gateway| &gateway.behind);
+        assert_eq!(behind.filter(of(Fault::LostChild)).count(), 2);
+        let refused = with("--gateway-fault=refuses@4").unwrap_err().to_string();
+        assert!(refused.contains("0 are there"), "{refused}");
     }
 
     #[test]

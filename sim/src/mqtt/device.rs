@@ -9,6 +9,7 @@
 
 mod gateway;
 mod iotda;
+mod quecthing;
 mod report;
 mod thingspanel;
 mod upgrade;
@@ -207,7 +208,9 @@ impl Device {
     pub fn connected(&mut self, now_ms: u64) {
         self.line = Line::Up;
         self.counters.connections += 1;
-        if !self.spec.style.is_iotda() {
+        if self.spec.style == Style::QuecThing {
+            self.quecthing_subscribe();
+        } else if !self.spec.style.is_iotda() {
             self.subscribe();
         } else if self.spec.on_broker {
             self.iotda_subscribe();
@@ -240,6 +243,8 @@ impl Device {
     pub fn subscribed(&mut self, now_ms: u64, accepted: bool) {
         if accepted && self.spec.style.is_iotda() {
             self.iotda_connected(now_ms);
+        } else if accepted && self.spec.style == Style::QuecThing {
+            self.quecthing_subscribed();
         } else if accepted {
             self.thingspanel_subscribed();
         } else {
@@ -250,12 +255,17 @@ impl Device {
 
     /// A message has come.
     pub fn message(&mut self, now_ms: u64, topic: &str, payload: &[u8]) {
+        if self.is_lost() {
+            return;
+        }
         self.counters.messages += 1;
         if self.behind_message(now_ms, topic, payload) {
             return;
         }
         let understood = if self.spec.style.is_iotda() {
             self.iotda_message(now_ms, topic, payload)
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_message(now_ms, topic, payload)
         } else {
             self.thingspanel_message(now_ms, topic, payload)
         };
@@ -340,7 +350,12 @@ impl Device {
             && self.upgrade.is_none()
             && !self.owes_report
             && self.line == Line::Up;
-        ended || waits || silent || current
+        ended || self.is_lost() || waits || silent || current
+    }
+
+    /// Whether its gateway does not serve it any more.
+    fn is_lost(&self) -> bool {
+        self.has(Fault::LostChild) && self.ending.is_some()
     }
 
     fn has(&self, fault: Fault) -> bool {
@@ -355,6 +370,8 @@ impl Device {
         self.line = Line::Connecting;
         let connect = if self.spec.style.is_iotda() {
             self.iotda_connect(now_ms)
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_connect()
         } else {
             self.thingspanel_connect()
         };

@@ -16,7 +16,7 @@ use crate::Expected;
 #[serde(try_from = "String", into = "String")]
 pub enum Fault {
     /// Reports a failure instead of downloading: the result code of IoTDA (1 to 255), the step of
-    /// `ThingsPanel` (1 to 4 for -1 to -4).
+    /// `ThingsPanel` (1 to 4 for -1 to -4). With QuecThing it refuses the plan, with so little battery.
     Refuses(u8),
     /// Finds that what it has downloaded is not what it should be. What it does then is its kit's habit: IoTDA's
     /// Python kit is silent.
@@ -49,13 +49,18 @@ pub enum Fault {
     AlreadyCurrent,
     /// Has another secret than the server, so that it is never let in.
     WrongSecret,
+    /// Behind a gateway that has the package already: it runs the target, and reports success, in the moment in which it is offered
+    /// it. It restarts after that.
+    SuccessAtOnce,
+    /// Behind a gateway that stops serving it, without a word, once a package was offered for it.
+    LostChild,
 }
 
 /// How often a server pushes again to a device that reports the version it should leave.
 const FURTHER_PUSHES: u8 = 3;
 
 /// Every fault with an example of its number, and what it does, for help texts.
-const CATALOGUE: [(Fault, &str); 16] = [
+const CATALOGUE: [(Fault, &str); 18] = [
     (
         Fault::Refuses(6),
         "reports a failure instead of downloading: a result code, or 1 to 4 for steps -1 to -4",
@@ -114,6 +119,14 @@ const CATALOGUE: [(Fault, &str); 16] = [
         "runs the target version already (--target)",
     ),
     (Fault::WrongSecret, "is never let in"),
+    (
+        Fault::SuccessAtOnce,
+        "its gateway has the package already: it upgrades and reports success at once (--behind)",
+    ),
+    (
+        Fault::LostChild,
+        "its gateway stops serving it once it is offered a package (--behind)",
+    ),
 ];
 
 impl Fault {
@@ -141,6 +154,8 @@ impl Fault {
             Self::OldVersionFirst(_) => "old-version-first",
             Self::AlreadyCurrent => "already-current",
             Self::WrongSecret => "wrong-secret",
+            Self::SuccessAtOnce => "success-at-once",
+            Self::LostChild => "lost-child",
         }
     }
 
@@ -149,10 +164,10 @@ impl Fault {
         match self {
             Self::Refuses(code) => code > 0 && (style.is_iotda() || code <= 4),
             Self::OldVersionFirst(_) => matches!(style, Style::ThingsPanel05),
-            // only IoTDA's are asked
-            Self::NoVersion => style.is_iotda(),
+            // only IoTDA's are asked, and have gateways
+            Self::NoVersion | Self::SuccessAtOnce | Self::LostChild => style.is_iotda(),
             // it reports its version at every connection, and its server may give it up for that
-            Self::SharesClientId => !matches!(style, Style::ThingsPanel05),
+            Self::SharesClientId => !matches!(style, Style::ThingsPanel05 | Style::QuecThing),
             // release 1.x of ThingsPanel never tells a version
             Self::AlreadyCurrent => !matches!(style, Style::ThingsPanel1),
             _ => true,
@@ -167,6 +182,16 @@ impl Fault {
         )
     }
 
+    /// Whether devices with a connection of their own can have it.
+    pub const fn is_for_connected(self) -> bool {
+        !matches!(self, Self::SuccessAtOnce | Self::LostChild)
+    }
+
+    /// Whether gateways can have it. All others are of the devices behind them.
+    pub const fn is_for_gateways(self) -> bool {
+        matches!(self, Self::DropsInDownload)
+    }
+
     /// What a server should record for a device that goes wrong in this way.
     ///
     /// It is taken that the server offers `iotda-v2` devices the `_v2` messages, and counts the bytes that it serves.
@@ -176,6 +201,7 @@ impl Fault {
             | Self::BrokenDownload
             | Self::ClaimsWithoutDownload
             | Self::NoVersion
+            | Self::LostChild
             | Self::WrongSecret => Expected::Failed,
             Self::CorruptDownload => match (style, client) {
                 // does not check
@@ -183,7 +209,9 @@ impl Fault {
                 _ => Expected::Failed,
             },
             // a report of version and success ends an upgrade of IoTDA, and release 1.x of ThingsPanel has no other word;
-            // release 0.5 reports its old version whenever it connects, and is pushed to three times more
+            // release 0.5 reports its old version whenever it connects, and is pushed to three times more; one with QuecThing
+            // tells it with its success
+            Self::OldVersionAfterSuccess if matches!(style, Style::QuecThing) => Expected::Failed,
             Self::OldVersionAfterSuccess | Self::ReconnectStorm => match style {
                 Style::ThingsPanel05 => Expected::Failed,
                 _ => Expected::Succeeded,
@@ -200,6 +228,7 @@ impl Fault {
             | Self::BlockedDownload
             | Self::ProgressBurst
             | Self::SharesClientId
+            | Self::SuccessAtOnce
             | Self::AlreadyCurrent => Expected::Succeeded,
         }
     }

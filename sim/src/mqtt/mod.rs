@@ -1,4 +1,5 @@
-//! Simulated devices that speak MQTT and download over HTTP: Huawei IoTDA's and `ThingsPanel`'s.
+//! Simulated devices that speak MQTT and download over HTTP: Huawei IoTDA's, `ThingsPanel`'s, and those with
+//! QuecThing.
 //!
 //! [`Device`] is one device without sockets, clock or randomness: connections, messages, what became of a download, and
 //! the time go in; what to connect, publish and download comes out. [`Link`] is its MQTT: bytes in, bytes out.
@@ -13,6 +14,7 @@ pub mod fleet;
 pub mod http;
 mod iotda;
 mod link;
+mod quecthing;
 mod spec;
 mod style;
 mod thingspanel;

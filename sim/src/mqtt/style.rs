@@ -20,6 +20,9 @@ pub enum Style {
     /// `ThingsPanel` 1.x: topics by device number, quality of service 1, no version is ever reported.
     #[serde(rename = "thingspanel-1.x")]
     ThingsPanel1,
+    /// QuecThing (Quectel's Acceleronix): frames, versions are told with the question for a plan.
+    #[serde(rename = "quecthing")]
+    QuecThing,
 }
 
 /// Why a text names no [`Style`] or [`Client`].
@@ -32,11 +35,12 @@ pub struct UnknownName {
 
 impl Style {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Iotda,
         Self::IotdaV2,
         Self::ThingsPanel05,
         Self::ThingsPanel1,
+        Self::QuecThing,
     ];
 
     /// As it is written on a command line.
@@ -46,6 +50,7 @@ impl Style {
             Self::IotdaV2 => "iotda-v2",
             Self::ThingsPanel05 => "thingspanel-0.5",
             Self::ThingsPanel1 => "thingspanel-1.x",
+            Self::QuecThing => "quecthing",
         }
     }
 
@@ -68,7 +73,7 @@ impl FromStr for Style {
         let found = Self::ALL.into_iter().find(|style| style.name() == text);
         found.ok_or_else(|| UnknownName {
             text: text.to_owned(),
-            known: "iotda, iotda-v2, thingspanel-0.5, thingspanel-1.x",
+            known: "iotda, iotda-v2, thingspanel-0.5, thingspanel-1.x, quecthing",
         })
     }
 }

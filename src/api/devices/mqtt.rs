@@ -29,6 +29,8 @@ pub(in crate::api) enum MqttStyle {
     Iotda,
     /// As of ThingsPanel: by a `token`, or a certificate.
     ThingsPanel,
+    /// With QuecThing (Quectel's Acceleronix): by a `secret`, a `token`, or a certificate.
+    QuecThing,
 }
 
 /// That a device speaks MQTT, and how it shows who it is: one of `secret`, `token`, `certificate` and `gateway`.
@@ -38,10 +40,10 @@ pub(in crate::api) struct MqttBody {
     /// Which kind of device it is.
     style: MqttStyle,
     /// Of `iotda`: its secret, 8 to 128 printable ASCII characters. Its password is the HMAC-SHA256 of it under the hour stamp in
-    /// its client ID.
+    /// its client ID. Of `quecthing`: the same, and its password is the secret itself.
     #[schema(min_length = 8, max_length = 128, pattern = "^[!-~]{8,128}$")]
     secret: Option<String>,
-    /// Of `thingspanel`: its access token, which is its user name, 8 to 128 characters without `/`, `+` and `#`. No two devices
+    /// Of `thingspanel` and `quecthing`: its access token, which is its user name, 8 to 128 characters without `/`, `+` and `#`. No two devices
     /// have the same.
     #[schema(min_length = 8, max_length = 128, pattern = "^[!-~]{8,128}$")]
     token: Option<String>,
@@ -70,7 +72,7 @@ impl<'de> Deserialize<'de> for MqttBody {
         }
         let given = Given::deserialize(deserializer).map_err(|_| {
             D::Error::custom(
-                "not an object of style, iotda or thingspanel, and one of secret, token with or without password, and \
+                "not an object of style, iotda, thingspanel or quecthing, and one of secret, token with or without password, and \
                  certificate or gateway, which is true",
             )
         })?;
@@ -137,6 +139,7 @@ impl MqttShownBody {
             Protocol::Lwm2m => return None,
             Protocol::Iotda => MqttStyle::Iotda,
             Protocol::ThingsPanel => MqttStyle::ThingsPanel,
+            Protocol::QuecThing => MqttStyle::QuecThing,
         };
         Some(Self {
             style,
@@ -179,7 +182,8 @@ impl MqttBody {
         let style = match style.to_ascii_lowercase().as_str() {
             "iotda" => MqttStyle::Iotda,
             "thingspanel" => MqttStyle::ThingsPanel,
-            _ => return Err("it is neither iotda nor thingspanel".to_owned()),
+            "quecthing" => MqttStyle::QuecThing,
+            _ => return Err("it is none of iotda, thingspanel and quecthing".to_owned()),
         };
         let alone = secret.is_none() && token.is_none() && password.is_none();
         Ok(Self {
@@ -209,6 +213,7 @@ impl MqttBody {
         let protocol = match self.style {
             MqttStyle::Iotda => Protocol::Iotda,
             MqttStyle::ThingsPanel => Protocol::ThingsPanel,
+            MqttStyle::QuecThing => Protocol::QuecThing,
         };
         for (what, given) in [
             ("a secret", &self.secret),
@@ -222,11 +227,13 @@ impl MqttBody {
             return self.by_gateway();
         }
         let (credential, plain) = match (self.style, &self.secret, &self.token, certificate) {
-            (MqttStyle::Iotda, Some(secret), None, false) if self.password.is_none() => {
+            (MqttStyle::Iotda | MqttStyle::QuecThing, Some(secret), None, false)
+                if self.password.is_none() =>
+            {
                 let secret = SealedMqtt::Secret(secret.clone());
                 (MqttCredential::Secret, Some(secret))
             }
-            (MqttStyle::ThingsPanel, None, Some(token), false) => {
+            (MqttStyle::ThingsPanel | MqttStyle::QuecThing, None, Some(token), false) => {
                 if token.contains(['/', '+', '#']) {
                     return Err("a token stands in topics, and has no /, + and #".to_owned());
                 }
@@ -239,8 +246,8 @@ impl MqttBody {
             (_, None, None, true) if self.password.is_none() => (MqttCredential::Certificate, None),
             _ => {
                 return Err(
-                    "give one of secret (iotda), token with or without password (thingspanel), certificate: true, and \
-                     gateway: true (iotda)"
+                    "give one of secret (iotda, quecthing), token with or without password (thingspanel, quecthing), certificate: true, \
+                     and gateway: true (iotda)"
                         .to_owned(),
                 );
             }

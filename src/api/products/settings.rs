@@ -107,7 +107,10 @@ pub(in crate::api) struct ProductSettingsBody {
     iotda_large_downloads: bool,
     /// Whether its gateways do not say which devices are behind them (docs/gateways.md).
     fixed_children: bool,
-    /// The part of its devices of ThingsPanel that is upgraded; `null`: the whole (`default`).
+    /// How many devices of a gateway of it upgrade at once; `null`: as many as of any gateway (`admission.per_gateway`).
+    #[schema(required)]
+    per_gateway: Option<u32>,
+    /// The part of its devices of ThingsPanel that is upgraded, the component of those with QuecThing; `null`: the whole (`default`).
     #[schema(required, value_type = Option<String>)]
     module: Option<ArrayString<64>>,
 }
@@ -185,6 +188,10 @@ pub(in crate::api) struct UpdateProductSettings {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = bool)]
     fixed_children: Option<bool>,
+    /// How many devices of a gateway of it upgrade at once; `null`: as many as of any gateway.
+    #[serde(deserialize_with = "nullable_whole")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
+    per_gateway: Option<Option<u32>>,
     /// The part of its devices of ThingsPanel that is upgraded, 1 to 64 bytes without control characters; `null`: the whole.
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]

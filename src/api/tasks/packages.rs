@@ -8,7 +8,7 @@ use crate::{
         extract::{self, Fields},
         problem::{FieldError, Problem},
     },
-    ledger::PackageId,
+    ledger::{Conditions, PackageId},
     package::{Fits, Version},
     task::{MAX_PACKAGES, PackageRule, PackageRules},
 };
@@ -22,6 +22,43 @@ pub(super) struct TaskPackage {
     package_id: i64,
     /// What its devices run, and what they are; any device of the product when not given.
     from: Option<PackageFrom>,
+}
+
+/// What a device has to be like to be upgraded, at least. It is told to devices whose protocol has a field for it, and they, or their
+/// gateway, refuse where it does not hold (`refused_battery`, `refused_space`, `refused_signal`).
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConditionsBody {
+    /// The charge of its battery, percent.
+    #[schema(minimum = 1, maximum = 100, example = 30)]
+    battery_percent: Option<u8>,
+    /// The space that it has left, KiB.
+    #[schema(minimum = 1, maximum = 1_000_000_000, example = 2_048)]
+    space_kib: Option<u32>,
+    /// The strength of its signal, dBm.
+    #[schema(minimum = -150, maximum = -1, example = -110)]
+    signal_dbm: Option<i16>,
+}
+
+impl From<ConditionsBody> for Conditions {
+    fn from(body: ConditionsBody) -> Self {
+        Self {
+            battery_percent: body.battery_percent,
+            space_kib: body.space_kib,
+            signal_dbm: body.signal_dbm,
+        }
+    }
+}
+
+impl ConditionsBody {
+    /// `None` where nothing is asked.
+    pub(super) fn shown(asked: Conditions) -> Option<Self> {
+        (!asked.are_none()).then_some(Self {
+            battery_percent: asked.battery_percent,
+            space_kib: asked.space_kib,
+            signal_dbm: asked.signal_dbm,
+        })
+    }
 }
 
 /// The devices that a package is for. What is not given is not asked. Give either `versions`, or `version_from` and
@@ -50,6 +87,7 @@ pub(super) struct SaidOfPackages {
     pub(super) packages: Option<Vec<TaskPackage>>,
     pub(super) steps: bool,
     pub(super) allow_downgrade: bool,
+    pub(super) conditions: Conditions,
 }
 
 impl SaidOfPackages {
@@ -59,6 +97,7 @@ impl SaidOfPackages {
             packages: Vec::new(),
             steps: self.steps,
             allow_downgrade: self.allow_downgrade,
+            conditions: self.conditions,
         };
         let first = match (self.package_id, self.packages) {
             (Some(id), None) => id,

@@ -4,7 +4,8 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    BudgetBody, CreateTask, RateBody, RetryBody, TaskWebhook, ThresholdBody, rules, to_new_task,
+    BudgetBody, ConditionsBody, CreateTask, RateBody, RetryBody, TaskWebhook, ThresholdBody, rules,
+    to_new_task,
 };
 use crate::{
     access::Scope,
@@ -31,6 +32,8 @@ pub(in crate::api) struct StandingTask {
     package_id: i64,
     /// Whether a device may be given a version that is below the one that it runs.
     allow_downgrade: Option<bool>,
+    /// What has to hold at a device, as it is told where its protocol has a place for that.
+    conditions: Option<ConditionsBody>,
     /// What follows a failure; nothing when not given.
     retry: Option<RetryBody>,
     /// Thresholds of failures at which it pauses or stops by itself, 20 at most.
@@ -80,6 +83,7 @@ impl StandingTask {
             exclude: None,
             membership: None,
             start_at: None,
+            conditions: self.conditions,
             retry: self.retry,
             phases: None,
             stratified: None,

@@ -84,6 +84,7 @@ async fn served(api: &Api) -> (SocketAddr, watch::Sender<bool>) {
         None,
         api.router.clone(),
         settings,
+        crate::api::Bounds::OPERATORS,
         told,
     ));
     (address, stop)

@@ -1,9 +1,42 @@
 //! Upgrades that the owners of devices confirm.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Api;
+
+#[tokio::test]
+async fn an_owner_confirms_for_a_time_that_is_possible() {
+    let api = Api::new().await;
+    api.task(2).await;
+    let body = json!({"name": "ask", "package_id": 1, "all": true, "confirmation": "device_owner"});
+    api.post("/v1/tasks", &body).await;
+    let confirm = async |body: &Value| api.post("/v1/upgrades/3/confirm", body).await;
+    let at = (api.state.now() + Duration::from_hours(2)).to_string();
+    let confirmed = confirm(&json!({"at": at, "by": "flat 12"})).await;
+    assert_eq!(confirmed.status, StatusCode::OK, "{confirmed:?}");
+    assert_eq!(confirmed.body["confirmed_for"], at);
+    assert_eq!(confirmed.body["awaits_confirmation"], false);
+    let waits = api.get("/v1/upgrades/3").await.body;
+    let why = format!("its owner has confirmed it for {at}");
+    assert_eq!(waits["waiting_for"], why);
+    assert_eq!(waits["events"][0]["text"], format!("{why} (flat 12)"));
+    for (body, field) in [
+        (json!({"at": "tomorrow"}), "at"),
+        (json!({"at": "2001-01-01T00:00:00Z"}), "at"),
+        (json!({"at": at, "confirmed": false}), "at"),
+        (json!({"at": at, "take_back": true}), "take_back"),
+    ] {
+        let refused = confirm(&body).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+        assert_eq!(refused.body["errors"][0]["field"], field, "{body}");
+    }
+    let back = confirm(&json!({"take_back": true})).await.body;
+    assert_eq!(back["awaits_confirmation"], true);
+    assert_eq!(back["confirmed_for"], json!(null));
+}
 
 #[tokio::test]
 async fn the_owner_of_a_device_confirms_its_upgrade_or_refuses_it() {

@@ -675,6 +675,26 @@ async fn what_devices_show_over_mqtt_is_taken_and_never_shown() {
         (&unset.body["protocol"], &unset.body["mqtt"]),
         (&json!("lwm2m"), &Value::Null)
     );
+    for (mqtt, credential) in [
+        (
+            r#"{"style": "quecthing", "secret": "topsecret3"}"#,
+            "secret",
+        ),
+        (r#"{"style": "quecthing", "token": "topsecret4"}"#, "token"),
+        (
+            r#"{"style": "quecthing", "certificate": true}"#,
+            "certificate",
+        ),
+    ] {
+        let set = patch("d3", &format!(r#"{{"mqtt": {mqtt}}}"#)).await;
+        let shown = json!({"style": "quecthing", "credential": credential});
+        assert_eq!(
+            (&set.body["protocol"], &set.body["mqtt"]),
+            (&json!("quecthing"), &shown)
+        );
+    }
+    let filtered = api.get("/v1/devices?filter=protocol==quecthing").await;
+    assert_eq!(filtered.body["items"][0]["endpoint"], "d3");
     let filtered = api.get("/v1/devices?filter=protocol==thingspanel").await;
     assert_eq!(filtered.body["items"][0]["endpoint"], "d1");
     let list = api.get("/v1/devices").await;
@@ -709,6 +729,16 @@ async fn what_cannot_be_shown_over_mqtt_is_refused_without_telling_it() {
             "d0",
         ),
         (json!({"style": "thingspanel", "certificate": false}), "d0"),
+        (json!({"style": "quecthing"}), "d0"),
+        (json!({"style": "quecthing", "gateway": true}), "d0"),
+        (
+            json!({"style": "quecthing", "secret": "topsecret", "token": "topsecret"}),
+            "d0",
+        ),
+        (
+            json!({"style": "quecthing", "secret": "topsecret", "password": "topsecret"}),
+            "d0",
+        ),
         (json!({"style": "iotda", "secret": "topsecret"}), "d+0"),
     ] {
         let body = json!({"endpoint": endpoint, "mqtt": mqtt});

@@ -245,7 +245,7 @@ async fn a_list_says_what_devices_speak_and_show_over_mqtt() {
         .collect();
     let expected = [
         "6 \"style\" \"it has a secret, a token or a password, and no style",
-        "7 \"style\" \"it is neither iotda nor thingspanel",
+        "7 \"style\" \"it is none of iotda, thingspanel and quecthing",
         "8 \"style\" \"a secret has 8 to 128",
         "9 \"style\" \"a device that speaks MQTT has no pre-shared key",
         "10 null \"the token is taken",

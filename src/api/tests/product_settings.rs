@@ -44,7 +44,7 @@ async fn a_product_is_created_shown_listed_changed_and_removed() {
     let expected = json!({"check_code": "zero", "pad_last_segment": false, "rsrp_unit": "index", "sinr_unit": "db",
         "awake_window_s": 10, "ack_timeout_ms": null, "max_retransmit": null, "pmin_zero": false,
         "appointments": "never", "adaptive": false,
-        "ota": "firmware", "ota_events": "v1", "iotda_large_downloads": false, "fixed_children": false, "module": null});
+        "ota": "firmware", "ota_events": "v1", "iotda_large_downloads": false, "fixed_children": false, "per_gateway": null, "module": null});
     assert_eq!(created.body["settings"], expected);
     // what is left out stays, what is null is as for all products
     let change = json!({"settings": {"awake_window_s": null, "appointments": "lifetime"}});

@@ -55,6 +55,7 @@ async fn packages_are_given_back_as_they_were_given() {
         (&json!(1), &json!("V2"))
     );
     assert_eq!(shown["skipped"], json!({}));
+    assert_eq!(shown["conditions"], json!(null));
     // the body of today
     let alone = api.create_with(&json!({"package_id": 2})).await.body;
     assert_eq!(alone["packages"], json!([{"package_id": 2, "from": null}]));
@@ -62,6 +63,20 @@ async fn packages_are_given_back_as_they_were_given() {
         (&alone["steps"], &alone["allow_downgrade"]),
         (&json!(false), &json!(false))
     );
+}
+
+#[tokio::test]
+async fn conditions_are_given_back_and_those_that_cannot_be_are_refused() {
+    let api = Api::new().await;
+    let asked = json!({"battery_percent": 30, "space_kib": null, "signal_dbm": -110});
+    let with = json!({"package_id": 1, "conditions": asked});
+    let task = api.create_with(&with).await;
+    assert_eq!(task.body["conditions"], asked, "{task:?}");
+    let many = json!({"package_id": 1, "conditions": {"battery_percent": 101}});
+    let refused = api.create_with(&many).await;
+    assert_eq!(refused.problem(), "invalid-field");
+    let field = &refused.body["errors"][0]["field"];
+    assert_eq!(field, "conditions.battery_percent");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use sim::{
     Expected,
     mqtt::{
         Fleet, Spec, Style, Timing,
-        fleet::{Authorities, FleetConfig, Target},
+        fleet::{Authorities, FleetConfig, Share, Target},
     },
 };
 
@@ -18,6 +18,12 @@ use crate::{cli::output::remark, config::Config, server::Server};
 const SPEED: u32 = 20;
 /// Devices behind a gateway.
 const BEHIND: u32 = 10;
+/// What gateways do wrong, and those behind them, besides.
+const FAULTS_BEHIND: [(&str, u32); 2] = [("success-at-once", 20), ("lost-child", 40)];
+/// One gateway in so many restarts in the midst of a download.
+const RESTARTS_ONE_IN: u32 = 5;
+/// From so many devices of all protocols on, a third of those over MQTT is behind gateways.
+const MIXED_FROM: u32 = 9;
 /// What some of them do wrong: one in so many.
 const FAULTS: [(&str, u32); 11] = [
     ("refuses@4", 40),
@@ -36,27 +42,62 @@ const FAULTS: [(&str, u32); 11] = [
 const TRANSFER_S: u64 = 25;
 const CLAIM_S: u64 = 10;
 
-/// The devices, of the four styles and the three kits in turn; or gateways, with as many devices behind them.
+/// The devices, of the five styles and the three kits in turn; or gateways, with as many devices behind them; or both.
 pub(super) fn specs(args: &DemoArgs, count: u32) -> Result<Vec<Spec>, String> {
-    let mut config = if args.gateway {
-        let gateways = count.div_ceil(BEHIND);
-        let mut config = FleetConfig::new(gateways as usize, vec![Style::Iotda], BEFORE);
-        config.behind = BEHIND as usize;
-        config
+    if args.gateway {
+        return behind_gateways(args, count, "demo-mqtt-");
+    }
+    let behind = if args.mixed && count >= MIXED_FROM {
+        count / 3
     } else {
-        FleetConfig::new(count as usize, Style::ALL.to_vec(), BEFORE)
+        0
     };
+    let count = count - behind;
+    let mut config = FleetConfig::new(count as usize, Style::ALL.to_vec(), BEFORE);
     config.prefix = "demo-mqtt-".into();
+    set_up(&mut config, args);
+    config.faults = shares(&FAULTS, count)?;
+    let mut specs = config.specs().map_err(|error| error.to_string())?;
+    if behind > 0 {
+        specs.extend(behind_gateways(args, behind, "demo-gw-")?);
+    }
+    Ok(specs)
+}
+
+/// Gateways, ten devices behind each; the last may have fewer.
+fn behind_gateways(args: &DemoArgs, count: u32, prefix: &str) -> Result<Vec<Spec>, String> {
+    let gateways = count.div_ceil(BEHIND);
+    let mut config = FleetConfig::new(gateways as usize, vec![Style::Iotda], BEFORE);
+    config.behind = BEHIND as usize;
+    config.prefix = prefix.into();
+    set_up(&mut config, args);
+    config.faults = shares(&FAULTS, count)?;
+    config.faults.extend(shares(&FAULTS_BEHIND, count)?);
+    config.gateway_faults = shares(&[("drops-in-download", BEHIND * RESTARTS_ONE_IN)], count)?;
+    let mut specs = config.specs().map_err(|error| error.to_string())?;
+    let too_many = gateways * BEHIND - count;
+    if let Some(last) = specs.last_mut() {
+        let left = last.behind.len().saturating_sub(too_many as usize);
+        last.behind.truncate(left);
+    }
+    Ok(specs)
+}
+
+fn set_up(config: &mut FleetConfig, args: &DemoArgs) {
     config.target = Some(TARGET.into());
     config.seed = args.seed;
     config.timing = Timing::default().faster(SPEED);
     config.start_spread_ms = 2_000;
-    config.faults = FAULTS
-        .iter()
-        .filter(|_| count >= FAULTS_FROM)
-        .map(|(fault, one_in)| format!("{fault}={}", count.div_ceil(*one_in)).parse())
-        .collect::<Result<_, String>>()?;
-    config.specs().map_err(|error| error.to_string())
+}
+
+/// What so many devices do wrong; small fleets do nothing wrong.
+fn shares(faults: &[(&str, u32)], count: u32) -> Result<Vec<Share>, String> {
+    let share = |(fault, one_in): &(&str, u32)| {
+        let share = format!("{fault}={}", count.div_ceil(*one_in));
+        share.parse()
+    };
+    let faults = faults.iter().filter(|_| count >= FAULTS_FROM);
+    faults.map(share).collect()
 }
 
 /// What of a device is to be upgraded: of a gateway, those behind it.
@@ -81,6 +122,8 @@ pub(super) fn entries(spec: &Spec) -> Vec<Value> {
 fn entry(spec: &Spec) -> Value {
     let mqtt = if spec.style.is_iotda() {
         json!({ "style": "iotda", "secret": spec.secret.0 })
+    } else if spec.style == Style::QuecThing {
+        json!({ "style": "quecthing", "secret": spec.secret.0 })
     } else {
         json!({ "style": "thingspanel", "token": spec.secret.0 })
     };

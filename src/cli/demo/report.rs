@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     canary::Pause,
     fleet::Plan,
+    gateways::LaneLine,
     watch::{Cell, Seen},
 };
 
@@ -20,6 +21,8 @@ pub(super) struct Report {
     /// What devices have downloaded over HTTPS, where there are such devices.
     downloaded_bytes: Option<u64>,
     cells: Vec<(Cell, u64)>,
+    /// Gateways, where the devices are behind some.
+    lanes: Vec<LaneLine>,
     /// Failures by what the operator is told of them.
     reasons: BTreeMap<String, usize>,
     /// The share of the slots' time that was idle while a device was awake that could have had it.
@@ -101,9 +104,17 @@ impl Report {
             segments_served,
             downloaded_bytes,
             cells,
+            lanes: Vec::new(),
             reasons,
             surprises,
         }
+    }
+
+    /// With what there is to say of gateways, and what of them is not as it should be.
+    pub(super) fn with_lanes(mut self, lanes: Vec<LaneLine>, surprises: Vec<String>) -> Self {
+        self.lanes = lanes;
+        self.surprises.extend(surprises);
+        self
     }
 
     pub(super) fn is_as_expected(&self) -> bool {
@@ -136,6 +147,7 @@ impl Report {
             idle_slot_share: self.idle,
             pause: self.pause.as_ref(),
             cells: cells.collect(),
+            lanes: &self.lanes,
         })
     }
 }
@@ -155,6 +167,8 @@ struct Line<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pause: Option<&'r Pause>,
     cells: Vec<CellLine>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    lanes: &'r [LaneLine],
 }
 
 #[derive(Serialize)]
@@ -176,6 +190,12 @@ impl fmt::Display for Report {
                 "{:<4}  {devices:>7}  {:>12}  {:>5}",
                 cell.id, cell.concurrent_peak, cell.limit_max
             )?;
+        }
+        if !self.lanes.is_empty() {
+            writeln!(f, "gateway            devices  most at once  limit")?;
+        }
+        for lane in &self.lanes {
+            writeln!(f, "{lane}")?;
         }
         writeln!(
             f,

@@ -26,10 +26,23 @@ pub(super) struct Seen {
     pub(super) cells: Vec<Cell>,
 }
 
+impl Seen {
+    /// Another task was looked at after this one.
+    pub(super) fn goes_on_with(&mut self, other: Self) {
+        self.wall = other.wall;
+        self.record = other.record;
+        self.upgrades.extend(other.upgrades);
+        self.cells = other.cells;
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Upgrade {
+    pub(super) id: i64,
     pub(super) endpoint: String,
     pub(super) state: String,
+    /// How it ended: a stable word, and the same for people.
+    pub(super) reason: String,
     pub(super) detail: String,
 }
 
@@ -168,8 +181,10 @@ impl Bars {
 fn upgrade(record: &Value) -> Upgrade {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Upgrade {
+        id: record["id"].as_i64().unwrap_or_default(),
         endpoint: text(&record["endpoint"]),
         state: text(&record["state"]),
+        reason: text(&record["outcome"]["reason"]),
         detail: text(&record["outcome"]["detail"]),
     }
 }

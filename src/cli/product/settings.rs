@@ -54,6 +54,9 @@ pub(super) struct SaidArgs {
     /// Whether its gateways do not say which devices are behind them.
     #[arg(long, value_enum)]
     fixed_children: Option<Switch>,
+    /// How many devices of a gateway of it upgrade at once, 1 to 1000000; `default`: as many as of any gateway.
+    #[arg(long, value_name = "N", value_parser = number)]
+    per_gateway: Option<Number>,
     /// The part of its devices of `ThingsPanel` that is upgraded; `default`: the whole.
     #[arg(long)]
     module: Option<String>,

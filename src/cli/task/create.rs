@@ -55,7 +55,7 @@ pub struct CreateArgs {
     #[arg(long)]
     allow_downgrade: bool,
     /// A file that says how the task is run, TOML or JSON: phases, stratified, abort, rate, windows, `not_after`, approval, membership,
-    /// packages, steps, `allow_downgrade`, budget, priority, weight (docs/tasks.md).
+    /// packages, steps, `allow_downgrade`, conditions, budget, priority, weight (docs/tasks.md).
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     #[command(flatten)]
@@ -170,7 +170,7 @@ struct OverlapView {
 }
 
 /// What a file of rules may say.
-const RULES: [&str; 15] = [
+const RULES: [&str; 16] = [
     "phases",
     "stratified",
     "abort",
@@ -183,6 +183,7 @@ const RULES: [&str; 15] = [
     "packages",
     "steps",
     "allow_downgrade",
+    "conditions",
     "budget",
     "priority",
     "weight",

@@ -24,6 +24,8 @@ const LOOK_AFTER_BYTES: u64 = 128 * 1024;
 const FAST_WITHIN: Duration = Duration::from_millis(125);
 /// A download that goes on is told of after so long, however slow it is: so nobody takes it for one that has ended.
 const TELL_AFTER: Duration = Duration::from_secs(15);
+/// Whoever waits for a change to be stored looks so often whether it is, at first and later.
+const LOOK_AT_RECORD: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 /// Who waits for its rate looks so often whether it may still download.
 const LOOK_AT_RIGHT: Duration = Duration::from_secs(10);
 
@@ -39,6 +41,7 @@ impl<W: Wire> Connection<W> {
         let grants = self.shared.grants.clone();
         let mut at = bytes.start;
         grants.begins(live);
+        self.await_record(live).await?;
         let mut patience = Patience::begin(&self.config().download);
         let mut allowed: Option<Allowed> = None;
         let (mut looked_at, mut told_at) = (self.wire.socket().written(), Instant::now());
@@ -97,6 +100,23 @@ impl<W: Wire> Connection<W> {
             }
         }
         self.shared.figures.ended.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits until it is written down that the device fetches the package: a moment, or as long as nothing can be stored.
+    async fn await_record(&mut self, live: &Live) -> Result<(), End> {
+        let mut pause = LOOK_AT_RECORD.0;
+        let deadline = self.idle_until();
+        while !live.has_begun() {
+            if live.is_revoked() || self.shared.is_ending() || Instant::now() >= deadline {
+                return Err(End::Broken);
+            }
+            let turn = Instant::now() + pause;
+            if timeout_at(turn, self.wire.socket().failed()).await.is_ok() {
+                return Err(self.broke());
+            }
+            pause = (pause * 2).min(LOOK_AT_RECORD.1);
+        }
         Ok(())
     }
 

@@ -20,7 +20,7 @@ fn two(devices: &[(&str, bool)]) -> (World, World) {
 }
 
 /// Does for all that is sought what shards do. Returns what became of each.
-fn find(here: &mut World, there: &mut World) -> Vec<Whose> {
+pub(super) fn find(here: &mut World, there: &mut World) -> Vec<Whose> {
     if here.now.instant > there.now.instant {
         there.now = here.now;
     }

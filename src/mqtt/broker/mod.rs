@@ -269,7 +269,7 @@ impl Broker {
         let (anew, release) = match uplink {
             Uplink::Events { .. } => (log::has_connected(&identity.name, &payload), None),
             Uplink::Inform(release) | Uplink::Progress(release) => (false, Some(release)),
-            Uplink::Other => (false, None),
+            Uplink::Frames | Uplink::Other => (false, None),
         };
         self.hear(now.instant, device, anew, release);
         let link = self.link();

@@ -149,6 +149,8 @@ impl Topics {
 
     fn mounted(&self, identity: &Identity, own: &str) -> Option<String> {
         match identity.style {
+            // its devices are not on such a broker
+            Style::QuecThing => None,
             Style::Iotda => {
                 let root = self.root.as_ref()?;
                 Some(format!("{root}{}", own.strip_prefix(ROOT)?))

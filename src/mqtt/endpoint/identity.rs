@@ -5,6 +5,8 @@
 //!   is 1 the stamp is compared with the clock.
 //! * **Access token** (ThingsPanel): the token is the user name; a password only where the device was given one. The client ID
 //!   is free.
+//! * **Secret as password** (QuecThing, of which no public description says how its devices prove themselves): client ID the
+//!   device's name, password its secret; the user name is free.
 //! * **Certificate**: its subject's common name or one of its alternative names is the device's name.
 
 use std::{fmt, ops::Range};
@@ -22,6 +24,8 @@ pub enum Style {
     Iotda,
     /// ThingsPanel, release 0.5 or 1.x: `ota/…`.
     ThingsPanel,
+    /// QuecThing (Quectel's Acceleronix): `q/1/d/{id}/…` and `q/2/d/{id}/…`.
+    QuecThing,
 }
 
 impl Style {
@@ -30,6 +34,7 @@ impl Style {
         match self {
             Self::Iotda => "iotda",
             Self::ThingsPanel => "thingspanel",
+            Self::QuecThing => "quecthing",
         }
     }
 }
@@ -39,7 +44,8 @@ impl Style {
 pub struct Identity {
     /// What stands for it.
     pub device: DeviceId,
-    /// Its endpoint name: in topics the device ID of IoTDA, or the device number of ThingsPanel.
+    /// Its endpoint name: in topics the device ID of IoTDA, the device number of ThingsPanel, or the client ID of
+    /// QuecThing.
     pub name: Box<str>,
     /// Which kind of device it is.
     pub style: Style,
@@ -50,7 +56,7 @@ pub struct Identity {
 /// How a device shows who it is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
-    /// By a secret that is not sent.
+    /// By a secret: one of IoTDA does not send it, one with QuecThing sends it as its password.
     Secret(Box<[u8]>),
     /// By a token that is its user name.
     Token {
@@ -191,6 +197,9 @@ impl Identity {
     /// Why not.
     pub fn verify(&self, claim: &Claim, now: UtcMillis) -> Result<(), Refusal> {
         match &self.credential {
+            Credential::Secret(secret) if self.style == Style::QuecThing => {
+                self.verify_password(secret, claim)
+            }
             Credential::Secret(secret) => self.verify_secret(secret, claim, now),
             Credential::Token { token, password } => {
                 let user = claim.user.as_deref().unwrap_or_default();
@@ -211,6 +220,19 @@ impl Identity {
                     Err(Refusal::WrongCredential)
                 }
             }
+        }
+    }
+
+    /// Its name is in the client ID, because that stands in its topics.
+    fn verify_password(&self, secret: &[u8], claim: &Claim) -> Result<(), Refusal> {
+        if claim.client_id != self.name {
+            return Err(Refusal::ClientId);
+        }
+        let given = claim.password.as_deref().unwrap_or_default();
+        if bool::from(given.ct_eq(secret)) {
+            Ok(())
+        } else {
+            Err(Refusal::WrongCredential)
         }
     }
 

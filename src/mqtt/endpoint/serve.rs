@@ -14,13 +14,14 @@ use super::{
     connection::{Connection, MAX_WAITING, Open, Owed},
     event::{Ack, ConnId, Ending, Event, PublishError, Qos, Version},
     frame::Frame,
+    identity::Style,
     packet::{Fault, Incoming, Publication, incoming},
     reply::{self, Granted},
     topic::{Downlink, Spelling, TopicError, Uplink, subscription, uplink},
 };
 use crate::{clock::Now, ledger::DeviceId};
 
-/// Where ThingsPanel's pushes go, where several are subscribed to; the first, where none is.
+/// Where ThingsPanel's pushes go, where several are subscribed to; the first, where none is. Those of QuecThing go to one topic.
 const PUSHES: [Spelling; 3] = [Spelling::Infrom, Spelling::Inform, Spelling::InformToken];
 
 impl Endpoint {
@@ -352,6 +353,7 @@ impl Endpoint {
         let spelling = match downlink {
             Downlink::Events => Spelling::EventsDown,
             Downlink::Push if open.deaf => return Err(PublishError::Unsubscribed),
+            Downlink::Push if open.identity.style == Style::QuecThing => Spelling::QuecOta,
             Downlink::Push => (PUSHES.into_iter())
                 .find(|it| open.subscribed & it.bit() != 0)
                 .unwrap_or(PUSHES[0]),

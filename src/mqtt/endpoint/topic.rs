@@ -1,4 +1,4 @@
-//! The topics of both kinds of devices: what a device may publish and subscribe to, and what that means.
+//! The topics of all kinds of devices: what a device may publish and subscribe to, and what that means.
 //!
 //! Huawei IoTDA ("MQTT device access", topic definition): `$oc/devices/{device_id}/sys/…`, a gateway's bridge
 //! `$oc/bridges/{bridge}/devices/{device_id}/sys/…`. A query part after `?` may say `encoding=gzip`.
@@ -6,10 +6,13 @@
 //! ThingsPanel release 0.5: `ota/device/inform`, `ota/device/progress`, pushes on `ota/device/inform/{token}`. Release 1.x:
 //! `ota/devices/progress`, pushes on `ota/devices/infrom/{device_number}` (its spelling) or `ota/devices/inform/{device_number}`.
 //! The device number is the device's endpoint name here.
+//!
+//! QuecThing (the public description of Quectel's Acceleronix Developer Center): a device publishes on `q/2/d/{id}/{sys|bus|ota}`, and
+//! subscribes to `q/1/d/{id}/+`. Its ID is its client ID, and its endpoint name here.
 
 use super::identity::{Identity, Style};
 use crate::mqtt::{
-    iotda,
+    iotda, quecthing,
     thingspanel::{self, Release},
 };
 
@@ -28,6 +31,8 @@ pub enum Uplink {
     Inform(Release),
     /// How far an upgrade is (ThingsPanel).
     Progress(Release),
+    /// Frames about upgrades (QuecThing).
+    Frames,
     /// Something of the device's own that has nothing to do with upgrades: properties, telemetry, answers to commands.
     Other,
 }
@@ -38,6 +43,7 @@ impl Uplink {
         match self {
             Self::Events { .. } => iotda::MAX_ENVELOPE,
             Self::Inform(_) | Self::Progress(_) => thingspanel::MAX_REPORT,
+            Self::Frames => quecthing::frame::MAX_BYTES,
             Self::Other => usize::MAX,
         }
     }
@@ -49,7 +55,7 @@ pub enum Downlink {
     /// `sys/events/down` (IoTDA). It needs no subscription: its devices make none.
     Events,
     /// The push of an upgrade (ThingsPanel), on the topic that the device has subscribed to; with no subscription on that
-    /// of release 1.x.
+    /// of release 1.x. The frames about it (QuecThing).
     Push,
 }
 
@@ -64,14 +70,17 @@ pub(in crate::mqtt) enum Spelling {
     Infrom,
     /// `ota/devices/inform/{number}`.
     Inform,
+    /// `q/1/d/{id}/ota`.
+    QuecOta,
 }
 
 impl Spelling {
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::EventsDown,
         Self::InformToken,
         Self::Infrom,
         Self::Inform,
+        Self::QuecOta,
     ];
 
     /// Its bit in a set.
@@ -80,27 +89,29 @@ impl Spelling {
     }
 
     /// The bits of those on which pushes leave.
-    pub(super) const PUSHES: u8 = Self::InformToken.bit() | Self::Infrom.bit() | Self::Inform.bit();
+    pub(super) const PUSHES: u8 =
+        Self::InformToken.bit() | Self::Infrom.bit() | Self::Inform.bit() | Self::QuecOta.bit();
 
     pub(super) const fn downlink(self) -> Downlink {
         match self {
             Self::EventsDown => Downlink::Events,
-            Self::InformToken | Self::Infrom | Self::Inform => Downlink::Push,
+            Self::InformToken | Self::Infrom | Self::Inform | Self::QuecOta => Downlink::Push,
         }
     }
 
     pub(super) const fn release(self) -> Option<Release> {
         match self {
-            Self::EventsDown => None,
+            Self::EventsDown | Self::QuecOta => None,
             Self::InformToken => Some(Release::V05),
             Self::Infrom | Self::Inform => Some(Release::V1),
         }
     }
 
     const fn style(self) -> Style {
-        match self.downlink() {
-            Downlink::Events => Style::Iotda,
-            Downlink::Push => Style::ThingsPanel,
+        match self {
+            Self::EventsDown => Style::Iotda,
+            Self::InformToken | Self::Infrom | Self::Inform => Style::ThingsPanel,
+            Self::QuecOta => Style::QuecThing,
         }
     }
 
@@ -115,6 +126,7 @@ impl Spelling {
             Self::InformToken => Some(format!("ota/device/inform/{}", identity.token()?)),
             Self::Infrom => Some(format!("ota/devices/infrom/{name}")),
             Self::Inform => Some(format!("ota/devices/inform/{name}")),
+            Self::QuecOta => Some(format!("q/1/d/{name}/ota")),
         }
     }
 }
@@ -163,6 +175,11 @@ pub fn uplink(identity: &Identity, topic: &str) -> Result<Uplink, TopicError> {
             _ if names_thingspanel(topic) => Ok(Uplink::Other),
             _ => Err(TopicError::Foreign),
         },
+        Style::QuecThing => match own_quecthing(identity, topic, "q/2/d/") {
+            Some("ota") => Ok(Uplink::Frames),
+            Some(_) => Ok(Uplink::Other),
+            None => Err(TopicError::Foreign),
+        },
     }
 }
 
@@ -180,6 +197,12 @@ fn own_iotda<'a>(identity: &Identity, path: &'a str) -> Option<&'a str> {
         None => rest,
     };
     let own = rest.strip_prefix("devices/")?;
+    own.strip_prefix(&*identity.name)?.strip_prefix('/')
+}
+
+/// What follows the device's own ID behind that prefix.
+fn own_quecthing<'a>(identity: &Identity, path: &'a str, prefix: &str) -> Option<&'a str> {
+    let own = path.strip_prefix(prefix)?;
     own.strip_prefix(&*identity.name)?.strip_prefix('/')
 }
 
@@ -201,6 +224,7 @@ pub(super) fn subscription(identity: &Identity, filter: &str) -> Result<u8, Topi
     }
     let own = match identity.style {
         Style::Iotda => own_iotda(identity, filter).is_some(),
+        Style::QuecThing => own_quecthing(identity, filter, "q/1/d/").is_some(),
         Style::ThingsPanel => {
             (filter.starts_with("ota/") || names_thingspanel(filter))
                 && names_itself(identity, filter)

@@ -121,7 +121,11 @@ impl Engine {
         let site = stored.lanes().find(|lane| matches!(lane, Lane::Site(_)));
         let behind = self.devices.get(&id).and_then(|it| it.behind.as_deref());
         let gateway = behind.and_then(|behind| behind.name.as_deref());
-        Further::of(site, gateway.map(Lane::gateway))
+        // as long as it is not read, what is stored says it
+        let own = behind.and_then(|behind| behind.gateway);
+        let limit = own.map_or(stored.per_gateway(), |own| self.product(own).per_gateway);
+        let limit = limit.filter(|_| gateway.is_some());
+        Further::of(site, gateway.map(Lane::gateway)).with_limit(limit)
     }
 
     /// The device is no more.

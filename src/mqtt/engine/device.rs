@@ -54,6 +54,8 @@ pub(super) struct Device {
     /// What leaves for it waits for this change.
     pub(super) pending: Seq,
     pub(super) alarm: Option<Instant>,
+    /// When it was told last that there is no plan, or the plan that it has (`QuecThing`).
+    pub(super) plan_told_at: Option<Instant>,
     /// What it is told although it has not subscribed is told then.
     pub(super) tell_at: Option<Instant>,
     /// When the budget of what it may have written is whole again, seconds.
@@ -78,6 +80,8 @@ pub(super) struct Talk {
     pub(super) owes_offer: bool,
     /// Bytes of the package that it was served without a gap, as was told last.
     pub(super) served_bytes: u64,
+    /// It is written down that it fetches the package, so that bytes of it may leave.
+    pub(super) begun: bool,
     /// The first offer leaves after this change, the newest one after that.
     pub(super) first_offer_after: Option<Seq>,
     pub(super) offer_after: Seq,
@@ -97,6 +101,7 @@ impl Talk {
             token: None,
             owes_offer: false,
             served_bytes,
+            begun: served_bytes > 0,
             first_offer_after: None,
             offer_after: 0,
             offer_out: false,
@@ -159,6 +164,7 @@ impl Device {
             session: None,
             pending: 0,
             alarm: None,
+            plan_told_at: None,
             tell_at: None,
             budget_full_at_s: 0,
         }

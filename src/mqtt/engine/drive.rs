@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     engine::Report,
-    ledger::{Change, Deadline, DeviceId, Outcome, Protocol, Repeated, Stage, Success},
+    ledger::{Change, Deadline, DeviceId, Outcome, Repeated, Stage, Success},
     package::Version,
     session::{self, Contact, Step, StepDone},
     upgrade::{Input, Negotiation, Sign},
@@ -206,7 +206,7 @@ impl Engine {
     fn told_before(&self, id: DeviceId, deadline: Deadline) -> Option<Version> {
         let device = self.devices.get(&id)?;
         let waits = deadline == Deadline::RepeatQuestion
-            && device.protocol == Protocol::ThingsPanel
+            && device.protocol.tells_by_itself()
             && self.stage(id) == Some(Stage::QueryingVersion);
         let known = device.version.filter(|_| waits)?;
         if device.concluded && !self.is_of_use(id, known) {

@@ -135,6 +135,15 @@ impl Engine {
         }
     }
 
+    /// Bytes of the package leave for the device once it is written down that it fetches it.
+    fn lets_begin(&mut self, id: DeviceId) {
+        let waits = self.session(id).is_some_and(|it| !it.exchange.begun);
+        if waits && let Some(session) = self.session_mut(id) {
+            session.exchange.begun = true;
+            self.grant(id);
+        }
+    }
+
     /// So much of a package was served to a device.
     pub fn served(&mut self, now: Now, served: &Served) {
         self.now = now;
@@ -176,6 +185,7 @@ impl Engine {
             // what the whole is by which a success is believed is written before that is
             self.persist(id, change);
         }
+        self.lets_begin(id);
         let let_go_at = served.whole.then(|| now.instant + TAKES_IN);
         if let Some(device) = self.devices.get_mut(&id) {
             device.let_go_at = let_go_at;

@@ -136,6 +136,7 @@ impl Engine {
             Uplink::Other => self.counters.mqtt_others += 1,
             Uplink::Inform(release) => self.on_inform(device, release, &message.payload),
             Uplink::Progress(release) => self.on_progress(device, release, &message.payload),
+            Uplink::Frames => self.on_frames(device, &message.payload),
         }
         self.acknowledge(device, message.ack);
         self.set_alarm(device);
@@ -205,7 +206,7 @@ impl Engine {
             device.heard_at = Some(since);
         }
         device.connects();
-        if device.protocol == Protocol::ThingsPanel && !subscribed {
+        if device.protocol.tells_by_itself() && !subscribed {
             device.tell_at = Some(since + UNSUBSCRIBED);
         }
         self.greet(id);
@@ -258,7 +259,7 @@ impl Engine {
     }
 
     /// Whether a device of `ThingsPanel` tells its version: those of release 1.x have no topic for that.
-    fn tells_versions(&self, id: DeviceId) -> bool {
+    pub(super) fn tells_versions(&self, id: DeviceId) -> bool {
         let release = self.connections.get(&id).and_then(|it| it.release);
         let device = self.devices.get(&id);
         device.is_some_and(|it| match release {
@@ -300,8 +301,14 @@ impl Engine {
         device.map_or(Credence::Sound, |it| it.credence(version, connected_at))
     }
 
-    /// The device tells its version.
+    /// The device tells its version, and its upgrade is told.
     pub(super) fn tells(&mut self, id: DeviceId, version: Version) {
+        self.learns(id, version);
+        self.answers(id, Some(version));
+    }
+
+    /// The device tells its version.
+    pub(super) fn learns(&mut self, id: DeviceId, version: Version) {
         let now = self.now;
         let sound = self.credence(id, version) == Credence::Sound;
         let pressed = self.is_pressed();
@@ -330,7 +337,6 @@ impl Engine {
             self.persist(id, change);
         }
         self.said(id, Inbound::VersionReport { version });
-        self.answers(id, Some(version));
     }
 
     // ---- devices of IoTDA
@@ -425,7 +431,7 @@ impl Engine {
 
     /// Whether a failure may be one of what the device was offered: a late report of an upgrade before is none. `version` is what it
     /// names: the target, or what it runs.
-    fn is_about_offer(&self, id: DeviceId, version: Option<Version>) -> bool {
+    pub(super) fn is_about_offer(&self, id: DeviceId, version: Option<Version>) -> bool {
         let Some(session) = self.session(id) else {
             return false;
         };
@@ -435,7 +441,7 @@ impl Engine {
         named && left.is_some_and(|after| after <= self.committed)
     }
 
-    fn reports_failure(&mut self, id: DeviceId, code: i32) {
+    pub(super) fn reports_failure(&mut self, id: DeviceId, code: i32) {
         let Some(session) = self.session_mut(id) else {
             return;
         };

@@ -1,7 +1,7 @@
 //! The sessions of devices that speak MQTT: what they say and commands in, effects out, in order. Pure.
 //!
 //! ```text
-//! handle_event   ─▶ heard (who is connected; what it says, read by iotda or thingspanel)
+//! handle_event   ─▶ heard (who is connected; what it says, read by iotda, thingspanel or quecthing)
 //! served         ─▶ fate (what it was served of its package)        │
 //! handle_command ─▶ obey                                            ▼
 //! handle_timeout ─▶ due deadlines ──────────────▶ drive: the device's session, and what it wants said
@@ -24,6 +24,7 @@ mod fate;
 mod gateways;
 mod heard;
 mod obey;
+mod quecthing;
 mod remind;
 mod say;
 mod slots;

@@ -33,6 +33,7 @@ impl Engine {
                 }
                 self.say_what_is_owed(id);
             }
+            Action::TellPackage => self.tell_package(id),
             // there is no cell, and the device installs by itself
             Action::ReadCoverage | Action::ReadCell | Action::Command => {}
         }
@@ -49,7 +50,7 @@ impl Engine {
         if !device.asked_what_it_runs || device.session.is_some() {
             return;
         }
-        if device.protocol == Protocol::ThingsPanel {
+        if device.protocol.tells_by_itself() {
             device.tells_by = since.map(|since| now.instant.max(since + settles));
             self.set_alarm(id);
         } else if self.is_on_a_broker() {
@@ -189,7 +190,7 @@ impl Engine {
             return;
         };
         // before that, the topic is not known to which it listens; one that has unsubscribed listens to none
-        let waits = device.protocol == Protocol::ThingsPanel
+        let waits = device.protocol.tells_by_itself()
             && (deaf || (!subscribed && device.tell_at.is_some()));
         let owes = (device.session.as_ref()).is_some_and(|session| session.exchange.owes_offer);
         if device.owes_query {
@@ -201,7 +202,7 @@ impl Engine {
     }
 
     /// The device cannot be offered what it was to be offered.
-    fn cannot_offer(&mut self, id: DeviceId) {
+    pub(super) fn cannot_offer(&mut self, id: DeviceId) {
         if let Some(session) = self.session(id) {
             let before = session.negotiation().clone();
             self.end(id, &before, Outcome::Failed(Failure::NotServed));
@@ -210,7 +211,7 @@ impl Engine {
 
     #[expect(
         clippy::too_many_lines,
-        reason = "one field after the other, for both protocols"
+        reason = "one field after the other, for each protocol"
     )]
     fn offer(&mut self, id: DeviceId, release: Option<Release>) {
         let Some(session) = self.session(id) else {
@@ -227,6 +228,7 @@ impl Engine {
         let (kind, module, now) = (self.kind(id), self.module(id), self.now);
         let event_id = self.next_id(id, Some(grant.upgrade));
         let number = self.messages;
+        let plan = self.plan(id);
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
@@ -243,6 +245,7 @@ impl Engine {
         talk.first_offer_after = talk.first_offer_after.or(Some(device.pending));
         session.correspondence.left(Outbound::PackageOffer, now.utc);
         let version = session.package.version;
+        let conditions = session.conditions().to_json();
         let (payload, downlink, qos) = match device.protocol {
             Protocol::Iotda | Protocol::Lwm2m => {
                 let to = iotda::Addressed {
@@ -260,6 +263,7 @@ impl Engine {
                     expires_s: grant.expires_at.since(now.utc).as_secs(),
                     sha256: &grant.sha256,
                     task: &grant.upgrade.0.to_string(),
+                    custom_info: &conditions,
                 };
                 (to.upgrade(kind, &offer), Downlink::Events, Qos::AtLeastOnce)
             }
@@ -279,6 +283,7 @@ impl Engine {
                 };
                 (push.to_bytes(release), Downlink::Push, qos)
             }
+            Protocol::QuecThing => (plan.to_bytes(), Downlink::Push, Qos::AtLeastOnce),
         };
         let Some(link) = self.link(id).filter(|_| !waits) else {
             // one that waits to leave is enough
@@ -328,6 +333,7 @@ impl Engine {
             file_name: safe_file_name(&format!("{}.bin", session.package.version)),
             expires_at: now.utc_at(until),
             already_contiguous: session.exchange.served_bytes,
+            begun: session.exchange.begun,
         };
         session.exchange.token = Some(token);
         self.let_out(id, Out::Grant(Box::new(grant.clone())));

@@ -5,6 +5,7 @@ mod hostile;
 mod iotda;
 mod leaving;
 mod packages;
+mod quecthing;
 mod restart;
 mod slots;
 mod thingspanel;
@@ -202,6 +203,7 @@ impl World {
         let conn = self.conn();
         let style = match self.protocol {
             Protocol::ThingsPanel => Style::ThingsPanel,
+            Protocol::QuecThing => Style::QuecThing,
             _ => Style::Iotda,
         };
         self.event(Event::Connected {
@@ -259,6 +261,25 @@ impl World {
             "result_code": code, "progress": progress, "version": version, "description": "as it is",
         });
         self.says_event("upgrade_progress_report", &paras);
+    }
+
+    fn publishes(&mut self, uplink: Uplink, payload: Vec<u8>) {
+        self.event(Event::Message {
+            device: id(),
+            uplink,
+            payload: payload.into(),
+            ack: None,
+        });
+    }
+
+    /// The same, as it was sent.
+    fn published_bytes(&mut self) -> Vec<Bytes> {
+        let outs = std::mem::take(&mut self.outs);
+        let payloads = outs.into_iter().filter_map(|(out, _)| match out {
+            Out::Publish { payload, .. } => Some(payload),
+            _ => None,
+        });
+        payloads.collect()
     }
 
     /// What was published to the device since this was asked last.

@@ -46,6 +46,7 @@ fn what_devices_are_told_has_these_bytes() {
         expires_s: 86_400,
         sha256: "00ff",
         task: "7",
+        custom_info: "",
     };
     assert_eq!(
         text(to.upgrade(Kind::Firmware, &offer)),
@@ -53,11 +54,13 @@ fn what_devices_are_told_has_these_bytes() {
     );
     let second = Offer {
         token: None,
+        custom_info: r#"{"battery_percent":30}"#,
         ..offer
     };
     let second = text(to.upgrade(Kind::Software, &second));
     assert!(second.contains(r#""event_type":"software_upgrade_v2""#));
     assert!(!second.contains("access_token"));
+    assert!(second.contains(r#""custom_info":"{\"battery_percent\":30}""#));
 }
 
 #[test]

@@ -69,6 +69,16 @@ impl Table {
     }
 }
 
+impl Table {
+    /// One with `QuecThing` and a secret is named by its client ID, whatever its user name is.
+    fn of_client(&self, claim: &Claim) -> Option<&Arc<Identity>> {
+        let by_name = self.by_name.get(&claim.client_id);
+        by_name.filter(|it| {
+            it.style == Style::QuecThing && matches!(it.credential, Credential::Secret(_))
+        })
+    }
+}
+
 impl MqttIdentities {
     /// Nobody yet. Without a vault nobody has a secret or a token.
     pub fn new(vault: Option<Vault>, ids: DeviceIds) -> Self {
@@ -113,6 +123,7 @@ impl MqttIdentities {
         let style = match mqtt.protocol {
             Protocol::Iotda => Style::Iotda,
             Protocol::ThingsPanel => Style::ThingsPanel,
+            Protocol::QuecThing => Style::QuecThing,
             Protocol::Lwm2m => return None,
         };
         if mqtt.credential == MqttCredential::Gateway {
@@ -160,6 +171,7 @@ impl MqttIdentities {
             Some(user) => table.of_user(claim, user),
             None => (claim.certified.iter()).find_map(|name| table.by_name.get(name)),
         };
+        let found = found.or_else(|| table.of_client(claim));
         found.cloned().ok_or(Refusal::UnknownDevice)
     }
 
@@ -269,6 +281,34 @@ mod tests {
         assert_eq!(found(&identities, "t"), None);
         assert_eq!(identities.set("d0", None), [ids.of("d0")]);
         assert!(identities.is_empty());
+    }
+
+    #[test]
+    fn one_with_quecthing_and_a_secret_is_found_by_its_client_id() {
+        let vault = Vault::new([7; 32]);
+        let identities = MqttIdentities::new(Some(vault.clone()), DeviceIds::new([1; 32]));
+        let secret = SealedMqtt::Secret("one".to_owned());
+        for (endpoint, protocol) in [("qd1", Protocol::QuecThing), ("d0", Protocol::Iotda)] {
+            let stored = stored(&vault, endpoint, protocol, &secret);
+            identities.set(endpoint, Some(&stored));
+        }
+        identities.set("t1", Some(&token(&vault, "t1", "t")));
+        let name = |client_id: &str, user: Option<&str>| {
+            let claim = Claim {
+                client_id: client_id.into(),
+                user: user.map(Box::from),
+                ..Claim::default()
+            };
+            let found = identities.find(&claim).ok();
+            found.map(|it| it.name.to_string())
+        };
+        for user in [None, Some("qd1"), Some("product")] {
+            assert_eq!(name("qd1", user).as_deref(), Some("qd1"));
+        }
+        // a token comes first, and others are not found so
+        assert_eq!(name("qd1", Some("t")).as_deref(), Some("t1"));
+        assert_eq!(name("d0", Some("product")), None);
+        assert_eq!(name("t1", None), None);
     }
 
     /// Whoever may give a device a token does not keep another one out with it.

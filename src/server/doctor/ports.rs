@@ -60,6 +60,12 @@ pub(super) fn all(config: &Config, server: Option<u32>) -> Vec<Finding> {
         ),
         (true, "admin.listen", Kind::Tcp, config.admin.listen),
         (
+            config.app.enabled,
+            "app.listen",
+            Kind::Tcp,
+            config.app.listen,
+        ),
+        (
             config.download.http,
             "download.http_listen",
             Kind::Tcp,

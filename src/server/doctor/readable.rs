@@ -73,6 +73,14 @@ fn named(config: &Config) -> Vec<(&'static str, &Path)> {
             ("download.tls_key", &*download.tls_key),
         ]);
     }
+    if config.app.enabled {
+        files.extend([
+            ("app.tls_certificate", &*config.app.tls_certificate),
+            ("app.tls_key", &*config.app.tls_key),
+            ("app.jwks_file", &*config.app.jwks_file),
+            ("app.ca_file", &*config.app.ca_file),
+        ]);
+    }
     if mqtt.tls {
         files.extend([
             ("mqtt.tls_certificate", &*mqtt.tls_certificate),

@@ -895,6 +895,34 @@ fn cells_share_the_slots_of_a_site() {
     assert_eq!(gate.slots_taken(site), 3);
 }
 
+#[test]
+fn a_gateway_has_the_limit_that_its_product_has_or_that_of_all() {
+    let behind = |name, limit| Further::of(None, Some(Lane::gateway(name))).with_limit(limit);
+    let mut gate = opened();
+    let config = AdmissionConfig {
+        per_gateway: 1,
+        ..AdmissionConfig::default()
+    };
+    gate.configure(&config);
+    let admitted = |gate: &mut Gate, device, further| !wait_in(gate, device, 1, further).is_empty();
+    let wide = behind("wide", Some(2));
+    assert!(admitted(&mut gate, 1, wide));
+    assert!(admitted(&mut gate, 2, wide));
+    assert!(!admitted(&mut gate, 3, wide));
+    let usual = behind("usual", None);
+    assert!(admitted(&mut gate, 4, usual));
+    assert!(!admitted(&mut gate, 5, usual));
+    // it is changed: the next one that asks says so
+    assert!(admitted(&mut gate, 6, behind("wide", Some(9))));
+    assert_eq!(gate.slots_taken(Lane::gateway("wide")), 4);
+    // what holds for all does not hold for it
+    gate.configure(&AdmissionConfig::default());
+    gate.handle_timeout(NOW);
+    let told: Vec<_> = std::iter::from_fn(|| gate.poll_order()).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].0, id(5));
+}
+
 /// What a device says of a cell then, and who is admitted.
 fn tell(gate: &mut Gate, now: Instant, ask: (u8, u32, GateRequest)) -> Vec<DeviceId> {
     let (device, cell, request) = ask;

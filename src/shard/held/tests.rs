@@ -49,6 +49,7 @@ fn grant(device: DeviceId, upgrade: i64) -> Out {
         file_name: "f.bin".to_owned(),
         expires_at: UtcMillis(0),
         already_contiguous: 0,
+        begun: true,
     }))
 }
 

@@ -94,6 +94,12 @@ impl Styled {
             || self.restarts.is_some()
             || self.bytes_per_s.is_some()
             || self.characters.is_some();
+        if self.style == Speaks::Mqtt(Style::QuecThing) {
+            return Err(
+                "style: devices with QuecThing are not played in simulations; cellwise-sim and cellwise demo have them"
+                    .to_owned(),
+            );
+        }
         let iotda = matches!(self.style, Speaks::Mqtt(style) if style.is_iotda());
         if self.share == 0 {
             return Err("share = 0: a share is at least 1; leave the entry out".to_owned());

@@ -126,7 +126,7 @@ fn says(uplink: Uplink, payload: &[u8]) -> Vec<Says> {
             let through = message["step"] == 100 || message["step"] == "100";
             through.then_some(Says::Through(None)).into_iter().collect()
         }
-        Uplink::Events { gzip: true } | Uplink::Other => Vec::new(),
+        Uplink::Events { gzip: true } | Uplink::Frames | Uplink::Other => Vec::new(),
     }
 }
 
@@ -140,9 +140,10 @@ fn name(out: &Out) -> Option<String> {
     match out {
         Out::Publish { .. } | Out::Acknowledge(_) => Some(format!("{out:?}")),
         Out::Grant(grant) => Some(format!(
-            "{} {:?} {}",
+            "{} {:?} {} {}",
             grant.upgrade.0,
             grant.expires_at,
+            grant.begun,
             grant.token.as_str()
         )),
         Out::Revoke(_) | Out::Hold { .. } => None,

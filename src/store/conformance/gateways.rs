@@ -1,8 +1,12 @@
 use super::*;
 use crate::{
+    config::ProductChange,
     filter::Filter,
-    ledger::{MAX_CHILDREN, Protocol, Via, ViaError},
-    store::{DeviceFilter, DeviceUpdate, MqttCredential, StoredMqtt, UpdateDeviceError},
+    ledger::{Further, Lane, MAX_CHILDREN, Protocol, Via, ViaError},
+    store::{
+        DeviceFilter, DeviceUpdate, MqttCredential, ProductUpdate, StoredMqtt, UpdateDeviceError,
+    },
+    task::Source,
 };
 
 fn device(endpoint: &str, credential: Option<MqttCredential>, via: Option<&str>) -> NewDevice {
@@ -252,4 +256,52 @@ pub(crate) async fn what_a_gateway_says_of_its_devices_comes_behind_an_operators
         .commit(&[told("a", Some("g2"), None), told("a", None, Some("g1"))])
         .await;
     assert_eq!(via(store, "a").await, behind("g1"));
+}
+
+pub(crate) async fn an_order_names_the_limit_of_its_gateways_product(store: &impl Store) {
+    let world = World::new(store);
+    let package = world.package("p", "V2", 1).await;
+    let of = |per_gateway| ProductUpdate {
+        settings: ProductChange {
+            per_gateway: Some(per_gateway),
+            ..ProductChange::default()
+        },
+        signatures: None,
+        share: None,
+    };
+    store.create_product("wide", &of(Some(7))).await.unwrap();
+    // the other gateway is of the devices' own product
+    store.create_product("p", &of(Some(9))).await.unwrap();
+    let wide = NewDevice {
+        product: "wide".to_owned(),
+        ..gateway("g1")
+    };
+    let new = [
+        wide,
+        gateway("g2"),
+        child("a", Some("g1")),
+        child("b", Some("g2")),
+        child("c", None),
+    ];
+    store.add_devices(&new, T0).await.unwrap();
+    let task = new_task(&package, list(&["a", "b", "c"]));
+    let task = store.create_task(&task).await.unwrap();
+    let source = Source {
+        task: task.id,
+        priority: 5,
+        lot: 0,
+        limit: u32::MAX,
+        per_minute: None,
+        back: None,
+        budget: None,
+    };
+    let due = store.due_upgrades(&[source], t(9_999), 9).await.unwrap();
+    let further: Vec<Further> = due.into_iter().map(|due| due.order.further).collect();
+    let through = |name, limit| Further::of(None, Some(Lane::gateway(name))).with_limit(limit);
+    let expected = [
+        through("g1", Some(7)),
+        through("g2", Some(9)),
+        Further::NONE,
+    ];
+    assert_eq!(further, expected);
 }

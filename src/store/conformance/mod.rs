@@ -138,6 +138,7 @@ macro_rules! whole_suite {
                 memory_does_what_the_database_does,
             }
             gateways {
+                an_order_names_the_limit_of_its_gateways_product,
                 devices_are_added_behind_gateways,
                 a_gateway_tells_who_is_behind_it,
                 a_device_is_given_another_gateway,
@@ -271,6 +272,7 @@ macro_rules! whole_suite {
                 one_upgrade_is_passed_over,
                 one_upgrade_that_is_retried_or_passed_over_leaves_its_task_as_it_stands,
                 an_upgrade_waits_until_the_owner_of_its_device_confirms_it,
+                an_owner_confirms_for_a_time_changes_it_and_takes_it_back,
                 what_is_downloading_goes_on_after_a_soft_stop,
                 rules_are_changed_by_whoever_has_seen_them,
                 failures_are_tried_again_for_the_reasons_of_the_task,

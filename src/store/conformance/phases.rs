@@ -8,6 +8,7 @@ use super::{
     stage, t,
 };
 use crate::{
+    clock::UtcMillis,
     ledger::{
         Attribute, Cancellation, Outcome, Reasons, Stage, TakeBack, TaskId, TaskState, UpgradeId,
         UpgradeOrder,
@@ -690,6 +691,71 @@ pub(crate) async fn an_upgrade_waits_until_the_owner_of_its_device_confirms_it(s
         refused,
         Err(ChangeUpgradeError::NotAwaited { .. })
     ));
+}
+
+pub(crate) async fn an_owner_confirms_for_a_time_changes_it_and_takes_it_back(store: &impl Store) {
+    const ASKS: &str = r#"{"confirmation": "device_owner", "not_after": "2030-01-01T00:00:00Z"}"#;
+    let (world, created) = with_rules(store, 3, ASKS).await;
+    let ids = world.ids(created.id).await;
+    let at = async |at: Option<u64>| {
+        let at = at.map(t);
+        (store.confirm_upgrade_for(ids[0], None, at, "anna", t(1))).await
+    };
+    let confirmed = at(Some(100)).await.unwrap();
+    assert_eq!(confirmed.confirmed_for, Some(t(100)));
+    assert!(!confirmed.unconfirmed);
+    let waits = store.upgrade(ids[0]).await.unwrap().unwrap();
+    let not_yet = explain(&waits.candidate.unwrap(), t(99));
+    assert_eq!(not_yet, Err(NotYet::ConfirmedFor(t(100))));
+    assert_eq!(startable(store, 99, 9).await, []);
+    assert_eq!(store.next_due(t(1)).await.unwrap(), Some(t(100)));
+    // earlier, later, at no time, and again
+    assert_eq!(at(Some(50)).await.unwrap().not_before, t(50));
+    assert_eq!(startable(store, 50, 9).await, [ids[0]]);
+    at(Some(200)).await.unwrap();
+    assert_eq!(startable(store, 100, 9).await, []);
+    let back = at(None).await.unwrap();
+    assert_eq!((back.unconfirmed, back.confirmed_for), (true, None));
+    assert_eq!(back.not_before, waits_from(store, ids[1]).await);
+    assert_eq!(startable(store, 300, 9).await, []);
+    assert_eq!(store.next_due(t(1)).await.unwrap(), None);
+    at(Some(200)).await.unwrap();
+    // said twice, it says nothing new
+    at(Some(200)).await.unwrap();
+    let told = store.upgrade(ids[0]).await.unwrap().unwrap().events;
+    let codes: Vec<&str> = told.iter().map(|it| it.line.parts().0).collect();
+    let [once, back] = ["confirmed_for", "confirmation_taken_back"];
+    assert_eq!(codes, [once, once, once, back, once]);
+    let past = at(Some(0)).await;
+    assert!(matches!(past, Err(ChangeUpgradeError::NotThen(..))));
+    let far = at(Some(400 * 24 * 3_600)).await;
+    assert!(matches!(far, Err(ChangeUpgradeError::NotThen(..))));
+    // refused until it has come; tried again, it waits for a confirmation
+    let refused = store.confirm_upgrade(ids[0], None, false, "", t(1)).await;
+    assert_eq!(refused.unwrap().outcome.unwrap().reason, "refused_by_owner");
+    let again = store.retry_upgrade(ids[0], None, t(2)).await.unwrap();
+    assert_eq!((again.unconfirmed, again.confirmed_for), (true, None));
+    at(Some(200)).await.unwrap();
+    let late = store
+        .confirm_upgrade_for(ids[0], None, None, "", t(200))
+        .await;
+    assert!(matches!(late, Err(ChangeUpgradeError::NotAwaited { .. })));
+    // an operator who tries what was cancelled again does not begin before that time
+    store.cancel_upgrade(ids[0], None, t(3)).await.unwrap();
+    let again = store.retry_upgrade(ids[0], None, t(4)).await.unwrap();
+    assert_eq!(again.not_before, t(200));
+    assert_eq!(startable(store, 199, 9).await, []);
+    // at once after all
+    let now = store
+        .confirm_upgrade(ids[0], None, true, "", t(5))
+        .await
+        .unwrap();
+    assert_eq!((now.confirmed_for, now.unconfirmed), (None, false));
+    assert_eq!(startable(store, 5, 9).await, [ids[0]]);
+}
+
+async fn waits_from(store: &impl Store, id: UpgradeId) -> UtcMillis {
+    store.upgrade(id).await.unwrap().unwrap().upgrade.not_before
 }
 
 pub(crate) async fn what_is_downloading_goes_on_after_a_soft_stop(store: &impl Store) {

@@ -24,6 +24,7 @@ fn chain(first: &PackageRecord, second: &PackageRecord) -> PackageRules {
         ],
         "steps": true,
         "allow_downgrade": true,
+        "conditions": {"battery_percent": 30, "signal_dbm": -110},
     });
     serde_json::from_value(rules).unwrap()
 }
@@ -65,6 +66,7 @@ pub(crate) async fn several_packages_are_kept_with_whom_they_are_for(store: &imp
     let ids: Vec<PackageId> = rules.packages.iter().map(|rule| rule.package_id).collect();
     assert_eq!(ids, [first, second]);
     assert!(rules.steps && rules.allow_downgrade);
+    assert_eq!(rules.conditions.signal_dbm, Some(-110));
     let read = store.task(task.id).await.unwrap().unwrap();
     assert_eq!(read.packages, task.packages);
     let told = store.task_packages(task.id).await.unwrap().unwrap();

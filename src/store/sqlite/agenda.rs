@@ -339,6 +339,17 @@ impl Agenda for SqliteStore {
         self.confirm_one(id, within, confirmed, by, now).await
     }
 
+    async fn confirm_upgrade_for(
+        &self,
+        id: UpgradeId,
+        within: Option<&Within>,
+        at: Option<UtcMillis>,
+        by: &str,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        self.confirm_one_for(id, within, at, by, now).await
+    }
+
     async fn skip_upgrade(
         &self,
         id: UpgradeId,
@@ -455,9 +466,16 @@ impl Agenda for SqliteStore {
 
     async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError> {
         let doing = "looking for the next due time";
-        // a first attempt is due when its task starts
+        // a first attempt is due when its task starts, or at the time for which it was confirmed
         let upgrade: Option<i64> = sqlx::query_scalar(
             "SELECT MIN(not_before) FROM upgrades WHERE phase = 0 AND attempt > 0 AND not_before > ?",
+        )
+        .bind(now.0)
+        .fetch_one(&self.readers)
+        .await
+        .doing(doing)?;
+        let confirmed: Option<i64> = sqlx::query_scalar(
+            "SELECT MIN(confirmed_for) FROM upgrades WHERE phase = 0 AND confirmed_for > ?",
         )
         .bind(now.0)
         .fetch_one(&self.readers)
@@ -471,7 +489,11 @@ impl Agenda for SqliteStore {
         .await
         .doing(doing)?;
         let soak = self.next_soak(now).await?;
-        let due = upgrade.into_iter().chain(task).map(UtcMillis);
+        let due = upgrade
+            .into_iter()
+            .chain(confirmed)
+            .chain(task)
+            .map(UtcMillis);
         Ok(due.chain(soak).min())
     }
 

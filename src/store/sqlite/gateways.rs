@@ -6,7 +6,7 @@ use sqlx::{FromRow, SqliteConnection, SqlitePool};
 
 use super::{Doing, bulk::json_list, credentials};
 use crate::{
-    ledger::{Protocol, Relative, Via, ViaError, check_via},
+    ledger::{Relative, Via, ViaError, check_via},
     store::{StoreError, UpdateDeviceError},
 };
 
@@ -147,7 +147,7 @@ pub(super) async fn check(
     .fetch_one(conn)
     .await
     .doing(DOING)?;
-    if others || device.via != Via::Itself || device.protocol == Protocol::ThingsPanel {
+    if others || device.via != Via::Itself || device.protocol.tells_by_itself() {
         return Err(refused(ViaError::ChildrenStay(device.children)));
     }
     Ok(())

@@ -17,6 +17,7 @@ mod bulk;
 mod cancel;
 mod cells;
 mod commit;
+mod confirming;
 mod counts;
 mod credentials;
 mod device_rows;

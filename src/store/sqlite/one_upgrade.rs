@@ -1,4 +1,4 @@
-//! What is done with one upgrade besides cancelling it: it is tried again, passed over, or confirmed by the owner of its device.
+//! What is done with one upgrade besides cancelling it: it is tried again, or passed over.
 
 use sqlx::SqliteConnection;
 
@@ -11,20 +11,18 @@ use super::{
     rows,
     soaks::{self, PassedOver},
     task_changes::{again_part, forget_results, is_over_time},
-    task_packages, task_writes, turns,
+    task_packages, task_writes,
     watched::Table,
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Cancellation, Happened, Line, Outcome, TaskId, TaskState, UpgradeId},
+    ledger::{Cancellation, Happened, Outcome, TaskState, UpgradeId},
     store::{
-        Again, ChangeTaskError, ChangeUpgradeError, SoakState, StoreError, UpgradeRecord,
-        UpgradeState, Within,
+        Again, ChangeTaskError, ChangeUpgradeError, SoakState, UpgradeRecord, UpgradeState, Within,
     },
 };
 
 const RETRYING: &str = "trying an upgrade again";
-const CONFIRMING: &str = "confirming an upgrade";
 const SKIPPING: &str = "passing over an upgrade";
 
 impl SqliteStore {
@@ -51,44 +49,6 @@ impl SqliteStore {
         }
         let upgrade = cancel::read(&mut tx, id).await?;
         tx.commit().await.doing(RETRYING)?;
-        Ok(upgrade)
-    }
-
-    pub(super) async fn confirm_one(
-        &self,
-        id: UpgradeId,
-        within: Option<&Within>,
-        confirmed: bool,
-        by: &str,
-        now: UtcMillis,
-    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
-        let mut tx = self.write(CONFIRMING).await?;
-        tx.watch(Table::Upgrades, id.0).await.doing(CONFIRMING)?;
-        let upgrade = cancel::read_within(&mut tx, id, within).await?;
-        let state = upgrade.state;
-        let waits = state == UpgradeState::Pending && upgrade.unconfirmed;
-        let was_asked = asks_owners(&mut tx, upgrade.task).await?;
-        match (waits, confirmed) {
-            (true, true) => let_begin(&mut tx, &upgrade, by, now)
-                .await
-                .doing(CONFIRMING)?,
-            (true, false) => {
-                let (task, why) = (upgrade.task, Cancellation::Refused);
-                let mut announcements = Announcements::default();
-                cancel::cancel_waiting(&mut tx, task, &[id.0], why, now, &mut announcements)
-                    .await
-                    .doing(CONFIRMING)?;
-                counts::end_task_if_done(&mut tx, task, now, &mut announcements)
-                    .await
-                    .doing(CONFIRMING)?;
-                announcements.deliver(&mut tx).await.doing(CONFIRMING)?;
-            }
-            // it is said twice
-            (false, true) if was_asked && !upgrade.unconfirmed => return Ok(upgrade),
-            (false, _) => return Err(ChangeUpgradeError::NotAwaited { id, state }),
-        }
-        let upgrade = cancel::read(&mut tx, id).await?;
-        tx.commit().await.doing(CONFIRMING)?;
         Ok(upgrade)
     }
 
@@ -142,50 +102,14 @@ impl SqliteStore {
     }
 }
 
-/// Whether upgrades of a task are confirmed by the owners of their devices.
-async fn asks_owners(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, StoreError> {
-    sqlx::query_scalar(
-        "SELECT COALESCE((SELECT rules ->> '$.confirmation' IS NOT NULL FROM tasks WHERE id = ?), 0)",
-    )
-    .bind(task.0)
-    .fetch_one(conn)
-    .await
-    .doing(CONFIRMING)
-}
-
-/// The owner of its device has confirmed it.
-async fn let_begin(
-    conn: &mut SqliteConnection,
-    upgrade: &UpgradeRecord,
-    by: &str,
-    at: UtcMillis,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE upgrades SET unconfirmed = 0 WHERE id = ?")
-        .bind(upgrade.id.0)
-        .execute(&mut *conn)
-        .await?;
-    let by = by.to_owned();
-    let line: Line = Happened::Confirmed { by }.into();
-    let (code, arguments) = rows::line_columns(&line);
-    sqlx::query(
-        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) VALUES (?, ?, ?, 'note', ?, ?)",
-    )
-    .bind(upgrade.id.0)
-    .bind(at.0)
-    .bind(upgrade.attempts)
-    .bind(code)
-    .bind(arguments)
-    .execute(&mut *conn)
-    .await?;
-    turns::settle(conn, &json_list([&upgrade.endpoint])).await
-}
-
 async fn wait_no_longer(
     conn: &mut SqliteConnection,
     id: UpgradeId,
     now: UtcMillis,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE upgrades SET not_before = MIN(not_before, ?), over_budget = 0 WHERE id = ?")
+    sqlx::query(
+        "UPDATE upgrades SET not_before = MAX(MIN(not_before, ?), COALESCE(confirmed_for, 0)), over_budget = 0 WHERE id = ?",
+    )
         .bind(now.0)
         .bind(id.0)
         .execute(conn)

@@ -586,7 +586,7 @@ pub(super) async fn again_part(
     .await
     .doing(CHANGING)?;
     sqlx::query(
-        "UPDATE upgrades SET state = 'pending', phase = 0, not_before = ?1, ended_at = NULL, attempts_before = attempt, \
+        "UPDATE upgrades SET state = 'pending', phase = 0, not_before = MAX(?1, COALESCE(confirmed_for, 0)), ended_at = NULL, attempts_before = attempt, \
              cell = NULL, cell_limit = NULL, bytes_done = NULL, cancel_requested_at = NULL, over_budget = 0 \
          WHERE id IN (SELECT value FROM json_each(?2))",
     )

@@ -29,7 +29,7 @@ macro_rules! upgrade {
             ", u.bytes_done, u.bytes_total, ",
             $segment_size,
             ", u.outcome_state, u.outcome_reason, u.outcome_detail, u.outcome_arguments, u.outcome_at, \
-             u.created_at, u.started_at, u.ended_at, u.cancel_requested_at, u.unconfirmed)"
+             u.created_at, u.started_at, u.ended_at, u.cancel_requested_at, u.unconfirmed, u.confirmed_for)"
         )
     };
 }
@@ -49,7 +49,11 @@ macro_rules! order {
          IIF(t.packages IS NULL, NULL, (SELECT d.hardware FROM devices d WHERE d.endpoint = u.endpoint)), \
          t.retry_attempts + u.attempts_before, t.retry_interval_s, t.retry_reasons, u.kept_awake_s, u.kept_awake_pings, \
          u.started_at, t.tenant, (SELECT d.site FROM devices d WHERE d.endpoint = u.endpoint), \
-         (SELECT d.via FROM devices d WHERE d.endpoint = u.endpoint))"
+         (SELECT d.via FROM devices d WHERE d.endpoint = u.endpoint), \
+         (SELECT p.settings ->> '$.per_gateway' FROM devices d CROSS JOIN devices g ON g.endpoint = d.via \
+             CROSS JOIN products p ON p.tenant = g.tenant \
+                 AND p.name = IIF(g.tenant = 'default', g.product, substr(g.product, length(g.tenant) + 2)) \
+             WHERE d.endpoint = u.endpoint AND d.via IS NOT NULL))"
     };
 }
 
@@ -181,6 +185,7 @@ pub(super) struct UpgradeRow<'r> {
     ended_at: Option<UtcMillis>,
     cancel_requested_at: Option<UtcMillis>,
     unconfirmed: Flag,
+    confirmed_for: Option<UtcMillis>,
 }
 
 /// How far a download is, of its columns.
@@ -235,6 +240,7 @@ impl UpgradeRow<'_> {
             ended_at: self.ended_at,
             cancel_requested_at: self.cancel_requested_at,
             unconfirmed: self.unconfirmed.0,
+            confirmed_for: self.confirmed_for,
         })
     }
 }
@@ -360,6 +366,7 @@ impl DetailRow<'_> {
             device_busy_with: self.busy_with,
             excluded: self.excluded.clone(),
             unconfirmed: upgrade.unconfirmed,
+            confirmed_for: upgrade.confirmed_for,
             spent: None,
         })
     }
@@ -383,6 +390,7 @@ struct OrderRow {
     tenant: Box<str>,
     site: Option<Box<str>>,
     via: Option<Box<str>>,
+    per_gateway: Option<u32>,
 }
 
 impl OrderRow {
@@ -411,7 +419,8 @@ impl OrderRow {
             further: Further::of(
                 self.site.map(|site| Lane::site(&self.tenant, &site)),
                 self.via.map(|via| Lane::gateway(&via)),
-            ),
+            )
+            .with_limit(self.per_gateway),
         })
     }
 }

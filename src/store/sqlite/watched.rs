@@ -142,7 +142,7 @@ const TABLES: [(Table, &str, &str); 21] = [
     (
         Table::Upgrades,
         "upgrades",
-        "SELECT task_id, endpoint, state, attempt, not_before, outcome_reason, ended_at, unconfirmed, \
+        "SELECT task_id, endpoint, state, attempt, not_before, outcome_reason, ended_at, unconfirmed, confirmed_for, \
              (SELECT t.tenant FROM tasks t WHERE t.id = task_id) AS tenant FROM upgrades WHERE id = CAST(? AS INTEGER)",
     ),
     (Table::Users, "users", "SELECT * FROM users WHERE name = ?"),

@@ -323,6 +323,7 @@ fn says_why_an_upgrade_does_not_begin() {
     let now = at(100).utc;
     let ready = Candidate {
         unconfirmed: false,
+        confirmed_for: None,
         spent: None,
         upgrade: UpgradeId(1),
         task_state: TaskState::Running,
@@ -350,6 +351,21 @@ fn says_why_an_upgrade_does_not_begin() {
         ..ready.clone()
     };
     assert_eq!(why(scheduled), NotYet::TaskScheduled(now));
+    let confirmed = Candidate {
+        confirmed_for: Some(later),
+        ..ready.clone()
+    };
+    assert_eq!(why(confirmed.clone()), NotYet::ConfirmedFor(later));
+    let before_the_start = Candidate {
+        task_state: TaskState::Scheduled,
+        ..confirmed
+    };
+    assert_eq!(why(before_the_start), NotYet::ConfirmedFor(later));
+    let came = Candidate {
+        confirmed_for: Some(now),
+        ..ready.clone()
+    };
+    assert_eq!(explain(&came, now), Ok(()));
     let stopping = Candidate {
         task_state: TaskState::Stopping,
         ..ready.clone()
@@ -512,6 +528,7 @@ fn tells_that_a_device_has_not_enough_left_before_its_time_to_wait() {
     let now = at(100).utc;
     let candidate = |used| Candidate {
         unconfirmed: false,
+        confirmed_for: None,
         spent: Some(spent(used, 400)),
         upgrade: UpgradeId(1),
         task_state: TaskState::Running,

@@ -4,7 +4,7 @@
 use super::{Action, Input, Negotiation, Place, Rules, Step, Transfer, failed, stay};
 use crate::{
     clock::Instant,
-    ledger::{Coverage, Deadline, Failure, Lane, Protocol},
+    ledger::{Coverage, Deadline, Failure, Lane},
 };
 
 impl Negotiation {
@@ -26,7 +26,7 @@ impl Negotiation {
             // Another version, or the target from a device that took it and has not restarted since.
             Input::VersionAnswered(..) => go_on(now, rules),
             // It tells its version at start-up or never: what it runs is not known.
-            Input::Reached(Deadline::RepeatQuestion) if rules.protocol == Protocol::ThingsPanel => {
+            Input::Reached(Deadline::RepeatQuestion) if rules.protocol.tells_by_itself() => {
                 go_on(now, rules)
             }
             Input::Registered { .. }

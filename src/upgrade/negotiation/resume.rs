@@ -26,6 +26,8 @@ pub struct Stored {
     pub segment: Option<u16>,
     /// The device was served the whole package, where it fetches that over HTTP.
     pub whole: bool,
+    /// It was served some of it, as far as that was stored before anything left.
+    pub begun: bool,
     /// What the device told of its coverage last.
     pub coverage: Coverage,
     /// What it did with the target since it restarted last.
@@ -58,6 +60,7 @@ impl Negotiation {
             until,
             confirmed: stored.confirmed,
             whole: stored.whole,
+            lost: stored.begun && !rules.connections_told,
             through_until: through
                 .then(|| now.instant + Deadline::Execution.duration(rules.upgrade)),
         };

@@ -41,6 +41,7 @@ impl Settings {
             admission: &self.admission,
             protocol: Protocol::Lwm2m,
             counted: true,
+            connections_told: true,
             home: None,
         }
     }
@@ -581,6 +582,7 @@ impl Drive {
         let place = self.state.place();
         let stored = Stored {
             whole: false,
+            begun: false,
             stage: self.state.stage().unwrap(),
             deadline_at: utc(self.state.until().unwrap().1),
             queued_at: place.map(|place| utc(place.since)),
@@ -655,7 +657,7 @@ fn check_step(before: &Negotiation, event: Input, after: &Negotiation, actions: 
         Action::AskVersion => to != Stage::WaitingForDevice,
         Action::ReadCoverage => to == Stage::QueryingCoverage,
         Action::ReadCell => to == Stage::QueryingCell,
-        Action::Offer => to == Stage::Downloading,
+        Action::Offer | Action::TellPackage => to == Stage::Downloading,
         Action::Command => to == Stage::Executing,
     };
     assert!(actions.iter().all(asked), "{actions:?} in {to:?}");

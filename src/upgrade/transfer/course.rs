@@ -6,6 +6,10 @@
 //! package, served for the token of this offer, or the target told after a reconnection. A claim that comes while bytes of the package
 //! are still on their way waits a little for them. Where packages are served by somebody else, nobody counts, and a claim is accepted as
 //! [`Success::Unverified`].
+//!
+//! Bytes that were served shortly before a restart of the server may be known to nobody. Where the device connects to the server itself,
+//! its next connection shows what it runs all the same. On a broker nothing does: one that was served some of the package before
+//! the restart, and stands by its claim when it is asked again, is believed as [`Success::Unverified`].
 
 use std::time::Duration;
 
@@ -32,8 +36,12 @@ pub enum MqttInput {
         tells_versions: bool,
     },
     /// It reports a failure with this code: one of IoTDA's result codes, a vendor's, or one of `ThingsPanel`'s, which are
-    /// negative.
+    /// negative; or one of [`super::quecthing`].
     FailureReported(i32),
+    /// It takes what it was offered, and waits to be told where it is (`QuecThing`).
+    Confirmed,
+    /// Its download has broken off, and it tries again (`QuecThing`).
+    DownloadError,
     /// Some of the package was served to it.
     Fetched {
         /// More of it, from its beginning without a gap, than ever before.
@@ -50,6 +58,8 @@ pub(super) const QUIET: Duration = Duration::from_mins(2);
 
 /// Offers of the same version that were not taken, one after another, after the first one: `ThingsPanel` pushes three times more.
 pub(super) const MAX_OFFERS_AGAIN: u8 = 3;
+/// The pauses between two questions double so often.
+const MOST_PAUSES: u8 = 6;
 
 /// A device's way from the offer to the new version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +101,11 @@ pub(super) struct Course {
     pub(super) done_until: Option<Instant>,
     /// Bytes of the package are on their way to it.
     pub(super) in_flight: bool,
+    /// Some of the package was served to it before a restart of the server, and how much is not known; nor will it be told whether
+    /// it connects anew. What is missing was lost by us.
+    pub(super) lost: bool,
+    /// How often it was asked what it runs since it claimed to run the target, where that decides.
+    pub(super) asks: u8,
     /// It has shown that it runs the target, and the rest of the package may still arrive: so long that is waited for.
     pub(super) settles_at: Option<Instant>,
 }
@@ -106,6 +121,8 @@ pub struct Resumed {
     pub confirmed: bool,
     /// It was served the whole package.
     pub whole: bool,
+    /// It was served some of the package, and nobody knows how much, nor tells whether it connects anew.
+    pub lost: bool,
     /// It says that it is through: until then something has to speak for that.
     pub through_until: Option<Instant>,
 }
@@ -121,6 +138,7 @@ impl Course {
                 until,
                 confirmed: false,
                 whole: false,
+                lost: false,
                 through_until: None,
             })
         }
@@ -132,6 +150,7 @@ impl Course {
             until,
             confirmed,
             whole,
+            lost,
             ..
         } = *stored;
         Self {
@@ -154,6 +173,8 @@ impl Course {
             look_at: None,
             done_until: None,
             in_flight: false,
+            lost: lost && !whole,
+            asks: 0,
             settles_at: None,
         }
     }
@@ -246,10 +267,29 @@ impl Course {
                 settles_at: self.settles_at.or(Some(limit)),
                 ..self
             })
-        } else if self.shown {
+        } else if self.shown || self.stands_by_it() {
             Next::Ends(Outcome::Succeeded(Success::Unverified))
         } else {
             self.claims_blindly(now, rules)
+        }
+    }
+
+    /// Whether it says what it has said before: that it runs the target, when it was asked some time after it had claimed that, or
+    /// that it was through. That is enough where more would be known had the server not been restarted.
+    const fn stands_by_it(&self) -> bool {
+        self.lost && (self.done || (self.claimed_until.is_some() && self.asks > 0))
+    }
+
+    /// It is asked what it runs. Where its answer decides, it is asked again, at longer and longer intervals.
+    pub(super) fn asked(self, now: Instant, rules: &Rules<'_>) -> Self {
+        if !self.lost || self.claimed_until.is_none() {
+            return self;
+        }
+        let pause = Duration::from_secs(rules.upgrade.claim_settle_s) * (2 << self.asks);
+        Self {
+            asks: (self.asks + 1).min(MOST_PAUSES),
+            look_at: Some(now + pause),
+            ..self
         }
     }
 
@@ -262,6 +302,11 @@ impl Course {
             return Next::stays(self); // it has shown more than that
         }
         let limit = now + Deadline::Execution.duration(rules.upgrade);
+        let look_at = match self.claimed_until {
+            _ if !self.lost => None,
+            Some(_) => self.look_at,
+            None => Some(now + Duration::from_secs(rules.upgrade.claim_settle_s)),
+        };
         Next::stays(Self {
             confirmed: true,
             // what it tells after the next connection counts
@@ -269,8 +314,8 @@ impl Course {
             heard_again: false,
             shown: false,
             claimed_until: self.claimed_until.or(Some(limit)),
-            // nor is it asked before that
-            look_at: None,
+            // nor is it asked before that, unless its answer decides
+            look_at,
             ..self
         })
     }
@@ -302,6 +347,10 @@ impl Course {
         }
         match (self.claimed_until, self.done_until) {
             (None, Some(_)) if self.whole || !rules.counted => {
+                Next::Ends(Outcome::Succeeded(Success::Unverified))
+            }
+            // one that cannot be asked
+            (Some(_), _) | (None, Some(_)) if self.lost && self.asks == 0 => {
                 Next::Ends(Outcome::Succeeded(Success::Unverified))
             }
             (Some(_), _) | (None, Some(_)) => Next::fails(Failure::NotDownloaded),

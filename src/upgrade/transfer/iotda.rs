@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    ledger::{Deadline, Failure, Outcome, Success},
+    ledger::{Deadline, Failure, Outcome, Refusal, Success},
     upgrade::{Action, Input, Rules},
 };
 
@@ -50,6 +50,11 @@ impl Iotda {
         let again = (!stored.confirmed).then_some(Action::Offer);
         let course = Course {
             claimed_until: stored.through_until,
+            // its answer decides
+            look_at: stored
+                .through_until
+                .filter(|_| stored.lost)
+                .map(|_| stored.at),
             ..Course::resumed(stored)
         };
         (Self(course), again.into_iter().collect())
@@ -58,12 +63,12 @@ impl Iotda {
     pub(super) fn on(self, now: Instant, event: Input, rules: &Rules<'_>) -> Next<Self> {
         let course = self.0;
         let next = match event {
-            Input::Connected => look(course.connects(), now),
+            Input::Connected => look(course.connects(), now, rules),
             Input::Reached(Deadline::Nudge) if course.is_settled(now) => {
                 Next::Ends(Outcome::Succeeded(Success::Unverified))
             }
-            Input::HeardAgain => look(course.heard_anew(), now),
-            Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now),
+            Input::HeardAgain => look(course.heard_anew(), now, rules),
+            Input::Reached(Deadline::Nudge) if course.is_looked_at(now) => look(course, now, rules),
             Input::VersionAnswered(_, Some(version), _) if version == rules.target => {
                 course.claims(now, rules)
             }
@@ -83,11 +88,13 @@ impl Iotda {
     clippy::needless_pass_by_value,
     reason = "the state is consumed and yields the next one"
 )]
-fn look(course: Course, now: Instant) -> Next<Course> {
+fn look(course: Course, now: Instant, rules: &Rules<'_>) -> Next<Course> {
     let look_at = course.busy_until(now).filter(|_| !course.is_claimed());
-    let asks = look_at.is_none().then_some(Action::AskVersion);
     let course = Course { look_at, ..course };
-    Next::Goes(course, asks.into_iter().collect())
+    if look_at.is_some() {
+        return Next::stays(course);
+    }
+    Next::Goes(course.asked(now, rules), vec![Action::AskVersion])
 }
 
 /// It tells another version than the target.
@@ -138,9 +145,7 @@ fn on_said(course: Course, now: Instant, said: MqttInput, rules: &Rules<'_>) -> 
             whole: true,
             ..course.goes_along(now)
         }),
-        MqttInput::FailureReported(code) if fails_with(&course, code) => {
-            Next::fails(Failure::Reported(code))
-        }
+        MqttInput::FailureReported(code) if fails_with(&course, code) => Next::fails(failure(code)),
         MqttInput::FailureReported(NEWEST) => {
             let course = Course {
                 newest: true,
@@ -149,7 +154,22 @@ fn on_said(course: Course, now: Instant, said: MqttInput, rules: &Rules<'_>) -> 
             Next::Goes(course, vec![Action::AskVersion])
         }
         MqttInput::FailureReported(_) => Next::stays(course.goes_along(now)),
+        // its devices have no word for these
+        MqttInput::Confirmed | MqttInput::DownloadError => Next::stays(course),
     }
+}
+
+/// What a code tells: of a condition that may pass, or of anything else.
+const fn failure(code: i32) -> Failure {
+    let refusal = match code {
+        IN_USE => Refusal::InUse,
+        2 => Refusal::Signal,
+        4 => Refusal::Battery,
+        5 => Refusal::Space,
+        9 => Refusal::Memory,
+        _ => return Failure::Reported(code),
+    };
+    Failure::Refused(refusal, code)
 }
 
 /// Whether the device has failed when it reports that code.

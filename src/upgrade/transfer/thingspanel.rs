@@ -63,6 +63,14 @@ impl ThingsPanel {
         }
     }
 
+    /// It shows that it goes along, now.
+    pub(super) fn goes_along(self, now: Instant) -> Self {
+        Self {
+            course: self.course.goes_along(now),
+            ..self
+        }
+    }
+
     pub(super) fn on(self, now: Instant, event: Input, rules: &Rules<'_>) -> Next<Self> {
         let Self {
             course,
@@ -193,7 +201,8 @@ fn on_said(
         MqttInput::Done {
             tells_versions: true,
         } => Next::stays(course.through(now, rules)),
-        MqttInput::Done { .. } if course.whole => Next::Ends(UNVERIFIED),
+        // what it says is all there is; more of what it was served may have been known
+        MqttInput::Done { .. } if course.whole || course.lost => Next::Ends(UNVERIFIED),
         MqttInput::Done { .. } => course.claims_blindly(now, rules),
         MqttInput::FetchedAll if course.waits_for_whole() => Next::Ends(if tells_versions {
             Outcome::Succeeded(Success::Upgraded)
@@ -205,6 +214,8 @@ fn on_said(
             ..course.goes_along(now)
         }),
         MqttInput::FailureReported(code) => Next::fails(Failure::Reported(code)),
+        // its devices have no word for these
+        MqttInput::Confirmed | MqttInput::DownloadError => Next::stays(course),
     }
 }
 

@@ -81,6 +81,13 @@ impl Api {
         answer(path, request.send_json(body))
     }
 
+    /// Status and body of a PUT of JSON.
+    pub(crate) fn put(&self, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.agent.put(self.base.clone() + path);
+        let request = request.header("authorization", &self.token);
+        answer(path, request.send_json(body))
+    }
+
     pub(crate) fn create_task(&self, name: &str, package: &Value, devices: &[&str]) -> Value {
         let body = json!({"name": name, "package_id": package, "devices": devices});
         created("/v1/tasks", self.post("/v1/tasks", &body))["id"].clone()

@@ -32,7 +32,20 @@ impl Device {
 
     /// A device that takes `server` for the server.
     pub(crate) fn at(server: SocketAddr, endpoint: &str, options: &[&str]) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aiocoap_device.py");
+        Self::of_script("aiocoap_device.py", server, endpoint, options)
+    }
+
+    /// A gateway, over DTLS, with the key it was added with. The devices behind it are its options.
+    pub(crate) fn gateway(server: &Server, endpoint: &str, key: &[u8], options: &[&str]) -> Self {
+        let (identity, key) = (identity(endpoint), hex::encode(key));
+        let own = ["--identity", identity.as_str(), "--key", key.as_str()];
+        let options = [&own, options].concat();
+        Self::of_script("aiocoap_gateway.py", server.coaps(), endpoint, &options)
+    }
+
+    fn of_script(script: &str, server: SocketAddr, endpoint: &str, options: &[&str]) -> Self {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let script = scripts.join(script);
         let mut command = clean(Command::new(tool("python")));
         command
             .arg("-B") // leaves nothing behind beside the script

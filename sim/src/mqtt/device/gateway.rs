@@ -214,11 +214,17 @@ mod tests {
     use crate::mqtt::Style;
 
     fn gateway(fault: Option<Fault>) -> Device {
+        gateway_of(fault, None)
+    }
+
+    /// With the devices `a`, which has this fault, and `b`.
+    fn gateway_of(fault: Option<Fault>, of_a: Option<Fault>) -> Device {
         let mut spec = Spec::new("gw", Style::Iotda, "V1");
         spec.fault = fault;
         spec.behind = ["a", "b"]
             .map(|name| Spec::new(name, Style::Iotda, "V1"))
             .to_vec();
+        spec.behind[0].fault = of_a;
         let mut gateway = Device::new(spec);
         gateway.start(0);
         assert!(matches!(outputs(&mut gateway)[..], [Output::Connect(_)]));
@@ -319,5 +325,48 @@ mod tests {
         let again = outputs(&mut gateway);
         let anew = |it: &Output| matches!(it, Output::Download(request) if request.from == 0);
         assert!(again.iter().any(anew), "{again:?}");
+    }
+
+    #[test]
+    fn one_that_has_the_package_reports_success_at_once_and_says_that_the_device_restarts() {
+        let mut gateway = gateway_of(None, Some(Fault::SuccessAtOnce));
+        outputs(&mut gateway);
+        is_sent(&mut gateway, 2, "a", "firmware_upgrade", &offer());
+        let at_once = outputs(&mut gateway);
+        let is_download = |it: &Output| matches!(it, Output::Download(_));
+        assert!(!at_once.iter().any(is_download), "{at_once:?}");
+        let status = ("gw".to_owned(), "sub_device_update_status".to_owned());
+        let report = ("a".to_owned(), "upgrade_progress_report".to_owned());
+        assert_eq!(told(&at_once), [report, status.clone()]);
+        gateway.handle_timeout(10_000);
+        let back = told(&outputs(&mut gateway));
+        assert!(back.contains(&status), "{back:?}");
+        is_sent(&mut gateway, 10_001, "a", "version_query", &json!({}));
+        let answer = outputs(&mut gateway);
+        let payload = |it: &Output| match it {
+            Output::Publish { payload, .. } => String::from_utf8(payload.clone()).unwrap(),
+            other => panic!("no message: {other:?}"),
+        };
+        assert!(payload(&answer[0]).contains("V2"));
+    }
+
+    #[test]
+    fn a_device_that_its_gateway_has_lost_is_not_heard_of_again() {
+        let mut gateway = gateway_of(None, Some(Fault::LostChild));
+        outputs(&mut gateway);
+        is_sent(&mut gateway, 2, "a", "version_query", &json!({}));
+        assert_eq!(told(&outputs(&mut gateway)).len(), 1);
+        is_sent(&mut gateway, 3, "a", "firmware_upgrade", &offer());
+        is_sent(&mut gateway, 4, "a", "version_query", &json!({}));
+        gateway.handle_timeout(60_000);
+        assert_eq!(outputs(&mut gateway), []);
+        gateway.disconnected(60_001);
+        gateway.handle_timeout(90_000);
+        gateway.connected(90_001);
+        let status = outputs(&mut gateway);
+        let of_a = status.iter().any(|it| {
+            matches!(it, Output::Publish { payload, .. } if payload.windows(3).any(|it| it == b"\"a\""))
+        });
+        assert!(!of_a, "{status:?}");
     }
 }

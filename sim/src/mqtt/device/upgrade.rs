@@ -1,7 +1,11 @@
 //! What all styles have in common: download, check, install.
 
 use super::{Device, DownloadFailure, Ending, Fetched, Line, Output, Request, Timer};
-use crate::mqtt::{fault::Fault, spec::Secret, style::Client};
+use crate::mqtt::{
+    fault::Fault,
+    spec::Secret,
+    style::{Client, Style},
+};
 
 /// How often a device reconnects in a storm.
 const STORM: u32 = 20;
@@ -98,8 +102,9 @@ impl Device {
                 self.report_refusal(now_ms, code, &package);
                 return self.end(Ending::Failed);
             }
+            Some(Fault::LostChild) => return self.is_lost_now(),
             Some(Fault::ReconnectStorm) if self.counters.downloads == 0 => Stage::Storm(STORM),
-            Some(Fault::ClaimsWithoutDownload) => Stage::Installing,
+            Some(Fault::ClaimsWithoutDownload | Fault::SuccessAtOnce) => Stage::Installing,
             _ => Stage::Paused,
         };
         self.upgrade = Some(Upgrade {
@@ -110,10 +115,21 @@ impl Device {
             struck: false,
             tenth: 0,
         });
+        if self.has(Fault::SuccessAtOnce) {
+            self.installed(now_ms);
+            return self.restart(now_ms);
+        }
         if stage == Stage::Installing {
             return self.set(Timer::Install, now_ms, self.spec.timing.install_ms);
         }
         self.go_on(now_ms);
+    }
+
+    /// Its gateway does not serve it any more.
+    fn is_lost_now(&mut self) {
+        self.line = Line::Down;
+        self.timers = [None; 3];
+        self.end(Ending::Silent);
     }
 
     pub(super) fn download(&mut self) {
@@ -276,7 +292,7 @@ impl Device {
             self.end(Ending::Upgraded);
             return self.leave(now_ms, self.spec.timing.outage_ms, false);
         }
-        if self.spec.restarts && self.restarts_first() {
+        if self.spec.restarts && self.restarts_first() && !self.has(Fault::SuccessAtOnce) {
             self.owes_report = true;
             return self.restart(now_ms);
         }
@@ -311,7 +327,8 @@ impl Device {
         } else {
             Ending::Claimed
         });
-        let restarts = self.spec.restarts && !self.restarts_first();
+        let at_once = self.has(Fault::SuccessAtOnce); // it restarts by itself
+        let restarts = self.spec.restarts && !self.restarts_first() && !at_once;
         self.report_end(now_ms, &upgrade.package, restarts);
         if restarts {
             self.restart(now_ms);
@@ -326,6 +343,8 @@ impl Device {
     fn report_progress(&mut self, now_ms: u64, percent: u8) {
         if self.spec.style.is_iotda() {
             self.iotda_progress(now_ms, percent);
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_progress();
         } else {
             self.thingspanel_progress(percent);
         }
@@ -334,6 +353,8 @@ impl Device {
     fn report_download(&mut self, now_ms: u64) {
         if self.spec.style.is_iotda() {
             self.iotda_download_done(now_ms);
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_download_done();
         }
     }
 
@@ -357,6 +378,8 @@ impl Device {
                 (_, Wrong::Check) => 7,
             };
             self.iotda_failure(now_ms, code, &package.version);
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_failure(wrong);
         } else {
             let (step, words) = match wrong {
                 Wrong::Download => (-2, "download failed"),
@@ -369,6 +392,8 @@ impl Device {
     fn report_end(&mut self, now_ms: u64, package: &Package, restarts: bool) {
         if self.spec.style.is_iotda() {
             self.iotda_success(now_ms, &package.version);
+        } else if self.spec.style == Style::QuecThing {
+            self.quecthing_success(&package.version);
         } else {
             self.thingspanel_step(100, "upgraded", &package.module);
             if !restarts {

@@ -37,6 +37,8 @@ pub struct FleetConfig {
     pub secrets: Secrets,
     /// Faults, and how many devices have each.
     pub faults: Vec<Share>,
+    /// Faults of gateways, and how many gateways have each.
+    pub gateway_faults: Vec<Share>,
     /// Delays of all devices.
     pub timing: Timing,
     /// The first connections are spread over this time, in ms.
@@ -64,6 +66,7 @@ impl FleetConfig {
             target: None,
             secrets: Secrets::same("{endpoint}-secret"),
             faults: Vec::new(),
+            gateway_faults: Vec::new(),
             timing: Timing::default(),
             start_spread_ms: 0,
             keep_alive_s: 120,
@@ -101,7 +104,7 @@ impl FleetConfig {
             specs.push(spec);
         }
         if self.behind == 0 {
-            self.deal_faults(&mut specs, &mut rng)?;
+            self.deal_faults(&self.faults, Fault::is_for_connected, &mut specs, &mut rng)?;
             return Ok(specs);
         }
         self.put_behind(specs, &mut rng)
@@ -127,7 +130,9 @@ impl FleetConfig {
                 behind.push(spec);
             }
         }
-        self.deal_faults(&mut behind, rng)?;
+        self.deal_faults(&self.faults, Fault::is_for_behind, &mut behind, rng)?;
+        let gateway_faults = &self.gateway_faults;
+        self.deal_faults(gateway_faults, Fault::is_for_gateways, &mut gateways, rng)?;
         let mut behind = behind.into_iter();
         for gateway in &mut gateways {
             gateway.behind = behind.by_ref().take(self.behind).collect();
@@ -135,17 +140,22 @@ impl FleetConfig {
         Ok(gateways)
     }
 
-    /// A fault goes to devices whose style can have it, as evenly among these styles as may be.
-    fn deal_faults(&self, specs: &mut [Spec], rng: &mut Rng) -> Result<(), FleetError> {
+    /// A fault goes to devices that can have it, by what they are and by their style, as evenly among these styles as may be.
+    fn deal_faults(
+        &self,
+        faults: &[Share],
+        fits: fn(Fault) -> bool,
+        specs: &mut [Spec],
+        rng: &mut Rng,
+    ) -> Result<(), FleetError> {
         let mut order: Vec<usize> = (0..specs.len()).collect();
         rng.shuffle(&mut order);
-        for Share { fault, amount } in &self.faults {
+        for Share { fault, amount } in faults {
             let ordered = amount.of(specs.len());
             let mut free: HashMap<Style, Vec<usize>> = HashMap::new();
             for index in &order {
                 let spec = &specs[*index];
-                let fits = self.behind == 0 || fault.is_for_behind();
-                if spec.fault.is_none() && fits && fault.is_for(spec.style) {
+                if spec.fault.is_none() && fits(*fault) && fault.is_for(spec.style) {
                     free.entry(spec.style).or_default().push(*index);
                 }
             }

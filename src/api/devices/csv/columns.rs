@@ -217,8 +217,7 @@ impl Columns {
             .and_then(|mqtt| mqtt.seal(state, &device.endpoint));
             device.mqtt = Some(mqtt.map_err(|detail| wrong(&Column::Style, detail))?);
         } else if secret.is_some() || token.is_some() || password.is_some() {
-            let detail =
-                "it has a secret, a token or a password, and no style: iotda or thingspanel";
+            let detail = "it has a secret, a token or a password, and no style: iotda, thingspanel or quecthing";
             return Err(wrong(&Column::Style, detail.to_owned()));
         }
         Ok((device, token))

@@ -35,6 +35,26 @@ fn with_secret(client_id: &str, password: &str, now: UtcMillis) -> Result<(), Re
     secret().verify(&claim(client_id, Some("meter-1"), Some(password)), now)
 }
 
+#[test]
+fn one_with_quecthing_sends_its_secret_and_is_named_by_its_client_id() {
+    let it = identity(
+        Style::QuecThing,
+        Credential::Secret(b"secret".as_slice().into()),
+    );
+    let verify = |client_id: &str, user: Option<&str>, password: Option<&str>| {
+        it.verify(&claim(client_id, user, password), NOW)
+    };
+    for user in [None, Some(""), Some("meter-1"), Some("anything")] {
+        assert_eq!(verify("meter-1", user, Some("secret")), Ok(()));
+    }
+    let wrong = Err(Refusal::WrongCredential);
+    assert_eq!(verify("meter-1", Some("meter-1"), Some("secre")), wrong);
+    assert_eq!(verify("meter-1", Some("meter-1"), Some("")), wrong);
+    assert_eq!(verify("meter-1", None, None), wrong);
+    let other = verify("meter-2", Some("meter-1"), Some("secret"));
+    assert_eq!(other, Err(Refusal::ClientId));
+}
+
 /// Do not change: devices make their passwords like this.
 #[test]
 fn the_password_is_the_hmac_of_the_secret_under_the_stamp() {

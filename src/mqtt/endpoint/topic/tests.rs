@@ -25,6 +25,51 @@ fn thingspanel() -> Identity {
     }
 }
 
+fn quecthing() -> Identity {
+    Identity {
+        device: DeviceId::from_bytes([3; 8]),
+        name: "qdp11AB867".into(),
+        style: Style::QuecThing,
+        credential: Credential::Secret(b"secret".as_slice().into()),
+    }
+}
+
+#[test]
+fn a_device_with_quecthing_speaks_and_hears_below_its_own_id() {
+    let it = quecthing();
+    for (topic, expected) in [
+        ("q/2/d/qdp11AB867/ota", Ok(Uplink::Frames)),
+        ("q/2/d/qdp11AB867/bus", Ok(Uplink::Other)),
+        ("q/2/d/qdp11AB867/sys", Ok(Uplink::Other)),
+        ("q/2/d/qdp11AB8/ota", Err(TopicError::Foreign)),
+        ("q/2/d/qdp11AB8670/ota", Err(TopicError::Foreign)),
+        ("q/1/d/qdp11AB867/ota", Err(TopicError::Foreign)),
+        ("q/2/d/qdp11AB867", Err(TopicError::Foreign)),
+        (
+            "$oc/devices/qdp11AB867/sys/events/up",
+            Err(TopicError::Foreign),
+        ),
+    ] {
+        assert_eq!(uplink(&it, topic), expected, "{topic}");
+    }
+    let ota = Spelling::QuecOta.bit();
+    for (filter, expected) in [
+        ("q/1/d/qdp11AB867/+", Ok(ota)),
+        ("q/1/d/qdp11AB867/#", Ok(ota)),
+        ("q/1/d/qdp11AB867/ota", Ok(ota)),
+        ("q/1/d/qdp11AB867/bus", Ok(0)),
+        ("q/1/d/+/ota", Err(TopicError::Foreign)),
+        ("q/1/d/qdp11AB8/+", Err(TopicError::Foreign)),
+        ("q/1/#", Err(TopicError::Foreign)),
+    ] {
+        assert_eq!(subscription(&it, filter), expected, "{filter}");
+    }
+    let topic = Spelling::QuecOta.topic(&it);
+    assert_eq!(topic.as_deref(), Some("q/1/d/qdp11AB867/ota"));
+    assert_eq!(Spelling::QuecOta.topic(&thingspanel()), None);
+    assert_eq!(Spelling::Infrom.topic(&it), None);
+}
+
 #[test]
 fn events_of_iotda_are_found_under_every_prefix() {
     let it = iotda();

@@ -1,7 +1,7 @@
 //! Devices behind a gateway.
 
 use super::*;
-use crate::ledger::Via;
+use crate::ledger::{Refusal, Via};
 
 mod bounds;
 
@@ -342,13 +342,20 @@ fn a_child_without_a_gateway_waits_and_says_so() {
 }
 
 #[test]
-fn refusals_by_condition_fail_with_their_codes() {
-    // poor signal, low power, low space, low memory; "in use" is none while the offer before may be at work
-    for code in [1, 2, 4, 5, 9] {
+fn refusals_by_condition_have_reasons_of_their_own() {
+    // "in use" is none while the offer before may be at work
+    let refusals = [
+        (1, Refusal::InUse),
+        (2, Refusal::Signal),
+        (4, Refusal::Battery),
+        (5, Refusal::Space),
+        (9, Refusal::Memory),
+    ];
+    for (code, refusal) in refusals {
         let mut world = World::with_gateways();
         world.offered();
         world.reports_for("gw-1", CHILD, code, "V1");
-        let failed = Outcome::Failed(Failure::Reported(code));
+        let failed = Outcome::Failed(Failure::Refused(refusal, code));
         assert_eq!(world.outcome(), Some(failed));
     }
 }
@@ -412,6 +419,21 @@ fn a_gateway_is_told_its_children_and_may_claim_those_that_nobody_has() {
     let paras = &answers.last().unwrap()["services"][0]["paras"];
     assert_eq!(paras["successful_devices"], json!(["free-1"]));
     assert_eq!(paras["failed_devices"][0]["device_id"], CHILD);
+}
+
+#[test]
+fn an_upgrade_competes_by_the_limit_of_its_gateways_product() {
+    let mut world = World::with_gateways();
+    let mut config = Config::default();
+    let settings = crate::config::ProductConfig {
+        per_gateway: Some(2),
+        ..crate::config::ProductConfig::default()
+    };
+    config.products.insert("gateways".into(), settings);
+    world.engine.configure(world.now, Arc::new(config));
+    world.order_for(CHILD, 7);
+    let session = world.engine.session(ids().of(CHILD)).unwrap();
+    assert_eq!(session.order.further.per_gateway(), Some(2));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
     ledger::{
-        Cancellation, Deadline, Failure, Lane, Outcome, Protocol, Stage, StopReason, Success,
+        Cancellation, Deadline, Failure, Lane, Outcome, Protocol, Refusal, Stage, StopReason,
+        Success,
     },
     package::Version,
     upgrade::{
@@ -102,6 +103,7 @@ impl Drive {
             admission: &self.admission,
             protocol: Protocol::Iotda,
             counted: self.counted,
+            connections_told: true,
             home: self.home,
         }
     }
@@ -248,7 +250,13 @@ fn a_failure_ends_it_whatever_version_it_names_and_vendors_have_codes_of_their_o
     for code in [2, 4, 5, 6, 7, 8, 9, 10, 255, 77, 1_000] {
         let failed = Input::Mqtt(MqttInput::FailureReported(code));
         let drive = Drive::begin().offered().all(&[FETCHED, failed]);
-        drive.fails(Failure::Reported(code));
+        drive.fails(match code {
+            2 => Failure::Refused(Refusal::Signal, 2),
+            4 => Failure::Refused(Refusal::Battery, 4),
+            5 => Failure::Refused(Refusal::Space, 5),
+            9 => Failure::Refused(Refusal::Memory, 9),
+            _ => Failure::Reported(code),
+        });
     }
 }
 
@@ -329,7 +337,7 @@ fn one_that_says_it_is_in_use_while_it_downloads_has_not_failed() {
     assert_eq!(drive.stage(), Some(Stage::Downloading));
     // it is in use with something else
     let drive = Drive::begin().offered().on(reports(1));
-    drive.fails(Failure::Reported(1));
+    drive.fails(Failure::Refused(Refusal::InUse, 1));
 }
 
 #[test]
@@ -462,6 +470,7 @@ fn goes_on_after_a_restart_of_the_server() {
             until,
             confirmed,
             whole,
+            lost: false,
             through_until: None,
         };
         super::super::Transfer::resume_over_mqtt(Protocol::Iotda, &stored).unwrap()
@@ -482,6 +491,71 @@ fn goes_on_after_a_restart_of_the_server() {
         ..drive
     };
     drive.on(FINAL).ends(&UPGRADED);
+}
+
+/// After a restart of the server on somebody else's broker, in the midst of its download.
+fn resumed_on_a_broker(lost: bool, through: bool) -> Drive {
+    let drive = Drive::begin().offered();
+    let stored = Resumed {
+        at: drive.now,
+        until: drive.now + Duration::from_hours(3),
+        confirmed: true,
+        whole: false,
+        lost,
+        through_until: through.then(|| drive.now + Duration::from_mins(30)),
+    };
+    let resumed = super::super::Transfer::resume_over_mqtt(Protocol::Iotda, &stored);
+    let (transfer, _) = resumed.unwrap();
+    Drive {
+        state: Negotiation::Transferring {
+            place: None,
+            transfer,
+        },
+        ..drive
+    }
+}
+
+#[test]
+fn where_a_restart_has_lost_what_it_was_served_it_is_believed_when_it_stands_by_its_claim() {
+    for claim in [FINAL, tells(TARGET)] {
+        let drive = resumed_on_a_broker(true, false).on(claim);
+        assert!(drive.state.is_claimed());
+        // it is asked, in vain at first, and each time later
+        let drive = drive.next();
+        assert_eq!(drive.actions, [Action::AskVersion]);
+        let asked_at = drive.now;
+        let drive = drive.next();
+        assert_eq!(drive.actions, [Action::AskVersion]);
+        assert_eq!(drive.now.since(asked_at), Duration::from_secs(20));
+        drive.on(tells(TARGET)).ends(&UNVERIFIED);
+    }
+    // a report is no answer
+    let drive = resumed_on_a_broker(true, false).on(FINAL).next().on(FINAL);
+    assert!(drive.state.is_claimed());
+    // one that has claimed it before the restart is asked at once
+    let drive = resumed_on_a_broker(true, true).next();
+    assert_eq!(drive.actions, [Action::AskVersion]);
+    drive.on(tells(TARGET)).ends(&UNVERIFIED);
+}
+
+#[test]
+fn what_tells_another_version_or_nothing_after_such_a_restart_has_not_succeeded() {
+    let mut drive = resumed_on_a_broker(true, false).on(FINAL);
+    let claimed_at = drive.now;
+    while drive.state.is_claimed() {
+        drive = drive.next();
+        if drive.state.is_claimed() {
+            drive = drive.on(tells(OLD));
+        }
+    }
+    assert!(drive.now.since(claimed_at) >= Duration::from_mins(30));
+    drive.fails(Failure::NotDownloaded);
+    // where nothing was lost, an answer shows nothing
+    let drive = resumed_on_a_broker(false, false)
+        .on(FINAL)
+        .on(tells(TARGET));
+    assert!(drive.state.is_claimed());
+    drive.next().fails(Failure::NotDownloaded);
 }
 
 #[test]

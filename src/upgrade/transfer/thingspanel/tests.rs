@@ -55,6 +55,7 @@ fn rules<'c>(upgrade: &'c UpgradeConfig, admission: &'c AdmissionConfig) -> Rule
         admission,
         protocol: Protocol::ThingsPanel,
         counted: true,
+        connections_told: true,
         home: None,
     }
 }
@@ -153,6 +154,7 @@ fn what_it_said_before_a_restart_of_the_server_holds() {
         until: at + Duration::from_hours(3),
         confirmed: true,
         whole: true,
+        lost: false,
         through_until: Some(at + Duration::from_mins(30)),
     };
     let resumed = Transfer::resume_over_mqtt(Protocol::ThingsPanel, &stored);
@@ -165,6 +167,35 @@ fn what_it_said_before_a_restart_of_the_server_holds() {
     );
     let next = transfer.on(due, Input::Reached(deadline), &rules, false);
     assert_eq!(next, Next::Ends(UNVERIFIED));
+}
+
+#[test]
+fn where_a_restart_has_lost_what_it_was_served_its_word_is_all_there_is() {
+    let (upgrade, admission) = (UpgradeConfig::default(), AdmissionConfig::default());
+    let rules = rules(&upgrade, &admission);
+    let at = Instant::from_millis(0);
+    let resumed = |lost| {
+        let stored = Resumed {
+            at,
+            until: at + Duration::from_hours(3),
+            confirmed: true,
+            whole: false,
+            lost,
+            through_until: None,
+        };
+        let resumed = Transfer::resume_over_mqtt(Protocol::ThingsPanel, &stored);
+        resumed.unwrap().0
+    };
+    let next = resumed(true).on(at, step_100(false), &rules, false);
+    assert_eq!(next, Next::Ends(UNVERIFIED));
+    let Next::Goes(through, _) = resumed(true).on(at, step_100(true), &rules, false) else {
+        panic!("waits for its version");
+    };
+    let next = through.on(at, tells(TARGET), &rules, false);
+    assert_eq!(next, Next::Ends(UNVERIFIED));
+    // where nothing was lost it is not
+    let next = resumed(false).on(at, step_100(false), &rules, false);
+    assert!(matches!(next, Next::Goes(..)));
 }
 
 #[test]

@@ -1,0 +1,239 @@
+//! What somebody at home starts, continues and cancels.
+
+use std::collections::HashSet;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+
+use super::{
+    bodies::{
+        AppCancelled, AppStart, AppStartOne, AppStarted, AppStarts, SeenEntry, StartDevice,
+        StartMany,
+    },
+    door::Inside,
+    problem::Problem,
+    state::AppState,
+    upgrades::{self, DevicePath},
+    view::no_such_device,
+};
+use crate::{
+    api::{self, Path},
+    home::{ErrorCode, MAX_HOME_DEVICES, MAX_STARTED, OfferId, Refusal},
+    package::Version,
+    store::{NewStart, StartError, Started, Starter, Wanted},
+};
+
+/// Start the upgrades of one device.
+///
+/// Of several each leads on from the one before; all are started, or none. What was seen is compared with what there is (409,
+/// `offer-changed`, with that in `now`). Where the signal is weaker than the offer asks for (409, code 5005), the start waits ten
+/// minutes for `continue` or `cancel`. What was started before goes on, and is answered as `again`.
+#[utoipa::path(post, path = "/app/v1/homes/{home}/devices/{device}/start", operation_id = "start_device_upgrades", tag = "acts",
+    params(DevicePath), request_body = StartDevice,
+    responses(
+        (status = 202, description = "They begin when it is their turn", body = AppStart),
+        (status = 409, description = "Nothing was started: the code says why", body = Problem),
+    ))]
+pub(super) async fn start_device_upgrades(
+    State(state): State<AppState>,
+    inside: Inside,
+    Path(path): Path<DevicePath>,
+    headers: HeaderMap,
+    api::Json(body): api::Json<StartDevice>,
+) -> Result<(StatusCode, Json<AppStart>), Problem> {
+    let started = start(&state, &inside, &path.device, &body.entries, &headers).await?;
+    said(&state, &inside);
+    let device = path.device;
+    Ok((StatusCode::ACCEPTED, Json(AppStart { device, started })))
+}
+
+/// Start the upgrades of many devices.
+///
+/// Each is answered for itself, as it would be alone.
+#[utoipa::path(post, path = "/app/v1/homes/{home}/start", operation_id = "start_home_upgrades", tag = "acts",
+    params(("home" = String, Path, description = "The home")), request_body = StartMany,
+    responses((status = 207, description = "What came of each", body = AppStarts)))]
+pub(super) async fn start_home_upgrades(
+    State(state): State<AppState>,
+    inside: Inside,
+    headers: HeaderMap,
+    api::Json(body): api::Json<StartMany>,
+) -> Result<(StatusCode, Json<AppStarts>), Problem> {
+    if !(1..=MAX_HOME_DEVICES).contains(&body.devices.len()) {
+        let what = format!("1 to {MAX_HOME_DEVICES} are possible");
+        return Err(Problem::field("devices", what));
+    }
+    let mut named = HashSet::new();
+    let mut items = Vec::with_capacity(body.devices.len());
+    for one in body.devices {
+        let came = if named.insert(one.device.clone()) {
+            start(&state, &inside, &one.device, &one.entries, &headers).await
+        } else {
+            Err(of_refusal(&Refusal::NamedTwice))
+        };
+        let (status, started, problem) = match came {
+            Ok(started) => (StatusCode::ACCEPTED.as_u16(), started, None),
+            Err(problem) => {
+                let told = serde_json::to_value(&problem).unwrap_or_default();
+                (problem.status(), Vec::new(), Some(told))
+            }
+        };
+        items.push(AppStartOne {
+            device: one.device,
+            status,
+            started,
+            problem,
+        });
+    }
+    said(&state, &inside);
+    Ok((StatusCode::MULTI_STATUS, Json(AppStarts { items })))
+}
+
+async fn start(
+    state: &AppState,
+    inside: &Inside,
+    device: &str,
+    seen: &[SeenEntry],
+    headers: &HeaderMap,
+) -> Result<Vec<AppStarted>, Problem> {
+    let new = NewStart {
+        home: inside.home.clone(),
+        endpoint: device.to_owned(),
+        wanted: wanted(seen)?,
+        by: Starter::User(inside.person.key.id.clone()),
+        now: state.now(),
+    };
+    match state.store.start(&new).await {
+        Ok(started) => Ok(told(started)),
+        Err(error) => {
+            let problem = of_error(error);
+            if !problem.is_about_change() {
+                return Err(problem);
+            }
+            // what there is now, so that nobody has to ask for it
+            let now = upgrades::device(state, inside, device, headers).await?;
+            Err(problem.with_now(serde_json::to_value(now).unwrap_or_default()))
+        }
+    }
+}
+
+fn wanted(seen: &[SeenEntry]) -> Result<Vec<Wanted>, Problem> {
+    if !(1..=MAX_STARTED).contains(&seen.len()) {
+        let what = format!("1 to {MAX_STARTED} are possible");
+        return Err(Problem::field("entries", what));
+    }
+    let mut wanted: Vec<Wanted> = Vec::with_capacity(seen.len());
+    for (at, entry) in seen.iter().enumerate() {
+        let version = |field: &str, text: &str| {
+            Version::new(text).map_err(|error| {
+                let field = format!("entries[{at}].{field}");
+                Problem::field(&field, error)
+            })
+        };
+        let offer = OfferId(entry.offer);
+        if wanted.iter().any(|it| it.offer == offer) {
+            let field = format!("entries[{at}].offer");
+            return Err(Problem::field(
+                &field,
+                "it is named twice; name each offer once",
+            ));
+        }
+        let current = entry.current_version.as_deref();
+        let current = current.map(|text| version("current_version", text));
+        wanted.push(Wanted {
+            offer,
+            target: Some(version("target_version", &entry.target_version)?),
+            current: current.transpose()?,
+        });
+    }
+    Ok(wanted)
+}
+
+/// Go on over a weak signal.
+///
+/// Starts what waits for that word, within ten minutes of its start.
+#[utoipa::path(post, path = "/app/v1/homes/{home}/devices/{device}/continue", operation_id = "continue_device_start", tag = "acts",
+    params(DevicePath),
+    responses(
+        (status = 202, description = "It begins when it is its turn", body = AppStart),
+        (status = 409, description = "Nothing waits for that word", body = Problem),
+    ))]
+pub(super) async fn continue_device_start(
+    State(state): State<AppState>,
+    inside: Inside,
+    Path(path): Path<DevicePath>,
+) -> Result<(StatusCode, Json<AppStart>), Problem> {
+    let user = &inside.person.key.id;
+    let started = (state.store)
+        .continue_start(&inside.home, &path.device, user, state.now())
+        .await
+        .map_err(of_error)?;
+    said(&state, &inside);
+    let started = told(started);
+    let device = path.device;
+    Ok((StatusCode::ACCEPTED, Json(AppStart { device, started })))
+}
+
+/// Cancel what has not begun.
+///
+/// What waits for the device to wake up, or for its turn, and what waits for a word over a weak signal. What the device is transferring
+/// or installing cannot be cancelled (409).
+#[utoipa::path(post, path = "/app/v1/homes/{home}/devices/{device}/cancel", operation_id = "cancel_device_upgrade", tag = "acts",
+    params(DevicePath),
+    responses(
+        (status = 200, description = "What was cancelled", body = AppCancelled),
+        (status = 409, description = "It has begun, or there is nothing to cancel", body = Problem),
+    ))]
+pub(super) async fn cancel_device_upgrade(
+    State(state): State<AppState>,
+    inside: Inside,
+    Path(path): Path<DevicePath>,
+) -> Result<Json<AppCancelled>, Problem> {
+    let user = &inside.person.key.id;
+    let cancelled = (state.store)
+        .cancel_start(&inside.home, &path.device, user, state.now())
+        .await
+        .map_err(of_error)?;
+    said(&state, &inside);
+    Ok(Json(AppCancelled {
+        device: path.device,
+        upgrades: cancelled.upgrades.iter().map(|it| it.0).collect(),
+        waited: cancelled.waited,
+    }))
+}
+
+/// Lets whoever follows look at once: the rollout, and who listens to the home.
+pub(super) fn said(state: &AppState, inside: &Inside) {
+    state.signals.written();
+    state.listeners.hint(&inside.home);
+}
+
+fn told(started: Vec<Started>) -> Vec<AppStarted> {
+    let started = started.into_iter().map(|it| AppStarted {
+        offer: it.offer.0,
+        upgrade: it.upgrade.0,
+        again: it.again,
+    });
+    started.collect()
+}
+
+/// Why nothing was done, as an application is told.
+pub(super) fn of_error(error: StartError) -> Problem {
+    match error {
+        StartError::NotFound { .. } => no_such_device(),
+        StartError::Refused { refusal, .. } => of_refusal(&refusal),
+        StartError::Store(error) => Problem::from(error).with_code(ErrorCode::NotStarted.number()),
+    }
+}
+
+fn of_refusal(refusal: &Refusal) -> Problem {
+    let (name, title) = match refusal {
+        Refusal::Stale => ("offer-changed", "There is something else now"),
+        Refusal::NothingWaits | Refusal::TooLate => ("not-waiting", "Nothing waits for that"),
+        _ => ("upgrade-refused", "It is not to be upgraded now"),
+    };
+    Problem::conflict(name, title, refusal).with_code(refusal.code().number())
+}

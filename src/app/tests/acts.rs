@@ -1,0 +1,276 @@
+use axum::http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Answer, App};
+use crate::{
+    ledger::{Change, Failure, Outcome, Stage, StageChange, TaskId, UpgradeId},
+    store::OfferRecord,
+};
+
+const HOME: &str = "/app/v1/homes/ours";
+
+fn wanted(offer: &OfferRecord) -> Value {
+    json!({
+        "offer": offer.id.0, "target_version": offer.version.to_string(), "current_version": "V1",
+    })
+}
+
+async fn start(app: &App, token: &str, device: &str, entries: &[Value]) -> Answer {
+    let path = format!("{HOME}/devices/{device}/start");
+    app.post(token, &path, &json!({ "entries": entries })).await
+}
+
+async fn act(app: &App, token: &str, device: &str, what: &str) -> Answer {
+    let path = format!("{HOME}/devices/{device}/{what}");
+    app.call(Method::POST, &path, Some(token), None).await
+}
+
+async fn status(app: &App, token: &str, device: &str) -> Value {
+    let path = format!("{HOME}/devices/{device}/status");
+    app.get(token, &path).await.body
+}
+
+async fn with_devices(devices: &[&str]) -> (App, String) {
+    let app = App::new().await;
+    app.devices(devices).await;
+    app.home("ours", devices).await;
+    let token = app.token("owner").await;
+    (app, token)
+}
+
+#[tokio::test]
+async fn a_start_makes_one_upgrade_however_often_it_is_asked_for() {
+    let (app, token) = with_devices(&["d1"]).await;
+    let offer = app.offer("V2", |_| ()).await;
+    let first = start(&app, &token, "d1", &[wanted(&offer)]).await;
+    assert_eq!(first.status, StatusCode::ACCEPTED, "{first:?}");
+    let started = &first.body["started"][0];
+    assert_eq!(started["offer"], offer.id.0);
+    assert_eq!(started["again"], false);
+    let again = start(&app, &token, "d1", &[wanted(&offer)]).await;
+    assert_eq!(again.body["started"][0]["upgrade"], started["upgrade"]);
+    assert_eq!(again.body["started"][0]["again"], true);
+    let status = status(&app, &token, "d1").await;
+    assert_eq!(status["status_name"], "preparing");
+    assert_eq!(status["upgrade"], started["upgrade"]);
+    assert_eq!(status["title"], "Radio");
+    assert_eq!(status["channel"], 6);
+}
+
+#[tokio::test]
+async fn what_has_changed_since_it_was_seen_is_told_with_what_there_is_now() {
+    let (app, token) = with_devices(&["d1"]).await;
+    let offer = app.offer("V2", |_| ()).await;
+    for (field, value) in [("target_version", "V1.5"), ("current_version", "V0")] {
+        let mut seen = wanted(&offer);
+        seen[field] = json!(value);
+        let answer = start(&app, &token, "d1", &[seen]).await;
+        assert_eq!(answer.status, StatusCode::CONFLICT);
+        assert_eq!(answer.problem(), "offer-changed");
+        assert_eq!(answer.body["now"]["entries"][0]["target_version"], "V2");
+    }
+    let withdrawn = (app.state.store)
+        .withdraw_offer(&offer.tenant, offer.id, app.now())
+        .await;
+    withdrawn.unwrap();
+    let answer = start(&app, &token, "d1", &[wanted(&offer)]).await;
+    assert_eq!((answer.status, answer.code()), (StatusCode::CONFLICT, 5001));
+}
+
+#[tokio::test]
+async fn a_weak_signal_waits_for_the_users_word() {
+    let (app, token) = with_devices(&["d1", "d2"]).await;
+    let offer = app
+        .offer("V2", |terms| terms.conditions.rsrp_dbm = Some(-110))
+        .await;
+    for device in ["d1", "d2"] {
+        let answer = start(&app, &token, device, &[wanted(&offer)]).await;
+        assert_eq!((answer.status, answer.code()), (StatusCode::CONFLICT, 5005));
+        let waits = status(&app, &token, device).await;
+        assert!(waits["continue_until"].is_string(), "{waits}");
+        assert_eq!(waits["upgrade"], json!(null));
+    }
+    let goes_on = act(&app, &token, "d1", "continue").await;
+    assert_eq!(goes_on.status, StatusCode::ACCEPTED, "{goes_on:?}");
+    assert_eq!(goes_on.body["started"][0]["again"], false);
+    assert_eq!(status(&app, &token, "d1").await["status_name"], "preparing");
+    let cancelled = act(&app, &token, "d2", "cancel").await;
+    assert_eq!(cancelled.body["waited"], true, "{cancelled:?}");
+    assert_eq!(cancelled.body["upgrades"], json!([]));
+    for (device, what) in [("d2", "continue"), ("d2", "cancel"), ("d1", "continue")] {
+        let answer = act(&app, &token, device, what).await;
+        assert_eq!(answer.problem(), "not-waiting", "{device} {what}");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_cancelled_and_what_has_begun_is_not() {
+    let (app, token) = with_devices(&["sleepy", "d1"]).await;
+    let offer = app.offer("V2", |_| ()).await;
+    let begun = start(&app, &token, "sleepy", &[wanted(&offer)]).await;
+    assert_eq!(begun.status, StatusCode::ACCEPTED, "{begun:?}");
+    let waits = status(&app, &token, "sleepy").await;
+    assert_eq!(waits["status"], 5, "{waits}");
+    assert_eq!(waits["text"], "Press the button.");
+    let cancelled = act(&app, &token, "sleepy", "cancel").await;
+    assert_eq!(
+        cancelled.body["upgrades"],
+        json!([waits["upgrade"]]),
+        "{cancelled:?}"
+    );
+
+    let begun = start(&app, &token, "d1", &[wanted(&offer)]).await;
+    let upgrade = UpgradeId(begun.body["started"][0]["upgrade"].as_i64().unwrap());
+    let at = app.now();
+    app.commit(&[Change::Stage {
+        upgrade,
+        attempt: 1,
+        change: StageChange {
+            stage: Stage::Downloading,
+            entered_at: at,
+            deadline_at: at + std::time::Duration::from_hours(1),
+            queued_at: None,
+            slot_deadline_at: None,
+            cell: Some(1),
+            cell_limit: Some(1),
+            confirmed: true,
+        },
+        line: None,
+        at,
+    }])
+    .await;
+    let answer = act(&app, &token, "d1", "cancel").await;
+    assert_eq!(answer.problem(), "upgrade-refused", "{answer:?}");
+    assert!(
+        answer.body["detail"]
+            .as_str()
+            .unwrap()
+            .contains("has begun")
+    );
+}
+
+#[tokio::test]
+async fn many_devices_are_started_and_each_is_answered_for_itself() {
+    let (app, token) = with_devices(&["d1", "d2"]).await;
+    let offer = app.offer("V2", |_| ()).await;
+    let one = |device: &str| json!({"device": device, "entries": [wanted(&offer)]});
+    let mut stale = one("d2");
+    stale["entries"][0]["target_version"] = json!("V1.5");
+    let body = json!({"devices": [one("d1"), stale, one("d1"), one("elsewhere")]});
+    let answer = app.post(&token, &format!("{HOME}/start"), &body).await;
+    assert_eq!(answer.status, StatusCode::MULTI_STATUS, "{answer:?}");
+    let items = answer.body["items"].as_array().unwrap();
+    let came: Vec<_> = (items.iter())
+        .map(|it| {
+            (
+                it["status"].as_u64().unwrap(),
+                it["problem"]["code"].as_u64(),
+            )
+        })
+        .collect();
+    let expected = [
+        (202, None),
+        (409, Some(5099)),
+        (409, Some(5002)),
+        (404, Some(5099)),
+    ];
+    assert_eq!(came, expected);
+    assert_eq!(items[1]["problem"]["now"]["device"], "d2");
+    for body in [
+        json!({"devices": []}),
+        json!({"devices": [{"device": "d1", "entries": []}, {"device": "d1"}]}),
+        json!({"devices": vec![one("d1"); 257]}),
+    ] {
+        let answer = app.post(&token, &format!("{HOME}/start"), &body).await;
+        assert_eq!(answer.problem(), "invalid-field");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_none_is_refused() {
+    let (app, token) = with_devices(&["d1"]).await;
+    let offer = app.offer("V2", |_| ()).await;
+    let twice = [wanted(&offer), wanted(&offer)];
+    let mut no_version = wanted(&offer);
+    no_version["target_version"] = json!("");
+    for entries in [&[][..], &twice, &[no_version], &vec![wanted(&offer); 9]] {
+        let answer = start(&app, &token, "d1", entries).await;
+        assert_eq!(
+            answer.status,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{entries:?}"
+        );
+        assert!(
+            answer.body["errors"][0]["field"]
+                .as_str()
+                .unwrap()
+                .starts_with("entries")
+        );
+    }
+    let path = format!("{HOME}/devices/d1/start");
+    let answer = app
+        .post(&token, &path, &json!({"entries": [], "more": 1}))
+        .await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let answer = app.call(Method::POST, &path, Some(&token), None).await;
+    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn how_it_ended_is_told_until_there_is_something_newer() {
+    let (app, token) = with_devices(&["d1"]).await;
+    let offer = app.offer("V2", |_| ()).await;
+    let begun = start(&app, &token, "d1", &[wanted(&offer)]).await;
+    let upgrade = UpgradeId(begun.body["started"][0]["upgrade"].as_i64().unwrap());
+    let ended = Change::Ended {
+        upgrade,
+        task: TaskId(offer.task.0),
+        attempt: 1,
+        outcome: Outcome::Failed(Failure::DownloadStalled),
+        facts: Box::default(),
+        retry_at: None,
+        at: app.now() + std::time::Duration::from_secs(1),
+    };
+    app.commit(&[ended]).await;
+    let told = status(&app, &token, "d1").await;
+    assert_eq!(told["status_name"], "timed_out", "{told}");
+    assert_eq!(
+        (&told["error"], &told["reason"]),
+        (&json!(5016), &json!("download_stalled"))
+    );
+    let past = app
+        .get(&token, &format!("{HOME}/devices/d1/history"))
+        .await
+        .body;
+    assert_eq!(past["items"][0]["upgrade"], upgrade.0);
+    assert_eq!(past["items"][0]["error"], 5016);
+    assert_eq!(past["items"][0]["target_version"], "V2");
+    // and it can be started anew
+    let again = start(&app, &token, "d1", &[wanted(&offer)]).await;
+    assert_eq!(again.body["started"][0]["again"], false, "{again:?}");
+}
+
+#[tokio::test]
+async fn a_plan_waits_for_the_word_of_somebody_at_home() {
+    let (app, token) = with_devices(&["d1", "d2"]).await;
+    let uploaded = app.offer("V2", |_| ()).await;
+    let body = json!({
+        "name": "plan", "package_id": uploaded.package.0, "all": true, "confirmation": "device_owner",
+    });
+    let task = app.admin_post("/v1/tasks", &body).await;
+    assert_eq!(task.status, StatusCode::CREATED, "{task:?}");
+    assert_eq!(
+        status(&app, &token, "d1").await["awaits_confirmation"],
+        true
+    );
+    let confirmed = act(&app, &token, "d1", "plan/confirm").await;
+    assert_eq!(confirmed.status, StatusCode::OK, "{confirmed:?}");
+    assert_eq!(confirmed.body["awaits_confirmation"], false);
+    let refused = act(&app, &token, "d2", "plan/refuse").await;
+    assert_eq!(refused.body["status_name"], "failed", "{refused:?}");
+    assert_eq!(refused.body["reason"], "refused_by_owner");
+    for device in ["d1", "d2"] {
+        let answer = act(&app, &token, device, "plan/confirm").await;
+        assert_eq!(answer.problem(), "not-waiting");
+    }
+}
