@@ -10,7 +10,11 @@
 pub mod frame;
 pub mod ttlv;
 
-use crate::{config::QuecChecksum, ledger::MAX_DESCRIPTION, package::Version};
+use crate::{
+    config::QuecChecksum,
+    ledger::{Conditions, MAX_DESCRIPTION},
+    package::Version,
+};
 use frame::{Frame, FrameError};
 use ttlv::{Field, FieldError, Value};
 
@@ -34,6 +38,9 @@ mod id {
     pub(super) const SOURCE_VERSION: u16 = 5;
     pub(super) const TARGET_VERSION: u16 = 6;
     pub(super) const KIND: u16 = 7;
+    pub(super) const BATTERY: u16 = 8;
+    pub(super) const SPACE: u16 = 9;
+    pub(super) const SIGNAL: u16 = 10;
     pub(super) const STATUS: u16 = 13;
     pub(super) const MESSAGE: u16 = 14;
     pub(super) const SHA256: u16 = 16;
@@ -225,6 +232,8 @@ pub struct Plan<'a> {
     pub from: Option<&'a str>,
     /// The version of the package.
     pub to: &'a str,
+    /// What has to hold at the device: its charge, its space, its signal.
+    pub conditions: Conditions,
 }
 
 /// Where a package is.
@@ -276,11 +285,26 @@ impl Plan<'_> {
             Part::Module => 0,
             Part::Mcu => 1,
         };
+        let Conditions {
+            battery_percent,
+            space_kib,
+            signal_dbm,
+        } = self.conditions;
         let fields = [
             field_of(id::COMPONENT, self.component),
             field_of(id::SOURCE_VERSION, self.from),
             field_of(id::TARGET_VERSION, Some(self.to)),
             Some(number_of(id::KIND, kind)),
+            (battery_percent).map(|percent| number_of(id::BATTERY, u64::from(percent))),
+            space_kib.map(|kib| number_of(id::SPACE, u64::from(kib))),
+            signal_dbm.map(|dbm| Field {
+                id: id::SIGNAL,
+                value: Value::Number {
+                    negative: dbm < 0,
+                    decimals: 0,
+                    magnitude: u64::from(dbm.unsigned_abs()),
+                },
+            }),
         ];
         framed(command::PLAN, number, fields, checksum)
     }

@@ -5,7 +5,7 @@
 mod source;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -168,6 +168,8 @@ const ROOMS: [(&str, &[&str]); 37] = [
             "task",
             "upgrade",
             "session",
+            "grants",
+            "mqtt",
             "engine",
             "forecast",
             "store",
@@ -491,6 +493,43 @@ fn every_file_is_part_of_a_program() {
             "no mod declaration leads to these files"
         );
     }
+}
+
+#[test]
+fn no_two_schemas_of_the_api_have_one_name() {
+    // the description of the API has one entry for a name: of two types it would tell one
+    let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut offences = Vec::new();
+    for (room, path, _) in rooms() {
+        if !["api", "app"].contains(&room.as_str()) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let mut is_schema = false;
+        for line in text.lines().map(str::trim) {
+            is_schema |= line.starts_with("#[derive(") && line.contains("ToSchema");
+            let mut words = line.split_whitespace();
+            let Some(name) = words
+                .find(|word| ["struct", "enum"].contains(word))
+                .and_then(|_| words.next())
+            else {
+                continue;
+            };
+            if std::mem::take(&mut is_schema) && !line.starts_with('/') {
+                let name = name.trim_end_matches(|c: char| !c.is_alphanumeric());
+                let name = format!("{room}: {name}");
+                if let Some(other) = seen.insert(name.clone(), path.clone()) {
+                    offences.push(format!(
+                        "{name}: {} and {}",
+                        other.display(),
+                        path.display()
+                    ));
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 100, "{} schemas are found", seen.len());
+    assert_none(&offences);
 }
 
 #[test]

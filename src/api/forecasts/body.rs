@@ -59,7 +59,7 @@ struct ForecastResult {
     /// When the last of them has one.
     finish: SpanBody,
     /// When parts of them have.
-    shares: Vec<ShareBody>,
+    shares: Vec<ForecastShareBody>,
     /// Devices that succeed.
     succeeded: QuantilesBody,
     /// Devices that fail, by reason.
@@ -111,7 +111,7 @@ struct QuantilesBody {
 
 /// When a part of the devices is through.
 #[derive(Debug, Serialize, ToSchema)]
-struct ShareBody {
+struct ForecastShareBody {
     /// So many percent of them.
     percent: u8,
     #[serde(flatten)]
@@ -260,7 +260,7 @@ impl From<&ForecastJob> for ForecastBody {
 
 impl From<&Forecast> for ForecastResult {
     fn from(made: &Forecast) -> Self {
-        let shares = made.shares.iter().map(|share| ShareBody {
+        let shares = made.shares.iter().map(|share| ForecastShareBody {
             percent: share.percent,
             at: share.at.into(),
         });

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{OtaKind, QuecChecksum},
-    ledger::{DeviceId, Inbound, Outbound, Protocol, Stage},
+    ledger::{Conditions, DeviceId, Inbound, Outbound, Protocol, Stage},
     package::Version,
     upgrade::{
         Input, Sign,
@@ -31,6 +31,7 @@ pub(super) struct Planned {
     component: Option<String>,
     from: Option<Version>,
     to: Option<Version>,
+    conditions: Conditions,
     number: u64,
     checksum: QuecChecksum,
 }
@@ -43,6 +44,7 @@ impl Planned {
             component: self.component.as_deref(),
             from: self.from.as_ref().map(Version::as_str),
             to: self.to.as_ref().map_or("", Version::as_str),
+            conditions: self.conditions,
         };
         plan.to_bytes(self.number, self.checksum)
     }
@@ -70,6 +72,7 @@ impl Engine {
             component: self.component(id),
             from,
             to: self.session(id).map(|session| session.package.version),
+            conditions: (self.session(id)).map_or_else(Conditions::default, |it| it.conditions()),
             number: self.messages,
             checksum: self.config.mqtt.quecthing_checksum,
         }

@@ -30,11 +30,20 @@ fn what_a_device_is_told_has_these_bytes() {
         component: Some("MCU_1"),
         from: Some("V1"),
         to: "V2",
+        conditions: Conditions::default(),
     };
     let rest = "0008 0111 0023 0005 4d43555f31 002b 0002 5631 0033 0002 5632 003a 00 01";
     let bytes = |check: &str| hex(&format!("aaaa 001e {check} {rest}"));
     assert_eq!(plan.to_bytes(7, SUM), bytes("63"));
     assert_eq!(plan.to_bytes(7, QuecChecksum::Crc8), bytes("18"));
+    let conditions = Conditions {
+        battery_percent: Some(30),
+        space_kib: Some(2_048),
+        signal_dbm: Some(-110),
+    };
+    let under = format!("aaaa 002b 56 {rest} 0042 00 1e 004a 01 0800 0052 80 6e");
+    let plan = Plan { conditions, ..plan };
+    assert_eq!(plan.to_bytes(7, SUM), hex(&under));
     let none = no_plan(8, SUM);
     assert_eq!(none, hex("aaaa 0009 85 0009 0111 006a 00 00"));
     let package = Package {
