@@ -10,6 +10,7 @@ mod certificates;
 mod data_dir;
 pub mod doctor;
 mod downloads;
+mod forgetting;
 mod mqtt;
 mod products;
 mod secure;
@@ -412,6 +413,12 @@ impl Server {
             stop: told_to_stop.clone(),
         };
         let app = app::serve(applications, parts, &supervisor, &health);
+        tokio::spawn(forgetting::keep_forgetting(
+            database.clone(),
+            settings.clone(),
+            clock,
+            told_to_stop.clone(),
+        ));
         tokio::spawn(automatic::keep_starting(
             database.clone(),
             clock,

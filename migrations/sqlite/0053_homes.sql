@@ -54,8 +54,10 @@ END;
 CREATE TRIGGER home_devices_added AFTER INSERT ON home_devices BEGIN
     UPDATE homes SET devices = devices + 1 WHERE id = NEW.home_id;
 END;
+-- What waits on a device for the word of its home waits no more.
 CREATE TRIGGER home_devices_removed AFTER DELETE ON home_devices BEGIN
-    UPDATE homes SET devices = devices - 1 WHERE id = OLD.home_id;
+    UPDATE homes SET devices = devices - 1, revision = revision + 1 WHERE id = OLD.home_id;
+    UPDATE app_starts SET state = 'cancelled' WHERE endpoint = OLD.endpoint AND state = 'waiting';
 END;
 
 -- A device that is no more, or is another tenant's, is in no home.
@@ -96,6 +98,10 @@ CREATE INDEX offers_standing ON offers (tenant, product, channel, id) WHERE with
 CREATE INDEX offers_listed ON offers (tenant, id) WHERE withdrawn_at IS NULL;
 CREATE UNIQUE INDEX offers_of_task ON offers (task_id);
 
+-- The upgrade of the same device that has to succeed before this one begins.
+ALTER TABLE upgrades ADD COLUMN after_id INTEGER;
+CREATE INDEX upgrades_after ON upgrades (after_id) WHERE after_id IS NOT NULL;
+
 -- What was started at home, by whom. One that waits does so for the user's word over a weak signal.
 CREATE TABLE app_starts (
     id       INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -118,6 +124,7 @@ CREATE INDEX app_starts_of_device ON app_starts (endpoint, id);
 CREATE INDEX app_starts_of_user ON app_starts (tenant, user, id) WHERE user IS NOT NULL;
 CREATE INDEX app_starts_of_home ON app_starts (home_id) WHERE home_id IS NOT NULL;
 CREATE INDEX app_starts_waiting ON app_starts (endpoint) WHERE state = 'waiting';
+CREATE INDEX app_starts_by_time ON app_starts (at);
 
 -- Tokens that were issued for users.
 CREATE TABLE app_tokens (

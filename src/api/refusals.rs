@@ -275,7 +275,9 @@ impl From<ChangeTaskError> for Problem {
             | ChangeTaskError::LastPhase(_) => {
                 Self::conflict("task-held", "The task does not stand so", error)
             }
-            ChangeTaskError::CannotJoin(_) => Self::field("membership", error),
+            ChangeTaskError::CannotJoin(_) | ChangeTaskError::Offered(_) => {
+                Self::field("membership", error)
+            }
             ChangeTaskError::NotVouched(error) => (*error).into(),
             ChangeTaskError::Changed { .. } => Self::changed_meanwhile(error),
             ChangeTaskError::Stop(error) => error.into(),
@@ -445,7 +447,8 @@ impl From<ChangeUpgradeError> for Problem {
             ChangeUpgradeError::NotThen(_, why) => Self::field("at", why),
             ChangeUpgradeError::Succeeded(_)
             | ChangeUpgradeError::TooLate(..)
-            | ChangeUpgradeError::DeviceRemoved(_) => {
+            | ChangeUpgradeError::DeviceRemoved(_)
+            | ChangeUpgradeError::Later { .. } => {
                 Self::conflict("upgrade-ended", "The upgrade has ended", error)
             }
             ChangeUpgradeError::Task(error) => error.into(),

@@ -700,13 +700,13 @@ pub(super) async fn cancel(
 /// Try one upgrade again.
 ///
 /// One that has failed, was cancelled or passed over has as many attempts as at first; a task that has finished runs again. One that
-/// waits for its next attempt waits no longer. It begins when its task lets it.
+/// waits for its next attempt waits no longer. Of a device that has several in one task it is the last one. It begins when its task lets it.
 #[utoipa::path(post, path = "/v1/upgrades/{id}/retry", operation_id = "retry_upgrade", tag = "upgrades",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The upgrade", body = UpgradeBody),
         (status = 404, description = "There is no such upgrade", body = Problem),
-        (status = 409, description = "It runs or has succeeded, its device was removed, or its task was stopped", body = Problem),
+        (status = 409, description = "It runs or has succeeded, its device was removed or has a later one in the task, or its task was stopped", body = Problem),
     ))]
 pub(super) async fn retry(
     State(state): State<ApiState>,

@@ -62,6 +62,8 @@ pub struct AppConfig {
     pub max_listeners: u32,
     /// Streams of events at the same time of one home.
     pub per_home_listeners: u32,
+    /// So many days it is kept who has started what at home. 0: until the user or the device is deleted.
+    pub keep_starts_days: u32,
 }
 
 impl AppConfig {
@@ -84,6 +86,7 @@ impl AppConfig {
             requests_per_home_per_second: new.requests_per_home_per_second,
             requests_per_address_per_second: new.requests_per_address_per_second,
             failed_attempts_per_minute: new.failed_attempts_per_minute,
+            keep_starts_days: new.keep_starts_days,
             ..self.clone()
         }
     }
@@ -116,6 +119,7 @@ impl Default for AppConfig {
             max_connections_per_address: 1_024,
             max_listeners: 10_000,
             per_home_listeners: 8,
+            keep_starts_days: 365,
         }
     }
 }
@@ -219,6 +223,11 @@ impl AppConfig {
                 "per_home_listeners",
                 self.per_home_listeners.into(),
                 (1, 1_000),
+            ),
+            (
+                "keep_starts_days",
+                self.keep_starts_days.into(),
+                (0, 36_500),
             ),
         ] {
             if !(low..=high).contains(&value) {

@@ -165,6 +165,7 @@ const OF_REASONS: [(&str, ErrorCode); Outcome::REASONS.len()] = [
     ("expired", ErrorCode::TimedOut),
     ("skipped", ErrorCode::Other),
     ("refused_by_owner", ErrorCode::Other),
+    ("not_reached", ErrorCode::Other),
     ("taken_back", ErrorCode::TimedOut),
     ("no_package", ErrorCode::NoFirmware),
     ("downgrade", ErrorCode::UpToDate),

@@ -60,6 +60,11 @@ impl HomeKey {
     pub fn text(&self) -> String {
         format!("{}/{}", self.tenant, self.id)
     }
+
+    /// The same of a device in it: no home has a stroke in its name either.
+    pub fn device_text(&self, endpoint: &str) -> String {
+        format!("{}/{endpoint}", self.text())
+    }
 }
 
 impl UserKey {

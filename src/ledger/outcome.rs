@@ -34,6 +34,8 @@ pub enum Cancellation {
     NoPackage,
     /// Gave the task a package below what the device runs, and did not allow that: it is skipped.
     Downgrade,
+    /// Had it follow another upgrade of the device, which did not succeed.
+    NotReached,
 }
 
 /// Why an upgrade is a success.
@@ -98,7 +100,7 @@ pub enum Failure {
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 36] = [
+    pub const REASONS: [&str; 37] = [
         "upgraded",
         "already_current",
         "task_stopped",
@@ -109,6 +111,7 @@ impl Outcome {
         "taken_back",
         "no_package",
         "downgrade",
+        "not_reached",
         "device_not_heard",
         "version_query_timed_out",
         "version_query_refused",
@@ -139,7 +142,7 @@ impl Outcome {
     /// Those of them for which a device is skipped: there is nothing for it in the task, or an operator passes over it.
     pub const SKIPS: [&str; 3] = ["skipped", "no_package", "downgrade"];
     /// Those of them that are failures.
-    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(10).1;
+    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(11).1;
 
     /// `succeeded`, `failed` or `cancelled`: the upgrade's state in the API and the store.
     pub const fn state(&self) -> &'static str {
@@ -163,6 +166,7 @@ impl Outcome {
             Self::Cancelled(Cancellation::TakenBack) => "taken_back",
             Self::Cancelled(Cancellation::NoPackage) => "no_package",
             Self::Cancelled(Cancellation::Downgrade) => "downgrade",
+            Self::Cancelled(Cancellation::NotReached) => "not_reached",
             Self::Failed(failure) => match failure {
                 Failure::DeviceNotHeard => "device_not_heard",
                 Failure::VersionQueryTimedOut => "version_query_timed_out",
@@ -253,6 +257,7 @@ impl Outcome {
             "taken_back" => return Some(Self::Cancelled(Cancellation::TakenBack)),
             "no_package" => return Some(Self::Cancelled(Cancellation::NoPackage)),
             "downgrade" => return Some(Self::Cancelled(Cancellation::Downgrade)),
+            "not_reached" => return Some(Self::Cancelled(Cancellation::NotReached)),
             "device_not_heard" => Failure::DeviceNotHeard,
             "version_query_timed_out" => Failure::VersionQueryTimedOut,
             "version_query_refused" => Failure::VersionQueryRefused(code()?),
@@ -368,6 +373,7 @@ mod tests {
             Outcome::Cancelled(Cancellation::TakenBack),
             Outcome::Cancelled(Cancellation::NoPackage),
             Outcome::Cancelled(Cancellation::Downgrade),
+            Outcome::Cancelled(Cancellation::NotReached),
         ]
         .into_iter()
         .chain(failures.into_iter().map(Outcome::Failed))

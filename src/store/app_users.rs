@@ -146,6 +146,15 @@ pub trait AppUsers: Send + Sync + 'static {
         now: UtcMillis,
     ) -> Result<UtcMillis, StoreError>;
 
+    /// Forgets up to `limit` starts of before `starts_before`, if it is given, and as many tokens that have ended at `now`. Returns how many
+    /// of both there were: less than `limit` where nothing is left.
+    async fn forget_old(
+        &self,
+        starts_before: Option<UtcMillis>,
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<u64, StoreError>;
+
     /// Tokens of a user that were issued before that are not let in.
     async fn revoked_before(&self, user: &UserKey) -> Result<Option<UtcMillis>, StoreError>;
 

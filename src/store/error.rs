@@ -510,6 +510,9 @@ pub enum ChangeTaskError {
     /// It is for a list of devices, or from before it was kept whom it is for.
     #[error("devices cannot join task {}: it is for a list of devices; create a task for a product, a filter or a group", .0.0)]
     CannotJoin(TaskId),
+    /// It is the standing task of an offer that stands: devices join it as long as it does.
+    #[error("task {} is the standing task of an offer, which devices join when somebody at home starts it; withdraw the offer first", .0.0)]
+    Offered(TaskId),
     /// Its package was deleted.
     #[error("the package of task {} was deleted; create a task with another one", .0.0)]
     PackageDeleted(TaskId),
@@ -602,6 +605,14 @@ pub enum ChangeUpgradeError {
     /// Its device was removed.
     #[error("the device of upgrade {} was removed; add it, and create a task for it", .0.0)]
     DeviceRemoved(UpgradeId),
+    /// A later upgrade of its device is in the same task.
+    #[error("upgrade {} of the same device and task came after upgrade {}; try that one again", .later.0, .id.0)]
+    Later {
+        /// The upgrade.
+        id: UpgradeId,
+        /// The last one of its device in the task.
+        later: UpgradeId,
+    },
     /// Its task does not let it.
     #[error(transparent)]
     Task(#[from] ChangeTaskError),

@@ -306,6 +306,9 @@ pub fn outcome(outcome: &Outcome) -> String {
         Outcome::Cancelled(Cancellation::Downgrade) => {
             "skipped: it would be a downgrade, which the task does not allow".into()
         }
+        Outcome::Cancelled(Cancellation::NotReached) => {
+            "the upgrade that it was to follow did not succeed".into()
+        }
         Outcome::Failed(failure) => self::failure(failure),
     }
 }

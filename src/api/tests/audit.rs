@@ -514,7 +514,7 @@ fn steps() -> Vec<Step> {
             "/v1/homes/h1/devices/urn:a",
             json!({"name": "door"}),
             "set_home_device",
-            "home-devices/urn:a",
+            "home-devices/default/h1/urn:a",
         ),
         (
             "POST",
@@ -564,7 +564,7 @@ fn steps() -> Vec<Step> {
             "/v1/homes/h1/devices/urn:a",
             none.clone(),
             "remove_home_device",
-            "home-devices/urn:a",
+            "home-devices/default/h1/urn:a",
         ),
         (
             "DELETE",

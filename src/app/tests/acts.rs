@@ -187,6 +187,28 @@ async fn many_devices_are_started_and_each_is_answered_for_itself() {
 }
 
 #[tokio::test]
+async fn of_many_that_are_started_each_has_a_row_of_its_own_in_the_audit_log() {
+    let (app, token) = with_devices(&["d1", "d2"]).await;
+    let offer = app.offer("V2", |_| ()).await;
+    let one = |device: &str| json!({"device": device, "entries": [wanted(&offer)]});
+    let body = json!({"devices": [one("d1"), one("d2")]});
+    let answer = app.post(&token, &format!("{HOME}/start"), &body).await;
+    assert_eq!(answer.status, StatusCode::MULTI_STATUS, "{answer:?}");
+    let rows = app.admin_get("/v1/audit?limit=50").await.body["items"].clone();
+    let rows = rows.as_array().unwrap().iter();
+    let mut rows: Vec<_> = rows
+        .filter(|row| row["operation"] == "start_home_upgrades")
+        .map(|row| (row["target"].clone(), row["counts"].clone()))
+        .collect();
+    rows.reverse();
+    let row = |device: &str| {
+        let target = format!("home-devices/default/ours/{device}");
+        (json!(target), json!({"upgrades": 1}))
+    };
+    assert_eq!(rows, [row("d1"), row("d2")]);
+}
+
+#[tokio::test]
 async fn a_body_that_is_none_is_refused() {
     let (app, token) = with_devices(&["d1"]).await;
     let offer = app.offer("V2", |_| ()).await;

@@ -23,14 +23,14 @@ use crate::{
     tenant::TenantId,
 };
 
-fn key(home: &str) -> HomeKey {
+pub(super) fn key(home: &str) -> HomeKey {
     HomeKey {
         tenant: TenantId::default(),
         id: home.parse().unwrap(),
     }
 }
 
-fn user(name: &str) -> UserKey {
+pub(super) fn user(name: &str) -> UserKey {
     UserKey {
         tenant: TenantId::default(),
         id: name.parse().unwrap(),
@@ -45,7 +45,7 @@ fn device(endpoint: &str) -> PutHomeDevice {
     }
 }
 
-fn home(id: &str, devices: &[&str]) -> PutHome {
+pub(super) fn home(id: &str, devices: &[&str]) -> PutHome {
     PutHome {
         key: key(id),
         name: format!("home {id}"),
@@ -59,7 +59,7 @@ fn home(id: &str, devices: &[&str]) -> PutHome {
     }
 }
 
-fn terms() -> OfferTerms {
+pub(super) fn terms() -> OfferTerms {
     OfferTerms {
         channel: Channel::NB_IOT,
         kind: UpgradeKind::Reminder,
@@ -74,7 +74,7 @@ fn terms() -> OfferTerms {
     }
 }
 
-fn offer_of(package: &PackageRecord, terms: OfferTerms) -> NewOffer {
+pub(super) fn offer_of(package: &PackageRecord, terms: OfferTerms) -> NewOffer {
     NewOffer {
         tenant: TenantId::default(),
         terms,
@@ -82,7 +82,7 @@ fn offer_of(package: &PackageRecord, terms: OfferTerms) -> NewOffer {
     }
 }
 
-fn start(endpoint: &str, offers: &[OfferId], now: UtcMillis) -> NewStart {
+pub(super) fn start(endpoint: &str, offers: &[OfferId], now: UtcMillis) -> NewStart {
     let wanted = offers.iter().map(|offer| Wanted {
         offer: *offer,
         target: None,
@@ -97,19 +97,19 @@ fn start(endpoint: &str, offers: &[OfferId], now: UtcMillis) -> NewStart {
     }
 }
 
-fn refusal(result: Result<Vec<Started>, StartError>) -> Refusal {
+pub(super) fn refusal(result: Result<Vec<Started>, StartError>) -> Refusal {
     match result {
         Err(StartError::Refused { refusal, .. }) => refusal,
         other => panic!("{other:?}"),
     }
 }
 
-fn version(text: &str) -> Version {
+pub(super) fn version(text: &str) -> Version {
     Version::new(text).unwrap()
 }
 
 /// A home `h1` with two devices that have registered, and an offer of V2 for them.
-async fn offered(store: &impl Store, terms: OfferTerms) -> OfferRecord {
+pub(super) async fn offered(store: &impl Store, terms: OfferTerms) -> OfferRecord {
     let (world, package) = World::with_devices(store, 2).await;
     let heard = [registered("d0", T0), registered("d1", T0)];
     world.commit(&heard).await;
@@ -123,12 +123,12 @@ async fn offered(store: &impl Store, terms: OfferTerms) -> OfferRecord {
         .unwrap()
 }
 
-async fn one(store: &impl Store, endpoint: &str, now: UtcMillis) -> HomeDevice {
+pub(super) async fn one(store: &impl Store, endpoint: &str, now: UtcMillis) -> HomeDevice {
     let found = store.home_devices(&key("h1"), Some(endpoint), now).await;
     found.unwrap().remove(0)
 }
 
-fn measured(endpoint: &str, rsrp_dbm: i32, at: UtcMillis) -> Change {
+pub(super) fn measured(endpoint: &str, rsrp_dbm: i32, at: UtcMillis) -> Change {
     Change::CoverageReported {
         endpoint: endpoint.to_owned(),
         reading: CoverageReading {
@@ -161,6 +161,9 @@ pub(crate) async fn a_home_is_put_as_it_is_to_be_and_the_same_again_changes_noth
         .collect();
     assert_eq!(roles, [("anna", Role::Owner), ("ben", Role::Member)]);
     store.set_automatic(&key("h1"), "d0", true).await.unwrap();
+    let switched = store.home(&key("h1")).await.unwrap().unwrap();
+    assert!(switched.revision > record.revision);
+    let record = switched;
     let other = PutHome {
         quiet: None,
         members: Some(vec![("ben".parse().unwrap(), Role::Administrator)]),
@@ -266,9 +269,12 @@ pub(crate) async fn a_device_is_in_one_home_of_its_tenant(store: &impl Store) {
         .put_in_home(&key("h4"), &device("d0"), T0)
         .await
         .unwrap();
-    assert_eq!(store.home(&key("h4")).await.unwrap().unwrap().devices, 2);
+    let before = store.home(&key("h4")).await.unwrap().unwrap();
+    assert_eq!(before.devices, 2);
     assert!(store.remove_device("d0", None, None, t(1)).await.unwrap());
-    assert_eq!(store.home(&key("h4")).await.unwrap().unwrap().devices, 1);
+    let after = store.home(&key("h4")).await.unwrap().unwrap();
+    assert_eq!(after.devices, 1);
+    assert!(after.revision > before.revision, "it is another one now");
     assert_eq!(
         store
             .home_devices(&key("h4"), None, t(1))
@@ -576,9 +582,14 @@ pub(crate) async fn several_versions_are_started_one_after_the_other(store: &imp
     let world = World::new(store);
     let package = world.package("p", "V3", 3).await;
     let mut second = terms();
-    second.channel = Channel::new(9).unwrap();
     second.conditions.from = vec![version("V2")];
     let v3 = store
+        .publish_offer(&offer_of(&package, second.clone()))
+        .await
+        .unwrap();
+    let package = world.package("p", "V4", 4).await;
+    second.channel = Channel::new(9).unwrap();
+    let elsewhere = store
         .publish_offer(&offer_of(&package, second))
         .await
         .unwrap();
@@ -590,6 +601,10 @@ pub(crate) async fn several_versions_are_started_one_after_the_other(store: &imp
     world.commit(&[told]).await;
     let alone = store.start(&start("d0", &[v3.id], t(2))).await;
     assert_eq!(refusal(alone), Refusal::NotOffered);
+    let of_two_channels = store
+        .start(&start("d0", &[v2.id, elsewhere.id], t(2)))
+        .await;
+    assert_eq!(refusal(of_two_channels), Refusal::NotOffered);
     let both = store
         .start(&start("d0", &[v2.id, v3.id], t(2)))
         .await
@@ -606,10 +621,10 @@ pub(crate) async fn several_versions_are_started_one_after_the_other(store: &imp
         .unwrap();
     assert_eq!(
         for_products.iter().map(|it| it.id).collect::<Vec<_>>(),
-        [v2.id, v3.id]
+        [v3.id, v2.id, elsewhere.id]
     );
     let listed = store.offers(None, true, None, 1).await.unwrap();
-    assert_eq!((listed.items[0].id, listed.more), (v3.id, true));
+    assert_eq!((listed.items[0].id, listed.more), (elsewhere.id, true));
     let acme = ["acme".parse().unwrap()];
     assert_eq!(
         store
@@ -634,6 +649,34 @@ pub(crate) async fn several_versions_are_started_one_after_the_other(store: &imp
         matches!(stale, Err(OfferStoreError::Changed { .. })),
         "{stale:?}"
     );
+}
+
+pub(crate) async fn who_started_what_is_forgotten_after_its_time(store: &impl Store) {
+    let offer = offered(store, terms()).await;
+    let anna = user("anna");
+    for (endpoint, at) in [("d0", t(1)), ("d1", t(5))] {
+        store
+            .start(&start(endpoint, &[offer.id], at))
+            .await
+            .unwrap();
+    }
+    let token = NewAppToken {
+        user: anna.clone(),
+        hash: [1; 32],
+        created_by: "admin-token".to_owned(),
+        created_at: t(1),
+        expires_at: t(10),
+    };
+    store.add_app_token(&token).await.unwrap();
+    let starts = async || {
+        let export = store.export_user(&anna, t(9)).await.unwrap();
+        (export.starts.len(), export.tokens.len())
+    };
+    assert_eq!(store.forget_old(None, t(9), 9).await.unwrap(), 0);
+    assert_eq!(store.forget_old(Some(t(5)), t(9), 9).await.unwrap(), 1);
+    assert_eq!(starts().await, (1, 1));
+    assert_eq!(store.forget_old(Some(t(6)), t(10), 9).await.unwrap(), 2);
+    assert_eq!(starts().await, (0, 0));
 }
 
 pub(crate) async fn devices_whose_switch_is_on_begin_outside_quiet_hours(store: &impl Store) {

@@ -23,6 +23,7 @@ pub(crate) mod rollouts;
 pub(crate) mod series;
 pub(crate) mod sites;
 pub(crate) mod soaks;
+pub(crate) mod starts;
 pub(crate) mod targets;
 pub(crate) mod task_packages;
 pub(crate) mod tasks;
@@ -221,9 +222,20 @@ macro_rules! whole_suite {
                 a_weak_signal_is_asked_about_and_waits_for_ten_minutes,
                 what_was_started_is_cancelled_until_its_transfer_begins,
                 several_versions_are_started_one_after_the_other,
+                who_started_what_is_forgotten_after_its_time,
                 devices_whose_switch_is_on_begin_outside_quiet_hours,
                 all_of_a_user_is_told_and_deleted,
                 a_battery_has_to_be_charged_as_the_tag_says,
+            }
+            starts {
+                what_follows_waits_until_the_one_before_it_has_succeeded,
+                what_follows_ends_with_the_one_before_it,
+                the_standing_task_of_an_offer_is_changed_but_for_who_joins,
+                of_a_device_that_upgraded_later_no_failure_is_taken_up_again,
+                by_itself_a_device_upgrades_to_what_is_newest_and_never_back,
+                an_offer_that_begins_nothing_keeps_no_other_from_beginning,
+                by_itself_nothing_begins_that_may_not_any_more,
+                what_waits_ends_when_its_device_is_put_out_of_its_home,
             }
             inventory {
                 the_same_package_again_is_the_same_row,

@@ -6,7 +6,9 @@ use sha2::Sha256;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, SqliteStore, home_rows, home_writes, homes,
+    Doing, SqliteStore,
+    bulk::json_list,
+    home_rows, home_writes, homes,
     rows::{self, Columns as _},
     tenancy,
     watched::Table,
@@ -24,6 +26,16 @@ const READING: &str = "reading what is kept of a user";
 const DELETING: &str = "deleting a user";
 const REVOKING: &str = "revoking a user's tokens";
 const ISSUING: &str = "adding a token of a user";
+const FORGETTING: &str = "forgetting what users have started";
+
+/// Starts of before a time.
+pub(super) const OLD_STARTS: &str =
+    "SELECT id FROM app_starts INDEXED BY app_starts_by_time WHERE at < ? ORDER BY at LIMIT ?";
+/// Tokens that have ended.
+pub(super) const ENDED_TOKENS: &str = "SELECT id FROM app_tokens INDEXED BY app_tokens_by_end WHERE expires_at <= ? ORDER BY expires_at LIMIT ?";
+const FORGET_STARTS: &str = "DELETE FROM app_starts WHERE id IN (SELECT value FROM json_each(?))";
+const FORGET_TOKENS: &str = "DELETE FROM app_tokens WHERE id IN (SELECT value FROM json_each(?))";
+
 /// Bytes of what stands for a user.
 const MARK: usize = 16;
 /// Tokens that have ended, and revocations that are over, which are removed with a new one.
@@ -137,6 +149,40 @@ impl AppUsers for SqliteStore {
             .doing(REVOKING)?;
         tx.commit().await.doing(REVOKING)?;
         Ok(stands)
+    }
+
+    async fn forget_old(
+        &self,
+        starts_before: Option<UtcMillis>,
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let mut forgotten = 0;
+        // whatever is nobody's act leaves nothing in the audit log, and no writer waits where there is nothing
+        for (old, forget, before) in [
+            (OLD_STARTS, FORGET_STARTS, starts_before),
+            (ENDED_TOKENS, FORGET_TOKENS, Some(now)),
+        ] {
+            let Some(before) = before else { continue };
+            let ids: Vec<i64> = sqlx::query_scalar(old)
+                .bind(before.0)
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await
+                .doing(FORGETTING)?;
+            if ids.is_empty() {
+                continue;
+            }
+            let mut tx = self.write_unaudited(FORGETTING).await?;
+            let done = sqlx::query(forget)
+                .bind(json_list(&ids))
+                .execute(&mut *tx)
+                .await
+                .doing(FORGETTING)?;
+            tx.commit().await.doing(FORGETTING)?;
+            forgotten += done.rows_affected();
+        }
+        Ok(forgotten)
     }
 
     async fn revoked_before(&self, user: &UserKey) -> Result<Option<UtcMillis>, StoreError> {

@@ -70,6 +70,9 @@ pub(super) async fn close(conn: &mut SqliteConnection, act: &mut Act) -> Result<
     }
     look(conn, act).await?;
     append(conn, &act.entry).await?;
+    // what is written next says how many of what it was
+    act.entry.counts.clear();
+    (act.entry.before, act.entry.after) = (None, None);
     act.rows += 1;
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! Devices whose switch is on are upgraded by themselves, when nothing is quiet at home.
 
-use sqlx::sqlite::SqliteRow;
+use std::cmp::Ordering;
+
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{Doing, SqliteStore, home_rows, rows::Columns as _, start_plan};
 use crate::{
     clock::UtcMillis,
-    home::{Entry, HomeKey, QuietHours, UpgradeKind},
+    home::{Channel, DeviceNow, Entry, HomeKey, QuietHours, UpgradeKind},
+    package::natural_cmp,
     store::{NewStart, OfferRecord, Offers as _, StartError, Starter, StoreError, Wanted},
     task::time_zone,
 };
@@ -24,6 +27,9 @@ struct Switched {
 pub(super) const SWITCHED: &str = "SELECT i.endpoint, h.tenant, h.home, h.zone, h.quiet_from, h.quiet_to \
      FROM home_devices i INDEXED BY home_devices_automatic CROSS JOIN homes h ON h.id = i.home_id \
      WHERE i.automatic = 1 AND i.endpoint > ? ORDER BY i.endpoint LIMIT ?";
+
+/// Whether a task runs.
+const RUNS: &str = "SELECT EXISTS (SELECT 1 FROM tasks WHERE id = ? AND state = 'running' AND hold IS NULL AND expired = 0 AND hidden = 0)";
 
 /// Whether a device has ever had an upgrade of a task.
 pub(super) const HAD: &str = "SELECT EXISTS (SELECT 1 FROM upgrades u INDEXED BY upgrades_of_device \
@@ -61,7 +67,7 @@ impl SqliteStore {
         Ok((started, next))
     }
 
-    /// Starts what is offered to one, of each channel at most one.
+    /// Starts what is offered to one: of the first channel whose newest offer for it can begin.
     async fn start_by_itself(&self, device: &Switched, now: UtcMillis) -> Result<u64, StoreError> {
         let mut reader = self.readers.begin().await.doing(LOOKING)?;
         let busy: bool = sqlx::query_scalar(BUSY)
@@ -77,12 +83,23 @@ impl SqliteStore {
         drop(reader);
         let products = [there.product.clone()];
         let offers = self.offers_for(&device.home.tenant, &products).await?;
+        let mut looked_at: Option<Channel> = None;
         for offer in offers {
+            let channel = offer.terms.channel;
+            if looked_at == Some(channel) || !leads_up(&offer, &there.now()) {
+                continue;
+            }
+            let entry = offer.entry(&there.now(), now);
             let fits = offer.terms.kind != UpgradeKind::OnRequest
                 && offer.terms.is_visible_to(&device.home, offer.id)
-                && offer.entry(&there.now(), now) == Entry::Ready;
-            // one that has failed is not begun again and again: that is for the user to say
-            if !fits || self.had(&device.endpoint, &offer).await? {
+                && !matches!(entry, Entry::NotFor(_));
+            if !fits {
+                continue;
+            }
+            // whatever becomes of the newest one, none before it is begun instead; and one that has failed is not begun again and again: that
+            // is for the user to say
+            looked_at = Some(channel);
+            if entry != Entry::Ready || !self.may_begin(&device.endpoint, &offer).await? {
                 continue;
             }
             let new = NewStart {
@@ -96,23 +113,68 @@ impl SqliteStore {
                 by: Starter::Automatic,
                 now,
             };
-            return match self.start_upgrades(&new, None).await {
-                Ok(started) => Ok(started.iter().filter(|it| !it.again).count() as u64),
-                Err(StartError::Store(error)) => Err(error),
-                Err(StartError::NotFound { .. } | StartError::Refused { .. }) => Ok(0),
-            };
+            match self.start_upgrades(&new, None).await {
+                Ok(started) => return Ok(started.iter().filter(|it| !it.again).count() as u64),
+                Err(StartError::Store(error)) => return Err(error),
+                Err(StartError::NotFound { .. }) => return Ok(0),
+                // another channel may fare better
+                Err(StartError::Refused { .. }) => {}
+            }
         }
         Ok(0)
     }
 
-    async fn had(&self, endpoint: &str, offer: &OfferRecord) -> Result<bool, StoreError> {
-        sqlx::query_scalar(HAD)
+    /// Whether an offer's task runs, so that it does not keep a device for nothing, and a device has never had an upgrade of it.
+    async fn may_begin(&self, endpoint: &str, offer: &OfferRecord) -> Result<bool, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(LOOKING)?;
+        let runs: bool = sqlx::query_scalar(RUNS)
+            .bind(offer.task.0)
+            .fetch_one(&mut *reader)
+            .await
+            .doing(LOOKING)?;
+        if !runs {
+            return Ok(false);
+        }
+        let had: bool = sqlx::query_scalar(HAD)
             .bind(endpoint)
             .bind(offer.task.0)
-            .fetch_one(&self.readers)
+            .fetch_one(&mut *reader)
             .await
-            .doing(LOOKING)
+            .doing(LOOKING)?;
+        Ok(!had)
     }
+}
+
+/// Whether an offer leads to a higher version than the device runs, as far as that is known.
+fn leads_up(offer: &OfferRecord, device: &DeviceNow<'_>) -> bool {
+    device.version.is_none_or(|version| {
+        natural_cmp(offer.version.as_str(), version.as_str()) == Ordering::Greater
+    })
+}
+
+/// Whether a device begins by itself still: in the transaction that writes it.
+pub(super) async fn begins(
+    conn: &mut SqliteConnection,
+    new: &NewStart,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "SELECT i.endpoint, h.tenant, h.home, h.zone, h.quiet_from, h.quiet_to \
+         FROM home_devices i CROSS JOIN homes h ON h.id = i.home_id WHERE i.endpoint = ? AND i.automatic = 1",
+    )
+    .bind(&new.endpoint)
+    .fetch_optional(&mut *conn)
+    .await
+    .doing(LOOKING)?;
+    let device = row.as_ref().map(switched).transpose()?;
+    if device.is_none_or(|device| device.home != new.home || device.is_quiet(new.now)) {
+        return Ok(false);
+    }
+    let busy: bool = sqlx::query_scalar(BUSY)
+        .bind(&new.endpoint)
+        .fetch_one(conn)
+        .await
+        .doing(LOOKING)?;
+    Ok(!busy)
 }
 
 impl Switched {

@@ -1,11 +1,13 @@
 //! Upgrades that the operator cancels: one by itself, or all of a task that is stopped. Those that wait end here, those
 //! that run are ended by the engine.
 
+use std::collections::BTreeMap;
+
 use sqlx::SqliteConnection;
 
 use super::{
     bulk::json_list,
-    counts::CountChanges,
+    counts::{self, CountChanges},
     events::Announcements,
     narrowing,
     packed::Packed,
@@ -44,8 +46,51 @@ pub(super) async fn read_within(
     Err(CancelUpgradeError::NotFound(id))
 }
 
-/// Ends upgrades of a task that wait: writes the outcome, the line, the counts and the event of each.
+/// Ends upgrades of a task that wait, and those that were to follow them: writes the outcome, the line, the counts and the event of each.
 pub(super) async fn cancel_waiting(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    waiting: &[i64],
+    why: Cancellation,
+    at: UtcMillis,
+    announcements: &mut Announcements,
+) -> Result<(), sqlx::Error> {
+    end_waiting(conn, task, waiting, why, at, announcements).await?;
+    cancel_following(conn, waiting.to_vec(), at, announcements).await
+}
+
+/// Those that wait for one of these, a JSON list, and wait in vain, by their tasks.
+pub(super) const FOLLOWING: &str = "SELECT n.task_id, n.id FROM json_each(?) j CROSS JOIN upgrades b ON b.id = j.value \
+         CROSS JOIN upgrades n INDEXED BY upgrades_after ON n.after_id = b.id \
+     WHERE b.phase = 2 AND b.state <> 'succeeded' AND n.phase = 0";
+
+/// Ends what was to follow upgrades that have ended otherwise than well, and what was to follow that. Tasks that are done with it end.
+pub(super) async fn cancel_following(
+    conn: &mut SqliteConnection,
+    mut ended: Vec<i64>,
+    at: UtcMillis,
+    announcements: &mut Announcements,
+) -> Result<(), sqlx::Error> {
+    while !ended.is_empty() {
+        let found: Vec<(i64, i64)> = sqlx::query_as(FOLLOWING)
+            .bind(json_list(&ended))
+            .fetch_all(&mut *conn)
+            .await?;
+        let mut by_task: BTreeMap<TaskId, Vec<i64>> = BTreeMap::new();
+        for (task, upgrade) in &found {
+            by_task.entry(TaskId(*task)).or_default().push(*upgrade);
+        }
+        for (task, waiting) in by_task {
+            let why = Cancellation::NotReached;
+            end_waiting(conn, task, &waiting, why, at, announcements).await?;
+            counts::end_task_if_done(conn, task, at, announcements).await?;
+        }
+        ended = found.into_iter().map(|(_, upgrade)| upgrade).collect();
+    }
+    Ok(())
+}
+
+async fn end_waiting(
     conn: &mut SqliteConnection,
     task: TaskId,
     waiting: &[i64],

@@ -184,6 +184,7 @@ pub(super) async fn waiting(
     let found = sqlx::query(
         "SELECT s.endpoint, s.offers, s.at, s.until FROM json_each(?) j \
              CROSS JOIN app_starts s INDEXED BY app_starts_waiting ON s.endpoint = j.value \
+             CROSS JOIN home_devices i ON i.endpoint = s.endpoint AND i.home_id = s.home_id \
          WHERE s.state = 'waiting' AND s.until > ?",
     )
     .bind(endpoints)

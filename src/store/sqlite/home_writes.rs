@@ -1,6 +1,6 @@
 //! Homes are put: what of them is other than it was is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::SqliteConnection;
 
@@ -14,26 +14,48 @@ use super::{
 use crate::{
     clock::UtcMillis,
     home::{HomeKey, MAX_HOME_DEVICES, MAX_MEMBERS, Role, UserId, UserKey},
-    store::{HomeDeviceRecord, HomeError, HomePut, PutHome, PutHomeDevice, StoreError},
+    store::{HomeDeviceRecord, HomeError, HomePut, MAX_HOMES, PutHome, PutHomeDevice, StoreError},
+    tenant::TenantId,
 };
 
 pub(super) const PUTTING: &str = "putting a home";
 
+/// How many homes may be added still, by tenant: counted when the first is added, because that takes a look at all that there are.
+#[derive(Default)]
+pub(super) struct Rooms(HashMap<TenantId, u32>);
+
+impl Rooms {
+    /// Takes the room of one home.
+    async fn take(
+        &mut self,
+        conn: &mut SqliteConnection,
+        tenant: &TenantId,
+    ) -> Result<(), HomeError> {
+        let room = match self.0.get(tenant) {
+            Some(room) => *room,
+            None => MAX_HOMES.saturating_sub(count(conn, tenant).await?),
+        };
+        let rest = room.checked_sub(1).ok_or(HomeError::TooMany)?;
+        self.0.insert(tenant.clone(), rest);
+        Ok(())
+    }
+}
+
 /// Homes of a tenant, as far as they matter to whether there is room for another one.
-pub(super) async fn count(conn: &mut SqliteConnection, tenant: &str) -> Result<u32, StoreError> {
+async fn count(conn: &mut SqliteConnection, tenant: &TenantId) -> Result<u32, StoreError> {
     sqlx::query_scalar("SELECT COUNT(*) FROM homes WHERE tenant = ?")
-        .bind(tenant)
+        .bind(tenant.as_str())
         .fetch_one(conn)
         .await
         .doing(PUTTING)
 }
 
-/// Puts a home: nothing is written where it is refused. `room`: so many may be added.
+/// Puts a home: nothing is written where it is refused.
 pub(super) async fn put(
     conn: &mut SqliteConnection,
     home: &PutHome,
     seen: Option<i64>,
-    (room, marker): (&mut u32, &Marker),
+    (rooms, marker): (&mut Rooms, &Marker),
     now: UtcMillis,
 ) -> Result<HomePut, HomeError> {
     let known = home_rows::read(conn, &home.key).await?;
@@ -43,16 +65,13 @@ pub(super) async fn put(
     if let Some(devices) = &home.devices {
         check_devices(conn, (&home.key, id), devices).await?;
     }
-    if known.is_none() && *room == 0 {
-        return Err(HomeError::TooMany);
+    if known.is_none() {
+        rooms.take(conn, &home.key.tenant).await?;
     }
     let (id, mut changed) = match &known {
         Some(known) => (known.id, !known.is_like(home)),
         None => (insert(conn, home, now).await.doing(PUTTING)?, true),
     };
-    if known.is_none() {
-        *room -= 1;
-    }
     let fresh = known.is_none();
     if let Some(members) = &home.members {
         let members = Wanted {

@@ -1,6 +1,6 @@
 //! End users' homes: who is in them, and which devices.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -10,7 +10,7 @@ use super::{
     app_users::{self, Marker},
     bulk::json_list,
     home_rows::{self, HomeRow, READING},
-    home_writes::{self, PUTTING},
+    home_writes::{self, PUTTING, Rooms},
     packed::Packed,
     rows, tenancy,
     upgrade_rows::{self, OfHomeRow},
@@ -22,7 +22,7 @@ use crate::{
     ledger::UpgradeId,
     store::{
         HomeDevice, HomeDeviceRecord, HomeError, HomePut, HomeRecord, HomeUpgrade, Homes,
-        MAX_HOMES, MAX_HOMES_OF_USER, MemberRecord, Page, PutHome, PutHomeDevice, StoreError,
+        MAX_HOMES_OF_USER, MemberRecord, Page, PutHome, PutHomeDevice, StoreError,
     },
     tenant::TenantId,
 };
@@ -43,10 +43,9 @@ impl Homes for SqliteStore {
         tx.watch(Table::Homes, home.key.text())
             .await
             .doing(PUTTING)?;
-        let there = home_writes::count(&mut tx, home.key.tenant.as_str()).await?;
-        let mut room = MAX_HOMES.saturating_sub(there);
+        let mut rooms = Rooms::default();
         let marker = Marker::read(&mut tx).await?;
-        let put = home_writes::put(&mut tx, home, seen, (&mut room, &marker), now).await?;
+        let put = home_writes::put(&mut tx, home, seen, (&mut rooms, &marker), now).await?;
         let record = known(&mut tx, &home.key).await?.record;
         if put != HomePut::Unchanged {
             tx.commit().await.doing(PUTTING)?;
@@ -64,22 +63,19 @@ impl Homes for SqliteStore {
         while let Some(part) = parts.next() {
             let mut tx = self.write(PUTTING).await?;
             let marker = Marker::read(&mut tx).await?;
-            let mut rooms = HashMap::new();
+            let mut rooms = Rooms::default();
+            let mut tenants = HashSet::new();
             let mut written = 0;
             for home in part {
                 let tenant = &home.key.tenant;
-                if !rooms.contains_key(tenant) {
+                if tenants.insert(tenant) {
                     tenancy::check(&mut tx, tenant).await?;
-                    let there = home_writes::count(&mut tx, tenant.as_str()).await?;
-                    rooms.insert(tenant, MAX_HOMES.saturating_sub(there));
                 }
-                let Some(room) = rooms.get_mut(tenant) else {
-                    continue; // it was put there just now
-                };
-                let put = match home_writes::put(&mut tx, home, None, (room, &marker), now).await {
-                    Err(HomeError::Store(error)) => return Err(error),
-                    put => put,
-                };
+                let put =
+                    match home_writes::put(&mut tx, home, None, (&mut rooms, &marker), now).await {
+                        Err(HomeError::Store(error)) => return Err(error),
+                        put => put,
+                    };
                 written += u64::from(matches!(put, Ok(HomePut::Added | HomePut::Changed)));
                 answers.push(put);
             }
@@ -250,7 +246,7 @@ impl Homes for SqliteStore {
     ) -> Result<HomeDeviceRecord, HomeError> {
         let mut tx = self.write(PUTTING).await?;
         let known = known(&mut tx, home).await?;
-        tx.watch(Table::HomeDevices, &device.endpoint)
+        tx.watch(Table::HomeDevices, home.device_text(&device.endpoint))
             .await
             .doing(PUTTING)?;
         let one = std::slice::from_ref(device);
@@ -281,23 +277,13 @@ impl Homes for SqliteStore {
     async fn take_from_home(&self, home: &HomeKey, endpoint: &str) -> Result<(), HomeError> {
         let mut tx = self.write(PUTTING).await?;
         let known = known(&mut tx, home).await?;
-        tx.watch(Table::HomeDevices, endpoint)
+        tx.watch(Table::HomeDevices, home.device_text(endpoint))
             .await
             .doing(PUTTING)?;
         one_device(&mut tx, &known, endpoint).await?;
-        sqlx::query(
-            "UPDATE app_starts SET state = 'cancelled' WHERE endpoint = ? AND state = 'waiting'",
-        )
-        .bind(endpoint)
-        .execute(&mut *tx)
-        .await
-        .doing(PUTTING)?;
         sqlx::query("DELETE FROM home_devices WHERE endpoint = ?")
             .bind(endpoint)
             .execute(&mut *tx)
-            .await
-            .doing(PUTTING)?;
-        home_writes::touch(&mut tx, known.id, UtcMillis(0))
             .await
             .doing(PUTTING)?;
         tx.commit().await.doing(PUTTING)?;
@@ -312,7 +298,7 @@ impl Homes for SqliteStore {
     ) -> Result<HomeDeviceRecord, HomeError> {
         let mut tx = self.write(PUTTING).await?;
         let known = known(&mut tx, home).await?;
-        tx.watch(Table::HomeDevices, endpoint)
+        tx.watch(Table::HomeDevices, home.device_text(endpoint))
             .await
             .doing(PUTTING)?;
         let before = one_device(&mut tx, &known, endpoint).await?;
@@ -323,6 +309,9 @@ impl Homes for SqliteStore {
             .bind(on)
             .bind(endpoint)
             .execute(&mut *tx)
+            .await
+            .doing(PUTTING)?;
+        home_writes::touch(&mut tx, known.id, UtcMillis(0))
             .await
             .doing(PUTTING)?;
         let record = one_device(&mut tx, &known, endpoint).await?;

@@ -25,6 +25,10 @@ use crate::{
 const RETRYING: &str = "trying an upgrade again";
 const SKIPPING: &str = "passing over an upgrade";
 
+/// The last upgrade of a device in a task.
+pub(super) const LAST_OF: &str = "SELECT u.id FROM upgrades u INDEXED BY upgrades_of_device \
+     WHERE u.endpoint = ? AND u.task_id = ? ORDER BY u.id DESC LIMIT 1";
+
 impl SqliteStore {
     pub(super) async fn retry_one(
         &self,
@@ -131,6 +135,16 @@ async fn take_up(
     task_packages::may_serve_again(conn, task, state).await?;
     if upgrade.attempts == 0 && is_over_time(conn, task, now).await? {
         return Err(ChangeUpgradeError::TooLate(upgrade.id, task));
+    }
+    let last: Option<i64> = sqlx::query_scalar(LAST_OF)
+        .bind(&upgrade.endpoint)
+        .bind(task.0)
+        .fetch_optional(&mut *conn)
+        .await
+        .doing(RETRYING)?;
+    if let Some(last) = last.filter(|last| *last > upgrade.id.0) {
+        let (id, later) = (upgrade.id, UpgradeId(last));
+        return Err(ChangeUpgradeError::Later { id, later });
     }
     let before = upgrade.id.0 - 1;
     let taken_up = again_part(

@@ -119,6 +119,8 @@ pub(super) async fn plan(
             offer.withdrawn_at.is_none()
                 && offer.product == device.product
                 && offer.terms.is_visible_to(&new.home, offer.id)
+                // versions of different channels do not lead on from one another
+                && planned.last().is_none_or(|before| before.offer.terms.channel == offer.terms.channel)
         });
         let Some(offer) = offer else {
             return Err(refused(wanted.offer, Refusal::NotOffered));

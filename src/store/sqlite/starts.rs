@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::{
-    Doing, SqliteStore,
+    Doing, SqliteStore, automatic,
     bulk::json_list,
     cancel,
     counts::{self, CountChanges},
@@ -46,9 +46,12 @@ impl SqliteStore {
     ) -> Result<Vec<Started>, StartError> {
         let mut tx = self.write(STARTING).await?;
         let device = device_in(&mut tx, &new.home, &new.endpoint).await?;
-        tx.watch(Table::HomeDevices, &new.endpoint)
+        tx.watch(Table::HomeDevices, new.home.device_text(&new.endpoint))
             .await
             .doing(STARTING)?;
+        if new.by == Starter::Automatic && !automatic::begins(&mut tx, new).await? {
+            return Ok(Vec::new()); // something else has become of it since it was looked at
+        }
         let planned = plan(&mut tx, new, &device, waiting.is_some()).await;
         if let Err(StartError::Refused {
             refusal: Refusal::SignalWeak { until, .. },
@@ -61,11 +64,14 @@ impl SqliteStore {
             return planned.map(|_| Vec::new());
         }
         let planned = planned?;
-        let mut started = Vec::with_capacity(planned.len());
+        let mut started: Vec<Started> = Vec::with_capacity(planned.len());
         for Planned { offer, open } in &planned {
             let upgrade = match open {
                 Some(upgrade) => *upgrade,
-                None => add(&mut tx, offer, new, &device).await?,
+                None => {
+                    let before = started.last().map(|before| before.upgrade);
+                    add(&mut tx, offer, new, (&device, before)).await?
+                }
             };
             started.push(Started {
                 offer: offer.id,
@@ -148,7 +154,7 @@ impl SqliteStore {
     ) -> Result<CancelledStart, StartError> {
         let mut tx = self.write(CANCELLING).await?;
         let device = device_in(&mut tx, home, endpoint).await?;
-        tx.watch(Table::HomeDevices, endpoint)
+        tx.watch(Table::HomeDevices, home.device_text(endpoint))
             .await
             .doing(CANCELLING)?;
         let open = open_on(&mut tx, home, endpoint).await?;
@@ -170,7 +176,8 @@ impl SqliteStore {
             return Err(refused_whole(Refusal::NothingWaits));
         }
         let mut announcements = Announcements::default();
-        for open in &open {
+        // the last first: with one that others were to follow, those end for another reason
+        for open in open.iter().rev() {
             end(&mut tx, open, now, &mut announcements)
                 .await
                 .doing(CANCELLING)?;
@@ -258,12 +265,12 @@ async fn end(
     .map(|_| ())
 }
 
-/// Adds an upgrade to the standing task of an offer, if that takes any.
+/// Adds an upgrade to the standing task of an offer, if that takes any. It does not begin until the one `before` it has succeeded.
 async fn add(
     conn: &mut SqliteConnection,
     offer: &OfferRecord,
     new: &NewStart,
-    device: &Device,
+    (device, before): (&Device, Option<UpgradeId>),
 ) -> Result<UpgradeId, StartError> {
     let (task, endpoint, now) = (offer.task, &new.endpoint, new.now);
     let Some((start_at, rules)) = takes_up(conn, task, now).await? else {
@@ -280,6 +287,14 @@ async fn add(
     counts.write(conn).await.doing(STARTING)?;
     let upgrade = open_of(conn, task, endpoint).await?;
     let upgrade = upgrade.ok_or_else(|| rows::unreadable("upgrades.endpoint", endpoint))?;
+    if let Some(before) = before {
+        sqlx::query("UPDATE upgrades SET after_id = ?, free = 0 WHERE id = ?")
+            .bind(before.0)
+            .bind(upgrade.0)
+            .execute(&mut *conn)
+            .await
+            .doing(STARTING)?;
+    }
     let line: Line = Happened::Joined {}.into();
     let (code, arguments) = rows::line_columns(&line);
     sqlx::query(

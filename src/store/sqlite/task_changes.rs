@@ -207,8 +207,12 @@ impl SqliteStore {
                     });
                 }
                 let joins = rules.membership == Membership::Joining;
-                if joins && !may_join(&mut tx, id).await? {
+                let joined = task.rules.membership == Membership::Joining;
+                if joins && !joined && !may_join(&mut tx, id).await? {
                     return Err(ChangeTaskError::CannotJoin(id));
+                }
+                if joined && !joins && is_offered(&mut tx, id).await? {
+                    return Err(ChangeTaskError::Offered(id));
                 }
                 set_rules(&mut tx, id, rules).await?;
                 let other = rules.differ_in_more_than_share(&task.rules);
@@ -228,7 +232,7 @@ impl SqliteStore {
                         more = put_off_no_longer(&mut tx, id, now).await?;
                     }
                 }
-                if !joins && task.rules.membership == Membership::Joining {
+                if joined && !joins {
                     end_if_done(&mut tx, id, now).await?;
                 }
             }
@@ -452,6 +456,17 @@ async fn may_join(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, Sto
         .doing(CHANGING)
 }
 
+/// Whether a task is the standing one of an offer that stands.
+async fn is_offered(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, StoreError> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM offers INDEXED BY offers_of_task WHERE task_id = ? AND withdrawn_at IS NULL)",
+    )
+    .bind(task.0)
+    .fetch_one(conn)
+    .await
+    .doing(CHANGING)
+}
+
 /// Ends a task that waited for nothing but devices that might have joined.
 async fn end_if_done(
     conn: &mut SqliteConnection,
@@ -524,7 +539,7 @@ async fn expire_part(
 }
 
 /// Takes some upgrades up again that have ended in a state, behind one number. Returns theirs. A device that was removed is passed over,
-/// and so is one that has become another tenant's.
+/// and so is one that has become another tenant's. Of a device that has several in the task, the last one counts.
 #[expect(clippy::too_many_lines, reason = "one statement after the other")]
 pub(super) async fn again_part(
     conn: &mut SqliteConnection,
@@ -541,6 +556,8 @@ pub(super) async fn again_part(
              AND (?3 = '[]' OR u.outcome_reason IN (SELECT value FROM json_each(?3))) \
              AND EXISTS (SELECT 1 FROM devices d WHERE d.endpoint = u.endpoint AND d.removed = 0 \
                  AND d.tenant = (SELECT t.tenant FROM tasks t WHERE t.id = ?1)) \
+             AND NOT EXISTS (SELECT 1 FROM upgrades n INDEXED BY upgrades_of_device \
+                 WHERE n.endpoint = u.endpoint AND n.id > u.id AND n.task_id = u.task_id) \
          ORDER BY u.id LIMIT ?4",
     )
     .bind(task.0)
@@ -587,7 +604,8 @@ pub(super) async fn again_part(
     .doing(CHANGING)?;
     sqlx::query(
         "UPDATE upgrades SET state = 'pending', phase = 0, not_before = MAX(?1, COALESCE(confirmed_for, 0)), ended_at = NULL, attempts_before = attempt, \
-             cell = NULL, cell_limit = NULL, bytes_done = NULL, cancel_requested_at = NULL, over_budget = 0 \
+             cell = NULL, cell_limit = NULL, bytes_done = NULL, cancel_requested_at = NULL, over_budget = 0, \
+             after_id = (SELECT b.id FROM upgrades b WHERE b.id = upgrades.after_id AND b.phase < 2) \
          WHERE id IN (SELECT value FROM json_each(?2))",
     )
     .bind(now.0)

@@ -51,7 +51,7 @@ impl Drop for Checked {
 }
 
 /// Each of these finds what is kept and wrong.
-const KEPT: [&str; 10] = [
+const KEPT: [&str; 11] = [
     "SELECT COALESCE(k.task_id, c.task_id) || ' ' || COALESCE(k.state, c.state) \
      FROM (SELECT * FROM task_counts WHERE count <> 0) k FULL JOIN \
          (SELECT task_id, state, lot, IIF(state = 'failed' \
@@ -77,7 +77,10 @@ const KEPT: [&str; 10] = [
          WHEN 'failed' THEN 2 WHEN 'cancelled' THEN 2 ELSE 1 END",
     "SELECT 'free ' || id FROM upgrades u WHERE free <> (phase = 0 AND unconfirmed = 0 \
          AND NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = u.endpoint AND r.phase = 1) \
-         AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = u.endpoint))",
+         AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = u.endpoint) \
+         AND NOT EXISTS (SELECT 1 FROM upgrades b WHERE b.id = u.after_id AND b.state <> 'succeeded'))",
+    "SELECT 'waits in vain ' || u.id FROM upgrades u JOIN upgrades b ON b.id = u.after_id \
+     WHERE u.phase = 0 AND b.phase = 2 AND b.state <> 'succeeded'",
     "SELECT 'cves ' || id FROM packages p WHERE cves_mended <> \
          (SELECT json_group_array(cve ORDER BY cve) FROM package_cves WHERE package_id = p.id)",
     "SELECT 'webhook ' || id FROM webhooks w WHERE \

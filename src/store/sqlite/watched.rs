@@ -75,9 +75,11 @@ const TABLES: [(Table, &str, &str); 21] = [
         "SELECT * FROM device_groups WHERE id = CAST(? AS INTEGER) AND removed = 0",
     ),
     (
+        // of a tenant, its home, and the endpoint name, with strokes between
         Table::HomeDevices,
         "home-devices",
-        "SELECT h.home, i.name, i.icon, i.automatic, h.tenant FROM home_devices i JOIN homes h ON h.id = i.home_id WHERE i.endpoint = ?",
+        "SELECT h.home, i.name, i.icon, i.automatic, h.tenant FROM home_devices i CROSS JOIN homes h ON h.id = i.home_id \
+         WHERE i.endpoint = substr(?1, instr(?1, '/') + instr(substr(?1, instr(?1, '/') + 1), '/') + 1) AND ?1 = h.tenant || '/' || h.home || '/' || i.endpoint",
     ),
     (
         // of a tenant, its home, and what stands for the user, with strokes between

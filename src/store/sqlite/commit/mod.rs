@@ -16,7 +16,7 @@ use self::{devices::DeviceChanges, upgrades::Upgrades};
 use super::{
     Doing,
     bulk::{RowStatement, json_list},
-    counts,
+    cancel, counts,
     events::Announcements,
     habits, rows, soaks,
     traffic::TrafficChanges,
@@ -180,6 +180,12 @@ async fn finish(
         let over = json_list(written.over.iter().map(|(upgrade, _)| upgrade.0));
         soaks::begin(conn, &over).await?;
         announcements.upgrades(conn, &over).await.doing(DOING)?;
+        if let Some(at) = written.tasks.values().max() {
+            let over = written.over.iter().map(|(upgrade, _)| upgrade.0).collect();
+            cancel::cancel_following(conn, over, *at, &mut announcements)
+                .await
+                .doing(DOING)?;
+        }
         for (task, at) in written.tasks {
             counts::end_task_if_done(conn, task, at, &mut announcements)
                 .await

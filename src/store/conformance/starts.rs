@@ -1,0 +1,271 @@
+//! What is started at home in sequence, by itself, and again.
+
+use std::time::Duration;
+
+use super::{
+    NOT_HEARD, T0, UPGRADED, World, ended,
+    homes::{home, key, measured, offer_of, offered, one, refusal, start, terms, user, version},
+    stage, t,
+};
+use crate::{
+    clock::UtcMillis,
+    home::{Channel, Refusal},
+    ledger::{Change, Stage, UpgradeId},
+    store::{
+        Again, ChangeTaskError, ChangeUpgradeError, NewStart, OfferRecord, Starter, Store,
+        TaskChange, UpgradeState,
+    },
+    task::{Membership, TaskRules},
+    tenant::TenantId,
+};
+
+/// An offer of V3 to who runs V2, after one of V2 that [`offered`] has published; `d0` and `d1` run V1.
+async fn followed(store: &impl Store) -> (OfferRecord, OfferRecord) {
+    let v2 = offered(store, terms()).await;
+    let world = World::new(store);
+    world.commit(&[runs("d0", "V1"), runs("d1", "V1")]).await;
+    let package = world.package("p", "V3", 3).await;
+    let mut second = terms();
+    second.conditions.from = vec![version("V2")];
+    let v3 = store.publish_offer(&offer_of(&package, second)).await;
+    (v2, v3.unwrap())
+}
+
+fn runs(endpoint: &str, text: &str) -> Change {
+    Change::VersionReported {
+        endpoint: endpoint.to_owned(),
+        version: version(text),
+        at: t(1),
+    }
+}
+
+/// What of an offer is due first.
+async fn due(store: &impl Store, offer: &OfferRecord, now: UtcMillis) -> Option<UpgradeId> {
+    let heads = store.task_heads(now).await.unwrap();
+    let head = heads.iter().find(|head| head.task == offer.task)?;
+    let first = head.lots.iter().find_map(|lot| lot.first_due)?;
+    Some(first.1)
+}
+
+pub(crate) async fn what_follows_waits_until_the_one_before_it_has_succeeded(store: &impl Store) {
+    let (v2, v3) = followed(store).await;
+    let world = World::new(store);
+    let both = store
+        .start(&start("d0", &[v2.id, v3.id], t(2)))
+        .await
+        .unwrap();
+    let (first, second) = (both[0].upgrade, both[1].upgrade);
+    assert_eq!(due(store, &v2, t(3)).await, Some(first));
+    assert_eq!(due(store, &v3, t(3)).await, None);
+    let failed = [
+        stage(first, 1, Stage::WaitingForDevice, t(3)),
+        ended(first, v2.task, 1, NOT_HEARD, Some(t(3_600)), t(4)),
+    ];
+    world.commit(&failed).await;
+    assert_eq!(
+        due(store, &v3, t(9_999)).await,
+        None,
+        "the first is to be tried again"
+    );
+    // neither does the end of an exclusion free it
+    store
+        .exclude(&["d0".to_owned()], "in the museum", None, t(5))
+        .await
+        .unwrap();
+    store.end_exclusion("d0", None, None).await.unwrap();
+    assert_eq!(due(store, &v3, t(9_999)).await, None);
+    let done = [
+        stage(first, 2, Stage::WaitingForDevice, t(3_600)),
+        runs("d0", "V2"),
+        ended(first, v2.task, 2, UPGRADED, None, t(3_601)),
+    ];
+    world.commit(&done).await;
+    assert_eq!(due(store, &v3, t(3_602)).await, Some(second));
+}
+
+pub(crate) async fn what_follows_ends_with_the_one_before_it(store: &impl Store) {
+    let (v2, v3) = followed(store).await;
+    let world = World::new(store);
+    let begin = async |endpoint, at| {
+        let both = store.start(&start(endpoint, &[v2.id, v3.id], at)).await;
+        let both = both.unwrap();
+        (both[0].upgrade, both[1].upgrade)
+    };
+    let reason = async |upgrade| {
+        let found = store.upgrade(upgrade).await.unwrap().unwrap();
+        found.upgrade.outcome.unwrap().reason
+    };
+    // the first fails for good
+    let (first, second) = begin("d0", t(2)).await;
+    let failed = [
+        stage(first, 1, Stage::WaitingForDevice, t(3)),
+        ended(first, v2.task, 1, NOT_HEARD, None, t(4)),
+    ];
+    world.commit(&failed).await;
+    assert_eq!(world.state_of(second).await, UpgradeState::Cancelled);
+    assert_eq!(reason(second).await, "not_reached");
+    // it is passed over
+    let (first, second) = begin("d0", t(5)).await;
+    store.skip_upgrade(first, None, t(6)).await.unwrap();
+    assert_eq!(reason(second).await, "not_reached");
+    // the user cancels both
+    let (first, second) = begin("d0", t(7)).await;
+    let (h1, anna) = (key("h1"), user("anna").id);
+    let cancelled = store.cancel_start(&h1, "d0", &anna, t(8)).await;
+    assert_eq!(cancelled.unwrap().upgrades, [first, second]);
+    assert_eq!(reason(second).await, "cancelled");
+    // the offer of the first is withdrawn
+    let (_, second) = begin("d1", t(9)).await;
+    store
+        .withdraw_offer(&TenantId::default(), v2.id, t(10))
+        .await
+        .unwrap();
+    assert_eq!(reason(second).await, "not_reached");
+}
+
+pub(crate) async fn the_standing_task_of_an_offer_is_changed_but_for_who_joins(store: &impl Store) {
+    let offer = offered(store, terms()).await;
+    let change = async |membership, priority| {
+        let rules = TaskRules {
+            membership,
+            priority: Some(priority),
+            ..TaskRules::default()
+        };
+        let change = TaskChange::Rules {
+            rules: Box::new(rules),
+            revision: None,
+            by: None,
+        };
+        store.change_task(offer.task, &change, t(1)).await
+    };
+    let changed = change(Membership::Joining, 7).await.unwrap();
+    assert_eq!(changed.rules.priority, Some(7));
+    let refused = change(Membership::Snapshot, 8).await;
+    assert!(
+        matches!(refused, Err(ChangeTaskError::Offered(task)) if task == offer.task),
+        "{refused:?}"
+    );
+    store.start(&start("d0", &[offer.id], t(2))).await.unwrap();
+}
+
+pub(crate) async fn of_a_device_that_upgraded_later_no_failure_is_taken_up_again(
+    store: &impl Store,
+) {
+    let offer = offered(store, terms()).await;
+    let world = World::new(store);
+    let begin = async |endpoint, at| {
+        let new = start(endpoint, &[offer.id], at);
+        store.start(&new).await.unwrap()[0].upgrade
+    };
+    let failed = |upgrade, at| {
+        [
+            stage(upgrade, 1, Stage::WaitingForDevice, at),
+            ended(upgrade, offer.task, 1, NOT_HEARD, None, at),
+        ]
+    };
+    let first = begin("d0", t(1)).await;
+    world.commit(&failed(first, t(2))).await;
+    let other = begin("d1", t(1)).await;
+    world.commit(&failed(other, t(2))).await;
+    let second = begin("d0", t(3)).await;
+    let again = store
+        .take_up_again(offer.task, &Again::default(), t(4))
+        .await
+        .unwrap();
+    assert_eq!(again.1, 1, "the one of d1");
+    assert_eq!(world.state_of(first).await, UpgradeState::Failed);
+    assert_eq!(world.state_of(other).await, UpgradeState::Pending);
+    let alone = store.retry_upgrade(first, None, t(5)).await;
+    assert!(
+        matches!(alone, Err(ChangeUpgradeError::Later { later, .. }) if later == second),
+        "{alone:?}"
+    );
+}
+
+pub(crate) async fn by_itself_a_device_upgrades_to_what_is_newest_and_never_back(
+    store: &impl Store,
+) {
+    let v2 = offered(store, terms()).await;
+    let world = World::new(store);
+    let package = world.package("p", "V3", 3).await;
+    let v3 = store.publish_offer(&offer_of(&package, terms())).await;
+    let v3 = v3.unwrap();
+    world.commit(&[runs("d0", "V1"), runs("d1", "V3")]).await;
+    for endpoint in ["d0", "d1"] {
+        let set = store.set_automatic(&key("h1"), endpoint, true).await;
+        set.unwrap();
+    }
+    let begun = async |at| store.start_automatic(None, 9, at).await.unwrap().0;
+    assert_eq!(begun(t(2)).await, 1);
+    let newest = world.ids(v3.task).await;
+    assert_eq!(newest.len(), 1);
+    let failed = [
+        stage(newest[0], 1, Stage::WaitingForDevice, t(3)),
+        ended(newest[0], v3.task, 1, NOT_HEARD, None, t(4)),
+    ];
+    world.commit(&failed).await;
+    assert_eq!(begun(t(5)).await, 0, "no older one is begun instead");
+    assert_eq!(world.ids(v2.task).await, []);
+    // d1, which its operator upgraded, does not go back
+    let package = world.package("p", "V2.5", 5).await;
+    let mut back = offer_of(&package, terms());
+    back.task.packages.allow_downgrade = true;
+    let back = store.publish_offer(&back).await.unwrap();
+    store.set_automatic(&key("h1"), "d0", false).await.unwrap();
+    assert_eq!(begun(t(6)).await, 0);
+    let asked = store.start(&start("d1", &[back.id], t(7))).await;
+    asked.expect("who asks may");
+}
+
+pub(crate) async fn an_offer_that_begins_nothing_keeps_no_other_from_beginning(store: &impl Store) {
+    let paused = offered(store, terms()).await;
+    let world = World::new(store);
+    let package = world.package("p", "V3", 3).await;
+    let mut other = terms();
+    other.channel = Channel::new(9).unwrap();
+    let other = store.publish_offer(&offer_of(&package, other)).await;
+    let other = other.unwrap();
+    let pause = TaskChange::Pause { note: None };
+    store.change_task(paused.task, &pause, t(1)).await.unwrap();
+    store.set_automatic(&key("h1"), "d0", true).await.unwrap();
+    assert_eq!(store.start_automatic(None, 9, t(2)).await.unwrap().0, 1);
+    assert_eq!(world.ids(paused.task).await, []);
+    assert_eq!(world.ids(other.task).await.len(), 1);
+}
+
+pub(crate) async fn by_itself_nothing_begins_that_may_not_any_more(store: &impl Store) {
+    let offer = offered(store, terms()).await;
+    let by_itself = async |at| {
+        let new = NewStart {
+            by: Starter::Automatic,
+            ..start("d0", &[offer.id], at)
+        };
+        store.start(&new).await.unwrap().len()
+    };
+    assert_eq!(by_itself(t(1)).await, 0, "its switch is off");
+    store.set_automatic(&key("h1"), "d0", true).await.unwrap();
+    let night = T0 + Duration::from_hours(14);
+    assert_eq!(by_itself(night).await, 0, "it is quiet");
+    assert_eq!(by_itself(t(2)).await, 1);
+    assert_eq!(by_itself(t(3)).await, 0, "something is open");
+}
+
+pub(crate) async fn what_waits_ends_when_its_device_is_put_out_of_its_home(store: &impl Store) {
+    let mut asks = terms();
+    asks.conditions.rsrp_dbm = Some(-110);
+    let offer = offered(store, asks).await;
+    let world = World::new(store);
+    world.commit(&[measured("d0", -120, t(1))]).await;
+    let weak = store.start(&start("d0", &[offer.id], t(2))).await;
+    assert!(matches!(refusal(weak), Refusal::SignalWeak { .. }));
+    assert!(one(store, "d0", t(3)).await.waits.is_some());
+    for devices in [&["d1"][..], &["d0", "d1"]] {
+        let put = store.put_home(&home("h1", devices), None, t(3)).await;
+        put.unwrap();
+    }
+    assert_eq!(one(store, "d0", t(4)).await.waits, None);
+    let late = store
+        .continue_start(&key("h1"), "d0", &user("anna").id, t(4))
+        .await;
+    assert_eq!(refusal(late), Refusal::NothingWaits);
+}
