@@ -32,7 +32,7 @@ use crate::{
 /// On which terms something is offered.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TermsBody {
+pub(super) struct OfferTermsBody {
     /// Which part of the device is upgraded: 0 main module, 1 Bluetooth, 2 GPRS, 3 Zigbee, 5 433 MHz, 6 NB-IoT, 9 MCU, 10 to 19
     /// extensions.
     #[serde(deserialize_with = "extract::whole")]
@@ -56,9 +56,9 @@ pub(super) struct TermsBody {
     /// What has to be true of a device.
     #[serde(default)]
     #[schema(default = json!({}))]
-    conditions: ConditionsBody,
+    conditions: OfferConditionsBody,
     /// What is told of it, by language.
-    texts: TextsBody,
+    texts: OfferTextsBody,
 }
 
 const fn all() -> u8 {
@@ -68,7 +68,7 @@ const fn all() -> u8 {
 /// What has to be true of a device before it is upgraded.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct ConditionsBody {
+struct OfferConditionsBody {
     /// It runs one of these versions, 50 at most; any where there are none.
     #[schema(max_items = 50, example = json!(["V1.0", "V1.1"]))]
     from: Vec<String>,
@@ -88,7 +88,7 @@ type ByLanguage = BTreeMap<String, String>;
 /// What is told of an offer, by language. A user reads what its application accepts (`Accept-Language`), or English, or the first.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct TextsBody {
+struct OfferTextsBody {
     /// What the channel is called.
     #[schema(value_type = BTreeMap<String, String>)]
     channel: ByLanguage,
@@ -111,7 +111,7 @@ struct TextsBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct PublishOffer {
     /// On which terms.
-    terms: TermsBody,
+    terms: OfferTermsBody,
     /// The task in which devices are upgraded whose users start that: the package, and by which rules.
     task: StandingTask,
 }
@@ -140,7 +140,7 @@ pub(super) struct OfferBody {
     /// Its standing task: `/v1/tasks/{id}` tells how many have started it, and what became of them.
     task_id: i64,
     /// On which terms.
-    terms: TermsBody,
+    terms: OfferTermsBody,
     /// When it was published.
     #[schema(format = DateTime)]
     published_at: String,
@@ -171,7 +171,7 @@ impl From<OfferRecord> for OfferBody {
     }
 }
 
-impl From<OfferTerms> for TermsBody {
+impl From<OfferTerms> for OfferTermsBody {
     fn from(terms: OfferTerms) -> Self {
         let conditions = terms.conditions;
         let texts = |texts: &Texts| {
@@ -185,12 +185,12 @@ impl From<OfferTerms> for TermsBody {
             mode: terms.mode.number(),
             controllable: terms.controllable,
             percent: terms.percent,
-            conditions: ConditionsBody {
+            conditions: OfferConditionsBody {
                 from: conditions.from.iter().map(Version::to_string).collect(),
                 battery_percent: conditions.battery_percent,
                 rsrp_dbm: conditions.rsrp_dbm,
             },
-            texts: TextsBody {
+            texts: OfferTextsBody {
                 channel: texts(&terms.texts.channel),
                 description: texts(&terms.texts.description),
                 waiting: texts(&terms.texts.waiting),
@@ -201,7 +201,7 @@ impl From<OfferTerms> for TermsBody {
     }
 }
 
-impl TermsBody {
+impl OfferTermsBody {
     /// The terms, or what is wrong with them: each with its field, below `place`.
     fn read(self, place: &str) -> Result<OfferTerms, Problem> {
         let mut fields = Fields::default();
@@ -350,7 +350,7 @@ pub(super) async fn get(
 /// Have an offer stand on other terms: more homes, other texts, other conditions.
 ///
 /// What was started goes on. How its task is run is changed there (`PATCH /v1/tasks/{id}`).
-#[utoipa::path(put, path = "/v1/offers/{id}", operation_id = "update_offer", tag = "homes", request_body = TermsBody,
+#[utoipa::path(put, path = "/v1/offers/{id}", operation_id = "update_offer", tag = "homes", request_body = OfferTermsBody,
     params(("id" = i64, Path, description = "Its number"),
         ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
@@ -364,7 +364,7 @@ pub(super) async fn update(
     scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
-    extract::Json(body): extract::Json<TermsBody>,
+    extract::Json(body): extract::Json<OfferTermsBody>,
 ) -> Result<Response, Problem> {
     let tenant = scoped::home(&scope)?;
     let seen = etag::if_match(&headers)?;

@@ -205,13 +205,13 @@ impl Problem {
 
     /// The same, where the fields are those of an object in the field `place`.
     pub(super) fn below(mut self, place: &str) -> Self {
-        if self.errors.is_empty() {
-            return self;
-        }
         for error in &mut self.errors {
             error.field = format!("{place}.{}", error.field);
         }
-        Self::fields(self.errors)
+        match self.name() {
+            "invalid-field" => Self::fields(self.errors),
+            _ => self,
+        }
     }
 
     /// What was asked for is not there.

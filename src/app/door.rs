@@ -53,8 +53,6 @@ pub(super) struct Inside {
     pub(super) home: HomeKey,
     /// Who.
     pub(super) person: Person,
-    /// As what.
-    pub(super) role: Role,
 }
 
 impl<S: Sync> FromRequestParts<S> for Person {
@@ -163,7 +161,6 @@ impl Door {
         Ok(Inside {
             home,
             person: person.clone(),
-            role,
         })
     }
 }

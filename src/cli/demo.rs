@@ -6,6 +6,7 @@ mod canary;
 mod fleet;
 mod gateways;
 mod idle;
+mod lanes;
 mod mqtt;
 mod report;
 mod watch;

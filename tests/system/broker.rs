@@ -341,7 +341,7 @@ fn the_broker_asks_for_passwords_and_has_a_certificate() {
 }
 
 /// Release 1.x of `ThingsPanel` is not among them: what it says once and is lost is known to nobody.
-const STYLES: [Style; 3] = [Style::Iotda, Style::IotdaV2, Style::ThingsPanel05];
+const SURE_STYLES: [Style; 3] = [Style::Iotda, Style::IotdaV2, Style::ThingsPanel05];
 
 #[test]
 fn a_hundred_upgrades_survive_ten_kills_of_the_server_and_ten_of_the_broker() {
@@ -361,7 +361,7 @@ fn a_hundred_upgrades_survive_ten_kills_of_the_server_and_ten_of_the_broker() {
             ("CELLWISE_DOWNLOAD__BYTES_PER_SECOND_PER_DEVICE", "40000"),
         ],
     );
-    let mut config = fleet(100, &STYLES);
+    let mut config = fleet(100, &SURE_STYLES);
     config.start_spread_ms = 20_000;
     config.restarts = true;
     let specs = config.specs().unwrap();

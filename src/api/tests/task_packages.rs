@@ -70,7 +70,7 @@ async fn conditions_are_given_back_and_those_that_cannot_be_are_refused() {
     let api = Api::new().await;
     let asked = json!({"battery_percent": 30, "space_kib": null, "signal_dbm": -110});
     let with = json!({"package_id": 1, "conditions": asked});
-    let task = api.create_with(&with).await;
+    let task = api.with_packages(&with).await;
     assert_eq!(task.body["conditions"], asked, "{task:?}");
     let many = json!({"package_id": 1, "conditions": {"battery_percent": 101}});
     let refused = api.create_with(&many).await;

@@ -215,7 +215,7 @@ impl World {
 /// Something that is offered.
 fn offer_of(package: i64) -> Value {
     json!({"terms": {"channel": 6, "kind": 0, "texts": {"description": {"en": "new"}}},
-        "task": {"name": "foreign-task", "package_id": package}})
+        "task": {"name": "foreign-task-offered", "package_id": package}})
 }
 
 /// What is answered where the path names nothing of the carrier's, or what is the caller's own.
@@ -396,7 +396,12 @@ async fn a_tenant_has_what_it_makes_and_says_nothing_of_it() {
             vec![],
         ),
         ("/v1/packages", "product", vec!["p"], vec!["foreign-p"]),
-        ("/v1/tasks", "name", vec!["ours"], vec!["foreign-task"]),
+        (
+            "/v1/tasks",
+            "name",
+            vec!["ours"],
+            vec!["foreign-task-offered", "foreign-task"],
+        ),
         (
             "/v1/groups",
             "name",

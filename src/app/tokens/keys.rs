@@ -18,9 +18,9 @@ use crate::clock::UtcMillis;
 
 /// What is published is fetched anew after this.
 const KEPT: Duration = Duration::from_hours(1);
-/// And not before this, where a token names another key. So often it is looked whether a file has changed.
+/// And not before this, where a token names another key.
 const RENEWED_EVERY: Duration = Duration::from_mins(1);
-/// The same of a file.
+/// So often it is looked whether a file has changed.
 const FILE_EVERY: Duration = Duration::from_secs(5);
 /// An issuer that could not be asked is asked again after this.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);

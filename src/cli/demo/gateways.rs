@@ -3,12 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::Arc,
     time::Duration,
 };
 
-use serde::Serialize;
 use serde_json::{Value, json};
 use sim::mqtt::{Fleet, Spec};
 
@@ -17,13 +15,13 @@ use super::{
     authority::Certificate,
     blocking,
     fleet::{self, Plan},
+    lanes::{self, LaneLine},
     mqtt, prepare,
     report::Report,
     watch::{Seen, Until, Watch},
 };
 use crate::{
     cli::{client::Client, output::remark},
-    config::Config,
     server::Server,
 };
 
@@ -34,41 +32,6 @@ const FOR_A_TIME_ONE_IN: usize = 3;
 const LATER: Duration = Duration::from_secs(4);
 /// Who answers.
 const OWNER: &str = "the owner's app";
-
-/// A gateway, as the devices behind it compete for it.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct LaneLine {
-    gateway: String,
-    limit_max: u32,
-    concurrent_peak: u64,
-    devices: u64,
-}
-
-impl LaneLine {
-    /// What is not as it should be.
-    fn surprise(&self) -> Option<String> {
-        (self.concurrent_peak > u64::from(self.limit_max)).then(|| {
-            let Self {
-                gateway,
-                limit_max,
-                concurrent_peak,
-                ..
-            } = self;
-            format!("gateway {gateway}: {concurrent_peak} at once, {limit_max} allowed")
-        })
-    }
-}
-
-/// A line of a table.
-impl fmt::Display for LaneLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:<17}  {:>7}  {:>12}  {:>5}",
-            self.gateway, self.devices, self.concurrent_peak, self.limit_max
-        )
-    }
-}
 
 /// Who is upgraded how.
 #[derive(Debug, Clone, Default)]
@@ -159,7 +122,7 @@ pub(super) async fn show(
         .map(|upgrade| (upgrade.id, upgrade.endpoint.clone()))
         .collect();
     let gateways = ways.gateways.clone();
-    let lanes = blocking(move || lanes(&asked, &ids, &gateways)).await?;
+    let lanes = blocking(move || lanes::read(&asked, &ids, &gateways)).await?;
     surprises.extend(lanes.iter().filter_map(LaneLine::surprise));
     let downloaded = devices.stop().await.stats.bytes_downloaded;
     let report = Report::new(&plan, ended, (0, Some(downloaded)), None, None);
@@ -218,48 +181,6 @@ fn surprises(ways: &Ways, ended: &Seen, devices: &Fleet) -> Vec<String> {
         }
     }
     surprises
-}
-
-/// How many devices of each gateway had a slot at once, by the timelines of their upgrades.
-fn lanes(
-    client: &Client,
-    upgrades: &[(i64, String)],
-    gateways: &BTreeMap<String, String>,
-) -> Result<Vec<LaneLine>, String> {
-    let limit_max = Config::default().admission.per_gateway;
-    // of each gateway: how many devices it has, and when one had a slot, or had none any more
-    let mut changes: BTreeMap<&str, (u64, Vec<(String, i64)>)> = BTreeMap::new();
-    for (id, endpoint) in upgrades {
-        let Some(gateway) = gateways.get(endpoint) else {
-            continue;
-        };
-        let upgrade = client.get(&format!("/v1/upgrades/{id}"), &[]);
-        let upgrade = upgrade.map_err(|error| error.to_string())?;
-        let (devices, changes) = changes.entry(gateway).or_default();
-        *devices += 1;
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let events = upgrade["events"].as_array().map_or(&[][..], |it| it);
-        let begun = events.iter().find(|it| it["code"] == "slot_granted_at");
-        let times = begun.and_then(|begun| text(&begun["at"]).zip(text(&upgrade["ended_at"])));
-        if let Some((from, to)) = times {
-            changes.extend([(from, 1), (to, -1)]);
-        }
-    }
-    let line = |(gateway, (devices, mut changes)): (&str, (u64, Vec<(String, i64)>))| {
-        // what is given back in a moment is given back before it is taken again
-        changes.sort();
-        let at_once = changes.iter().scan(0, |now, (_, change)| {
-            *now += change;
-            Some(*now)
-        });
-        LaneLine {
-            gateway: gateway.to_owned(),
-            limit_max,
-            concurrent_peak: at_once.max().unwrap_or(0).unsigned_abs(),
-            devices,
-        }
-    };
-    Ok(changes.into_iter().map(line).collect())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{
     canary::Pause,
     fleet::Plan,
-    gateways::LaneLine,
+    lanes::LaneLine,
     watch::{Cell, Seen},
 };
 

@@ -723,7 +723,7 @@ pub(crate) async fn an_owner_confirms_for_a_time_changes_it_and_takes_it_back(st
     // said twice, it says nothing new
     at(Some(200)).await.unwrap();
     let told = store.upgrade(ids[0]).await.unwrap().unwrap().events;
-    let codes: Vec<&str> = told.iter().map(|it| it.line.parts().0).collect();
+    let codes: Vec<String> = told.iter().map(|it| it.line.parts().0).collect();
     let [once, back] = ["confirmed_for", "confirmation_taken_back"];
     assert_eq!(codes, [once, once, once, back, once]);
     let past = at(Some(0)).await;

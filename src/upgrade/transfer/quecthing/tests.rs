@@ -48,6 +48,7 @@ fn after(events: &[Input]) -> (Negotiation, Vec<Action>) {
         admission: &admission,
         protocol: Protocol::QuecThing,
         counted: true,
+        connections_told: true,
         home: None,
     };
     let mut now = Instant::from_millis(0);
