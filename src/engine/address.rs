@@ -44,14 +44,16 @@ impl Engine {
     }
 
     /// The device is heard from that address, which the store is told where it is news: a NAT has forgotten the old one.
-    /// `false` when it has moved so often lately that it is left alone.
+    /// `false` when it is left alone: it has moved so often lately, or is heard through a gateway without a path of its own there.
     pub(super) fn moves_to(&mut self, key: DeviceKey, speaker: &Speaker<'_>) -> bool {
         let peer = speaker.peer();
         if self.device(key).peer() == Some(peer) {
             return true;
         }
         let now = self.now.instant;
-        if self.is_overloaded() || !self.device_mut(key).may_write(now) {
+        let root = self.device(key).root_path();
+        let misplaced = self.path_fault(key, speaker, root).is_some();
+        if misplaced || self.is_overloaded() || !self.device_mut(key).may_write(now) {
             self.counters.requests_ignored += 1;
             return false;
         }
@@ -63,6 +65,7 @@ impl Engine {
     /// The device is heard from another address.
     pub(super) fn move_to(&mut self, key: DeviceKey, speaker: &Speaker<'_>) {
         let peer = speaker.peer();
+        let shared = self.shares_with(key);
         let before = self.device(key).peer();
         if before != Some(peer) && !peer.secured {
             self.device_mut(key).proven = self.mark(peer);
@@ -84,6 +87,7 @@ impl Engine {
                 address: peer.address.to_string(),
             });
         }
+        self.has_left_company(key, shared);
     }
 
     /// Somebody else is where that device was. It is sent nothing more, which would reach the wrong device, and

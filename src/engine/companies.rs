@@ -85,19 +85,19 @@ impl Companies {
         }
     }
 
-    /// A device is not heard through the gateway any more.
-    pub(super) fn quit(&mut self, gateway: DeviceId, key: DeviceKey) {
+    /// A device is not heard through the gateway any more. Returns how far they have counted, if it was the last one: whoever is the
+    /// first again is to go on from there.
+    pub(super) fn quit(&mut self, gateway: DeviceId, key: DeviceKey) -> Option<u16> {
         self.hush(gateway, key);
-        let Some(company) = self.of.get_mut(&gateway) else {
-            return;
-        };
+        let company = self.of.get_mut(&gateway)?;
         company.members.retain(|member| *member != key);
-        if company.members.is_empty() {
-            if let Some(peer) = company.peer {
-                self.at.remove(&peer);
-            }
-            self.of.remove(&gateway);
+        if !company.members.is_empty() {
+            return None;
         }
+        if let Some(peer) = company.peer {
+            self.at.remove(&peer);
+        }
+        (self.of.remove(&gateway)).map(|company| company.next_message_id)
     }
 
     /// They are there from now on, or nobody knows where. Returns whose company was at that address, which is there no more.

@@ -79,23 +79,35 @@ impl Engine {
         key: DeviceKey,
         root: Option<&str>,
     ) -> bool {
-        if !self.goes_through(key, &incoming.speaker) {
-            return false;
-        }
-        let behind = self.device(key).behind();
-        let members = behind.map_or(&[][..], |it| self.devices.companies.members(it.gateway));
-        let gateway = self.devices.by_peer(incoming.peer());
-        let mut others = members.iter().copied().chain(gateway);
-        let text = if root.is_none() {
-            "a device behind a gateway needs a path of its own: </path>;rt=\"oma.lwm2m\""
-        } else if others.any(|other| other != key && self.device(other).root_path() == root) {
-            "the path is another device's"
-        } else {
+        let Some(text) = self.path_fault(key, &incoming.speaker, root) else {
             return false;
         };
         self.counters.registrations_refused += 1;
         self.refuse(incoming, (Code::BAD_REQUEST, text));
         true
+    }
+
+    /// Why the device may not be reached through its gateway, who speaks for it, with its objects there.
+    pub(super) fn path_fault(
+        &self,
+        key: DeviceKey,
+        speaker: &Speaker<'_>,
+        root: Option<&str>,
+    ) -> Option<&'static str> {
+        if !self.goes_through(key, speaker) {
+            return None;
+        }
+        if root.is_none() {
+            return Some(
+                "a device behind a gateway needs a path of its own: </path>;rt=\"oma.lwm2m\"",
+            );
+        }
+        let behind = self.device(key).behind();
+        let members = behind.map_or(&[][..], |it| self.devices.companies.members(it.gateway));
+        let gateway = self.devices.by_peer(speaker.peer());
+        let mut others = members.iter().copied().chain(gateway);
+        let taken = others.any(|other| other != key && self.device(other).root_path() == root);
+        taken.then_some("the path is another device's")
     }
 
     /// The registered device in whose name a request comes, and which is at its sender's address: one behind a gateway, by
@@ -242,6 +254,14 @@ impl Engine {
     /// The request of one at the device's address is answered, or was repeated: another one's may leave.
     pub(super) fn pass_turn_of(&mut self, key: DeviceKey) {
         if let Some(gateway) = self.shares_with(key) {
+            self.pass_turn(gateway);
+        }
+    }
+
+    /// The device has shared its address with that gateway, if with any. If it does so no more, whose turn is next does not wait
+    /// for it.
+    pub(super) fn has_left_company(&mut self, key: DeviceKey, before: Option<DeviceId>) {
+        if let Some(gateway) = before.filter(|before| self.shares_with(key) != Some(*before)) {
             self.pass_turn(gateway);
         }
     }

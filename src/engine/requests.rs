@@ -97,11 +97,13 @@ impl Engine {
 
     /// The device is where it has registered from, itself or through its gateway.
     fn is_registered(&mut self, key: DeviceKey, registration: Registered, speaker: &Speaker<'_>) {
+        let shared = self.shares_with(key);
         let through = self.goes_through(key, speaker);
         self.devices.set_through(key, through);
         let displaced = self.devices.register(key, Some(registration));
         self.has_left_its_address(displaced);
         self.gathers(key, speaker.peer());
+        self.has_left_company(key, shared);
     }
 
     /// The registration of a device, which may have shown to be at its address (`valid`).
@@ -334,8 +336,13 @@ impl Engine {
     ) -> Option<UpdateRequest> {
         match UpdateRequest::parse(incoming.message.queries(), payload) {
             Ok(request) => {
-                let root = request.objects.as_ref().map(|objects| objects.root());
-                let refused = root.is_some_and(|root| self.refuses_path(incoming, key, root));
+                // without links its objects are where it has said before, which may have been over an association of its own
+                let known = self.device(key).root_path().map(str::to_owned);
+                let root = match &request.objects {
+                    Some(objects) => objects.root(),
+                    None => known.as_deref(),
+                };
+                let refused = self.refuses_path(incoming, key, root);
                 (!refused).then_some(request)
             }
             Err(error) => {

@@ -137,8 +137,10 @@ impl Roster {
             return;
         }
         self.leave(key);
-        if let Some(gateway) = before {
-            self.companies.quit(gateway, key);
+        if let Some(gateway) = before
+            && let Some(message_id) = self.companies.quit(gateway, key)
+        {
+            self[key].next_message_id = message_id;
         }
         let known = self[key].known.as_mut();
         if let Some(behind) = known.and_then(|known| known.behind.as_mut()) {

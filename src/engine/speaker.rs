@@ -63,8 +63,11 @@ impl<'n> Speaker<'n> {
             let gateway = device.gateway();
             self.has_shown(&device.endpoint) || gateway.is_some_and(|name| self.has_shown(name))
         } else {
-            // nobody speaks in the clear for one that is registered over its gateway's association
-            device.heard_over != HeardOver::Secured && device.through().is_none()
+            // nobody speaks in the clear for one that is registered over its gateway's association, which after a restart has ended
+            let registered = device.registration.as_ref();
+            let guarded =
+                device.gateway().is_some() && registered.is_some_and(|it| it.peer.secured);
+            device.heard_over != HeardOver::Secured && device.through().is_none() && !guarded
         }
     }
 }

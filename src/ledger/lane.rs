@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::clock::Instant;
+
 /// Where upgrades compete: so many go on in a lane at the same time. A device's limit tells how many may, itself included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
@@ -19,11 +21,13 @@ pub struct LaneName([u8; 16]);
 
 /// The lanes that an upgrade competes in besides its home lane, whose queue it stands in: at most two. It has a slot in all of
 /// its lanes or in none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Further {
     lanes: [Option<Lane>; 2],
     /// How many devices of the gateway may upgrade at once, where its product says so.
     per_gateway: Option<u32>,
+    /// When that was found out.
+    as_of: Instant,
 }
 
 /// In whose queue a device stands that is in no cell.
@@ -73,6 +77,12 @@ impl LaneName {
     }
 }
 
+impl Default for Further {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 impl Further {
     /// None: the upgrade competes in its home lane alone.
     pub const NONE: Self = Self::of(None, None);
@@ -82,6 +92,7 @@ impl Further {
         Self {
             lanes: [gateway, site],
             per_gateway: None,
+            as_of: Instant::ZERO,
         }
     }
 
@@ -97,6 +108,17 @@ impl Further {
     /// How many devices of the gateway may upgrade at once, where its product says so.
     pub const fn per_gateway(self) -> Option<u32> {
         self.per_gateway
+    }
+
+    /// The same, as it is known at `now`.
+    #[must_use]
+    pub const fn known_at(self, now: Instant) -> Self {
+        Self { as_of: now, ..self }
+    }
+
+    /// When [`per_gateway`](Self::per_gateway) was found out.
+    pub const fn as_of(self) -> Instant {
+        self.as_of
     }
 
     /// The lanes: the gateway first.

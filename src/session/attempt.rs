@@ -41,6 +41,17 @@ pub trait Exchange {
     }
 }
 
+/// Whether an attempt that had begun before a restart of the server was seen to fetch its package. What the device did with the
+/// version outlives attempts, so that what it has fetched in an earlier one, or through another gateway, says nothing of this.
+pub fn has_begun(upgrade: &ActiveUpgrade, evidence: Option<&Evidence>, config: &Config) -> bool {
+    let stage = &upgrade.stage;
+    let limit = Deadline::Transfer.duration(&config.upgrade);
+    // the stage after it has the same limit, from the beginning of the download
+    let since = stage.entered_at.min(stage.deadline_at.before(limit));
+    let lately = evidence.is_some_and(|it| it.taken && it.at >= since);
+    (stage.stage.is_transfer() && lately) || upgrade.progress.is_some_and(|it| it.done_bytes > 0)
+}
+
 /// One attempt to upgrade a device. `X` is what whoever speaks with the device keeps beside it.
 #[derive(Debug)]
 pub struct Session<X> {
@@ -220,12 +231,13 @@ impl<X: Exchange> Session<X> {
     /// No package can be had, or none can be served to what the device speaks, and it is known to run another version.
     pub fn begin(
         now: Now,
-        order: UpgradeOrder,
+        mut order: UpgradeOrder,
         offers: Arc<Offers>,
         runs: Option<Version>,
         config: &Config,
         exchange: X,
     ) -> Result<(Self, Change), Failure> {
+        order.further = order.further.known_at(now.instant);
         let (id, package) =
             (offers.assumed(runs, order.hardware.as_deref())).ok_or(Failure::PackageUnavailable)?;
         // one whose version is not known is asked: it may run one of them already
@@ -293,8 +305,7 @@ impl<X: Exchange> Session<X> {
             confirmed: stage.confirmed,
             segment: (upgrade.progress.zip(cut)).map(|(it, cut)| cut.segment_after(it.done_bytes)),
             whole: (upgrade.progress).is_some_and(|it| it.done_bytes >= it.total_bytes),
-            begun: evidence.is_some_and(|it| it.taken)
-                || (upgrade.progress).is_some_and(|it| it.done_bytes > 0),
+            begun: has_begun(&upgrade, evidence.as_ref(), config),
             // what was told before the stage began is the answer to another question
             coverage: coverage
                 .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))
@@ -304,7 +315,8 @@ impl<X: Exchange> Session<X> {
         let rules = rules(config, &package, &exchange, upgrade.order.further);
         let (negotiation, actions) = Negotiation::resume(now, &stored, &rules);
         let correspondence = Correspondence::resumed(now.utc);
-        let (order, stage) = (upgrade.order, upgrade.stage);
+        let (mut order, stage) = (upgrade.order, upgrade.stage);
+        order.further = order.further.known_at(now.instant);
         let mut session = Self::new(
             order,
             offers,

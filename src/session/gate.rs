@@ -333,8 +333,8 @@ pub struct Gate {
     open: bool,
     store_available: bool,
     orders: VecDeque<(DeviceId, GateOrder)>,
-    /// Gateways, and the limit of each, where that is another than that of all gateways.
-    gateways: HashMap<Lane, Option<u32>>,
+    /// Gateways, the limit of each, where that is another than that of all gateways, and when it was found out.
+    gateways: HashMap<Lane, (Option<u32>, Instant)>,
 }
 
 impl Gate {
@@ -380,7 +380,7 @@ impl Gate {
         self.config = config.clone();
         self.admission.configure(config);
         if gateways {
-            for (lane, own) in &self.gateways {
+            for (lane, (own, _)) in &self.gateways {
                 let limit = own.unwrap_or(config.per_gateway);
                 self.admission.limit(*lane, Some(limit));
             }
@@ -436,11 +436,18 @@ impl Gate {
         self.admission.limit(lane, most);
     }
 
-    /// Each gateway of these has a limit: that of its product, as it was said last, or the same as all have.
+    /// Each gateway of these has a limit: that of its product, as it was found out last, or the same as all have. An upgrade that
+    /// began earlier may know an older one.
     fn limit_gateways(&mut self, further: Further) {
-        let own = further.per_gateway();
+        let (own, as_of) = (further.per_gateway(), further.as_of());
         for lane in further.lanes() {
-            if matches!(lane, Lane::Gateway(_)) && self.gateways.insert(lane, own) != Some(own) {
+            let known = self.gateways.get(&lane).copied();
+            let outdated = known.is_some_and(|(_, since)| since > as_of);
+            if outdated || !matches!(lane, Lane::Gateway(_)) {
+                continue;
+            }
+            self.gateways.insert(lane, (own, as_of));
+            if known.is_none_or(|(before, _)| before != own) {
                 let limit = own.unwrap_or(self.config.per_gateway);
                 self.admission.limit(lane, Some(limit));
             }

@@ -12,7 +12,7 @@ mod offers;
 mod timeline;
 
 pub use attempt::{
-    Contact, Exchange, KeptAwake, Session, StandingAsked, Step, StepDone, ended, leaves,
+    Contact, Exchange, KeptAwake, Session, StandingAsked, Step, StepDone, ended, has_begun, leaves,
 };
 pub use correspondence::Correspondence;
 pub use gate::{

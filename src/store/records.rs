@@ -47,8 +47,9 @@ impl BatchId {
 /// What a commit did not do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommitReport {
-    /// Upgrades whose stage was not stored because they have ended or are unknown, or because their device was excluded before
-    /// the attempt began: the operator did so while the engine began them. Nothing should be sent for them; they are to be dropped.
+    /// Upgrades whose stage was not stored because they have ended or are unknown, or because their device was excluded, or their
+    /// owner's confirmation taken back or put off, before the attempt began: somebody did so while the engine began them. Nothing
+    /// should be sent for them; they are to be dropped.
     pub refused: Vec<UpgradeId>,
 }
 

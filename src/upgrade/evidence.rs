@@ -162,6 +162,14 @@ impl EvidenceList {
         true
     }
 
+    /// What is known of a version has happened again.
+    pub fn renew(&mut self, version: Version, at: UtcMillis) {
+        if let Some(index) = self.0.iter().position(|it| it.version == version) {
+            let known = self.0.remove(index);
+            self.0.push(Evidence { at, ..known });
+        }
+    }
+
     /// The device has restarted, so that what it says counts again. Returns whether there was anything to forget.
     pub fn restarted(&mut self) -> bool {
         !std::mem::take(&mut self.0).is_empty()

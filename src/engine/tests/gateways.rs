@@ -331,14 +331,12 @@ fn children_are_where_their_gateway_is() {
     // it is heard over another one, and they are reached there
     gateway.at = at(2);
     gateway.update(&mut world);
-    world.pass_s(5);
+    // what is sent to the gateway itself is repeated before it is the child's turn
+    world.pass_s(60);
     let sent = world.take_sent();
     assert!(sent.iter().all(|(to, _)| *to == at(2)));
-    let asks = |it: &Message| it.token() == token_of("c1") || it.code() == Code::PUT;
-    let asked = sent.iter().any(|(_, it)| asks(it));
-    let waits = world.engine.tables().peers == 1;
-    assert!(asked || waits, "{sent:?}");
-    child("c1").at = at(2);
+    let asks = |it: &Message| it.path().first().is_some_and(|path| path == b"c1");
+    assert!(sent.iter().any(|(_, it)| asks(it)), "{sent:?}");
     // somebody else is there: they are not
     speaks_as(&mut world, "stranger");
     world.datagram(at(2), &request(Code::GET, 900, &["x"], &[]));
@@ -436,4 +434,153 @@ fn after_a_restart_of_the_server_they_are_heard_over_the_new_association() {
             .any(|(to, it)| *to == at(4) && it.code() == Code::CHANGED),
         "{sent:?}"
     );
+}
+
+/// A child over an association of its own, with its objects there.
+fn alone(world: &mut World, name: &str, links: &'static str) -> Script {
+    let mut child = child(name);
+    child.links = links;
+    child.at = at(5);
+    child.observe = Some(token_of(name));
+    speaks_as(world, name);
+    assert_eq!(child.register(world), Code::CREATED);
+    for (to, message) in world.take_sent() {
+        if to == at(5) && message.observe() == Some(0) {
+            let answer = response(&message, Code::CONTENT).observe(1);
+            world.datagram(at(5), &answer.build());
+        }
+    }
+    child
+}
+
+#[test]
+fn a_child_without_a_path_of_its_own_is_not_reached_through_its_gateway_later_either() {
+    const AT_A: &str = "</a>;rt=\"oma.lwm2m\",</a/4/0>,</a/19/0>,</a/19/1>";
+    // one has its objects at the root, and one where those of a sibling are behind the gateway
+    for links in ["", AT_A] {
+        let mut world = world(&["c1", "c2"]);
+        assert_eq!(child(GATEWAY).register(&mut world), Code::CREATED);
+        let mut sibling = child("c2");
+        sibling.links = AT_A;
+        assert_eq!(sibling.register(&mut world), Code::CREATED);
+        let mut moving = alone(&mut world, "c1", links);
+        speaks_as(&mut world, GATEWAY);
+        moving.at = at(1);
+        world.take_sent();
+        let ignored = world.engine.counters().requests_ignored;
+        moving.notify(&mut world, b"data");
+        assert_eq!(world.engine.counters().requests_ignored, ignored + 1);
+        moving.update(&mut world);
+        let sent = world.take_sent();
+        let codes: Vec<Code> = (sent.iter().map(|(_, it)| it.code()))
+            .filter(|code| *code != Code::GET)
+            .collect();
+        assert_eq!(codes, [Code::BAD_REQUEST], "{sent:?}");
+        // what is meant for it reaches nobody else
+        world.start("c1", 1, &package("V2", &content()));
+        world.pass_s(120);
+        let sent = world.take_sent();
+        let theirs = |it: &Message| it.code() == Code::PUT;
+        assert!(
+            sent.iter().all(|(to, it)| *to == at(5) || !theirs(it)),
+            "{sent:?}"
+        );
+        assert!(
+            sent.iter().any(|(to, it)| *to == at(5) && theirs(it)),
+            "{sent:?}"
+        );
+    }
+}
+
+#[test]
+fn after_a_restart_nobody_speaks_in_the_clear_for_a_child_of_a_gateway() {
+    let mut before = world(&[]);
+    let reached = |world: &mut World| {
+        world.command(Command::AddDevice {
+            endpoint: "c1".into(),
+            product: "meter".into(),
+            secure: false,
+            protocol: Protocol::Lwm2m,
+            via: Via::Gateway(Some(GATEWAY.to_owned())),
+        });
+    };
+    reached(&mut before);
+    let mut child = child("c1");
+    assert_eq!(child.register(&mut before), Code::CREATED);
+    let registered = before.changes.iter().rev().find_map(|it| match it {
+        Change::Registered { registration, .. } => Some(registration.clone()),
+        _ => None,
+    });
+    let mut after = World::begun(Config::default(), before.now + Duration::from_mins(1));
+    after.command(Command::Restore(vec![DeviceRecord {
+        endpoint: "c1".into(),
+        product: "meter".into(),
+        protocol: Protocol::Lwm2m,
+        via: Via::Gateway(Some(GATEWAY.to_owned())),
+        secure: false,
+        registration: registered,
+        last_heard_at: None,
+        coverage: None,
+        version: None,
+        evidence: Vec::new(),
+        wake_ups: None,
+        appointment: None,
+    }]));
+    after.command(Command::Restored);
+    let mut plain = Script::new("c1", 5);
+    assert_eq!(plain.register(&mut after), Code::FORBIDDEN);
+    plain.location = child.location.clone();
+    plain.update(&mut after);
+    let codes: Vec<Code> = after.take_sent().iter().map(|(_, it)| it.code()).collect();
+    assert_eq!(codes, [Code::FORBIDDEN]);
+    // its gateway does
+    speaks_as(&mut after, GATEWAY);
+    assert_eq!(child.register(&mut after), Code::CREATED);
+}
+
+#[test]
+fn message_ids_go_on_where_the_last_child_has_left_and_comes_again() {
+    let mut world = world(&["c1"]);
+    let mut child = child("c1");
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        assert_eq!(child.register(&mut world), Code::CREATED);
+        let sent = forwards(&mut world);
+        let requests = sent.iter().filter(|it| it.code() == Code::GET);
+        ids.extend(requests.map(Message::message_id));
+        let goodbye = request(Code::DELETE, world.next_id, &["rd", &child.location], &[]);
+        world.next_id += 1;
+        world.datagram(at(1), &goodbye);
+        forwards(&mut world);
+    }
+    assert_eq!(ids.len(), 5);
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 5, "{ids:?}");
+}
+
+#[test]
+fn others_have_their_turn_when_the_one_that_speaks_leaves_for_an_association_of_its_own() {
+    for registers in [true, false] {
+        let mut world = world(&["c1", "c2"]);
+        let mut first = child("c1");
+        assert_eq!(first.register(&mut world), Code::CREATED);
+        assert_eq!(child("c2").register(&mut world), Code::CREATED);
+        let is_for = |sent: &[(Peer, Message)], name: &str| {
+            sent.iter()
+                .any(|(to, it)| *to == at(1) && it.token() == token_of(name))
+        };
+        let sent = world.take_sent();
+        assert!(is_for(&sent, "c1") && !is_for(&sent, "c2"), "{sent:?}");
+        speaks_as(&mut world, "c1");
+        first.at = at(5);
+        if registers {
+            first.links = "";
+            assert_eq!(first.register(&mut world), Code::CREATED);
+        } else {
+            first.update(&mut world);
+        }
+        let sent = world.take_sent();
+        assert!(is_for(&sent, "c2"), "{sent:?}");
+    }
 }

@@ -121,11 +121,17 @@ impl Engine {
         let site = stored.lanes().find(|lane| matches!(lane, Lane::Site(_)));
         let behind = self.devices.get(&id).and_then(|it| it.behind.as_deref());
         let gateway = behind.and_then(|behind| behind.name.as_deref());
-        // as long as it is not read, what is stored says it
         let own = behind.and_then(|behind| behind.gateway);
-        let limit = own.map_or(stored.per_gateway(), |own| self.product(own).per_gateway);
-        let limit = limit.filter(|_| gateway.is_some());
-        Further::of(site, gateway.map(Lane::gateway)).with_limit(limit)
+        let lane = gateway.map(Lane::gateway);
+        let limit = match own.filter(|own| self.devices.contains_key(own)) {
+            Some(own) => self.product(own).per_gateway,
+            // as long as the gateway is not read, what is stored says it, if that is of this one
+            None => (stored.per_gateway())
+                .filter(|_| lane.is_some_and(|lane| stored.lanes().any(|it| it == lane))),
+        };
+        Further::of(site, lane)
+            .with_limit(limit.filter(|_| lane.is_some()))
+            .known_at(self.now.instant)
     }
 
     /// The device is no more.

@@ -152,9 +152,28 @@ impl Engine {
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
-        if !device.evidence.note(version, sign, now.utc) {
-            return;
+        if device.evidence.note(version, sign, now.utc) {
+            self.persist_evidence(id);
         }
+    }
+
+    /// Takes note, durably, that the device fetches a version in this attempt, even where it did so in an earlier one.
+    pub(super) fn note_that_it_takes(&mut self, id: DeviceId, version: Version) {
+        let at = self.now.utc;
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        if !device.evidence.note(version, Sign::Takes, at) {
+            device.evidence.renew(version, at);
+        }
+        self.persist_evidence(id);
+    }
+
+    fn persist_evidence(&mut self, id: DeviceId) {
+        let now = self.now;
+        let Some(device) = self.devices.get(&id) else {
+            return;
+        };
         let change = Change::Evidence {
             endpoint: device.endpoint.to_string(),
             evidence: device.evidence.as_slice().to_vec(),

@@ -162,6 +162,7 @@ impl Engine {
         let talk = &mut session.exchange;
         let before = std::mem::replace(&mut talk.served_bytes, served.contiguous_bytes);
         let further = served.contiguous_bytes > before;
+        let begins = !talk.begun;
         talk.has_offer();
         let interval = if served.whole {
             Duration::ZERO
@@ -174,7 +175,10 @@ impl Engine {
         let traffic = told
             .as_ref()
             .and_then(|_| session.take_traffic(None, now.utc));
-        if !confirmed || !session.takes {
+        if begins {
+            session.takes = true;
+            self.note_that_it_takes(id, version);
+        } else if !confirmed || !session.takes {
             session.takes = true;
             self.note_sign(id, version, Sign::Takes);
         }

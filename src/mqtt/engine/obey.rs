@@ -259,7 +259,7 @@ impl Engine {
         // it may have left
         talk.first_offer_after = Some(0);
         let evidence = device.evidence.of(package.version).copied();
-        talk.begun |= evidence.is_some_and(|it| it.taken);
+        talk.begun |= session::has_begun(&upgrade, evidence.as_ref(), &self.config);
         let offers = (offers, package);
         let (session, actions) =
             Session::resume(now, upgrade, offers, None, evidence, &self.config, talk);

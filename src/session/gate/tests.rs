@@ -913,8 +913,12 @@ fn a_gateway_has_the_limit_that_its_product_has_or_that_of_all() {
     assert!(admitted(&mut gate, 4, usual));
     assert!(!admitted(&mut gate, 5, usual));
     // it is changed: the next one that asks says so
-    assert!(admitted(&mut gate, 6, behind("wide", Some(9))));
+    let wider = behind("wide", Some(9)).known_at(NOW);
+    assert!(admitted(&mut gate, 6, wider));
     assert_eq!(gate.slots_taken(Lane::gateway("wide")), 4);
+    // one that has begun before that, and asks again, changes nothing
+    assert!(admitted(&mut gate, 7, wide));
+    assert!(admitted(&mut gate, 8, wide));
     // what holds for all does not hold for it
     gate.configure(&AdmissionConfig::default());
     gate.handle_timeout(NOW);

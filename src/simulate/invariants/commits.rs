@@ -76,6 +76,7 @@ impl Invariants {
             } => {
                 if let Some(device) = device(endpoint) {
                     self.evidence(device, evidence, true);
+                    self.evidence_stored_over_mqtt(device, evidence);
                 }
             }
             Change::Appointed {

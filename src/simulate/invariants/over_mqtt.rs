@@ -4,6 +4,7 @@
 //!   began after the download; and the device runs the target, but for one that says so and was served everything: nobody could know.
 //! * A failure is one, unless the device has told the target, over such a connection or with everything served, while it ran;
 //! * what a device is told, granted or acknowledged leaves after the changes on which that depends;
+//! * bytes of its package leave once it is stored that it fetches that, in this attempt;
 //! * a device of IoTDA is not asked or offered anything for two minutes after it was served something, unless that was all;
 //! * a device that serves nothing while it downloads is not taken to be gone;
 //! * a token opens nothing once its attempt is over.
@@ -14,8 +15,9 @@ use serde_json::Value;
 
 use super::{Invariants, Number, Rule, SLACK_MS};
 use crate::{
-    grants::{Grant, Served},
-    ledger::{Failure, Outcome, Protocol, Stage, Success},
+    clock::UtcMillis,
+    grants::{Grant, Served, Token},
+    ledger::{Evidence, Failure, Outcome, Protocol, Stage, Success},
     mqtt::{
         endpoint::{Event, Uplink},
         engine::Out,
@@ -34,6 +36,9 @@ pub(super) struct OverMqtt {
     token: Option<String>,
     arrived_bytes: u64,
     whole: bool,
+    /// When the attempt began, and whether it is stored that the device has fetched the package since.
+    began_at: UtcMillis,
+    pub(super) is_stored_to_fetch: bool,
     /// When the shard heard last that something was served for the token, ms.
     served_ms: Option<u64>,
     /// The shard knows that something, or everything, was served for the token.
@@ -56,6 +61,8 @@ impl OverMqtt {
             token: None,
             arrived_bytes: 0,
             whole: false,
+            began_at: UtcMillis(0),
+            is_stored_to_fetch: false,
             served_ms: None,
             is_known_to_fetch: false,
             is_known_whole: false,
@@ -76,8 +83,9 @@ impl OverMqtt {
     }
 
     /// An attempt begins.
-    fn begins(&mut self) {
+    fn begins(&mut self, now: UtcMillis) {
         *self = Self {
+            began_at: now,
             is_believed: self.is_believed,
             ..Self::new(self.protocol)
         };
@@ -163,9 +171,22 @@ impl Invariants {
     }
 
     /// An attempt begins.
-    pub(super) fn attempt_begins_over_mqtt(&mut self, device: usize) {
+    pub(super) fn attempt_begins_over_mqtt(&mut self, now: UtcMillis, device: usize) {
         if let Some(over) = self.over_mqtt(device) {
-            over.begins();
+            over.begins(now);
+        }
+    }
+
+    /// The store has this of what the device did with versions.
+    pub(super) fn evidence_stored_over_mqtt(&mut self, device: usize, evidence: &[Evidence]) {
+        let Some(subject) = self.subjects.get_mut(device) else {
+            return;
+        };
+        let target = self.offered[subject.product].last().version;
+        if let Some(over) = subject.over_mqtt.as_deref_mut() {
+            let began_at = over.began_at;
+            let fetches = |it: &Evidence| it.version == target && it.taken && it.at >= began_at;
+            over.is_stored_to_fetch |= evidence.iter().any(fetches);
         }
     }
 
@@ -265,6 +286,24 @@ impl Invariants {
                 over.arrived_bytes = over.arrived_bytes.max(bytes.end);
             }
             over.whole |= over.arrived_bytes >= grant.size_bytes;
+        }
+    }
+
+    /// Bytes of a package leave for a device.
+    pub(in super::super) fn bytes_leave(&mut self, now_ms: u64, device: usize, token: &Token) {
+        let Some(subject) = self.subjects.get(device) else {
+            return;
+        };
+        let early = (subject.over_mqtt.as_deref()).is_some_and(|over| {
+            over.token.as_deref() == Some(token.as_str()) && !over.is_stored_to_fetch
+        });
+        if early {
+            let upgrade = subject.upgrade.0;
+            self.violated(now_ms, Rule::CommittedFirst, || {
+                format!(
+                    "{upgrade}: bytes of its package leave before it is stored that it fetches that"
+                )
+            });
         }
     }
 

@@ -23,6 +23,7 @@ struct Subject {
     outcome: Option<Outcome>,
     appointment: Option<Box<Appointment>>,
     over_ms: Option<u64>,
+    is_stored_to_fetch: bool,
 }
 
 impl Invariants {
@@ -35,6 +36,8 @@ impl Invariants {
             outcome: subject.outcome.clone(),
             appointment: subject.appointment.clone(),
             over_ms: subject.over_ms,
+            is_stored_to_fetch: (subject.over_mqtt.as_deref())
+                .is_some_and(|over| over.is_stored_to_fetch),
         });
         AsCopied {
             subjects: subjects.collect(),
@@ -55,6 +58,9 @@ impl Invariants {
             subject.outcome = known.outcome;
             subject.appointment = known.appointment;
             subject.over_ms = known.over_ms;
+            if let Some(over) = subject.over_mqtt.as_deref_mut() {
+                over.is_stored_to_fetch = known.is_stored_to_fetch;
+            }
         }
         self.rollout = copied.rollout;
         self.open = copied.open;

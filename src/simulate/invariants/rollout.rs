@@ -196,7 +196,7 @@ impl Invariants {
         device: usize,
         attempt: u32,
     ) {
-        self.attempt_begins_over_mqtt(device);
+        self.attempt_begins_over_mqtt(now, device);
         let Some(phase) = self.rollout.phases.get(device).copied() else {
             return;
         };

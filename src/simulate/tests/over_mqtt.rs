@@ -259,9 +259,28 @@ fn what_leaves_before_its_change_is_committed_is_noticed() {
             Hasty(|out| matches!(out, Out::Acknowledge(_))),
             "leaves for",
         ),
+        (
+            Hasty(|out| matches!(out, Out::Grant(grant) if grant.begun)),
+            "bytes of its package leave before",
+        ),
     ] {
         breaks(&scenario, hasty, Rule::CommittedFirst, words);
     }
+}
+
+#[test]
+fn a_download_whose_beginning_cannot_be_stored_waits_and_gives_up() {
+    /// Nobody is told that it is written down that devices fetch their packages.
+    struct Unwritten;
+
+    impl Hooks for Unwritten {
+        fn leaves(&mut self, out: &Out) -> bool {
+            !matches!(out, Out::Grant(grant) if grant.begun)
+        }
+    }
+    let summary = run_with(&fleet(EVERY_STYLE, 7, 3), Unwritten);
+    assert_eq!(summary.figures.downloaded_bytes, 0);
+    assert_eq!(succeeded(&summary), 0, "{:?}", summary.reasons);
 }
 
 /// Things are lost on their way out of the shard.

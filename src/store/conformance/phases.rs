@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    NOT_HEARD, UPGRADED, World, ended, list, new_task,
+    NOT_HEARD, UPGRADED, World, ended, list, new_task, next_batch,
     rollouts::{move_on, planned, startable, starts},
     stage, t,
 };
@@ -730,11 +730,22 @@ pub(crate) async fn an_owner_confirms_for_a_time_changes_it_and_takes_it_back(st
     assert!(matches!(past, Err(ChangeUpgradeError::NotThen(..))));
     let far = at(Some(400 * 24 * 3_600)).await;
     assert!(matches!(far, Err(ChangeUpgradeError::NotThen(..))));
+    // the engine had begun it for the time before, and what it says comes late
+    let begins = stage(ids[0], 1, Stage::WaitingForDevice, t(199));
+    assert_eq!(
+        store.commit(next_batch(), &[begins]).await.unwrap().refused,
+        [ids[0]]
+    );
     // refused until it has come; tried again, it waits for a confirmation
     let refused = store.confirm_upgrade(ids[0], None, false, "", t(1)).await;
     assert_eq!(refused.unwrap().outcome.unwrap().reason, "refused_by_owner");
     let again = store.retry_upgrade(ids[0], None, t(2)).await.unwrap();
     assert_eq!((again.unconfirmed, again.confirmed_for), (true, None));
+    let begins = stage(ids[0], 1, Stage::WaitingForDevice, t(199));
+    assert_eq!(
+        store.commit(next_batch(), &[begins]).await.unwrap().refused,
+        [ids[0]]
+    );
     at(Some(200)).await.unwrap();
     let late = store
         .confirm_upgrade_for(ids[0], None, None, "", t(200))
@@ -752,6 +763,11 @@ pub(crate) async fn an_owner_confirms_for_a_time_changes_it_and_takes_it_back(st
         .unwrap();
     assert_eq!((now.confirmed_for, now.unconfirmed), (None, false));
     assert_eq!(startable(store, 5, 9).await, [ids[0]]);
+    let begins = stage(ids[0], 1, Stage::WaitingForDevice, t(6));
+    assert_eq!(
+        store.commit(next_batch(), &[begins]).await.unwrap().refused,
+        []
+    );
 }
 
 async fn waits_from(store: &impl Store, id: UpgradeId) -> UtcMillis {

@@ -211,3 +211,106 @@ fn a_broker_that_comes_and_goes_puts_nobody_off() {
     world.after(Duration::from_secs(3));
     assert_eq!(world.last().len() as u64, count);
 }
+
+/// The device, as the store knows it.
+fn known(evidence: Vec<Evidence>) -> DeviceRecord {
+    DeviceRecord {
+        endpoint: DEVICE.into(),
+        product: "meters".into(),
+        secure: false,
+        protocol: Protocol::Iotda,
+        via: crate::ledger::Via::Itself,
+        registration: None,
+        last_heard_at: None,
+        coverage: None,
+        version: Some(version("V1")),
+        evidence,
+        wake_ups: None,
+        appointment: None,
+    }
+}
+
+/// It has fetched some of the target.
+fn fetched(at: UtcMillis) -> Vec<Evidence> {
+    let version = version("V2");
+    vec![Evidence {
+        version,
+        taken: true,
+        commanded: false,
+        claimed: false,
+        failure: None,
+        at,
+    }]
+}
+
+/// The attempt that is stored after it began, with that evidence, on a broker after a restart of the server.
+fn resumed(before: &World, stage: StageChange, evidence: Vec<Evidence>) -> World {
+    let now = before.now + Duration::from_mins(1);
+    let mut config = Config::default();
+    config.mqtt.mode = MqttMode::Broker;
+    let mut world = World::begun(Protocol::Iotda, config, now);
+    world.engine.restore_device(now, &known(evidence));
+    let upgrade = ActiveUpgrade {
+        order: order(),
+        stage,
+        progress: None,
+    };
+    world.engine.restore_upgrade(now, upgrade, offers());
+    world.drain();
+    world
+}
+
+#[test]
+fn after_a_restart_what_was_fetched_in_an_earlier_attempt_speaks_for_no_claim() {
+    let mut before = World::on_a_broker(Protocol::Iotda);
+    before.start();
+    before.hear(false, None);
+    before.tells("V1");
+    let stage = before.changes.iter().rev().find_map(|change| match change {
+        Change::Stage { change, .. } => Some(change.clone()),
+        _ => None,
+    });
+    let stage = stage.unwrap();
+    assert_eq!(stage.stage, Stage::Downloading);
+    let claims = |fetched_at: UtcMillis| {
+        let mut world = resumed(&before, stage.clone(), fetched(fetched_at));
+        world.hear(false, None);
+        world.reports(0, 100, "V2");
+        world.after(Duration::from_mins(1));
+        world.tells("V2");
+        world.after(Duration::from_hours(2));
+        world.outcome()
+    };
+    let early = claims(stage.entered_at.before(Duration::from_secs(1)));
+    assert_eq!(early, Some(Outcome::Failed(Failure::NotDownloaded)));
+    let since = claims(stage.entered_at);
+    assert_eq!(since, Some(Outcome::Succeeded(Success::Unverified)));
+}
+
+#[test]
+fn that_a_device_fetches_is_written_down_in_each_attempt_before_bytes_leave() {
+    let now = Now {
+        instant: Instant::from_millis(1_000_000_000),
+        utc: UtcMillis(1_800_000_000_000),
+    };
+    let mut world = World::begun(Protocol::Iotda, Config::default(), now);
+    world
+        .engine
+        .restore_device(now, &known(fetched(UtcMillis(1_000))));
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let grant = world.granted();
+    assert!(!grant.begun);
+    world.outs.clear();
+    world.serve(&grant.token, 0);
+    let written = world.changes.iter().rev().find_map(|change| match change {
+        Change::Evidence { evidence, .. } => Some(evidence[0]),
+        _ => None,
+    });
+    assert_eq!(
+        written.map(|it| (it.taken, it.at)),
+        Some((true, world.now.utc))
+    );
+    assert!(world.granted().begun);
+}

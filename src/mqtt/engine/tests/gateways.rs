@@ -437,6 +437,28 @@ fn an_upgrade_competes_by_the_limit_of_its_gateways_product() {
 }
 
 #[test]
+fn what_is_stored_says_the_limit_of_a_gateway_that_is_not_read_yet() {
+    let stored =
+        |gateway: &str| Further::of(None, Some(Lane::gateway(gateway))).with_limit(Some(2));
+    let competes =
+        |world: &World, before| world.engine.further(ids().of(CHILD), before).per_gateway();
+    let now = Now {
+        instant: Instant::from_millis(1_000_000_000),
+        utc: UtcMillis(1_800_000_000_000),
+    };
+    let mut world = World::begun(Protocol::Iotda, Config::default(), now);
+    world.add(CHILD, "sensors", &via("gw-1"));
+    assert_eq!(competes(&world, stored("gw-1")), Some(2));
+    assert_eq!(competes(&world, stored("gw-2")), None, "another one's");
+    world.add("gw-1", "gateways", &Via::Itself);
+    assert_eq!(
+        competes(&world, stored("gw-1")),
+        None,
+        "its product says none"
+    );
+}
+
+#[test]
 fn a_product_may_have_its_gateways_claim_nothing() {
     let mut world = World::with_gateways();
     let mut config = Config::default();

@@ -26,6 +26,8 @@ const IN_ADVANCE: u64 = 2;
 const MISSED_AFTER_MS: u64 = 120_000;
 /// Who waits for a package gives up after that, ms.
 const SILENCE_MS: u64 = 60_000;
+/// Whoever waits for a change to be stored looks so often whether it is, at first and later, ms.
+const LOOK_AT_RECORD_MS: (u64, u64) = (2, 100);
 
 /// A download of a device.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(in super::super) struct Download {
 enum Stage {
     /// The request is on its way.
     Asks,
+    /// The listener has waited since then for it to be written down that the device fetches the package.
+    Waits { since_ms: u64 },
     /// These bytes are.
     Receives(Range<u64>),
     /// It hears that it has failed.
@@ -183,6 +187,7 @@ impl<H: Hooks> World<H> {
         }
         match std::mem::replace(&mut download.stage, Stage::Asks) {
             Stage::Asks => self.is_asked(station, number),
+            Stage::Waits { since_ms } => self.awaits_record(station, number, since_ms),
             Stage::Receives(bytes) => self.piece_arrives(station, number, bytes),
             Stage::Fails(failure) => {
                 let now_ms = self.now_ms;
@@ -257,7 +262,32 @@ impl<H: Hooks> World<H> {
         side.serving.insert(number, serving);
         self.end_replaced();
         (self.checker).begins_download(self.now_ms, device, &grant, from);
-        self.next_piece(station, number);
+        self.tell_served();
+        self.awaits_record(station, number, self.now_ms);
+    }
+
+    /// No byte leaves before it is written down that the device fetches the package. That takes a moment, or as long as nothing can
+    /// be stored; then the listener gives up.
+    fn awaits_record(&mut self, station: u32, number: u32, since_ms: u64) {
+        let waited_ms = self.now_ms - since_ms;
+        let patience_ms = self.config.download.idle_timeout_s * 1_000;
+        let serving = self.side().and_then(|side| side.serving.get(&number));
+        let goes_on = serving.filter(|it| !it.opened.is_revoked());
+        match goes_on.map(|serving| serving.opened.has_begun()) {
+            Some(true) => self.next_piece(station, number),
+            Some(false) if waited_ms < patience_ms => {
+                let (first, later) = LOOK_AT_RECORD_MS;
+                let at = self.now_ms + waited_ms.clamp(first, later);
+                if let Some(download) = self.station(station).and_then(|it| it.download.as_mut()) {
+                    download.stage = Stage::Waits { since_ms };
+                    self.queue.push(at, Occurrence::Download(station, number));
+                }
+            }
+            Some(false) | None => {
+                let received = self.station(station).map_or(0, |it| it.received);
+                self.fails(station, number, DownloadFailure::Cut { received });
+            }
+        }
     }
 
     /// The system takes what it has room for, and the next piece is on its way.
@@ -272,6 +302,7 @@ impl<H: Hooks> World<H> {
         };
         let stop_after = found.download.as_ref().and_then(|it| it.request.stop_after);
         let (latency_ms, bytes_per_s) = (found.latency_ms, found.bytes_per_s);
+        let device = found.number as usize;
         let Some(side) = self.side() else {
             return;
         };
@@ -286,7 +317,8 @@ impl<H: Hooks> World<H> {
             until = stop.max(from + 1);
         }
         let taken = (from + IN_ADVANCE * piece).min(size).max(serving.taken);
-        if taken > serving.taken {
+        let leaves = (taken > serving.taken).then(|| serving.opened.grant().token.clone());
+        if leaves.is_some() {
             let bytes = taken - serving.taken;
             serving.taken = taken;
             side.grants.sent(&serving.opened, bytes, taken == size);
@@ -297,6 +329,9 @@ impl<H: Hooks> World<H> {
         }
         let at = now_ms + latency_ms + takes_ms;
         self.queue.push(at, Occurrence::Download(station, number));
+        if let Some(token) = leaves {
+            (self.checker).bytes_leave(now_ms, device, &token);
+        }
         self.tell_served();
     }
 

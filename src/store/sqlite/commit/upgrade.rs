@@ -1,6 +1,7 @@
 use sqlx::sqlite::SqliteRow;
 
 use crate::{
+    clock::UtcMillis,
     ledger::{PackageId, Served, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
@@ -50,7 +51,10 @@ pub(super) struct Upgrade {
     pub(super) lot: u32,
     pub(super) endpoint: String,
     /// Its device is not to begin an upgrade.
-    pub(super) excluded: bool,
+    excluded: bool,
+    /// Its owner has not confirmed it, or for this time.
+    unconfirmed: bool,
+    confirmed_for: Option<UtcMillis>,
     /// Its state and cell in the database.
     pub(super) stored: (UpgradeState, Option<u32>),
     /// What its device is served, in the database.
@@ -72,6 +76,8 @@ impl Upgrade {
             lot: row.int("lot")?,
             endpoint: row.value("endpoint")?,
             excluded: row.value("excluded")?,
+            unconfirmed: row.value("unconfirmed")?,
+            confirmed_for: row.maybe_time("confirmed_for")?,
             stored: (state, cell),
             stored_served: served,
             now: apply::Upgrade {
@@ -88,6 +94,11 @@ impl Upgrade {
             },
             changed: Changed::Nothing,
         })
+    }
+
+    /// Whether it is not to begin, or not by `at`: its device is excluded, or its owner has confirmed it for later, or has not.
+    pub(super) fn is_held_back(&self, at: UtcMillis) -> bool {
+        self.excluded || self.unconfirmed || self.confirmed_for.is_some_and(|then| then > at)
     }
 
     /// What its device is served from now on, where that is to be written.

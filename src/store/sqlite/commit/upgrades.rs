@@ -169,6 +169,7 @@ impl<'c> Upgrades<'c> {
             let rows = sqlx::query(
                 "SELECT u.id, u.task_id, u.lot, u.endpoint, u.state, u.attempt, u.not_before, u.cell, u.cell_limit, \
                      u.bytes_done, u.bytes_total, u.started_at, u.package_id, u.step, \
+                     u.unconfirmed, u.confirmed_for, \
                      EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = u.endpoint) AS excluded \
                  FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
             )
@@ -199,9 +200,10 @@ impl<'c> Upgrades<'c> {
         let Some(upgrade) = self.known.get_mut(&id) else {
             return self.refuse(id);
         };
-        // Whoever has excluded a device has been told that nothing begins on it any more.
+        // Whoever has excluded a device, or has taken back or put off what he had confirmed, has been told that nothing begins on
+        // it any more, or not yet.
         let begins = upgrade.now.state == UpgradeState::Pending && upgrade.now.attempt < attempt;
-        if begins && upgrade.excluded {
+        if begins && upgrade.is_held_back(at) {
             return self.refuse(id);
         }
         match upgrade.now.stage(attempt, change, at) {

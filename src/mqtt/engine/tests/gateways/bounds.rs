@@ -212,7 +212,10 @@ fn children_that_an_operator_moves_are_told_page_by_page() {
 fn a_gateway_that_is_no_more_or_anothers_has_no_children() {
     let mut world = World::with_gateways();
     world.order_for(CHILD, 7);
-    let lanes = |world: &World| world.engine.session(ids().of(CHILD)).unwrap().order.further;
+    let lanes = |world: &World| {
+        let session = world.engine.session(ids().of(CHILD)).unwrap();
+        session.order.further.known_at(Instant::ZERO)
+    };
     // the store may not know yet what a gateway has said
     let gateway = Some(Lane::gateway("gw-1"));
     assert_eq!(lanes(&world), Further::of(None, gateway));
