@@ -115,9 +115,15 @@ def main():
     pending = set(start(app, devices))
     ended = {}
     for kind, status in app.events(None, time.monotonic() + given.within):
-        name = status["device"]
-        if kind != "status" or name not in pending:
+        if kind == "removed" and status["device"] in pending:
+            ended[status["device"]] = "removed"
+            pending.discard(status["device"])
+        # after `reset` each device that is there is told of: an app with a list empties it
+        if kind != "status" or status["device"] not in pending:
+            if not pending:
+                break
             continue
+        name = status["device"]
         say(name, status["status_name"], status["progress"])
         if name == given.cancel and status["status"] in (WAITING, PREPARING):
             _, problem = app.call("POST", f"/devices/{name}/cancel")
@@ -127,6 +133,8 @@ def main():
         elif status["status"] in (SUCCEEDED, FAILED, TIMED_OUT):
             ended[name] = status["status_name"] if status["error"] is None else SAYS[status["error"]]
             pending.discard(name)
+        elif status["awaiting"]:  # a plan of the operator's: the user says yes, to this one
+            app.call("POST", f"/devices/{name}/plan/confirm", {"upgrade": status["awaiting"]["upgrade"]})
         if not pending:
             break
     print(json.dumps({"ended": ended, "pending": sorted(pending)}))

@@ -244,7 +244,8 @@ pub(super) async fn delete(
 
 /// Let no token of a user in that was issued before a time, of whoever has issued it.
 ///
-/// An earlier time than the one that stands changes nothing.
+/// An earlier time than the one that stands changes nothing. Clocks of identity providers may be ahead by `app.leeway_s`: a signed token is
+/// taken only if it says that it was issued later by as much.
 #[utoipa::path(post, path = "/v1/app-users/{user}/revoke", operation_id = "revoke_app_user", tag = "homes", request_body = RevokeUser,
     params(("user" = String, Path, min_length = 1, max_length = 128, description = "What the integrator calls the user")),
     responses(

@@ -139,11 +139,21 @@ pub(super) struct AppStatus {
     /// The version that the device has told last.
     #[schema(required)]
     pub(super) current_version: Option<String>,
-    /// It waits for `plan/confirm` or `plan/refuse`.
-    pub(super) awaits_confirmation: bool,
+    /// What waits for `plan/confirm` or `plan/refuse`; `null`: nothing does.
+    #[schema(required)]
+    pub(super) awaiting: Option<AppAwaiting>,
     /// A start waits for `continue` or `cancel` over a weak signal until then; `null`: none does.
     #[schema(required, format = DateTime)]
     pub(super) continue_until: Option<String>,
+}
+
+/// An upgrade of an operator's plan that waits for a word of somebody at home. Of several it is the oldest.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct AppAwaiting {
+    /// The upgrade, which `plan/confirm` and `plan/refuse` name.
+    pub(super) upgrade: i64,
+    /// The version to which it leads.
+    pub(super) target_version: String,
 }
 
 /// A device that can be upgraded, or is.
@@ -319,6 +329,15 @@ pub(super) struct AppStartOne {
 pub(super) struct AppStarts {
     /// Each answered for itself.
     pub(super) items: Vec<AppStartOne>,
+}
+
+/// The upgrade of a plan that is confirmed, or refused.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlanWord {
+    /// As `awaiting` of the status told it.
+    #[schema(minimum = 1)]
+    pub(super) upgrade: i64,
 }
 
 /// What was cancelled.

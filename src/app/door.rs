@@ -16,7 +16,7 @@ use utoipa::openapi::OpenApi;
 
 use super::{
     problem::Problem,
-    rations::Rations,
+    rations::{Rations, StartRations},
     routes::{Needs, Route},
     state::AppState,
     tokens::{NotTaken, Told, is_signed},
@@ -39,6 +39,7 @@ pub(super) struct Person {
     pub(super) key: UserKey,
     /// The homes and the roles there, where the token tells them.
     pub(super) homes: Option<Vec<(HomeId, Role)>>,
+    /// When the token was made at the earliest.
     issued_at: UtcMillis,
     /// When the token ends.
     pub(super) ends_at: UtcMillis,
@@ -79,6 +80,7 @@ pub(super) struct Door {
     attempts: RateLimit,
     users: Rations,
     homes: Rations,
+    starts: Arc<StartRations>,
 }
 
 impl Door {
@@ -101,7 +103,8 @@ impl Door {
             routes: paths.collect(),
             attempts: RateLimit::of_app_attempts(settings.clone()),
             users: Rations::of_users(settings.clone()),
-            homes: Rations::of_homes(settings),
+            homes: Rations::of_homes(settings.clone()),
+            starts: Arc::new(StartRations::new(settings)),
             state,
         }
     }
@@ -325,7 +328,10 @@ pub(super) async fn admit(
         let mut named = params.iter().filter(|(name, _)| *name == "home");
         let named = named.next().map(|(_, home)| home);
         match door.inside(&person, named, action).await {
-            Ok(inside) => request.extensions_mut().insert(inside),
+            Ok(inside) => {
+                request.extensions_mut().insert(inside);
+                request.extensions_mut().insert(door.starts.clone());
+            }
             Err(Denied::Problem(problem)) => return problem.into_response(),
             Err(Denied::Wait(wait_s)) => {
                 return too_many("this home is asked for too often", wait_s);

@@ -2,7 +2,7 @@
 //!
 //! A stream looks at its home: often while something goes on there, and seldom else; at once when somebody does something there over this
 //! face. An event's `id` holds a mark of each device's last event, so that a client that comes back is told of the devices that stand
-//! otherwise by now. What happened in between is not told.
+//! otherwise by now. What happened in between is not told. Where one of those devices has left, it is told to begin anew (`reset`).
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -47,8 +47,10 @@ const SOON: Duration = Duration::from_millis(200);
 const LET_IN: Duration = Duration::from_secs(30);
 const LAST_EVENT_ID: &str = "last-event-id";
 const ACCEL_BUFFERING: &str = "x-accel-buffering";
-/// Bytes of a mark.
-const MARK: usize = 6;
+/// Bytes of a mark: what stands for the device, and what stands for where it stands.
+const MARK: usize = NAME + 6;
+/// Those of the device.
+const NAME: usize = 4;
 /// Longest `Last-Event-ID`: a mark for each device of a home.
 const MAX_ID: usize = MAX_HOME_DEVICES * MARK * 4 / 3 + 4;
 
@@ -58,7 +60,8 @@ type Mark = [u8; MARK];
 /// Where the devices of a home stand, as it changes.
 ///
 /// Server-sent events (WHATWG HTML, "Server-sent events"). Without `Last-Event-ID` the stream begins with an event `status` of each device;
-/// with it, of those that stand otherwise than that event told. `data` is as `GET …/devices/{device}/status` answers. `removed` tells of a
+/// with it, of those that stand otherwise than that event told; where one of those has left the home meanwhile, `reset` comes first, and an
+/// event of each device that is there follows: forget the others. `data` is as `GET …/devices/{device}/status` answers. `removed` tells of a
 /// device that is in the home no more. The stream ends when the token does: come back with another one.
 #[utoipa::path(get, path = "/app/v1/homes/{home}/events", operation_id = "stream_home_events", tag = "events",
     params(("home" = String, Path, description = "The home"),
@@ -135,13 +138,26 @@ fn marks(id: &[u8]) -> Result<HashSet<Mark>, Problem> {
 }
 
 fn mark(status: &AppStatus) -> Mark {
+    let name = Sha256::digest(status.device.as_bytes());
     // numbers and texts have a form in JSON
     let digest = Sha256::digest(serde_json::to_vec(status).unwrap_or_default());
     let mut mark = [0; MARK];
-    for (to, from) in mark.iter_mut().zip(digest) {
+    for (to, from) in mark
+        .iter_mut()
+        .zip(name.into_iter().take(NAME).chain(digest))
+    {
         *to = from;
     }
     mark
+}
+
+/// Whether there is a device, among those that are there, for each that was told of.
+fn are_here(known: &HashSet<Mark>, here: &[AppStatus]) -> bool {
+    let here: Vec<Mark> = here.iter().map(mark).collect();
+    let here: HashSet<&[u8]> = here.iter().filter_map(|mark| mark.get(..NAME)).collect();
+    known
+        .iter()
+        .all(|mark| mark.get(..NAME).is_some_and(|name| here.contains(name)))
 }
 
 /// What one stream tells.
@@ -168,6 +184,8 @@ struct Feed {
 enum Happened {
     Status(Box<AppStatus>),
     Removed(String),
+    /// What the client knows of devices is over.
+    Reset,
 }
 
 impl Feed {
@@ -205,6 +223,7 @@ impl Feed {
                 let told = serde_json::json!({ "device": device });
                 ("removed", told.to_string())
             }
+            Happened::Reset => ("reset", "{}".to_owned()),
         };
         let marks: Vec<u8> = self.told.values().flatten().copied().collect();
         let id = BASE64_URL_SAFE_NO_PAD.encode(marks);
@@ -260,7 +279,11 @@ impl Feed {
             .filter(|name| !here.contains(name.as_str()));
         let gone: Vec<Happened> = gone.cloned().map(Happened::Removed).collect();
         self.ready.extend(gone);
-        let known = std::mem::take(&mut self.known);
+        let mut known = std::mem::take(&mut self.known);
+        if !are_here(&known, &statuses) {
+            known.clear();
+            self.ready.push_back(Happened::Reset);
+        }
         for status in statuses {
             let mark = mark(&status);
             if known.contains(&mark) {
@@ -284,10 +307,11 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_refused_and_marks_are_read_back() {
-        let id = BASE64_URL_SAFE_NO_PAD.encode([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        let bytes: Vec<u8> = (0..20).collect();
+        let id = BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let read = marks(id.as_bytes()).unwrap();
         assert_eq!(read.len(), 2);
-        assert!(read.contains(&[7, 8, 9, 10, 11, 12]));
+        assert!(read.contains(&[10, 11, 12, 13, 14, 15, 16, 17, 18, 19]));
         assert!(marks(b"").unwrap().is_empty());
         let most = BASE64_URL_SAFE_NO_PAD.encode([0; MAX_HOME_DEVICES * MARK]);
         assert!(marks(most.as_bytes()).is_ok());

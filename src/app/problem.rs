@@ -89,6 +89,9 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     now: Option<Box<Value>>,
+    /// Seconds after which it is worth another try.
+    #[serde(skip)]
+    retry_after_s: Option<u32>,
 }
 
 impl Problem {
@@ -108,6 +111,21 @@ impl Problem {
             code: OTHER,
             errors: Vec::new(),
             now: None,
+            retry_after_s: None,
+        }
+    }
+
+    /// It is asked for too often.
+    pub(super) fn too_many(why: &str, wait_s: u64) -> Self {
+        let detail = format!("{why}; wait {wait_s} s");
+        Self {
+            retry_after_s: Some(u32::try_from(wait_s).unwrap_or(u32::MAX)),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-requests",
+                "Too many requests",
+                detail,
+            )
         }
     }
 
@@ -177,6 +195,7 @@ impl From<api::Problem> for Problem {
             code: OTHER,
             errors: problem.errors,
             now: None,
+            retry_after_s: None,
         }
     }
 }
@@ -194,6 +213,10 @@ impl IntoResponse for Problem {
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        if let Some(wait_s) = self.retry_after_s {
+            let wait = HeaderValue::from(wait_s);
+            response.headers_mut().insert(header::RETRY_AFTER, wait);
+        }
         response.extensions_mut().insert(self);
         response
     }

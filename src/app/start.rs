@@ -1,9 +1,9 @@
 //! What somebody at home starts, continues and cancels.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, StatusCode},
 };
@@ -15,6 +15,7 @@ use super::{
     },
     door::Inside,
     problem::Problem,
+    rations::StartRations,
     state::AppState,
     upgrades::{self, DevicePath},
     view::no_such_device,
@@ -23,7 +24,7 @@ use crate::{
     api::{self, Path},
     home::{ErrorCode, MAX_HOME_DEVICES, MAX_STARTED, OfferId, Refusal},
     package::Version,
-    store::{NewStart, StartError, Started, Starter, Wanted},
+    store::{NewStart, StartError, Started, Starter, StoreError, Wanted},
 };
 
 /// Start the upgrades of one device.
@@ -52,27 +53,36 @@ pub(super) async fn start_device_upgrades(
 
 /// Start the upgrades of many devices.
 ///
-/// Each is answered for itself, as it would be alone.
+/// Each is answered for itself, as it would be alone. A user may start a whole home at once, and then as many devices in a second as may
+/// be asked for.
 #[utoipa::path(post, path = "/app/v1/homes/{home}/start", operation_id = "start_home_upgrades", tag = "acts",
     params(("home" = String, Path, description = "The home")), request_body = StartMany,
     responses((status = 207, description = "What came of each", body = AppStarts)))]
 pub(super) async fn start_home_upgrades(
     State(state): State<AppState>,
     inside: Inside,
+    Extension(rations): Extension<Arc<StartRations>>,
     headers: HeaderMap,
     api::Json(body): api::Json<StartMany>,
 ) -> Result<(StatusCode, Json<AppStarts>), Problem> {
-    if !(1..=MAX_HOME_DEVICES).contains(&body.devices.len()) {
+    let count = body.devices.len();
+    if !(1..=MAX_HOME_DEVICES).contains(&count) {
         let what = format!("1 to {MAX_HOME_DEVICES} are possible");
         return Err(Problem::field("devices", what));
     }
+    if let Err(wait_s) = rations.check(&inside.home, &inside.person.key.id, count) {
+        let why = "too many devices were started, by this user or in this home";
+        return Err(Problem::too_many(why, wait_s));
+    }
+    let here = devices_in(&state, &inside).await?;
     let mut named = HashSet::new();
     let mut items = Vec::with_capacity(body.devices.len());
     for one in body.devices {
-        let came = if named.insert(one.device.clone()) {
-            start(&state, &inside, &one.device, &one.entries, &headers).await
-        } else {
-            Err(of_refusal(&Refusal::NamedTwice))
+        let is_first = named.insert(one.device.clone());
+        let came = match (is_first, here.contains(&one.device)) {
+            (false, _) => Err(of_refusal(&Refusal::NamedTwice)),
+            (true, false) => Err(no_such_device()),
+            (true, true) => start(&state, &inside, &one.device, &one.entries, &headers).await,
         };
         let (status, started, problem) = match came {
             Ok(started) => (StatusCode::ACCEPTED.as_u16(), started, None),
@@ -90,6 +100,14 @@ pub(super) async fn start_home_upgrades(
     }
     said(&state, &inside);
     Ok((StatusCode::MULTI_STATUS, Json(AppStarts { items })))
+}
+
+/// The devices of the home.
+async fn devices_in(state: &AppState, inside: &Inside) -> Result<HashSet<String>, StoreError> {
+    let devices = (state.store)
+        .home_devices(&inside.home, None, state.now())
+        .await?;
+    Ok(devices.into_iter().map(|it| it.here.endpoint).collect())
 }
 
 async fn start(

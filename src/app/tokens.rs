@@ -11,7 +11,7 @@ mod told;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -46,7 +46,7 @@ pub struct IssuerError {
 #[derive(Debug)]
 pub struct Issuer {
     rules: Rules,
-    keys: Keys,
+    keys: Arc<Keys>,
 }
 
 impl Issuer {
@@ -79,7 +79,7 @@ impl Issuer {
                 tenant_claim: config.tenant_claim.clone(),
                 homes_claim: config.homes_claim.clone(),
             },
-            keys,
+            keys: Arc::new(keys),
         }))
     }
 

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, header};
 
 use super::{
-    bodies::{AppDevice, AppEntry, AppStatus},
+    bodies::{AppAwaiting, AppDevice, AppEntry, AppStatus},
     problem::Problem,
     state::AppState,
 };
@@ -259,7 +259,7 @@ impl View {
                 .version
                 .as_ref()
                 .map(ToString::to_string),
-            awaits_confirmation: device.open.iter().any(awaits_confirmation),
+            awaiting: awaiting(device),
             continue_until: device.waits.as_ref().map(|it| it.until.to_string()),
         }
     }
@@ -282,10 +282,18 @@ pub(super) fn no_such_device() -> Problem {
     Problem::not_found("there is no such device in this home")
 }
 
-/// Whether it waits for the word of somebody at home.
-pub(super) fn awaits_confirmation(upgrade: &HomeUpgrade) -> bool {
-    let upgrade = &upgrade.upgrade.upgrade;
-    upgrade.unconfirmed && upgrade.state == UpgradeState::Pending
+/// What waits for the word of somebody at home.
+fn awaiting(device: &HomeDevice) -> Option<AppAwaiting> {
+    let waits = |it: &&HomeUpgrade| {
+        let upgrade = &it.upgrade.upgrade;
+        upgrade.unconfirmed && upgrade.state == UpgradeState::Pending
+    };
+    let waiting = device.open.iter().filter(waits);
+    let oldest = waiting.min_by_key(|it| it.upgrade.upgrade.id.0)?;
+    Some(AppAwaiting {
+        upgrade: oldest.upgrade.upgrade.id.0,
+        target_version: oldest.upgrade.version.to_string(),
+    })
 }
 
 /// Whether it can be started: nothing where the offer asks for nothing.

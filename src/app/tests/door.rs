@@ -107,6 +107,49 @@ async fn tokens_of_before_a_revocation_are_none_of_either_kind() {
     );
 }
 
+#[tokio::test]
+async fn a_token_of_a_clock_that_is_ahead_does_not_outlive_a_revocation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, maker) = (dir.path().join("keys.json"), Maker::ed());
+    let app = App::with(|config| issuer(config, &file, &maker)).await;
+    let now = app.now();
+    let token = |ahead_s: i64| {
+        maker.with(|_, claims| {
+            claims["iat"] = json!(now.0 / 1_000 + ahead_s);
+            claims["exp"] = json!(now.0 / 1_000 + 600);
+            claims["sub"] = json!("anna");
+            claims.as_object_mut().unwrap().remove("homes");
+        })
+    };
+    let anna = UserKey {
+        tenant: TenantId::default(),
+        id: "anna".parse().unwrap(),
+    };
+    // leeway_s is 60
+    let before = now.before(std::time::Duration::from_secs(100));
+    app.state
+        .store
+        .revoke_user(&anna, before, now)
+        .await
+        .unwrap();
+    for (ahead_s, status) in [
+        (-101, StatusCode::UNAUTHORIZED),
+        (-50, StatusCode::UNAUTHORIZED),
+        (-38, StatusCode::OK),
+        (0, StatusCode::OK),
+    ] {
+        let answer = app.get(&token(ahead_s), "/app/v1/homes").await;
+        assert_eq!(answer.status, status, "{ahead_s}");
+    }
+    app.state.store.revoke_user(&anna, now, now).await.unwrap();
+    let answer = app.get(&token(50), "/app/v1/homes").await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    // tokens of this server's own clock are told apart to the millisecond
+    let issued = app.token("anna").await;
+    let answer = app.get(&issued, "/app/v1/homes").await;
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
 /// Asks until it is too often; the answer to that.
 async fn too_often(app: &App, token: &str, path: &str) -> super::Answer {
     for _ in 0..1_000 {

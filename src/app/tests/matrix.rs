@@ -30,6 +30,7 @@ fn body(name: &str) -> Option<Value> {
     match name {
         "start_device_upgrades" => Some(json!({ "entries": entries })),
         "start_home_upgrades" => Some(json!({"devices": [{"device": "d1", "entries": entries}]})),
+        "confirm_device_plan" | "refuse_device_plan" => Some(json!({"upgrade": 1})),
         "set_device_automatic" => Some(json!({"automatic": false})),
         _ => None,
     }

@@ -15,6 +15,7 @@ use axum::{
     response::Response,
 };
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
@@ -48,7 +49,7 @@ pub(super) struct App {
     pub(super) router: Router,
     description: Value,
     stop: tokio::sync::watch::Sender<bool>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// What was answered.
@@ -137,7 +138,7 @@ impl App {
             admin,
             description: Value::Null,
             stop,
-            _dir: dir,
+            dir,
         };
         let described = app
             .call(Method::GET, "/app/v1/openapi.json", None, None)
@@ -153,6 +154,12 @@ impl App {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.state.config
+    }
+
+    /// The database, over another connection.
+    pub(super) async fn side_door(&self) -> SqliteConnection {
+        let file = SqliteConnectOptions::new().filename(self.dir.path().join("cellwise.db"));
+        SqliteConnection::connect_with(&file).await.unwrap()
     }
 
     pub(super) fn stop(&self) {

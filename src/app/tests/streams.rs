@@ -128,6 +128,34 @@ async fn a_stream_tells_of_a_device_that_has_left_and_ends_with_its_user() {
 }
 
 #[tokio::test]
+async fn who_comes_back_begins_anew_where_a_device_has_left() {
+    let app = App::new().await;
+    app.devices(&["d1", "d2"]).await;
+    app.home("ours", &["d1", "d2"]).await;
+    let member = app.token("member").await;
+    let mut stream = Stream::open(&app, &member, None).await;
+    stream.next().await.unwrap();
+    let (id, ..) = stream.next().await.unwrap();
+    drop(stream);
+    app.state
+        .store
+        .take_from_home(&key("ours"), "d1")
+        .await
+        .unwrap();
+    let mut stream = Stream::open(&app, &member, Some(&id)).await;
+    let (reset, kind, data) = stream.next().await.unwrap();
+    assert_eq!((kind.as_str(), data), ("reset", json!({})));
+    let (id, kind, data) = stream.next().await.unwrap();
+    assert_eq!((kind.as_str(), &data["device"]), ("status", &json!("d2")));
+    drop(stream);
+    // who was told to, and no more, is told of what is there; who was told of that is not
+    let mut stream = Stream::open(&app, &member, Some(&reset)).await;
+    let (again, kind, data) = stream.next().await.unwrap();
+    assert_eq!((kind.as_str(), &data["device"]), ("status", &json!("d2")));
+    assert_eq!(again, id);
+}
+
+#[tokio::test]
 async fn streams_are_bounded_and_take_no_made_up_ids() {
     let app = App::with(|config| config.app.per_home_listeners = 1).await;
     app.devices(&["d1"]).await;

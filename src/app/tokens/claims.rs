@@ -9,6 +9,8 @@ use crate::clock::UtcMillis;
 
 /// Homes that a token may name.
 const MAX_HOMES: usize = 64;
+/// Clocks differ by as much at the least: issuers tell whole seconds.
+const A_SECOND: Duration = Duration::from_secs(1);
 /// The last second that a time may name: the year 9999.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
@@ -79,7 +81,7 @@ impl Rules {
             user: named(&self.user_claim)?.to_owned(),
             tenant,
             homes,
-            issued_at,
+            issued_at: issued_at.before(self.leeway.max(A_SECOND)),
             ends_at: ends_at + self.leeway,
         })
     }

@@ -1,6 +1,6 @@
 //! The keys of the issuer of tokens: from a file that is read anew when it changes, or from a URL, bounded in size, time and pace.
 //!
-//! Those of before stay until there are new ones.
+//! Those of before stay until there are new ones, and nobody waits for an issuer that does not answer while there are some.
 
 use std::{
     fs,
@@ -11,7 +11,10 @@ use std::{
 };
 
 use reqwest::{Certificate, redirect::Policy};
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::{Instant, timeout},
+};
 
 use super::jws::KeySet;
 use crate::clock::UtcMillis;
@@ -26,6 +29,8 @@ const FILE_EVERY: Duration = Duration::from_secs(5);
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// For a request, from the look-up of the name to the end of the answer.
 const WITHIN: Duration = Duration::from_secs(10);
+/// So long a request waits for new keys where there are old ones, by which it is answered then.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Longest set, bytes.
 const MAX_BYTES: usize = 512 * 1024;
 
@@ -42,7 +47,7 @@ struct Known {
     keys: Arc<KeySet>,
     /// When they were read last.
     at: Option<UtcMillis>,
-    /// When the last attempt was made that failed, and why.
+    /// When the last attempt was over that failed, and why.
     failed: Option<(UtcMillis, String)>,
     /// Of the file that they were read from.
     changed_at: Option<SystemTime>,
@@ -53,8 +58,8 @@ struct Known {
 pub(super) struct Keys {
     place: Place,
     known: RwLock<Known>,
-    /// One reads, and the others wait for it.
-    reading: Mutex<()>,
+    /// One reads at a time.
+    reading: Arc<Mutex<()>>,
 }
 
 impl Keys {
@@ -68,7 +73,7 @@ impl Keys {
                 changed_at,
                 ..Known::default()
             }),
-            reading: Mutex::default(),
+            reading: Arc::default(),
         })
     }
 
@@ -92,40 +97,64 @@ impl Keys {
                 http: client.build().map_err(|error| error.to_string())?,
             },
             known: RwLock::default(),
-            reading: Mutex::default(),
+            reading: Arc::default(),
         })
     }
 
-    /// The keys, which are read anew where those that are known are old.
+    /// The keys, which are read anew where those that are known are old: in a task of its own, for which nobody waits for long.
     ///
     /// # Errors
     /// There are none, and why.
-    pub(super) async fn get(&self, now: UtcMillis) -> Result<Arc<KeySet>, String> {
+    pub(super) async fn get(self: &Arc<Self>, now: UtcMillis) -> Result<Arc<KeySet>, String> {
         let kept = match self.place {
             Place::File(_) => FILE_EVERY,
             Place::Url { .. } => KEPT,
         };
-        self.renewed(now, kept).await
+        if let Some(known) = self.known(now, kept) {
+            return known;
+        }
+        let Ok(old) = self.old() else {
+            let reading = self.reading.clone().lock_owned().await;
+            return self.renewed(reading, now, kept).await;
+        };
+        let Ok(reading) = self.reading.clone().try_lock_owned() else {
+            return Ok(old);
+        };
+        let keys = self.clone();
+        let renewing = tokio::spawn(async move { keys.renewed(reading, now, kept).await });
+        match timeout(PATIENCE, renewing).await {
+            Ok(Ok(renewed)) => renewed,
+            Ok(Err(_)) | Err(_) => Ok(old),
+        }
     }
 
-    /// The keys, read anew where a token names one that is not among them: within bounds, so that made-up names cost nothing.
+    /// The keys, read anew where a token names one that is not among them: within bounds, so that made-up names cost nothing. Whoever
+    /// sends such a token waits for that, since the old keys are of no use to it.
     pub(super) async fn renew(&self, now: UtcMillis) -> Result<Arc<KeySet>, String> {
         let every = match self.place {
             Place::File(_) => FILE_EVERY,
             Place::Url { .. } => RENEWED_EVERY,
         };
-        self.renewed(now, every).await
+        if let Some(known) = self.known(now, every) {
+            return known;
+        }
+        let reading = self.reading.clone().lock_owned().await;
+        self.renewed(reading, now, every).await
     }
 
-    async fn renewed(&self, now: UtcMillis, within: Duration) -> Result<Arc<KeySet>, String> {
+    /// The keys, read anew unless somebody else has done so meanwhile.
+    async fn renewed(
+        &self,
+        _reading: OwnedMutexGuard<()>,
+        now: UtcMillis,
+        within: Duration,
+    ) -> Result<Arc<KeySet>, String> {
         if let Some(known) = self.known(now, within) {
             return known;
         }
-        let _one = self.reading.lock().await;
-        if let Some(known) = self.known(now, within) {
-            return known;
-        }
+        let began = Instant::now();
         let read = self.read().await;
+        let over = now + began.elapsed();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         match read {
             Ok(Some((keys, changed_at))) => {
@@ -142,10 +171,22 @@ impl Keys {
                     error,
                     "the keys of the issuer of applications' tokens are not there"
                 );
-                known.failed = Some((now, error));
+                known.failed = Some((over, error));
             }
         }
         outcome(&known)
+    }
+
+    /// When they could not be read.
+    #[cfg(test)]
+    pub(super) fn failed_at(&self) -> Option<UtcMillis> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.failed.as_ref().map(|(at, _)| *at)
+    }
+
+    /// The keys that are known, however old.
+    fn old(&self) -> Result<Arc<KeySet>, String> {
+        outcome(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is known, if it is new enough, or the next attempt would come too soon.

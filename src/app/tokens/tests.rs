@@ -20,7 +20,7 @@ use openssl::{
     sign::{RsaPssSaltlen, Signer},
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify, time::timeout};
 
 use std::time::SystemTime;
 
@@ -204,8 +204,8 @@ async fn a_token_of_each_algorithm_names_its_user_tenant_and_homes() {
             ("h2".to_owned(), json!(2)),
         ];
         assert_eq!(told.homes, Some(homes));
-        assert_eq!(told.issued_at, NOW);
         // with the leeway
+        assert_eq!(told.issued_at, UtcMillis((NOW_S - 60) * 1_000));
         assert_eq!(told.ends_at, UtcMillis((NOW_S + 660) * 1_000));
     }
 }
@@ -468,4 +468,68 @@ async fn published_keys_are_kept_and_asked_for_at_a_bounded_pace() {
     assert!(issuer.told(&first, at).await.is_err());
     issuer.told(&second, at).await.unwrap();
     assert_eq!(asked(), 3);
+}
+
+#[tokio::test]
+async fn while_the_issuer_hangs_tokens_are_checked_by_the_keys_that_are_known() {
+    let maker = Maker::ec();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (hung, answers) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let set = public_set(&[maker.public("k1")]);
+    let (count, hangs, until) = (asked.clone(), hung.clone(), answers.clone());
+    let router = Router::new().route(
+        "/keys",
+        get(async move || {
+            if count.fetch_add(1, Ordering::SeqCst) == 0 {
+                return (StatusCode::OK, set);
+            }
+            hangs.notify_one();
+            until.notified().await;
+            (StatusCode::BAD_GATEWAY, String::new())
+        }),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+    let config = AppConfig {
+        jwks_url: url,
+        ..config()
+    };
+    let issuer = Issuer::of(&config).unwrap().unwrap();
+    let token = maker.with(|_, claims| {
+        claims["iat"] = json!(NOW_S + 3_600);
+        claims["exp"] = json!(NOW_S + 7_200);
+    });
+    let first = maker.with(|_, _| ());
+    issuer.told(&first, NOW).await.unwrap();
+    let later = NOW + Duration::from_secs(3_700);
+    // long before the issuer is given up, of whom the first asks, and the others do not
+    for _ in 0..3 {
+        let told = timeout(Duration::from_secs(5), issuer.told(&token, later));
+        told.await.expect("an answer by the old keys").unwrap();
+    }
+    hung.notified().await;
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    // it is left alone for five seconds from when that failed, and not from when it was asked
+    let took = Duration::from_millis(20);
+    tokio::time::sleep(took).await;
+    answers.notify_one();
+    let failed_at = timeout(Duration::from_mins(1), async {
+        loop {
+            if let Some(at) = issuer.keys.failed_at() {
+                return at;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let failed_at = failed_at.await.unwrap();
+    assert!(failed_at >= later + took, "{failed_at}");
+    let soon = failed_at + Duration::from_millis(4_999);
+    issuer.told(&token, soon).await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    answers.notify_one();
+    let then = failed_at + Duration::from_secs(5);
+    issuer.told(&token, then).await.unwrap();
+    hung.notified().await;
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
 }

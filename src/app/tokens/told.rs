@@ -35,7 +35,7 @@ pub(in crate::app) struct Told {
     pub(in crate::app) tenant: Option<String>,
     /// The homes, and the roles there as they are written; `None` where the token does not tell.
     pub(in crate::app) homes: Option<Vec<(String, Value)>>,
-    /// When it was made.
+    /// When it was made at the earliest: the issuer's clock may be ahead, and knows whole seconds only.
     pub(in crate::app) issued_at: UtcMillis,
     /// When it ends, with the leeway.
     pub(in crate::app) ends_at: UtcMillis,

@@ -44,6 +44,9 @@ impl SqliteStore {
         new: &NewStart,
         waiting: Option<i64>,
     ) -> Result<Vec<Started>, StartError> {
+        if let Some(came) = self.looks_started(new, waiting).await {
+            return came;
+        }
         let mut tx = self.write(STARTING).await?;
         let device = device_in(&mut tx, &new.home, &new.endpoint).await?;
         tx.watch(Table::HomeDevices, new.home.device_text(&new.endpoint))
@@ -100,6 +103,40 @@ impl SqliteStore {
         note(&mut tx, new, &noted).await.doing(STARTING)?;
         tx.commit().await.doing(STARTING)?;
         Ok(started)
+    }
+
+    /// What comes of a start that writes nothing: it is refused, or was started before. `None`: there is something to write, which is
+    /// looked at again in that transaction.
+    async fn looks_started(
+        &self,
+        new: &NewStart,
+        waiting: Option<i64>,
+    ) -> Option<Result<Vec<Started>, StartError>> {
+        if waiting.is_some() {
+            return None;
+        }
+        let planned = async {
+            let mut reader = self.readers.begin().await.doing(STARTING)?;
+            let device = device_in(&mut reader, &new.home, &new.endpoint).await?;
+            plan(&mut reader, new, &device, false).await
+        };
+        match planned.await {
+            Ok(planned) => {
+                let started = planned.into_iter().map(|it| {
+                    Some(Started {
+                        offer: it.offer.id,
+                        upgrade: it.open?,
+                        again: true,
+                    })
+                });
+                started.collect::<Option<_>>().map(Ok)
+            }
+            Err(StartError::Refused {
+                refusal: Refusal::SignalWeak { .. },
+                ..
+            }) if new.by != Starter::Automatic => None,
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// Starts what waits for the user's word.
