@@ -5,6 +5,7 @@ mod authority;
 mod canary;
 mod fleet;
 mod gateways;
+mod homes;
 mod idle;
 mod lanes;
 mod mqtt;
@@ -40,8 +41,8 @@ use watch::{Until, Watch};
 #[derive(Debug, Clone, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct DemoArgs {
-    /// Simulated devices; with --gateway 200 when not given.
-    #[arg(long, default_value_t = 60, default_value_if("gateway", "true", "200"), value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Simulated devices; with --gateway 200, with --homes 30 when not given.
+    #[arg(long, default_value_t = 60, default_value_if("gateway", "true", "200"), default_value_if("homes", "true", "30"), value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub devices: u32,
     /// Size of the package.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=4_096))]
@@ -57,6 +58,10 @@ pub struct DemoArgs {
     /// half once their owner has confirmed it. The demo plays the owner, who refuses some.
     #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases", "mqtt", "mixed"])]
     pub gateway: bool,
+    /// The devices are in homes, three in each. The demo plays the applications of those who live there: of each home one device is started,
+    /// one has a plan that is confirmed or refused, and one upgrades by itself, within a minute or two.
+    #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases", "mqtt", "gateway", "mixed"])]
+    pub homes: bool,
     /// All of them in one task: a third of the devices speaks `CoAP`, a third `CoAP` over DTLS, a third MQTT.
     #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases", "mqtt"])]
     pub mixed: bool,
@@ -120,6 +125,9 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     if args.mixed && args.devices < 3 {
         return Err("--mixed needs at least 3 devices (--devices)".to_owned());
     }
+    if args.homes && args.devices < 3 {
+        return Err("--homes needs at least 3 devices (--devices)".to_owned());
+    }
     let own = Permissions::from_mode(0o700);
     let dir = tempfile::Builder::new().permissions(own).tempdir();
     let dir = dir.map_err(|e| format!("no temporary directory: {e}"))?;
@@ -144,6 +152,7 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
         Some(certificate) if args.gateway => {
             gateways::show(args, &server, &client, certificate).await
         }
+        _ if args.homes => homes::show(args, &server, &client).await,
         _ => show(args, &server, &client, certificate.as_ref()).await,
     };
     // It has a runtime of its own, which may not end in this one.
@@ -250,22 +259,23 @@ async fn show(
     if let Some(fleet) = over_mqtt {
         downloaded_bytes = Some(fleet.stop().await.stats.bytes_downloaded);
     }
-    let metrics = server.metrics();
-    let segments_served = metrics
-        .render()
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("cellwise_segments_served_total ")?
-                .parse()
-                .ok()
-        })
-        .unwrap_or(0);
     let ended = watched?;
     if let Some(pause) = &mut pause {
         pause.ended(&ended.record);
     }
-    let traffic = (segments_served, downloaded_bytes);
+    let traffic = (segments_served(server), downloaded_bytes);
     Ok(Report::new(&plan, ended, traffic, idle, pause))
+}
+
+/// Segments of packages that were sent.
+fn segments_served(server: &Server) -> u64 {
+    let metrics = server.metrics().render();
+    let value = metrics.lines().find_map(|line| {
+        line.strip_prefix("cellwise_segments_served_total ")?
+            .parse()
+            .ok()
+    });
+    value.unwrap_or(0)
 }
 
 /// How many devices speak `CoAP`, and how many MQTT.
@@ -320,6 +330,8 @@ fn settings(dir: &std::path::Path, args: &DemoArgs) -> Config {
     };
     config.coap.listen = ([127, 0, 0, 1], 0).into();
     config.admin.listen = ([127, 0, 0, 1], 0).into();
+    config.app.enabled = args.homes;
+    config.app.listen = ([127, 0, 0, 1], 0).into();
     config.coap.enabled = !args.dtls;
     config.dtls.enabled = args.dtls || args.mixed;
     config.dtls.listen = ([127, 0, 0, 1], 0).into();

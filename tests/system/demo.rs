@@ -38,6 +38,21 @@ fn so_does_the_demo_of_gateways_where_owners_confirm_and_refuse() {
 }
 
 #[test]
+fn so_does_the_demo_of_homes_whose_people_upgrade_their_devices() {
+    let mut demo = cellwise();
+    demo.args("demo --homes --package-kib 20 --format json".split(' '));
+    let done = run(&mut demo, b"", Duration::from_mins(5));
+    assert!(done.status.success(), "{done:?}");
+    assert!(done.stderr.contains("the people of 10 homes"), "{done:?}");
+    let last = done.stdout.lines().last().expect("a line of output");
+    let report: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(report["devices"], 30);
+    assert_eq!(report["failed"], report["expected_failures"]);
+    // two refuse, and some devices are made to fail
+    assert!(report["failed"].as_u64().unwrap() > 2, "{report}");
+}
+
+#[test]
 fn so_does_one_task_for_devices_of_all_protocols() {
     let report = a_demo_ends_as_it_should(&["--mixed"]);
     assert!(report["downloaded_bytes"].as_u64().unwrap() > 0, "{report}");

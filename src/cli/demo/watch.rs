@@ -78,6 +78,28 @@ impl Watch {
         }
     }
 
+    /// Whether too long has passed.
+    pub(super) fn is_over(self) -> bool {
+        self.started.elapsed() > self.limit
+    }
+
+    /// What came of tasks.
+    pub(super) fn look(self, client: &Client, tasks: &[i64]) -> Result<Seen, CommandError> {
+        let mut upgrades = Vec::new();
+        for task in tasks {
+            let (of_one, _) =
+                client.list(&format!("/v1/tasks/{task}/upgrades"), &[], usize::MAX)?;
+            upgrades.extend(of_one.iter().map(upgrade));
+        }
+        let (cells, _) = client.list("/v1/cells", &[], usize::MAX)?;
+        Ok(Seen {
+            wall: self.started.elapsed(),
+            record: Value::Null,
+            upgrades,
+            cells: cells.iter().map(cell).collect(),
+        })
+    }
+
     /// Shows the task's progress until that has come, or too long has passed.
     #[allow(clippy::disallowed_methods)] // a wall clock is what a person looks at
     pub(super) fn until(
@@ -114,7 +136,7 @@ impl Watch {
                     record,
                 });
             }
-            if self.started.elapsed() > self.limit {
+            if self.is_over() {
                 bars.clear();
                 return Err(CommandError::Arguments(format!(
                     "the task has not come so far within {} s (--timeout-s): {}, {}",
