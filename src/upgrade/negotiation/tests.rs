@@ -692,7 +692,10 @@ fn check_outcome(before: &Negotiation, event: Input, ended: &Negotiation) {
         Outcome::Cancelled(Cancellation::TaskStopped) => Some(StopReason::TaskStopped),
         Outcome::Cancelled(Cancellation::Upgrade) => Some(StopReason::Cancelled),
         Outcome::Cancelled(
-            Cancellation::Expired | Cancellation::Skipped | Cancellation::Refused,
+            Cancellation::Expired
+            | Cancellation::Skipped
+            | Cancellation::Refused
+            | Cancellation::NotReached,
         ) => {
             panic!("that is the planner's to say")
         }
