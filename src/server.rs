@@ -404,7 +404,7 @@ impl Server {
         let downloading = supervisor.run(Part::Downloads, serve_downloads);
         let figures = TenantFigures::new(database.clone(), settings.clone(), metrics.clone());
         tokio::spawn(figures.keep_telling(told_to_stop.clone()));
-        let parts = app::Parts {
+        let of_app = app::Parts {
             store: database.clone(),
             settings: settings.clone(),
             clock,
@@ -412,7 +412,7 @@ impl Server {
             heard: exchange.clone(),
             stop: told_to_stop.clone(),
         };
-        let app = app::serve(applications, parts, &supervisor, &health);
+        let app = app::serve(applications, of_app, &supervisor, &health);
         tokio::spawn(forgetting::keep_forgetting(
             database.clone(),
             settings.clone(),

@@ -308,9 +308,9 @@ impl FleetFile {
         let last = targets.len().saturating_sub(1);
         let v2_product = self.takes_v2_beside_others().then_some(last);
         let others = &targets[..v2_product.unwrap_or(targets.len())];
-        let sizes = styles::sizes(styles, devices);
+        let counts = styles::sizes(styles, devices);
         let over_pcp = styles.iter().position(Styled::is_over_pcp);
-        let (members, sites) = match over_pcp.map(|styled| sizes[styled]) {
+        let (members, sites) = match over_pcp.map(|styled| counts[styled]) {
             None | Some(0) => Default::default(),
             Some(size) => self.over_pcp(size, cells, seed, faults, others)?,
         };
@@ -323,7 +323,7 @@ impl FleetFile {
             v2_product,
         };
         let mut over_mqtt = Vec::with_capacity(devices - members.len());
-        for (number, (styled, size)) in (1..).zip(styles.iter().zip(sizes)) {
+        for (number, (styled, size)) in (1..).zip(styles.iter().zip(counts)) {
             let first = members.len() + over_mqtt.len();
             let joins = |dice| self.joins_at_ms(dice);
             let of_style = styles::members(styled, size, first, &setting, joins);

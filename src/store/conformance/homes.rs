@@ -557,11 +557,11 @@ pub(crate) async fn what_was_started_is_cancelled_until_its_transfer_begins(stor
         [runs]
     );
     let other = store.start(&start("d1", &[offer.id], t(3))).await.unwrap()[0].upgrade;
-    let begun = [
+    let on_its_way = [
         stage(other, 1, Stage::WaitingForSlot, t(4)),
         stage(other, 1, Stage::Downloading, t(5)),
     ];
-    world.commit(&begun).await;
+    world.commit(&on_its_way).await;
     let began = store.cancel_start(&h1, "d1", &anna, t(6)).await;
     assert!(
         matches!(

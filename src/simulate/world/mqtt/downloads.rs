@@ -309,19 +309,19 @@ impl<H: Hooks> World<H> {
         let Some(serving) = side.serving.get_mut(&number) else {
             return;
         };
-        let size = serving.opened.grant().size_bytes;
-        let piece = (size / PIECES).max(1);
+        let whole = serving.opened.grant().size_bytes;
+        let piece = (whole / PIECES).max(1);
         let from = serving.arrived;
-        let mut until = (from + piece).min(size);
+        let mut until = (from + piece).min(whole);
         if let Some(stop) = stop_after.filter(|stop| (from..until).contains(stop)) {
             until = stop.max(from + 1);
         }
-        let taken = (from + IN_ADVANCE * piece).min(size).max(serving.taken);
+        let taken = (from + IN_ADVANCE * piece).min(whole).max(serving.taken);
         let leaves = (taken > serving.taken).then(|| serving.opened.grant().token.clone());
         if leaves.is_some() {
             let bytes = taken - serving.taken;
             serving.taken = taken;
-            side.grants.sent(&serving.opened, bytes, taken == size);
+            side.grants.sent(&serving.opened, bytes, taken == whole);
         }
         let takes_ms = (until - from) * 1_000 / bytes_per_s.max(1);
         if let Some(download) = self.station(station).and_then(|it| it.download.as_mut()) {
