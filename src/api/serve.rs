@@ -30,7 +30,7 @@ use hyper_util::{
 use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     time::Sleep,
 };
@@ -127,30 +127,40 @@ pub async fn serve(
                 None => continue, // closes it
             }
         };
-        let (router, tls, mut stop) = (router.clone(), tls.clone(), stop.clone());
+        let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
         let watcher = graceful.watcher();
         tokio::spawn(async move {
             // What goes wrong on a connection is its client's business.
             match tls {
                 None => converse(stream, peer, router, watcher).await,
-                Some(tls) => {
-                    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
-                    let accepted = tokio::select! {
-                        accepted = handshake => accepted,
-                        _ = stop.wait_for(|stop| *stop) => return,
-                    };
-                    match accepted {
-                        Ok(Ok(stream)) => converse(stream, peer, router, watcher).await,
-                        Ok(Err(error)) => tracing::debug!(%peer, error, "no TLS connection"),
-                        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
-                    }
-                }
+                Some(tls) => converse_over_tls(tls, stream, peer, router, watcher, stop).await,
             }
             drop((slot, place));
         });
     }
     drop(listener);
     let _ = tokio::time::timeout(STOP_WITHIN, graceful.shutdown()).await; // the rest is cut off
+}
+
+/// The same over TLS, once the handshake is done.
+async fn converse_over_tls(
+    tls: Tls,
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    watcher: Watcher,
+    mut stop: watch::Receiver<bool>,
+) {
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => converse(stream, peer, router, watcher).await,
+        Ok(Err(error)) => tracing::debug!(%peer, error, "no TLS connection"),
+        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+    }
 }
 
 /// Answers the requests of a connection until it ends.

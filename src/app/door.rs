@@ -336,7 +336,7 @@ pub(super) async fn admit(
             Err(Denied::Wait(wait_s)) => {
                 return too_many("this home is asked for too often", wait_s);
             }
-        };
+        }
     }
     request.extensions_mut().insert(person);
     next.run(request).await

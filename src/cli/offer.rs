@@ -38,7 +38,7 @@ pub struct ShowArgs {
 /// `cellwise offer publish`.
 #[derive(Debug, Args)]
 pub struct PublishArgs {
-    /// A file with JSON: {"terms": {…}, "task": {"name": …, "package_id": …}} (docs/homes.md).
+    /// A file with JSON: `{"terms": {…}, "task": {"name": …, "package_id": …}}` (docs/homes.md).
     file: PathBuf,
     #[command(flatten)]
     result: ResultArgs,

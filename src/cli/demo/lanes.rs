@@ -42,6 +42,9 @@ impl fmt::Display for LaneLine {
     }
 }
 
+/// Of a gateway: how many devices it has, and when one had a slot (1), or had none any more (−1).
+type Turns = (u64, Vec<(String, i64)>);
+
 /// How many devices of each gateway had a slot at once, by the timelines of their upgrades.
 pub(super) fn read(
     client: &Client,
@@ -49,8 +52,7 @@ pub(super) fn read(
     gateways: &BTreeMap<String, String>,
 ) -> Result<Vec<LaneLine>, String> {
     let limit_max = Config::default().admission.per_gateway;
-    // of each gateway: how many devices it has, and when one had a slot, or had none any more
-    let mut changes: BTreeMap<&str, (u64, Vec<(String, i64)>)> = BTreeMap::new();
+    let mut changes: BTreeMap<&str, Turns> = BTreeMap::new();
     for (id, endpoint) in upgrades {
         let Some(gateway) = gateways.get(endpoint) else {
             continue;
@@ -67,7 +69,7 @@ pub(super) fn read(
             changes.extend([(from, 1), (to, -1)]);
         }
     }
-    let line = |(gateway, (devices, mut changes)): (&str, (u64, Vec<(String, i64)>))| {
+    let line = |(gateway, (devices, mut changes)): (&str, Turns)| {
         // what is given back in a moment is given back before it is taken again
         changes.sort();
         let at_once = changes.iter().scan(0, |now, (_, change)| {

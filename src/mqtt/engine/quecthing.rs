@@ -8,6 +8,7 @@ use super::{
         quecthing::{self, Message, Package, Part, Plan, Status, What},
     },
     Engine, Out,
+    device::Session,
 };
 use crate::{
     config::{OtaKind, QuecChecksum},
@@ -72,7 +73,7 @@ impl Engine {
             component: self.component(id),
             from,
             to: self.session(id).map(|session| session.package.version),
-            conditions: (self.session(id)).map_or_else(Conditions::default, |it| it.conditions()),
+            conditions: (self.session(id)).map_or_else(Conditions::default, Session::conditions),
             number: self.messages,
             checksum: self.config.mqtt.quecthing_checksum,
         }
