@@ -66,6 +66,16 @@ pub(crate) fn token(device: u32) -> Token {
     Token::new(&format!("benchmark-of-downloads-{device}")).unwrap()
 }
 
+/// Bounds that are in nobody's way.
+fn settings(devices: u32) -> Config {
+    let mut config = Config::default();
+    config.download.max_connections = devices + 100;
+    config.download.max_connections_per_address = 100_000;
+    config.download.max_downloads_per_address = 1_000_000;
+    config.download.idle_timeout_s = 3_600;
+    config
+}
+
 /// Until the standard input ends.
 pub(crate) fn serve(dir: &Path, devices: u32) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -100,11 +110,6 @@ pub(crate) fn serve(dir: &Path, devices: u32) {
             begun: true,
         });
     }
-    let mut config = Config::default();
-    config.download.max_connections = devices + 100;
-    config.download.max_connections_per_address = 100_000;
-    config.download.max_downloads_per_address = 1_000_000;
-    config.download.idle_timeout_s = 3_600;
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let (http, https) = (listen(), listen());
     println!(
@@ -118,7 +123,7 @@ pub(crate) fn serve(dir: &Path, devices: u32) {
         listeners: vec![(http, None), (https, tls)],
         grants,
         files,
-        settings: Settings::new(Arc::new(config)),
+        settings: Settings::new(Arc::new(settings(devices))),
         clock: SystemClock::start(),
         metrics: Arc::new(Metrics::new().unwrap()),
         stop: stopping,

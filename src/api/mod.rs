@@ -71,7 +71,7 @@ pub(crate) use devices::path as device_path;
 pub use events::Streams;
 pub use evidence::{Evidence, Manifest, archive};
 pub use exports::AuditExports;
-pub(crate) use extract::{Json, Path, Query};
+pub(crate) use extract::{Json, Path, Query, whole};
 pub(crate) use middleware::{RateLimit, limit_rate, too_many};
 pub use oidc::{Oidc, OidcError, OidcFiles};
 pub use passwords::Passwords;

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::api;
+
 /// A home of the user.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AppHome {
@@ -247,7 +249,8 @@ pub(super) struct AppChecks {
 #[serde(deny_unknown_fields)]
 pub(super) struct SeenEntry {
     /// The offer.
-    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "api::whole")]
+    #[schema(minimum = 1, value_type = i64)]
     pub(super) offer: i64,
     /// The version to which it led.
     #[schema(min_length = 1, max_length = 64)]
@@ -336,7 +339,8 @@ pub(super) struct AppStarts {
 #[serde(deny_unknown_fields)]
 pub(super) struct PlanWord {
     /// As `awaiting` of the status told it.
-    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "api::whole")]
+    #[schema(minimum = 1, value_type = i64)]
     pub(super) upgrade: i64,
 }
 

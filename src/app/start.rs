@@ -45,7 +45,8 @@ pub(super) async fn start_device_upgrades(
     headers: HeaderMap,
     api::Json(body): api::Json<StartDevice>,
 ) -> Result<(StatusCode, Json<AppStart>), Problem> {
-    let started = start(&state, &inside, &path.device, &body.entries, &headers).await?;
+    let wanted = wanted(&body.entries, "")?;
+    let started = start(&state, &inside, &path.device, wanted, &headers).await?;
     said(&state, &inside);
     let device = path.device;
     Ok((StatusCode::ACCEPTED, Json(AppStart { device, started })))
@@ -70,6 +71,14 @@ pub(super) async fn start_home_upgrades(
         let what = format!("1 to {MAX_HOME_DEVICES} are possible");
         return Err(Problem::field("devices", what));
     }
+    let mut all = Vec::with_capacity(count);
+    for (at, one) in body.devices.iter().enumerate() {
+        if one.device.is_empty() {
+            let field = format!("devices[{at}].device");
+            return Err(Problem::field(&field, "it is empty; name a device"));
+        }
+        all.push(wanted(&one.entries, &format!("devices[{at}]."))?);
+    }
     if let Err(wait_s) = rations.check(&inside.home, &inside.person.key.id, count) {
         let why = "too many devices were started, by this user or in this home";
         return Err(Problem::too_many(why, wait_s));
@@ -77,12 +86,12 @@ pub(super) async fn start_home_upgrades(
     let here = devices_in(&state, &inside).await?;
     let mut named = HashSet::new();
     let mut items = Vec::with_capacity(body.devices.len());
-    for one in body.devices {
+    for (one, wanted) in body.devices.into_iter().zip(all) {
         let is_first = named.insert(one.device.clone());
         let came = match (is_first, here.contains(&one.device)) {
             (false, _) => Err(of_refusal(&Refusal::NamedTwice)),
             (true, false) => Err(no_such_device()),
-            (true, true) => start(&state, &inside, &one.device, &one.entries, &headers).await,
+            (true, true) => start(&state, &inside, &one.device, wanted, &headers).await,
         };
         let (status, started, problem) = match came {
             Ok(started) => (StatusCode::ACCEPTED.as_u16(), started, None),
@@ -114,13 +123,13 @@ async fn start(
     state: &AppState,
     inside: &Inside,
     device: &str,
-    seen: &[SeenEntry],
+    wanted: Vec<Wanted>,
     headers: &HeaderMap,
 ) -> Result<Vec<AppStarted>, Problem> {
     let new = NewStart {
         home: inside.home.clone(),
         endpoint: device.to_owned(),
-        wanted: wanted(seen)?,
+        wanted,
         by: Starter::User(inside.person.key.id.clone()),
         now: state.now(),
     };
@@ -138,22 +147,23 @@ async fn start(
     }
 }
 
-fn wanted(seen: &[SeenEntry]) -> Result<Vec<Wanted>, Problem> {
+/// The entries as they are wanted. Fields are told with `below` before them.
+fn wanted(seen: &[SeenEntry], below: &str) -> Result<Vec<Wanted>, Problem> {
     if !(1..=MAX_STARTED).contains(&seen.len()) {
         let what = format!("1 to {MAX_STARTED} are possible");
-        return Err(Problem::field("entries", what));
+        return Err(Problem::field(&format!("{below}entries"), what));
     }
     let mut wanted: Vec<Wanted> = Vec::with_capacity(seen.len());
     for (at, entry) in seen.iter().enumerate() {
         let version = |field: &str, text: &str| {
             Version::new(text).map_err(|error| {
-                let field = format!("entries[{at}].{field}");
+                let field = format!("{below}entries[{at}].{field}");
                 Problem::field(&field, error)
             })
         };
         let offer = OfferId(entry.offer);
         if wanted.iter().any(|it| it.offer == offer) {
-            let field = format!("entries[{at}].offer");
+            let field = format!("{below}entries[{at}].offer");
             return Err(Problem::field(
                 &field,
                 "it is named twice; name each offer once",

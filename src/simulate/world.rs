@@ -317,7 +317,8 @@ impl<H: Hooks> World<H> {
         let longest_ms = [!fleet.members.is_empty(), !fleet.over_mqtt.is_empty()]
             .into_iter()
             .zip([false, true])
-            .filter_map(|(any, over_mqtt)| any.then(|| checker.longest_attempt_ms(over_mqtt)))
+            .filter(|(any, _)| *any)
+            .map(|(_, over_mqtt)| checker.longest_attempt_ms(over_mqtt))
             .max();
         let attempt_ms = u64::try_from(longest_ms.unwrap_or(0)).unwrap_or(0)
             + u64::from(scenario.retry.interval_s) * 1_000;

@@ -1,15 +1,10 @@
 //! End users' applications, from outside: the app in small of docs/examples with real devices, and what schemathesis makes of the
 //! description.
 
-use std::{
-    fs,
-    net::UdpSocket,
-    path::Path,
-    process::Command,
-    time::{Duration, SystemTime},
-};
+use std::{fs, net::UdpSocket, path::Path, process::Command, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use cellwise::clock::SystemClock;
 use openssl::{
     pkey::{PKey, Private},
     sign::Signer,
@@ -50,8 +45,7 @@ impl Issuer {
     }
 
     fn token(&self, user: &str) -> String {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.unwrap().as_secs();
+        let now = SystemClock::start().now().utc.0 / 1_000;
         let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let header = encode(&json!({"alg": "EdDSA", "kid": "1", "typ": "JWT"}));
         let claims = encode(&json!({

@@ -115,6 +115,7 @@ fn paho_devices_with_quecthing_that_go_wrong_are_told_apart() {
 fn simulated_devices_with_quecthing_end_as_they_should() {
     let files = tempfile::tempdir().unwrap();
     let settings = [
+        ("CELLWISE_UPGRADE__REPEAT_QUESTION_S", "2"),
         ("CELLWISE_UPGRADE__EXECUTE_S", "5"),
         ("CELLWISE_DOWNLOAD__HTTP", "true"),
         ("CELLWISE_DOWNLOAD__HTTP_LISTEN", "127.0.0.1:0"),

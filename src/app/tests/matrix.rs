@@ -83,6 +83,12 @@ async fn each_role_does_in_its_home_what_the_table_says_and_nothing_in_another()
         .put_home(&theirs, None, app.now())
         .await
         .unwrap();
+    let acme = crate::store::NewTenant {
+        id: "acme".parse().unwrap(),
+        name: "Acme".to_owned(),
+        created_at: app.now(),
+    };
+    app.state.store.add_tenant(&acme).await.unwrap();
     let stranger = app.token("stranger").await;
     let other_tenant = app.token_of("acme", "owner").await;
     for role in Role::ALL {

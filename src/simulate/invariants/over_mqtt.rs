@@ -251,10 +251,10 @@ impl Invariants {
         from: u64,
     ) {
         self.token_is_live(now_ms, device, grant);
-        if let Some(over) = self.over_mqtt(device) {
-            if from == 0 {
-                over.arrived_bytes = 0;
-            }
+        if from == 0
+            && let Some(over) = self.over_mqtt(device)
+        {
+            over.arrived_bytes = 0;
         }
     }
 

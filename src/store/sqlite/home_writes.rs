@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    home::{HomeKey, MAX_HOME_DEVICES, MAX_MEMBERS, Role, UserId, UserKey},
+    home::{HomeKey, MAX_HOME_DEVICES, MAX_MEMBERS, QuietHours, Role, UserId, UserKey},
     store::{HomeDeviceRecord, HomeError, HomePut, MAX_HOMES, PutHome, PutHomeDevice, StoreError},
     tenant::TenantId,
 };
@@ -154,7 +154,7 @@ async fn insert(
     home: &PutHome,
     now: UtcMillis,
 ) -> Result<i64, sqlx::Error> {
-    let quiet = home.quiet.map(|quiet| quiet.minutes());
+    let quiet = home.quiet.map(QuietHours::minutes);
     sqlx::query_scalar(
         "INSERT INTO homes (tenant, home, name, zone, quiet_from, quiet_to, created_at, revision) \
          VALUES (?, ?, ?, ?, ?, ?, ?7, ?7) RETURNING id",
@@ -176,7 +176,7 @@ async fn update(
     home: &PutHome,
     now: UtcMillis,
 ) -> Result<(), sqlx::Error> {
-    let quiet = home.quiet.map(|quiet| quiet.minutes());
+    let quiet = home.quiet.map(QuietHours::minutes);
     sqlx::query(
         "UPDATE homes SET name = ?, zone = ?, quiet_from = ?, quiet_to = ?, revision = MAX(revision + 1, ?) WHERE id = ?",
     )

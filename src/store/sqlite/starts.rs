@@ -67,21 +67,7 @@ impl SqliteStore {
             return planned.map(|_| Vec::new());
         }
         let planned = planned?;
-        let mut started: Vec<Started> = Vec::with_capacity(planned.len());
-        for Planned { offer, open } in &planned {
-            let upgrade = match open {
-                Some(upgrade) => *upgrade,
-                None => {
-                    let before = started.last().map(|before| before.upgrade);
-                    add(&mut tx, offer, new, (&device, before)).await?
-                }
-            };
-            started.push(Started {
-                offer: offer.id,
-                upgrade,
-                again: open.is_some(),
-            });
-        }
+        let started = add_all(&mut tx, new, &device, &planned).await?;
         let fresh = started.iter().filter(|it| !it.again);
         let fresh: Vec<i64> = fresh.map(|it| it.upgrade.0).collect();
         if fresh.is_empty() && waiting.is_none() {
@@ -300,6 +286,30 @@ async fn end(
     .execute(conn)
     .await
     .map(|_| ())
+}
+
+/// Adds an upgrade for each entry that has none under way, one after the other.
+async fn add_all(
+    conn: &mut SqliteConnection,
+    new: &NewStart,
+    device: &Device,
+    planned: &[Planned],
+) -> Result<Vec<Started>, StartError> {
+    let mut started: Vec<Started> = Vec::with_capacity(planned.len());
+    for Planned { offer, open } in planned {
+        let upgrade = if let Some(upgrade) = open {
+            *upgrade
+        } else {
+            let before = started.last().map(|before| before.upgrade);
+            add(conn, offer, new, (device, before)).await?
+        };
+        started.push(Started {
+            offer: offer.id,
+            upgrade,
+            again: open.is_some(),
+        });
+    }
+    Ok(started)
 }
 
 /// Adds an upgrade to the standing task of an offer, if that takes any. It does not begin until the one `before` it has succeeded.

@@ -293,26 +293,28 @@ impl<H: Hooks> World<H> {
             | Event::Subscribed { device, .. }
             | Event::Unsubscribed { device, .. }
             | Event::Delivered { device, .. } => (*device, None),
-            // somebody else's broker tells that, and there is none
-            Event::Heard { .. } => return,
-            Event::Refused { .. } => return,
+            // the first is told by somebody else's broker, and there is none
+            Event::Heard { .. } | Event::Refused { .. } => return,
         };
         let Some(side) = self.side() else {
             return;
         };
         let conn = conn.or_else(|| side.endpoint.connection_of(device));
         let number = conn.and_then(|conn| side.wires.get(&conn).copied());
-        side.news.push_back(News::Event(event.clone(), number));
+        let is_cut_off = matches!(
+            event,
+            Event::Disconnected {
+                why: Ending::KeepAlive,
+                ..
+            }
+        );
+        side.news.push_back(News::Event(event, number));
         if let Some(field) = &mut self.mqtt
             && let Some(number) = number
             && let Some(wire) = field.wires.get_mut(&number)
         {
             wire.untaken += 1;
-            if let Event::Disconnected {
-                why: Ending::KeepAlive,
-                ..
-            } = event
-            {
+            if is_cut_off {
                 let whole = !wire.dead && wire.stalled_until_ms <= self.now_ms;
                 let station = field.stations.get(wire.station as usize);
                 let blocked = station.filter(|it| {

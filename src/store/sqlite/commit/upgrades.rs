@@ -122,48 +122,54 @@ struct CellChanges {
     failed: u32,
 }
 
+/// The upgrades that the changes are about; and those that may be retried, with whether they are taken back.
+fn named(changes: &[Change]) -> (HashSet<i64>, HashSet<(i64, bool)>) {
+    let mut ids = HashSet::new();
+    let mut retries = HashSet::new();
+    for change in changes {
+        match change {
+            Change::LetGo { upgrade, .. } => {
+                ids.insert(upgrade.0);
+                retries.insert((upgrade.0, false));
+            }
+            Change::Stage { upgrade, .. }
+            | Change::Note { upgrade, .. }
+            | Change::Serves { upgrade, .. }
+            | Change::Progress { upgrade, .. } => {
+                ids.insert(upgrade.0);
+            }
+            Change::Ended {
+                upgrade,
+                retry_at,
+                outcome,
+                ..
+            } => {
+                ids.insert(upgrade.0);
+                retries.extend(retry_at.map(|_| (upgrade.0, outcome.is_taken_back())));
+            }
+            Change::Registered { .. }
+            | Change::Deregistered { .. }
+            | Change::VersionReported { .. }
+            | Change::CoverageReported { .. }
+            | Change::Evidence { .. }
+            | Change::Appointed { .. }
+            | Change::Via { .. }
+            | Change::KeptAwake { .. }
+            | Change::Traffic { .. }
+            | Change::Learnt(_)
+            | Change::Admitted { .. } => {}
+        }
+    }
+    (ids, retries)
+}
+
 impl<'c> Upgrades<'c> {
     /// Reads the upgrades that the changes are about.
     pub(super) async fn read(
         conn: &mut SqliteConnection,
         changes: &[Change],
     ) -> Result<Self, StoreError> {
-        let mut ids = HashSet::new();
-        let mut retries = HashSet::new();
-        for change in changes {
-            match change {
-                Change::LetGo { upgrade, .. } => {
-                    ids.insert(upgrade.0);
-                    retries.insert((upgrade.0, false));
-                }
-                Change::Stage { upgrade, .. }
-                | Change::Note { upgrade, .. }
-                | Change::Serves { upgrade, .. }
-                | Change::Progress { upgrade, .. } => {
-                    ids.insert(upgrade.0);
-                }
-                Change::Ended {
-                    upgrade,
-                    retry_at,
-                    outcome,
-                    ..
-                } => {
-                    ids.insert(upgrade.0);
-                    retries.extend(retry_at.map(|_| (upgrade.0, outcome.is_taken_back())));
-                }
-                Change::Registered { .. }
-                | Change::Deregistered { .. }
-                | Change::VersionReported { .. }
-                | Change::CoverageReported { .. }
-                | Change::Evidence { .. }
-                | Change::Appointed { .. }
-                | Change::Via { .. }
-                | Change::KeptAwake { .. }
-                | Change::Traffic { .. }
-                | Change::Learnt(_)
-                | Change::Admitted { .. } => {}
-            }
-        }
+        let (ids, retries) = named(changes);
         let mut upgrades = Self::default();
         if !ids.is_empty() {
             let rows = sqlx::query(
