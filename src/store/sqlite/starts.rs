@@ -107,6 +107,12 @@ impl SqliteStore {
             plan(&mut reader, new, &device, false).await
         };
         match planned.await {
+            // what goes on by itself begins nothing anew
+            Ok(planned)
+                if new.by == Starter::Automatic && planned.iter().all(|it| it.open.is_some()) =>
+            {
+                Some(Ok(Vec::new()))
+            }
             Ok(planned) => {
                 let started = planned.into_iter().map(|it| {
                     Some(Started {
