@@ -1,17 +1,11 @@
 //! Users of end users' applications.
 
 use async_trait::async_trait;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, SqliteStore,
-    bulk::json_list,
-    home_rows, home_writes, homes,
-    rows::{self, Columns as _},
-    tenancy,
-    watched::Table,
+    Doing, SqliteStore, bulk::json_list, home_rows, home_writes, homes, marker::mark,
+    rows::Columns as _, tenancy, watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -36,41 +30,8 @@ pub(super) const ENDED_TOKENS: &str = "SELECT id FROM app_tokens INDEXED BY app_
 const FORGET_STARTS: &str = "DELETE FROM app_starts WHERE id IN (SELECT value FROM json_each(?))";
 const FORGET_TOKENS: &str = "DELETE FROM app_tokens WHERE id IN (SELECT value FROM json_each(?))";
 
-/// Bytes of what stands for a user.
-const MARK: usize = 16;
 /// Tokens that have ended, and revocations that are over, which are removed with a new one.
 const REMOVED_AT_ONCE: u32 = 100;
-
-/// Says what stands for a user where the name is not to be.
-pub(super) struct Marker(Vec<u8>);
-
-impl Marker {
-    /// With the key that is in the database.
-    pub(super) async fn read(conn: &mut SqliteConnection) -> Result<Self, StoreError> {
-        sqlx::query_scalar("SELECT key FROM app_key WHERE id = 1")
-            .fetch_one(conn)
-            .await
-            .doing(READING)
-            .map(Self)
-    }
-
-    /// 32 hexadecimal digits.
-    pub(super) fn mark(&self, user: &UserKey) -> Result<String, StoreError> {
-        let mac = Hmac::<Sha256>::new_from_slice(&self.0);
-        let mut mac = mac.map_err(|error| rows::unreadable("app_key.key", error))?;
-        mac.update(user.text().as_bytes());
-        let hash = mac.finalize().into_bytes();
-        Ok(hex::encode(&hash[..MARK]))
-    }
-}
-
-/// What stands for a user, 32 hexadecimal digits.
-pub(super) async fn mark(
-    conn: &mut SqliteConnection,
-    user: &UserKey,
-) -> Result<String, StoreError> {
-    Marker::read(conn).await?.mark(user)
-}
 
 #[async_trait]
 impl AppUsers for SqliteStore {

@@ -6,9 +6,9 @@ use sqlx::SqliteConnection;
 
 use super::{
     Doing,
-    app_users::Marker,
     bulk::json_list,
     home_rows::{self, HomeRow},
+    marker::Marker,
     rows,
 };
 use crate::{

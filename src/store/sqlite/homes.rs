@@ -7,10 +7,10 @@ use sqlx::SqliteConnection;
 
 use super::{
     Doing, SqliteStore,
-    app_users::{self, Marker},
     bulk::json_list,
     home_rows::{self, HomeRow, READING},
     home_writes::{self, PUTTING, Rooms},
+    marker::{self, Marker},
     packed::Packed,
     rows, tenancy,
     upgrade_rows::{self, OfHomeRow},
@@ -441,7 +441,7 @@ async fn member_text(
         tenant: home.tenant.clone(),
         id: user.clone(),
     };
-    let mark = app_users::mark(conn, &user).await?;
+    let mark = marker::mark(conn, &user).await?;
     Ok(format!("{}/{mark}", home.text()))
 }
 

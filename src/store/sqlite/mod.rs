@@ -38,6 +38,7 @@ mod homes;
 mod housekeeping;
 mod joining;
 mod ledger;
+mod marker;
 mod narrowing;
 mod offers;
 mod one_upgrade;
