@@ -5,7 +5,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore, bulk::json_list, home_rows, home_writes, homes, marker::mark,
-    rows::Columns as _, tenancy, watched::Table,
+    rows::{self, Columns as _}, tenancy, watched::Table,
 };
 use crate::{
     clock::UtcMillis,
