@@ -281,6 +281,8 @@ const ROOMS: [(&str, &[&str]); 37] = [
             "api",
             "server",
             "ledger",
+            // where an upgrade stands at home
+            "home::Status",
             // tasks that a simulation runs share slots
             "task::Share",
             "task::MAX_PRIORITY",
