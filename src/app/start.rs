@@ -27,6 +27,9 @@ use crate::{
     store::{NewStart, StartError, Started, Starter, StoreError, Wanted},
 };
 
+/// Characters of a device's name, at most.
+const MAX_NAME: usize = 128;
+
 /// Start the upgrades of one device.
 ///
 /// Of several each leads on from the one before; all are started, or none. What was seen is compared with what there is (409,
@@ -73,9 +76,10 @@ pub(super) async fn start_home_upgrades(
     }
     let mut all = Vec::with_capacity(count);
     for (at, one) in body.devices.iter().enumerate() {
-        if one.device.is_empty() {
+        if !(1..=MAX_NAME).contains(&one.device.chars().count()) {
             let field = format!("devices[{at}].device");
-            return Err(Problem::field(&field, "it is empty; name a device"));
+            let what = format!("1 to {MAX_NAME} characters are possible");
+            return Err(Problem::field(&field, what));
         }
         all.push(wanted(&one.entries, &format!("devices[{at}]."))?);
     }
