@@ -4,8 +4,13 @@ use async_trait::async_trait;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, SqliteStore, bulk::json_list, home_rows, home_writes, homes, marker::mark,
-    rows::{self, Columns as _}, tenancy, watched::Table,
+    Doing, SqliteStore,
+    bulk::json_list,
+    home_rows, home_writes, homes,
+    marker::mark,
+    rows::{self, Columns as _},
+    tenancy,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
