@@ -134,6 +134,8 @@ fn refusals() -> Vec<Refusal> {
 
 #[test]
 fn a_status_follows_from_where_the_upgrade_stands() {
+    use Stand::{Active, Cancelled, Failed, Succeeded, Waiting};
+
     let seen = |stand, percent, confirmed, asleep| {
         let told = Told::of(&Seen {
             stand,
@@ -144,7 +146,6 @@ fn a_status_follows_from_where_the_upgrade_stands() {
         let error = told.error.map(ErrorCode::number);
         (told.status.number(), told.progress, error)
     };
-    use Stand::{Active, Cancelled, Failed, Succeeded, Waiting};
     for (stand, percent, confirmed, asleep, expected) in [
         (Waiting, None, false, false, (100, -1, None)),
         (Waiting, None, false, true, (5, -1, None)),

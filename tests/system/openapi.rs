@@ -80,7 +80,7 @@ fn schemathesis(server: &Server, token: &str, arguments: &[&str]) {
         .args(["--workers", "1", "--seed", "1"])
         .args(arguments)
         .args(["--header", &format!("Authorization: Bearer {token}")]);
-    let found = run(&mut command, b"", Duration::from_mins(12));
+    let found = run(&mut command, b"", Duration::from_mins(20));
     assert!(found.status.success(), "{}\n{}", found.stdout, found.stderr);
     assert!(server.said().is_empty(), "{}", server.said());
 }

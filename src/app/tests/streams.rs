@@ -52,7 +52,7 @@ impl Stream {
                 }
                 continue;
             }
-            let part = tokio::time::timeout(Duration::from_secs(60), self.body.next());
+            let part = tokio::time::timeout(Duration::from_mins(1), self.body.next());
             let part = part.await.expect("an event within a minute")?.unwrap();
             self.text.push_str(std::str::from_utf8(&part).unwrap());
         }
