@@ -25,8 +25,13 @@ class Failed(Exception):
     """Something did not come to its end."""
 
 
+SAYING = threading.Lock()
+
+
 def say(event, **fields):
-    print(json.dumps({"event": event, **fields}), flush=True)
+    # callbacks and timers have threads of their own: one at a time, lest two share a line
+    with SAYING:
+        print(json.dumps({"event": event, **fields}), flush=True)
 
 
 def arguments(description):

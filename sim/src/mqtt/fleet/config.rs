@@ -343,7 +343,7 @@ mod tests {
         let error = config.specs().unwrap_err().to_string();
         assert_eq!(
             error,
-            "21 devices are to have the fault 'no-version', and 20 are there that can have it"
+            "21 devices are to have the fault 'no-version', and 16 are there that can have it"
         );
     }
 
