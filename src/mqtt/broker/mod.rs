@@ -284,8 +284,7 @@ impl Broker {
     }
 
     fn hear(&mut self, now: Instant, device: DeviceId, anew: bool, release: Option<Release>) {
-        if let Some(conn) = self.presence.heard(now, device, anew, release) {
-            let release = self.presence.release(device);
+        if let Some(conn) = self.presence.heard(now, device, anew) {
             self.event(Event::Heard {
                 device,
                 conn,
@@ -317,10 +316,7 @@ impl Broker {
         payload: &Bytes,
         qos: Qos,
     ) {
-        let topics = identity.map(|identity| {
-            let release = self.presence.release(device);
-            self.topics.down(identity, downlink, release)
-        });
+        let topics = identity.map(|identity| self.topics.down(identity, downlink));
         let error = match &topics {
             _ if !self.connected => Some(PublishError::NotConnected),
             None => Some(PublishError::NotConnected),

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::super::endpoint::{ConnId, Release};
+use super::super::endpoint::ConnId;
 use crate::{clock::Instant, ledger::DeviceId};
 
 /// A device that was heard lately.
@@ -13,7 +13,6 @@ use crate::{clock::Instant, ledger::DeviceId};
 struct Seen {
     conn: ConnId,
     heard_at: Instant,
-    release: Option<Release>,
 }
 
 /// The devices that were heard lately.
@@ -39,16 +38,9 @@ impl Presence {
 
     /// A device is heard. Returns what stands for its being there, where that has just begun: it was not there, or says that it has
     /// connected anew.
-    pub(super) fn heard(
-        &mut self,
-        now: Instant,
-        device: DeviceId,
-        anew: bool,
-        release: Option<Release>,
-    ) -> Option<ConnId> {
+    pub(super) fn heard(&mut self, now: Instant, device: DeviceId, anew: bool) -> Option<ConnId> {
         if let Some(seen) = self.seen.get_mut(&device) {
             seen.heard_at = now;
-            seen.release = release.or(seen.release);
             if !anew {
                 return None;
             }
@@ -56,13 +48,8 @@ impl Presence {
             self.looks.insert((now + self.online, device));
         }
         let conn = self.number();
-        let known = self.seen.get(&device).and_then(|seen| seen.release);
-        let seen = Seen {
-            conn,
-            heard_at: now,
-            release: release.or(known),
-        };
-        self.seen.insert(device, seen);
+        let heard_at = now;
+        self.seen.insert(device, Seen { conn, heard_at });
         Some(conn)
     }
 
@@ -75,11 +62,6 @@ impl Presence {
             slot: u32::try_from(high & 0x00ff_ffff).unwrap_or_default(),
             generation: u32::try_from(low).unwrap_or_default(),
         }
-    }
-
-    /// Which edition of `ThingsPanel` it is, as far as its topics have told.
-    pub(super) fn release(&self, device: DeviceId) -> Option<Release> {
-        self.seen.get(&device)?.release
     }
 
     /// The next one that has fallen silent.

@@ -349,7 +349,7 @@ fn devices_are_written_to_where_they_listen() {
         ["heard false Some(V05)", "message Inform(V05) false"]
     );
     assert_eq!(
-        say(&mut broker, &panel, Downlink::Push),
+        say(&mut broker, &panel, Downlink::PushV05),
         ["publish panel-1/ota/device/inform/tok AtLeastOnce"]
     );
     assert_eq!(

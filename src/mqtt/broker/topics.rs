@@ -4,7 +4,7 @@
 //! root of the operator's choosing instead of `$oc`, because some brokers keep `$` for themselves. Those of `ThingsPanel` name no
 //! device. They are mounted below a path that does, as brokers do that mount clients (EMQX: `mountpoint`).
 
-use super::super::endpoint::{Downlink, Identity, MAX_TOPIC_LEN, Release, Spelling, Style};
+use super::super::endpoint::{Downlink, Identity, MAX_TOPIC_LEN, Spelling, Style};
 use crate::config::{BrokerConfig, BrokerStyle};
 
 const DEVICE: &str = "{device}";
@@ -132,16 +132,11 @@ impl Topics {
 
     /// Where a device is written to: on one topic, or on both spellings of one where it is not known to which of them it has
     /// subscribed. Nowhere where devices of its kind are not on this broker.
-    pub(super) fn down(
-        &self,
-        identity: &Identity,
-        downlink: Downlink,
-        release: Option<Release>,
-    ) -> Vec<String> {
-        let spellings: &[Spelling] = match (downlink, release) {
-            (Downlink::Events, _) => &[Spelling::EventsDown],
-            (Downlink::Push, Some(Release::V05)) => &[Spelling::InformToken],
-            (Downlink::Push, _) => &[Spelling::Infrom, Spelling::Inform],
+    pub(super) fn down(&self, identity: &Identity, downlink: Downlink) -> Vec<String> {
+        let spellings: &[Spelling] = match downlink {
+            Downlink::Events => &[Spelling::EventsDown],
+            Downlink::PushV05 => &[Spelling::InformToken],
+            Downlink::Push => &[Spelling::Infrom, Spelling::Inform],
         };
         let own = spellings.iter().filter_map(|it| it.topic(identity));
         own.filter_map(|own| self.mounted(identity, &own)).collect()

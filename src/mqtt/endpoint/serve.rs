@@ -352,9 +352,11 @@ impl Endpoint {
             .ok_or(PublishError::NotConnected)?;
         let spelling = match downlink {
             Downlink::Events => Spelling::EventsDown,
-            Downlink::Push if open.deaf => return Err(PublishError::Unsubscribed),
+            Downlink::Push | Downlink::PushV05 if open.deaf => {
+                return Err(PublishError::Unsubscribed);
+            }
             Downlink::Push if open.identity.style == Style::QuecThing => Spelling::QuecOta,
-            Downlink::Push => (PUSHES.into_iter())
+            Downlink::Push | Downlink::PushV05 => (PUSHES.into_iter())
                 .find(|it| open.subscribed & it.bit() != 0)
                 .unwrap_or(PUSHES[0]),
         };

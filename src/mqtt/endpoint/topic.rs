@@ -57,6 +57,8 @@ pub enum Downlink {
     /// The push of an upgrade (ThingsPanel), on the topic that the device has subscribed to; with no subscription on that
     /// of release 1.x. The frames about it (QuecThing).
     Push,
+    /// The same as release 0.5 hears it. That is another topic where nobody knows to which one the device has subscribed.
+    PushV05,
 }
 
 /// A topic that is written to.

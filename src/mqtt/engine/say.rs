@@ -246,7 +246,8 @@ impl Engine {
         session.correspondence.left(Outbound::PackageOffer, now.utc);
         let version = session.package.version;
         let conditions = session.conditions().to_json();
-        let (payload, downlink, qos) = match device.protocol {
+        let on_a_broker = self.config.mqtt.is_by_broker();
+        let said = match device.protocol {
             Protocol::Iotda | Protocol::Lwm2m => {
                 let to = iotda::Addressed {
                     device: &device.endpoint,
@@ -265,14 +266,9 @@ impl Engine {
                     task: &grant.upgrade.0.to_string(),
                     custom_info: &conditions,
                 };
-                (to.upgrade(kind, &offer), Downlink::Events, Qos::AtLeastOnce)
+                vec![(to.upgrade(kind, &offer), Downlink::Events, Qos::AtLeastOnce)]
             }
             Protocol::ThingsPanel => {
-                let release = release.unwrap_or(Release::V1);
-                let qos = match release {
-                    Release::V05 => Qos::AtMostOnce,
-                    Release::V1 => Qos::AtLeastOnce,
-                };
                 let push = thingspanel::Push {
                     id: u32::try_from(number % 1_000_000_000).unwrap_or(0), // below it
                     version: version.as_str(),
@@ -281,27 +277,34 @@ impl Engine {
                     sha256: &grant.sha256,
                     module: &module,
                 };
-                (push.to_bytes(release), Downlink::Push, qos)
+                let pushed = |release: &Release| {
+                    let (downlink, qos) = match release {
+                        Release::V05 => (Downlink::PushV05, Qos::AtMostOnce),
+                        Release::V1 => (Downlink::Push, Qos::AtLeastOnce),
+                    };
+                    (push.to_bytes(*release), downlink, qos)
+                };
+                editions(release, on_a_broker).iter().map(pushed).collect()
             }
-            Protocol::QuecThing => (plan.to_bytes(), Downlink::Push, Qos::AtLeastOnce),
+            Protocol::QuecThing => vec![(plan.to_bytes(), Downlink::Push, Qos::AtLeastOnce)],
         };
         let Some(link) = self.link(id).filter(|_| !waits) else {
             // one that waits to leave is enough
             return self.hold(id, true);
         };
-        if qos == Qos::AtLeastOnce {
+        if said.iter().any(|(.., qos)| *qos == Qos::AtLeastOnce) {
             self.sent(id, Some(Outbound::PackageOffer));
         }
-        self.publish(
-            id,
-            Out::Publish {
+        for (payload, downlink, qos) in said {
+            let out = Out::Publish {
                 device: link,
                 downlink,
                 payload: payload.into(),
                 qos,
                 upgrade: Some(grant.upgrade),
-            },
-        );
+            };
+            self.publish(id, out);
+        }
         // many devices download on the thread that speaks MQTT
         self.hold(id, true);
     }
@@ -338,6 +341,16 @@ impl Engine {
         session.exchange.token = Some(token);
         self.let_out(id, Out::Grant(Box::new(grant.clone())));
         Some(grant)
+    }
+}
+
+/// As devices of which editions of `ThingsPanel` it is pushed to. On somebody else's broker nobody knows to what one has subscribed
+/// that has said nothing lately: it hears one of them.
+const fn editions(release: Option<Release>, on_a_broker: bool) -> &'static [Release] {
+    match release {
+        Some(Release::V05) => &[Release::V05],
+        None if on_a_broker => &[Release::V05, Release::V1],
+        Some(Release::V1) | None => &[Release::V1],
     }
 }
 

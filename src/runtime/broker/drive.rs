@@ -34,8 +34,11 @@ const IDLE: Duration = Duration::from_secs(1);
 const GRANTS_WITHIN: Duration = Duration::from_secs(30);
 /// How long the broker's address is looked up that operators are told.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
-/// From the end of a connection to the next attempt: twice as long after each that came to nothing.
-const RETRY: Duration = Duration::from_secs(1);
+/// From the end of a connection to the next attempt: twice as long after each that came to nothing. The first one is soon, since
+/// what devices say with QoS 0 before the broker is reached again is lost.
+const RETRY: Duration = Duration::from_millis(200);
+/// A connection that served for so long came to something.
+const STEADY: Duration = Duration::from_secs(2);
 const RETRY_AT_MOST: Duration = Duration::from_mins(1);
 /// Log lines a second about devices that nobody has added.
 const LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
@@ -63,7 +66,7 @@ struct Drive {
     /// Until when the subscriptions are to be answered.
     granted_by: Option<Instant>,
     /// They were, over this connection.
-    served: bool,
+    served_since: Option<Instant>,
     lines: DefaultDirectRateLimiter,
     refusals: DefaultDirectRateLimiter,
     share: Share,
@@ -80,7 +83,7 @@ pub(super) async fn run(setup: BrokerSetup, messages: mpsc::UnboundedReceiver<Me
         peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         owed: VecDeque::new(),
         granted_by: None,
-        served: false,
+        served_since: None,
         lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
         refusals: RateLimiter::direct(Quota::per_minute(REFUSALS_PER_MINUTE)),
         share: Share::default(),
@@ -93,16 +96,18 @@ pub(super) async fn run(setup: BrokerSetup, messages: mpsc::UnboundedReceiver<Me
             return; // the settings name one
         };
         let end = drive.serve(&address).await;
+        let now = drive.setup.clock.now().instant;
+        let steady = (drive.served_since).is_some_and(|since| now.since(since) >= STEADY);
         drive.lose();
         let reason = match end {
             End::Stopped(ended) => return tell_end(ended),
             End::Lost(reason) => reason,
         };
-        wait = if drive.served { RETRY } else { wait };
+        wait = if steady { RETRY } else { wait };
         tracing::warn!(
             broker = address,
             reason,
-            retry_in_s = wait.as_secs(),
+            retry_in_ms = wait.as_millis(),
             "the MQTT broker is not reached; its devices wait"
         );
         if let Some(End::Stopped(ended)) = drive.pause(wait).await {
@@ -125,7 +130,7 @@ impl Drive {
 
     /// Serves one connection from its beginning to its end.
     async fn serve(&mut self, address: &str) -> End {
-        self.served = false;
+        self.served_since = None;
         self.granted_by = None;
         let Some((host, port)) = address.rsplit_once(':') else {
             return End::Lost("it is no host:port".to_owned());
@@ -248,10 +253,10 @@ impl Drive {
             Incoming::Granted(granted) => {
                 self.granted_by = None;
                 if self.broker.granted(&granted) {
-                    self.served = true;
+                    self.served_since = Some(self.now().instant);
                     tracing::info!(broker = %self.peer, "the MQTT broker is reached");
                 } else if granted.contains(&true) {
-                    self.served = true;
+                    self.served_since = Some(self.now().instant);
                     tracing::error!(
                         broker = %self.peer,
                         "the MQTT broker refuses some subscriptions: permit them to this client, or take the kind of devices out of mqtt.broker.styles"
