@@ -223,7 +223,7 @@ fn number(text: &str) -> Result<i64, Problem> {
 /// The device that an event is about.
 fn endpoint(event: &Event) -> Option<&str> {
     match &event.subject {
-        Subject::Upgrade { endpoint, .. } => Some(endpoint),
+        Subject::Upgrade { endpoint, .. } | Subject::Start { endpoint, .. } => Some(endpoint),
         Subject::Task { .. } => None,
     }
 }

@@ -10,7 +10,8 @@ use axum::{
 };
 
 use super::{
-    door::{Door, Inside},
+    door::Door,
+    person::Inside,
     problem::Problem,
 };
 use crate::{

@@ -25,8 +25,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     bodies::AppStatus,
-    door::{Inside, is_inside_still},
+    figures::{self, Ration},
     listeners::{Full, Place},
+    person::{Inside, is_inside_still},
     problem::Problem,
     state::AppState,
     view::View,
@@ -79,7 +80,10 @@ pub(super) async fn stream_home_events(
 ) -> Result<Response, Problem> {
     let known = headers.get(LAST_EVENT_ID).map(|id| marks(id.as_bytes()));
     let known = known.transpose()?.unwrap_or_default();
-    let place = state.listeners.take(&inside.home).map_err(full)?;
+    let place = state.listeners.take(&inside.home).map_err(|why| {
+        figures::refused(&state.metrics, Ration::Listeners);
+        full(why)
+    })?;
     let feed = Feed {
         stop: state.stop.clone(),
         let_in_at: Instant::now(),

@@ -134,6 +134,17 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
+    /// Whoever asks may not do it.
+    pub(super) fn forbidden(detail: impl ToString) -> Self {
+        let title = "You may not do this";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", title, detail)
+    }
+
+    /// Nobody has said who may do it.
+    pub(super) fn closed() -> Self {
+        Self::forbidden("this is permitted to nobody")
+    }
+
     /// The state of things does not allow it.
     pub(super) fn conflict(name: &str, title: &str, detail: impl ToString) -> Self {
         Self::new(StatusCode::CONFLICT, name, title, detail)
