@@ -218,4 +218,3 @@ fn members_look(role: Role) -> Problem {
     );
     Problem::forbidden(detail)
 }
-

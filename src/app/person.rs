@@ -1,6 +1,9 @@
 //! Whose token it is, and what somebody is in a home.
 
-use axum::{extract::FromRequestParts, http::{StatusCode, request::Parts}};
+use axum::{
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+};
 use sha2::{Digest as _, Sha256};
 
 use super::{

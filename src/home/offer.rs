@@ -270,7 +270,8 @@ impl OfferTerms {
         let mut before = (None, self.percent);
         self.stages.len() <= MAX_STAGES
             && self.stages.iter().all(|stage| {
-                let (at, percent) = std::mem::replace(&mut before, (Some(stage.from), stage.percent));
+                let (at, percent) =
+                    std::mem::replace(&mut before, (Some(stage.from), stage.percent));
                 at < Some(stage.from) && percent < stage.percent && stage.percent <= 100
             })
     }

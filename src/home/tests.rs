@@ -417,7 +417,9 @@ fn a_stage_adds_homes_and_takes_none_away() {
         percent: 10,
         ..terms()
     };
-    let never = homes.iter().filter(|home| some.visible_since(home, offer, at(0)).is_none());
+    let never = homes
+        .iter()
+        .filter(|home| some.visible_since(home, offer, at(0)).is_none());
     assert_eq!(never.count(), 1_000 - days[0].len());
 }
 
@@ -681,6 +683,10 @@ fn a_home_is_quiet_in_its_own_zone_and_where_that_is_not_known() {
     let evening = at("2027-01-15T21:30:00Z");
     assert!(is_quiet_at_home(night, "Europe/Berlin", evening));
     assert!(!is_quiet_at_home(night, "Europe/London", evening));
-    assert!(is_quiet_at_home(night, "Mars/Olympus", at("2027-01-15T12:00:00Z")));
+    assert!(is_quiet_at_home(
+        night,
+        "Mars/Olympus",
+        at("2027-01-15T12:00:00Z")
+    ));
     assert!(!is_quiet_at_home(None, "Mars/Olympus", evening));
 }

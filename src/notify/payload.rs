@@ -275,7 +275,8 @@ impl Payload {
                     tenant,
                     product,
                     version,
-                    app: (home.as_ref()).map(|_| StatusAtHome::of(&state, reason.as_deref(), *stage)),
+                    app: (home.as_ref())
+                        .map(|_| StatusAtHome::of(&state, reason.as_deref(), *stage)),
                     home: home.as_ref().map(ToString::to_string),
                     state,
                     upgrade_id: upgrade.0,
@@ -383,3 +384,6 @@ impl From<home::Told> for StatusAtHome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,3 +56,30 @@ async fn ask(
         sleep(BETWEEN_PARTS).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Events as _, SqliteStore, conformance::home_events};
+
+    #[tokio::test]
+    async fn all_that_wait_are_told_of_in_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path()).await.unwrap();
+        home_events::asked_for(&store).await;
+        let signals = Signals::default();
+        let mut news = signals.news.listen();
+        ask(&store, SystemClock::start(), &signals, 1)
+            .await
+            .unwrap();
+        let events = store.events(0, None, 9).await.unwrap();
+        let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+        assert_eq!(kinds, ["upgrade.awaiting"; 2]);
+        assert!(news.has_changed().unwrap());
+        news.mark_unchanged();
+        ask(&store, SystemClock::start(), &signals, 1)
+            .await
+            .unwrap();
+        assert!(!news.has_changed().unwrap());
+    }
+}

@@ -543,3 +543,6 @@ impl<D: Done> Core<D> {
         &mut self.machine
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(outbox.offer(datagram(3), 3, about(8)), Ok(None));
         assert_eq!(outbox.offer(datagram(4), 4, about(7)), Ok(None));
         assert_eq!(outbox.abandoned(UpgradeId(7)), [2, 4]);
-        assert_eq!(outbox.abandoned(UpgradeId(7)), []);
+        assert_eq!(outbox.abandoned(UpgradeId(7)), [0_u64; 0]);
         assert_eq!(outbox.len(), 2);
         assert_eq!(outbox.committed(9), [datagram(2), datagram(3)]);
         assert!(outbox.is_empty() && outbox.of_peer.is_empty());

@@ -2,6 +2,7 @@
 
 mod acts;
 mod door;
+mod figures;
 mod matrix;
 mod reads;
 mod streams;

@@ -9,7 +9,7 @@ use crate::{
     clock::UtcMillis,
     home::HomeId,
     ledger::{Stage, UpgradeId},
-    store::{Event, NewWebhook, Store, Subject, WeakStart},
+    store::{Event, NewWebhook, Store, Subject, TaskRecord, WeakStart},
     tenant::TenantId,
 };
 
@@ -103,14 +103,17 @@ pub(crate) async fn the_beginning_at_home_is_told_once(store: &impl Store) {
     let events = store.events(0, None, 9).await.unwrap();
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0].at, t(2));
-    assert_eq!((events[0].task, events[0].kind.as_str()), (offer.task, "upgrade.started"));
+    assert_eq!(
+        (events[0].task, events[0].kind.as_str()),
+        (offer.task, "upgrade.started")
+    );
     let expected = Subject::Upgrade {
         upgrade,
         endpoint: "d0".to_owned(),
         attempts: 1,
         reason: None,
         told: None,
-        cell: Some(51_234),
+        cell: None,
         started_at: Some(t(2)),
         home: Some("h1".parse().unwrap()),
         stage: Some(Stage::WaitingForDevice),
@@ -132,16 +135,21 @@ pub(crate) async fn the_beginning_at_home_is_told_once(store: &impl Store) {
     assert_eq!(told(store).await, expected);
 }
 
-pub(crate) async fn a_home_is_asked_for_its_word_once(store: &impl Store) {
-    let (world, package) = World::with_devices(store, 3).await;
+/// A task that waits for the word of those who own `d0` to `d2`, of which the first two are in the home `h1`.
+pub(crate) async fn asked_for(store: &impl Store) -> TaskRecord {
+    let (_, package) = World::with_devices(store, 3).await;
     store
         .put_home(&home("h1", &["d0", "d1"]), None, t(0))
         .await
         .unwrap();
     let mut new = new_task(&package, list(&["d0", "d1", "d2"]));
     new.rules = serde_json::from_str(r#"{"confirmation": "device_owner"}"#).unwrap();
-    let task = store.create_task(&new).await.unwrap();
-    let ids = world.ids(task.id).await;
+    store.create_task(&new).await.unwrap()
+}
+
+pub(crate) async fn a_home_is_asked_for_its_word_once(store: &impl Store) {
+    let task = asked_for(store).await;
+    let ids = World::new(store).ids(task.id).await;
     let ask = async |limit, at: UtcMillis| store.ask_homes(limit, at).await.unwrap();
     let confirm = async |id: UpgradeId, confirmed| {
         let said = store.confirm_upgrade(id, None, confirmed, "anna", t(2));

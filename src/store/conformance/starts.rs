@@ -12,8 +12,8 @@ use crate::{
     home::{Channel, Refusal},
     ledger::{Change, Stage, UpgradeId},
     store::{
-        Again, ChangeTaskError, ChangeUpgradeError, NewStart, OfferRecord, StartError, Starter,
-        Store, TaskChange, UpgradeState,
+        Again, ChangeTaskError, ChangeUpgradeError, NewStart, OfferRecord, PutHome, StartError,
+        Starter, Store, TaskChange, UpgradeState,
     },
     task::{Membership, TaskRules},
     tenant::TenantId,
@@ -288,6 +288,18 @@ pub(crate) async fn switched_on(store: &impl Store, zones: [&str; 3]) -> OfferRe
     }
     let offer = store.publish_offer(&offer_of(&package, terms())).await;
     offer.unwrap()
+}
+
+/// No hours are quiet in the homes of [`switched_on`].
+pub(crate) async fn never_quiet(store: &impl Store) {
+    for id in ["h0", "h1", "h2"] {
+        let put = PutHome {
+            quiet: None,
+            devices: None,
+            ..home(id, &[])
+        };
+        store.put_home(&put, None, T0).await.unwrap();
+    }
 }
 
 /// The devices on which an offer was started, by their names.
