@@ -357,13 +357,13 @@ impl Payload {
 
 impl StatusAtHome {
     /// Of an upgrade in that state, which has ended for that reason or is in that stage.
-    fn of(state: &str, reason: Option<&str>, stage: Option<Stage>) -> Self {
+    fn of(state: &str, reason: Option<&str>, entered: Option<Stage>) -> Self {
         let reason = reason.unwrap_or_default();
         let stand = match state {
             "succeeded" => Stand::Succeeded(reason),
             "failed" => Stand::Failed(reason),
             "cancelled" => Stand::Cancelled(reason),
-            _ => stage.map_or(Stand::Waiting, Stand::Active),
+            _ => entered.map_or(Stand::Waiting, Stand::Active),
         };
         let seen = Seen {
             stand,

@@ -189,9 +189,9 @@ async fn an_offer_is_published_changed_and_withdrawn() {
     );
     let mut terms = offer(package)["terms"].take();
     terms["stages"] = json!([{"from": "2027-03-08T01:00:00+01:00", "percent": 100}]);
-    let staged = api.put("/v1/offers/1", terms.clone()).await;
+    let changed = api.put("/v1/offers/1", terms.clone()).await;
     let stages = json!([{"from": "2027-03-08T00:00:00.000Z", "percent": 100}]);
-    assert_eq!(staged.body["terms"]["stages"], stages, "{staged:?}");
+    assert_eq!(changed.body["terms"]["stages"], stages, "{changed:?}");
     terms["stages"] = json!([]);
     terms["percent"] = json!(100);
     let changed = api.put("/v1/offers/1", terms.clone()).await;

@@ -131,6 +131,9 @@ fn begun() -> (Core<Nobody>, Around) {
     let registers = MessageBuilder::new(Kind::Confirmable, Code::POST, 7, Token::new(b"r"))
         .path("rd")
         .query("ep=d0")
+        .query("lt=86400")
+        // nobody is sent much more than was received from there
+        .payload(br#"</>;rt="oma.lwm2m",</1/0>,</3/0>,</4/0>,</5/0>,</19/0>,</19/1>"#.to_vec())
         .build();
     let peer = Peer::from(SocketAddr::from(([192, 0, 2, 1], 5_683)));
     core.hear(NOW, &peer.into(), &registers);

@@ -93,12 +93,10 @@ pub(super) struct EventRow {
 impl EventRow {
     pub(super) fn event(self) -> Result<Event, StoreError> {
         let incomplete = || rows::unreadable("events.id", self.id);
-        let stage = match self.stage.as_deref().map(rows::upgrade_state) {
-            Some(state) => match state? {
-                UpgradeState::Active(stage) => Some(stage),
-                _ => None,
-            },
-            None => None,
+        let entered = self.stage.as_deref().map(rows::upgrade_state).transpose()?;
+        let stage = match entered {
+            Some(UpgradeState::Active(stage)) => Some(stage),
+            _ => None,
         };
         let subject = match (self.upgrade, self.endpoint) {
             (Some(upgrade), endpoint) => Subject::Upgrade {
