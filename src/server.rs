@@ -2,6 +2,7 @@
 //! before the restart, and starts the device side, the committer, the rollout and the admin API.
 
 mod app;
+mod asking;
 mod audit_key;
 mod automatic;
 pub mod backup;
@@ -410,6 +411,7 @@ impl Server {
             clock,
             signals: signals.clone(),
             heard: exchange.clone(),
+            metrics: metrics.clone(),
             stop: told_to_stop.clone(),
         };
         let app = app::serve(applications, of_app, &supervisor, &health);
@@ -417,6 +419,12 @@ impl Server {
             database.clone(),
             settings.clone(),
             clock,
+            told_to_stop.clone(),
+        ));
+        tokio::spawn(asking::keep_asking(
+            database.clone(),
+            clock,
+            signals.clone(),
             told_to_stop.clone(),
         ));
         tokio::spawn(automatic::keep_starting(

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::cursors::SEALED;
 use crate::{
     ledger::{Outcome, time_zones},
-    notify::{TASK_KINDS, UPGRADE_KINDS},
+    notify::{START_KINDS, TASK_KINDS, UPGRADE_KINDS},
 };
 
 /// The description as it is served.
@@ -122,7 +122,8 @@ fn webhooks() -> Map<String, Value> {
     };
     let upgrades = UPGRADE_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "UpgradeEvent")));
     let tasks = TASK_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "TaskEvent")));
-    upgrades.into_iter().chain(tasks).collect()
+    let starts = START_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "StartEvent")));
+    upgrades.into_iter().chain(starts).chain(tasks).collect()
 }
 
 /// Each list, as its cursors begin, and what ends them.

@@ -56,7 +56,6 @@ const SOON: Duration = Duration::from_millis(100);
 /// Between two looks at the most, and between two questions whether the caller is let in still.
 const IDLE: Duration = Duration::from_secs(10);
 const LAST_EVENT_ID: &str = "last-event-id";
-const ACCEL_BUFFERING: &str = "x-accel-buffering";
 
 /// The streams that are open.
 #[derive(Debug, Default)]
@@ -205,10 +204,18 @@ pub(super) async fn stream_events(
         begun: false,
         _place: place,
     };
-    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    let stream = Sse::new(feed.stream()).keep_alive(keep_alive);
+    Ok(stream_of(feed.stream(), KEEP_ALIVE))
+}
+
+/// The answer that tells events, and a comment after so long without one.
+pub(crate) fn stream_of(
+    events: impl Stream<Item = Result<sse::Event, Infallible>> + Send + 'static,
+    keep_alive: Duration,
+) -> Response {
+    let keep_alive = KeepAlive::new().interval(keep_alive);
+    let stream = Sse::new(events).keep_alive(keep_alive);
     // nginx holds an answer back until it has some kilobytes of it, unless it is told not to
-    Ok(([(ACCEL_BUFFERING, "no")], stream).into_response())
+    ([("x-accel-buffering", "no")], stream).into_response()
 }
 
 fn number(text: &str) -> Result<i64, Problem> {
@@ -223,7 +230,7 @@ fn number(text: &str) -> Result<i64, Problem> {
 /// The device that an event is about.
 fn endpoint(event: &Event) -> Option<&str> {
     match &event.subject {
-        Subject::Upgrade { endpoint, .. } => Some(endpoint),
+        Subject::Upgrade { endpoint, .. } | Subject::Start { endpoint, .. } => Some(endpoint),
         Subject::Task { .. } => None,
     }
 }

@@ -16,13 +16,13 @@ use super::{
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
     scoped,
-    tasks::standing::StandingTask,
+    tasks::{parse_time, standing::StandingTask},
 };
 use crate::{
     access::{Caller, Scope},
     home::{
-        Channel, Conditions, MAX_FROM, OfferError, OfferId, OfferMode, OfferTerms, OfferTexts,
-        Texts, UpgradeKind,
+        Channel, Conditions, MAX_FROM, MAX_STAGES, OfferError, OfferId, OfferMode, OfferStage,
+        OfferTerms, OfferTexts, Texts, UpgradeKind,
     },
     package::Version,
     store::{NewOffer, OfferRecord},
@@ -53,6 +53,11 @@ pub(super) struct OfferTermsBody {
     #[serde(default = "all", deserialize_with = "extract::whole")]
     #[schema(value_type = u8, minimum = 1, maximum = 100, default = 100)]
     percent: u8,
+    /// From when on it is visible to more homes, 10 times at most: each is later than the one before and has more percent, the first more
+    /// than `percent`. A home that sees it goes on seeing it.
+    #[serde(default)]
+    #[schema(max_items = 10, default = json!([]))]
+    stages: Vec<OfferStageBody>,
     /// What has to be true of a device.
     #[serde(default)]
     #[schema(default = json!({}))]
@@ -63,6 +68,19 @@ pub(super) struct OfferTermsBody {
 
 const fn all() -> u8 {
     100
+}
+
+/// From when on an offer is visible to more homes.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct OfferStageBody {
+    /// From then on, RFC 3339.
+    #[schema(format = DateTime, example = "2027-03-08T00:00:00Z")]
+    from: String,
+    /// To how many of a hundred homes.
+    #[serde(deserialize_with = "extract::whole")]
+    #[schema(value_type = u8, minimum = 2, maximum = 100, example = 50)]
+    percent: u8,
 }
 
 /// What has to be true of a device before it is upgraded.
@@ -185,6 +203,12 @@ impl From<OfferTerms> for OfferTermsBody {
             mode: terms.mode.number(),
             controllable: terms.controllable,
             percent: terms.percent,
+            stages: (terms.stages.iter())
+                .map(|stage| OfferStageBody {
+                    from: stage.from.to_string(),
+                    percent: stage.percent,
+                })
+                .collect(),
             conditions: OfferConditionsBody {
                 from: conditions.from.iter().map(Version::to_string).collect(),
                 battery_percent: conditions.battery_percent,
@@ -217,6 +241,7 @@ impl OfferTermsBody {
             let place = field(&format!("conditions.from[{at}]"));
             from.extend(fields.take(&place, text.parse::<Version>()));
         }
+        let stages = read_stages(&self.stages, place, &mut fields);
         let mut texts = |name: &str, texts: &ByLanguage| {
             let texts = texts
                 .iter()
@@ -241,6 +266,7 @@ impl OfferTermsBody {
             mode,
             controllable: self.controllable,
             percent: self.percent,
+            stages,
             conditions: Conditions {
                 from,
                 battery_percent: self.conditions.battery_percent,
@@ -255,6 +281,17 @@ impl OfferTermsBody {
         fields.finish()?;
         Ok(terms)
     }
+}
+
+fn read_stages(stages: &[OfferStageBody], place: &str, fields: &mut Fields) -> Vec<OfferStage> {
+    let mut read = Vec::new();
+    for (at, stage) in stages.iter().take(MAX_STAGES + 1).enumerate() {
+        let field = format!("{place}stages[{at}].from");
+        let from = fields.take(&field, parse_time(&stage.from));
+        let percent = stage.percent;
+        read.extend(from.map(|from| OfferStage { from, percent }));
+    }
+    read
 }
 
 /// Publish an offer: a package for a product, which users of applications may start at home.

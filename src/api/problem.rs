@@ -14,7 +14,7 @@ use utoipa::{
     openapi::{Object, Type},
 };
 
-const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Seconds after which what is not available, or is asked for too often, is worth another try, unless the answer says otherwise.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -160,7 +160,8 @@ fn kinds() -> Object {
         .build()
 }
 
-const URN: &str = "urn:cellwise:problem:";
+/// What stands before the word that tells the kind.
+pub(crate) const URN: &str = "urn:cellwise:problem:";
 
 impl Problem {
     /// A problem of the kind `name` (words joined by hyphens).
@@ -241,12 +242,17 @@ impl Problem {
         )
     }
 
-    /// What axum answers by itself, without a body of ours.
-    fn of_status(status: StatusCode, method: &Method, path: &str) -> Self {
+    /// What axum answers by itself, without a body of ours. `described`: where it is told what there is.
+    pub(crate) fn of_status(
+        status: StatusCode,
+        method: &Method,
+        path: &str,
+        described: &str,
+    ) -> Self {
         let (name, detail) = match status {
             StatusCode::NOT_FOUND => (
                 "no-such-path",
-                format!("there is no {path}; /openapi.json lists what there is"),
+                format!("there is no {path}; {described} lists what there is"),
             ),
             StatusCode::METHOD_NOT_ALLOWED => (
                 "method-not-allowed",
@@ -292,21 +298,26 @@ pub(super) async fn complete(request: Request, next: Next) -> Response {
     let mut problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
         None if status.is_client_error() || status.is_server_error() => {
-            Problem::of_status(status, &method, &path)
+            Problem::of_status(status, &method, &path, "/openapi.json")
         }
         None => return response,
     };
     problem.instance = path.into();
+    in_form(response, &problem)
+}
+
+/// An error answer with this problem for its body.
+pub(crate) fn in_form(response: Response, problem: &impl Serialize) -> Response {
     let (mut parts, _) = response.into_parts();
     parts.headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
     parts.headers.remove(header::CONTENT_LENGTH);
     if matches!(
-        status,
+        parts.status,
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
     ) {
         let usual = parts.headers.entry(header::RETRY_AFTER);
         usual.or_insert(RETRY_AFTER);
     }
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let body = serde_json::to_vec(problem).unwrap_or_default();
     Response::from_parts(parts, Body::from(body))
 }

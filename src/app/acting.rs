@@ -9,10 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{
-    door::{Door, Inside},
-    problem::Problem,
-};
+use super::{door::Door, person::Inside, problem::Problem};
 use crate::{
     api::Source,
     audit::{Entry, EntryResult},

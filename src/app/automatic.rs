@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 
 use super::{
     bodies::{AppAutomatic, AppQuietHours, SetAutomatic},
-    door::Inside,
+    person::Inside,
     problem::Problem,
     start::said,
     state::AppState,

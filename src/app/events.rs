@@ -13,10 +13,7 @@ use std::{
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
-    response::{
-        IntoResponse, Response,
-        sse::{self, KeepAlive, Sse},
-    },
+    response::{Response, sse},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::{Stream, stream};
@@ -25,13 +22,17 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     bodies::AppStatus,
-    door::{Inside, is_inside_still},
+    figures::{self, Ration},
     listeners::{Full, Place},
+    person::{Inside, is_inside_still},
     problem::Problem,
     state::AppState,
     view::View,
 };
-use crate::home::{MAX_HOME_DEVICES, Status};
+use crate::{
+    api::stream_of,
+    home::{MAX_HOME_DEVICES, Status},
+};
 
 /// A comment is sent after this long without an event, so that a connection that is dead is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -46,7 +47,6 @@ const SOON: Duration = Duration::from_millis(200);
 /// Between two questions whether the user is let in still.
 const LET_IN: Duration = Duration::from_secs(30);
 const LAST_EVENT_ID: &str = "last-event-id";
-const ACCEL_BUFFERING: &str = "x-accel-buffering";
 /// Bytes of a mark: what stands for the device, and what stands for where it stands.
 const MARK: usize = NAME + 6;
 /// Those of the device.
@@ -79,7 +79,10 @@ pub(super) async fn stream_home_events(
 ) -> Result<Response, Problem> {
     let known = headers.get(LAST_EVENT_ID).map(|id| marks(id.as_bytes()));
     let known = known.transpose()?.unwrap_or_default();
-    let place = state.listeners.take(&inside.home).map_err(full)?;
+    let place = state.listeners.take(&inside.home).map_err(|why| {
+        figures::refused(&state.metrics, Ration::Listeners);
+        full(why)
+    })?;
     let feed = Feed {
         stop: state.stop.clone(),
         let_in_at: Instant::now(),
@@ -94,10 +97,7 @@ pub(super) async fn stream_home_events(
         inside,
         state,
     };
-    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    let stream = Sse::new(feed.stream()).keep_alive(keep_alive);
-    // nginx holds an answer back until it has some kilobytes of it, unless it is told not to
-    Ok(([(ACCEL_BUFFERING, "no")], stream).into_response())
+    Ok(stream_of(feed.stream(), KEEP_ALIVE))
 }
 
 fn full(full: Full) -> Problem {

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 
 use super::{
     bodies::{AppHome, AppHomes},
-    door::Person,
+    person::Person,
     problem::Problem,
     state::AppState,
 };

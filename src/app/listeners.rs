@@ -7,12 +7,13 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{config::Settings, home::HomeKey};
+use super::figures;
+use crate::{config::Settings, home::HomeKey, telemetry::Metrics};
 
 /// The streams that are open.
-#[derive(Debug)]
 pub struct Listeners {
     settings: Settings,
+    metrics: Arc<Metrics>,
     homes: Mutex<Homes>,
 }
 
@@ -40,9 +41,10 @@ pub(super) enum Full {
 
 impl Listeners {
     /// None yet.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
         Self {
             settings,
+            metrics,
             homes: Mutex::default(),
         }
     }
@@ -70,6 +72,7 @@ impl Listeners {
         listened.open += 1;
         let hints = listened.hints.subscribe();
         homes.open += 1;
+        figures::listeners(&self.metrics, homes.open);
         Ok(Place {
             listeners: self.clone(),
             home: home.clone(),
@@ -95,7 +98,6 @@ impl Listeners {
 }
 
 /// The place of a stream that is open; when it is dropped, it is free again.
-#[derive(Debug)]
 pub(super) struct Place {
     listeners: Arc<Listeners>,
     home: HomeKey,
@@ -106,6 +108,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut homes = self.listeners.homes();
         homes.open = homes.open.saturating_sub(1);
+        figures::listeners(&self.listeners.metrics, homes.open);
         if let Some(listened) = homes.of.get_mut(&self.home) {
             listened.open = listened.open.saturating_sub(1);
             if listened.open == 0 {
@@ -131,14 +134,22 @@ mod tests {
     async fn places_are_bounded_for_all_and_for_each_home_and_come_back() {
         let mut config = Config::default();
         (config.app.max_listeners, config.app.per_home_listeners) = (3, 2);
-        let listeners = Arc::new(Listeners::new(Settings::new(Arc::new(config))));
-        let first = listeners.take(&home("a")).unwrap();
-        let _second = listeners.take(&home("a")).unwrap();
-        assert_eq!(listeners.take(&home("a")).unwrap_err(), Full::Home(2));
-        let _third = listeners.take(&home("b")).unwrap();
-        assert_eq!(listeners.take(&home("c")).unwrap_err(), Full::All(3));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let settings = Settings::new(Arc::new(config));
+        let listeners = Arc::new(Listeners::new(settings, metrics.clone()));
+        let told = |open: usize| {
+            let line = format!("\ncellwise_app_listeners {open}\n");
+            assert!(metrics.handle().render().contains(&line), "{open}");
+        };
+        let first = listeners.take(&home("a")).ok().unwrap();
+        let _second = listeners.take(&home("a")).ok().unwrap();
+        told(2);
+        assert_eq!(listeners.take(&home("a")).err(), Some(Full::Home(2)));
+        let _third = listeners.take(&home("b")).ok().unwrap();
+        assert_eq!(listeners.take(&home("c")).err(), Some(Full::All(3)));
         drop(first);
-        let mut again = listeners.take(&home("a")).unwrap();
+        told(2);
+        let mut again = listeners.take(&home("a")).ok().unwrap();
         assert_eq!(listeners.open(), 3);
         listeners.hint(&home("b"));
         assert!(!again.hints.has_changed().unwrap());
@@ -149,8 +160,9 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_kept_of_homes_to_which_nobody_listens() {
         let settings = Settings::new(Arc::new(Config::default()));
-        let listeners = Arc::new(Listeners::new(settings));
-        drop(listeners.take(&home("a")).unwrap());
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let listeners = Arc::new(Listeners::new(settings, metrics));
+        drop(listeners.take(&home("a")).ok());
         listeners.hint(&home("a"));
         assert_eq!(listeners.open(), 0);
         assert!(listeners.homes().of.is_empty());

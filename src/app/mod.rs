@@ -10,8 +10,10 @@ mod cors;
 mod description;
 mod door;
 mod events;
+mod figures;
 mod homes;
 mod listeners;
+mod person;
 mod plan;
 mod problem;
 mod rations;
@@ -66,15 +68,18 @@ pub fn router(state: AppState) -> Router {
     };
     let (routes, api) = documented().split_for_parts();
     let door = Arc::new(door::Door::new(state.clone(), &api));
+    figures::begin(&state.metrics);
     let described = description::complete(api);
     routes
         .route_layer(from_fn_with_state(door.clone(), acting::acting))
-        .route_layer(from_fn_with_state(door, door::admit))
+        .route_layer(from_fn_with_state(door.clone(), door::admit))
         .route(
             "/app/v1/openapi.json",
             get(move || async move { Json(described) }),
         )
+        .layer(from_fn_with_state(door, figures::count))
         .layer(from_fn_with_state(limit, limit_rate))
+        .layer(from_fn_with_state(state.clone(), figures::count_refused))
         .layer(from_fn_with_state(proxies, find_source))
         .layer(from_fn(problem::complete))
         .layer(from_fn_with_state(settings, cors::cors))

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::HeaderMap};
 
 use super::{
     bodies::{AppStatus, PlanWord},
-    door::Inside,
+    person::Inside,
     problem::Problem,
     start::said,
     state::AppState,

@@ -2,9 +2,8 @@
 
 use axum::{
     Json,
-    body::Body,
     extract::Request,
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -15,12 +14,11 @@ use utoipa::{
     openapi::{Object, Type},
 };
 
-use crate::{api, store::StoreError};
+use crate::{
+    api::{self, MEDIA_TYPE, URN, in_form},
+    store::StoreError,
+};
 
-const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
-/// Seconds after which what is not available is worth another try, unless the answer says otherwise.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
-const URN: &str = "urn:cellwise:problem:";
 /// Anything that has no code of its own.
 pub(super) const OTHER: u16 = 5099;
 
@@ -134,6 +132,17 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
+    /// Whoever asks may not do it.
+    pub(super) fn forbidden(detail: impl ToString) -> Self {
+        let title = "You may not do this";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", title, detail)
+    }
+
+    /// Nobody has said who may do it.
+    pub(super) fn closed() -> Self {
+        Self::forbidden("this is permitted to nobody")
+    }
+
     /// The state of things does not allow it.
     pub(super) fn conflict(name: &str, title: &str, detail: impl ToString) -> Self {
         Self::new(StatusCode::CONFLICT, name, title, detail)
@@ -164,23 +173,6 @@ impl Problem {
     /// Whether somebody has seen something else than there is.
     pub(super) fn is_about_change(&self) -> bool {
         self.kind.strip_prefix(URN) == Some("offer-changed")
-    }
-
-    /// What axum answers by itself, without a body of ours.
-    fn of_status(status: StatusCode, method: &Method, path: &str) -> Self {
-        let (name, detail) = match status {
-            StatusCode::NOT_FOUND => (
-                "no-such-path",
-                format!("there is no {path}; /app/v1/openapi.json lists what there is"),
-            ),
-            StatusCode::METHOD_NOT_ALLOWED => (
-                "method-not-allowed",
-                format!("{method} is not possible on {path}; the Allow header lists what is"),
-            ),
-            _ => ("refused", "the request was refused".to_owned()),
-        };
-        let title = status.canonical_reason().unwrap_or("Refused");
-        Self::new(status, name, title, detail)
     }
 }
 
@@ -234,21 +226,10 @@ pub(super) async fn complete(request: Request, next: Next) -> Response {
         (Some(problem), _) => problem,
         (None, Some(problem)) => problem.into(),
         (None, None) if status.is_client_error() || status.is_server_error() => {
-            Problem::of_status(status, &method, &path)
+            api::Problem::of_status(status, &method, &path, "/app/v1/openapi.json").into()
         }
         (None, None) => return response,
     };
     problem.instance = path.into();
-    let (mut parts, _) = response.into_parts();
-    parts.headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
-    parts.headers.remove(header::CONTENT_LENGTH);
-    if matches!(
-        status,
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
-    ) {
-        let usual = parts.headers.entry(header::RETRY_AFTER);
-        usual.or_insert(RETRY_AFTER);
-    }
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
-    Response::from_parts(parts, Body::from(body))
+    in_form(response, &problem)
 }

@@ -13,7 +13,8 @@ use super::{
         AppCancelled, AppStart, AppStartOne, AppStarted, AppStarts, SeenEntry, StartDevice,
         StartMany,
     },
-    door::Inside,
+    figures::{self, Ration},
+    person::Inside,
     problem::Problem,
     rations::StartRations,
     state::AppState,
@@ -84,6 +85,7 @@ pub(super) async fn start_home_upgrades(
         all.push(wanted(&one.entries, &format!("devices[{at}]."))?);
     }
     if let Err(wait_s) = rations.check(&inside.home, &inside.person.key.id, count) {
+        figures::refused(&state.metrics, Ration::Starts);
         let why = "too many devices were started, by this user or in this home";
         return Err(Problem::too_many(why, wait_s));
     }

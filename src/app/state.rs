@@ -11,6 +11,7 @@ use crate::{
     runtime::Heard,
     signal::Signals,
     store::Store,
+    telemetry::Metrics,
 };
 
 /// Looks of streams at the store at once, of all together.
@@ -31,6 +32,8 @@ pub struct AppState {
     pub heard: Arc<dyn Heard>,
     /// Makes tokens, if the settings name one.
     pub issuer: Option<Arc<Issuer>>,
+    /// What is told of applications.
+    pub metrics: Arc<Metrics>,
     /// The streams of events that are open.
     pub listeners: Arc<Listeners>,
     /// Places for looks of streams at the store.

@@ -6,7 +6,7 @@ use utoipa::IntoParams;
 
 use super::{
     bodies::{AppCheck, AppChecks, AppDevice, AppDevices, AppHistory, AppPast, AppStatus},
-    door::Inside,
+    person::Inside,
     problem::Problem,
     state::AppState,
     view::{self, View},

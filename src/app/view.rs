@@ -132,7 +132,7 @@ impl View {
         let mut entries: Vec<AppEntry> = Vec::new();
         let visible = |offer: &&OfferRecord| {
             offer.product == device.device.device.product
-                && offer.terms.is_visible_to(&self.home, offer.id)
+                && offer.terms.is_visible_to(&self.home, offer.id, self.now)
         };
         let offers: Vec<&OfferRecord> = self.offers.iter().filter(visible).collect();
         let mut channels: Vec<u8> = offers.iter().map(|it| it.terms.channel.number()).collect();
@@ -207,11 +207,15 @@ impl View {
         }
     }
 
-    /// When the newest was published of what can be started; `None`: nothing can.
+    /// Since when the home sees what it has seen last of what can be started; `None`: nothing can.
     fn newest(&self, entries: &[AppEntry]) -> Option<UtcMillis> {
         let offers = entries.iter().map(|entry| OfferId(entry.offer));
         let offers = offers.filter_map(|id| self.offer(id));
-        offers.map(|offer| offer.published_at).max()
+        let since = offers.filter_map(|offer| {
+            let terms = &offer.terms;
+            terms.visible_since(&self.home, offer.id, offer.published_at)
+        });
+        since.max()
     }
 
     /// Where a device stands: with what runs, or else with what ended last, until there is something newer to start.
@@ -219,7 +223,7 @@ impl View {
         let newest = self.newest(entries);
         let is_news = |last: &&HomeUpgrade| {
             let ended_at = last.upgrade.upgrade.ended_at;
-            newest.is_none_or(|published_at| ended_at.is_some_and(|at| at >= published_at))
+            newest.is_none_or(|seen_since| ended_at.is_some_and(|at| at >= seen_since))
         };
         let running =
             |it: &&HomeUpgrade| matches!(it.upgrade.upgrade.state, UpgradeState::Active(_));

@@ -80,16 +80,31 @@ struct OfferView {
 struct TermsView {
     channel: u8,
     percent: u8,
+    #[serde(default)]
+    stages: Vec<StageView>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StageView {
+    from: String,
+    percent: u8,
 }
 
 impl OfferView {
     fn tell(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        let TermsView { channel, percent } = &self.terms;
+        let TermsView {
+            channel,
+            percent,
+            stages,
+        } = &self.terms;
         writeln!(
             out,
             "offer {}: {} {} on channel {channel}, to {percent} % of homes; task {}",
             self.id, self.product, self.version, self.task_id
         )?;
+        for StageView { from, percent } in stages {
+            writeln!(out, "from {from} to {percent} % of homes")?;
+        }
         if let Some(at) = &self.withdrawn_at {
             writeln!(out, "withdrawn at {at}")?;
         }

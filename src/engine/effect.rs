@@ -28,6 +28,8 @@ pub enum Effect {
         datagram: Datagram,
         /// Not before this change is committed. A restart then never forgets what a device was told.
         after: Seq,
+        /// The upgrade that its device has under way: where a change of that is refused, it does not leave.
+        about: Option<UpgradeId>,
     },
     /// Something an operator wants to see in the log.
     Report(Report),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
-use super::{Engine, Incoming, asked::Tag, device::Device, key::DeviceKey};
+use super::{Effect, Engine, Incoming, asked::Tag, device::Device, key::DeviceKey};
 use crate::{
     coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, QueuedRequest, Token},
     ledger::{Fate, Happened, Inbound, Postponed, Repeated},
@@ -239,8 +239,15 @@ impl Engine {
         }
         self.has_left(key);
         self.count_sent(key, peer, datagram.len(), sent);
-        let after = self.device(key).pending;
-        self.transmit(peer, datagram, after);
+        let device = self.device(key);
+        let after = device.pending;
+        let about = device.session.as_ref().map(|it| it.order.upgrade);
+        self.effects.push_back(Effect::Transmit {
+            peer,
+            datagram,
+            after,
+            about,
+        });
     }
 
     /// A request leaves for a device that sleeps: the answer shows whether it has listened until now.

@@ -394,6 +394,7 @@ impl Engine {
             peer,
             datagram: datagram.into(),
             after,
+            about: None,
         });
     }
 

@@ -185,6 +185,7 @@ impl World {
                     peer,
                     datagram,
                     after,
+                    ..
                 } => {
                     assert!(after <= self.newest, "waits for a change that never came");
                     self.held_back.push((peer, after));

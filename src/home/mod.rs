@@ -1,6 +1,7 @@
 //! What end users' applications deal with: homes, their people and devices, what is offered to them, and how an upgrade is told to
 //! somebody at home. Pure.
 
+mod automatic;
 mod code;
 mod entry;
 mod ids;
@@ -10,12 +11,14 @@ mod quiet;
 mod status;
 mod texts;
 
+pub use automatic::{Offered, by_itself, is_quiet_at_home};
 pub use code::{ErrorCode, NEVER_SENT, Refusal};
 pub use entry::{DeviceNow, Entry, entry};
 pub use ids::{HomeId, HomeKey, NoHomeId, NoUserId, OfferId, UserId, UserKey};
 pub use member::{Action, Role};
 pub use offer::{
-    Channel, Conditions, MAX_FROM, OfferError, OfferMode, OfferTerms, OfferTexts, UpgradeKind,
+    Channel, Conditions, MAX_FROM, MAX_STAGES, OfferError, OfferMode, OfferStage, OfferTerms,
+    OfferTexts, UpgradeKind,
 };
 pub use quiet::{MINUTES_OF_DAY, QuietHours};
 pub use status::{Seen, Stand, Status, Told, UNKNOWN_PROGRESS};

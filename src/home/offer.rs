@@ -5,10 +5,15 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::{HomeKey, OfferId, Texts};
-use crate::package::Version;
+use crate::{
+    clock::{UtcMillis, rfc3339},
+    package::Version,
+};
 
 /// Versions that an offer starts from at most.
 pub const MAX_FROM: usize = 50;
+/// Stages of an offer at most.
+pub const MAX_STAGES: usize = 10;
 /// What an NB-IoT modem can measure, dBm.
 const RSRP_DBM: std::ops::RangeInclusive<i32> = -156..=-44;
 
@@ -77,6 +82,17 @@ pub struct OfferTexts {
     pub remind: Texts,
 }
 
+/// From when on more homes see an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferStage {
+    /// From then on.
+    #[serde(with = "rfc3339")]
+    pub from: UtcMillis,
+    /// To how many of a hundred homes it is visible.
+    pub percent: u8,
+}
+
 /// On which terms something is offered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,8 +108,11 @@ pub struct OfferTerms {
     /// Whether the device can be controlled meanwhile.
     #[serde(default)]
     pub controllable: bool,
-    /// To how many of a hundred homes it is visible, 1 to 100.
+    /// To how many of a hundred homes it is visible, 1 to 100, until the first of its stages.
     pub percent: u8,
+    /// What comes after that: each later than the one before, and for more homes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<OfferStage>,
     /// What has to be true of a device.
     #[serde(default)]
     pub conditions: Conditions,
@@ -113,6 +132,11 @@ pub enum OfferError {
     /// No home or more than all of them.
     #[error("1 to 100 are possible")]
     Percent,
+    /// They do not follow each other, or there are too many.
+    #[error(
+        "{MAX_STAGES} stages at most; each is later than the one before and has more percent, the first more than percent, 100 at most"
+    )]
+    Stages,
     /// Too many versions.
     #[error("{MAX_FROM} versions at most")]
     From,
@@ -131,6 +155,7 @@ impl OfferError {
             Self::Channel => "channel",
             Self::NoDescription => "texts.description",
             Self::Percent => "percent",
+            Self::Stages => "stages",
             Self::From => "conditions.from",
             Self::Battery => "conditions.battery_percent",
             Self::Signal => "conditions.rsrp_dbm",
@@ -223,6 +248,7 @@ impl OfferTerms {
         let wrong = [
             (self.texts.description.is_empty(), OfferError::NoDescription),
             (!percent(self.percent), OfferError::Percent),
+            (!self.stages_follow(), OfferError::Stages),
             (conditions.from.len() > MAX_FROM, OfferError::From),
             (
                 !conditions.battery_percent.is_none_or(percent),
@@ -239,10 +265,43 @@ impl OfferTerms {
         wrong.map(|(_, error)| error).collect()
     }
 
-    /// Whether a home sees it: so many of a hundred do, always the same, and other ones of another offer. Who sees it with a share sees it
-    /// with a larger one too.
-    pub fn is_visible_to(&self, home: &HomeKey, offer: OfferId) -> bool {
-        place(home, offer) < u64::from(self.percent)
+    /// Whether each stage is later than the one before, and for more homes: whoever sees an offer goes on seeing it.
+    fn stages_follow(&self) -> bool {
+        let mut before = (None, self.percent);
+        self.stages.len() <= MAX_STAGES
+            && self.stages.iter().all(|stage| {
+                let (at, percent) =
+                    std::mem::replace(&mut before, (Some(stage.from), stage.percent));
+                at < Some(stage.from) && percent < stage.percent && stage.percent <= 100
+            })
+    }
+
+    /// Whether a home sees it at `now`: so many of a hundred do, always the same, and other ones of another offer. Who sees it with a share
+    /// sees it with a larger one too.
+    pub fn is_visible_to(&self, home: &HomeKey, offer: OfferId, now: UtcMillis) -> bool {
+        let place = place(home, offer);
+        place < u64::from(self.percent) || self.stage_of(place).is_some_and(|from| from <= now)
+    }
+
+    /// Since when a home sees what was published then, or from when on it will; `None`: it never does.
+    pub fn visible_since(
+        &self,
+        home: &HomeKey,
+        offer: OfferId,
+        published_at: UtcMillis,
+    ) -> Option<UtcMillis> {
+        let place = place(home, offer);
+        if place < u64::from(self.percent) {
+            return Some(published_at);
+        }
+        self.stage_of(place).map(|from| from.max(published_at))
+    }
+
+    /// When the stage begins that is the first for a home at that place.
+    fn stage_of(&self, place: u64) -> Option<UtcMillis> {
+        let mut stages = self.stages.iter();
+        let first = stages.find(|stage| place < u64::from(stage.percent));
+        first.map(|stage| stage.from)
     }
 }
 

@@ -22,6 +22,7 @@ fn terms() -> OfferTerms {
         mode: OfferMode::PerChannel,
         controllable: false,
         percent: 100,
+        stages: Vec::new(),
         conditions: Conditions::default(),
         texts: OfferTexts {
             description: texts(&[("en", "Less power.")]),
@@ -357,7 +358,7 @@ fn a_larger_share_of_homes_has_those_of_a_smaller_one() {
         let terms = OfferTerms { percent, ..terms() };
         let seen = homes
             .iter()
-            .filter(|home| terms.is_visible_to(home, OfferId(offer)));
+            .filter(|home| terms.is_visible_to(home, OfferId(offer), UtcMillis(0)));
         seen.collect::<Vec<_>>()
     };
     let (ten, thirty) = (seen_by(10, 1), seen_by(30, 1));
@@ -366,6 +367,102 @@ fn a_larger_share_of_homes_has_those_of_a_smaller_one() {
     assert!((220..380).contains(&thirty.len()), "{}", thirty.len());
     assert_eq!(seen_by(100, 1).len(), 1_000);
     assert_ne!(ten, seen_by(10, 2), "other homes see another offer first");
+}
+
+#[test]
+fn a_stage_adds_homes_and_takes_none_away() {
+    let at = |day: i64| UtcMillis(day * 86_400_000);
+    let staged = OfferTerms {
+        percent: 10,
+        stages: vec![
+            OfferStage {
+                from: at(2),
+                percent: 40,
+            },
+            OfferStage {
+                from: at(5),
+                percent: 100,
+            },
+        ],
+        ..terms()
+    };
+    assert_eq!(staged.check(), []);
+    let offer = OfferId(7);
+    let homes: Vec<HomeKey> = (0..1_000).map(|n| key(&format!("h{n}"))).collect();
+    let seen_at = |now| {
+        let seen = homes
+            .iter()
+            .filter(|home| staged.is_visible_to(home, offer, now));
+        seen.collect::<Vec<_>>()
+    };
+    let before = |at: UtcMillis| UtcMillis(at.0 - 1);
+    let days = [at(0), before(at(2)), at(2), before(at(5)), at(5), at(900)].map(seen_at);
+    for pair in days.windows(2) {
+        assert!(pair[0].iter().all(|home| pair[1].contains(home)));
+    }
+    assert_eq!(days[0], days[1]);
+    assert!((50..200).contains(&days[0].len()), "{}", days[0].len());
+    assert_eq!(days[2], days[3]);
+    assert!((320..480).contains(&days[2].len()), "{}", days[2].len());
+    assert_eq!(days[4].len(), 1_000);
+    // as long as a home does not see it, it is told from when on it will
+    for home in &homes {
+        let since = staged.visible_since(home, offer, at(1)).unwrap();
+        assert!(staged.is_visible_to(home, offer, since));
+        assert!(since == at(1) || !staged.is_visible_to(home, offer, before(since)));
+    }
+    let late = staged.visible_since(days[2][0], offer, at(9));
+    assert_eq!(late, Some(at(9)), "no home saw it before it was there");
+    let some = OfferTerms {
+        percent: 10,
+        ..terms()
+    };
+    let never = homes
+        .iter()
+        .filter(|home| some.visible_since(home, offer, at(0)).is_none());
+    assert_eq!(never.count(), 1_000 - days[0].len());
+}
+
+#[test]
+fn stages_follow_each_other() {
+    let with = |percent, stages: &[(i64, u8)]| OfferTerms {
+        percent,
+        stages: (stages.iter())
+            .map(|(from, percent)| OfferStage {
+                from: UtcMillis(*from),
+                percent: *percent,
+            })
+            .collect(),
+        ..terms()
+    };
+    assert_eq!(with(1, &[(5, 2), (6, 100)]).check(), []);
+    let many: Vec<(i64, u8)> = (2..=12).map(|n| (n.into(), n)).collect();
+    let most = many.get(..MAX_STAGES).unwrap();
+    assert_eq!(with(1, most).check(), []);
+    for (percent, stages) in [
+        (10, &[(5, 10)][..]),
+        (10, &[(5, 20), (5, 30)]),
+        (10, &[(5, 20), (6, 20)]),
+        (10, &[(6, 20), (5, 30)]),
+        (10, &[(5, 101)]),
+        (100, &[(5, 100)]),
+        (1, &many),
+    ] {
+        assert_eq!(
+            with(percent, stages).check(),
+            [OfferError::Stages],
+            "{stages:?}"
+        );
+    }
+    let written = serde_json::to_value(with(1, &[(5, 2)])).unwrap();
+    let stage = serde_json::json!([{"from": "1970-01-01T00:00:00.005Z", "percent": 2}]);
+    assert_eq!(written["stages"], stage);
+    let read: OfferTerms = serde_json::from_value(written).unwrap();
+    assert_eq!(read, with(1, &[(5, 2)]));
+    // what was written before there were stages
+    let old = serde_json::to_value(terms()).unwrap();
+    assert_eq!(old.get("stages"), None);
+    assert_eq!(serde_json::from_value::<OfferTerms>(old).unwrap(), terms());
 }
 
 #[test]
@@ -489,4 +586,107 @@ fn terms_are_checked_and_kept_as_they_are_written() {
     let all = [0, 1, 2, 3, 5, 6, 9].into_iter().chain(10..=19);
     assert_eq!(numbers.collect::<Vec<_>>(), all.collect::<Vec<_>>());
     assert!(serde_json::from_str::<Channel>("4").is_err());
+}
+
+/// Offers of these numbers, channels, kinds and versions.
+fn offers(all: &[(i64, u8, UpgradeKind, &str)]) -> Vec<(OfferId, OfferTerms, Version)> {
+    let offers = all.iter().map(|(id, channel, kind, target)| {
+        let terms = OfferTerms {
+            channel: Channel::new(*channel).unwrap(),
+            kind: *kind,
+            ..terms()
+        };
+        (OfferId(*id), terms, version(target))
+    });
+    offers.collect()
+}
+
+fn begin(
+    offers: &[(OfferId, OfferTerms, Version)],
+    device: &DeviceNow<'_>,
+    now: UtcMillis,
+) -> Vec<i64> {
+    let offers = offers.iter().map(|(id, terms, target)| Offered {
+        id: *id,
+        terms,
+        target,
+    });
+    let begin = by_itself(offers, &key("h"), device, now);
+    begin.into_iter().map(|id| id.0).collect()
+}
+
+#[test]
+fn of_each_channel_the_newest_that_fits_begins_by_itself_or_none() {
+    use UpgradeKind::{Forced, OnRequest, Reminder};
+    let now = UtcMillis(5);
+    let (v1, v3) = (version("V1"), version("V3"));
+    let runs = |version| DeviceNow {
+        version: Some(version),
+        battery_percent: Some(20),
+        rsrp_dbm: Some(-120),
+    };
+    let mut all = offers(&[
+        (9, 6, OnRequest, "V9"),
+        (5, 6, Reminder, "V3"),
+        (4, 6, Forced, "V2"),
+        (3, 9, Forced, "V2"),
+    ]);
+    assert_eq!(begin(&all, &runs(&v1), now), [5, 3]);
+    let unknown = DeviceNow {
+        version: None,
+        ..runs(&v1)
+    };
+    assert_eq!(begin(&all, &unknown, now), [5, 3]);
+    // nothing leads back, or to what it runs
+    assert_eq!(begin(&all, &runs(&v3), now), [0_i64; 0]);
+    // the newest is not for versions such as this one: the one before is
+    all[1].1.conditions.from = vec![version("V2")];
+    assert_eq!(begin(&all, &runs(&v1), now), [4, 3]);
+    all[1].1.conditions.from.clear();
+    // its conditions are not met: none begins in its stead
+    all[1].1.conditions.battery_percent = Some(21);
+    assert_eq!(begin(&all, &runs(&v1), now), [3]);
+    all[1].1.conditions.battery_percent = None;
+    all[1].1.conditions.rsrp_dbm = Some(-119);
+    assert_eq!(begin(&all, &runs(&v1), now), [3], "nobody is asked");
+}
+
+#[test]
+fn what_a_home_does_not_see_yet_does_not_begin_by_itself() {
+    let mut all = offers(&[(5, 6, UpgradeKind::Reminder, "V2")]);
+    let from = UtcMillis(86_400_000);
+    let seen = |terms: &OfferTerms, now| terms.is_visible_to(&key("h"), OfferId(5), now);
+    // some share does not reach it at first
+    let hidden = (1..100).find(|percent| {
+        all[0].1.percent = *percent;
+        !seen(&all[0].1, UtcMillis(0))
+    });
+    assert_eq!(hidden, Some(1), "the home is not the first of all");
+    all[0].1.stages = vec![OfferStage { from, percent: 100 }];
+    let v1 = version("V1");
+    let device = DeviceNow {
+        version: Some(&v1),
+        battery_percent: None,
+        rsrp_dbm: None,
+    };
+    assert_eq!(begin(&all, &device, UtcMillis(from.0 - 1)), [0_i64; 0]);
+    assert_eq!(begin(&all, &device, from), [5]);
+}
+
+#[test]
+fn a_home_is_quiet_in_its_own_zone_and_where_that_is_not_known() {
+    let at = |text: &str| {
+        let at: jiff::Timestamp = text.parse().unwrap();
+        UtcMillis(at.as_millisecond())
+    };
+    let night = QuietHours::parse("22:00", "06:00");
+    let evening = at("2027-01-15T21:30:00Z");
+    assert!(is_quiet_at_home(night, "Europe/Berlin", evening));
+    assert!(!is_quiet_at_home(night, "Europe/London", evening));
+    assert!(is_quiet_at_home(
+        night,
+        "Mars/Olympus",
+        at("2027-01-15T12:00:00Z")
+    ));
+    assert!(!is_quiet_at_home(None, "Mars/Olympus", evening));
 }

@@ -5,6 +5,8 @@ use utoipa::{
 };
 
 use crate::{
+    home::{self, ErrorCode, Seen, Stand},
+    ledger::Stage,
     store::{Event, Subject},
     tenant, wording,
 };
@@ -29,13 +31,15 @@ impl Instance {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Payload {
-    /// An upgrade has ended.
+    /// An upgrade has ended, or, of a device in a home, has begun or waits for the home's word.
     Upgrade(UpgradeEvent),
+    /// A start at home waits for the user's word.
+    Start(StartEvent),
     /// A task has ended, or begins no further upgrade.
     Task(TaskEvent),
 }
 
-/// An upgrade has ended.
+/// An upgrade has ended, or, of a device in a home, has begun or waits for the home's word.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UpgradeEvent {
     /// The same whenever the event is told: the idempotency key.
@@ -50,6 +54,23 @@ pub struct UpgradeEvent {
     timestamp: String,
     /// Whose outcome it is, and which.
     data: UpgradeEventData,
+}
+
+/// A start at home has met a weak signal: it goes on when somebody there says so in time (`POST …/continue`).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StartEvent {
+    /// The same whenever the event is told: the idempotency key.
+    #[schema(example = "evt_1f3a5b7c9d2e4f60_41")]
+    id: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    #[schema(schema_with = start_kinds)]
+    kind: String,
+    /// When.
+    #[schema(format = DateTime)]
+    timestamp: String,
+    /// Which device waits, and why.
+    data: StartEventData,
 }
 
 /// A task has ended, or begins no further upgrade.
@@ -83,7 +104,7 @@ pub(super) struct UpgradeEventData {
     product: String,
     /// The package's version.
     version: String,
-    /// `succeeded`, `failed` or `cancelled`.
+    /// `succeeded`, `failed` or `cancelled`; of a device in a home also `started` or `awaiting`.
     state: String,
     /// The upgrade.
     upgrade_id: i64,
@@ -103,6 +124,59 @@ pub(super) struct UpgradeEventData {
     /// When it began; `null` when it never did.
     #[schema(required, format = DateTime)]
     started_at: Option<String>,
+    /// The home in which the device was when it happened; `null` where it was in none.
+    #[schema(required)]
+    home: Option<String>,
+    /// How an application at home sees it; `null` where the device was in none.
+    #[schema(required)]
+    app: Option<StatusAtHome>,
+}
+
+/// What is told of a start that waits.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StartEventData {
+    /// The standing task of the offer.
+    task_id: i64,
+    /// The task's name.
+    task_name: String,
+    /// Whose task it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
+    /// The package's product.
+    product: String,
+    /// The package's version.
+    version: String,
+    /// `waiting`.
+    state: String,
+    /// The device.
+    endpoint: String,
+    /// The home in which it was when it happened.
+    home: String,
+    /// The offer.
+    offer: i64,
+    /// The signal (RSRP) that was measured last, dBm.
+    rsrp_dbm: i32,
+    /// The signal for which the offer asks, dBm.
+    least_dbm: i32,
+    /// Until when it waits for a word.
+    #[schema(format = DateTime)]
+    until: String,
+    /// How an application at home sees it.
+    app: StatusAtHome,
+}
+
+/// How an application at home sees a device, by the numbers of `/app/v1`. Whether it sleeps at that moment is not looked at.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StatusAtHome {
+    /// 1 available, 2 upgrading, 3 succeeded, 4 failed, 5 waiting for the device, 7 timed out, 100 preparing.
+    #[schema(example = 3)]
+    status: u8,
+    /// The same in a word.
+    #[schema(example = "succeeded")]
+    status_name: &'static str,
+    /// The number of the error (5000 to 5099), where there is one.
+    #[schema(required)]
+    error: Option<u16>,
 }
 
 /// What is told of a task.
@@ -137,12 +211,24 @@ pub(super) struct TaskEventData {
 }
 
 /// Types of events about an upgrade.
-pub const UPGRADE_KINDS: [&str; 3] = ["upgrade.succeeded", "upgrade.failed", "upgrade.cancelled"];
+pub const UPGRADE_KINDS: [&str; 5] = [
+    "upgrade.succeeded",
+    "upgrade.failed",
+    "upgrade.cancelled",
+    "upgrade.started",
+    "upgrade.awaiting",
+];
+/// Types of events about a start.
+pub const START_KINDS: [&str; 1] = ["start.waiting"];
 /// Types of events about a task.
 pub const TASK_KINDS: [&str; 3] = ["task.finished", "task.stopped", "task.paused"];
 
 fn upgrade_kinds() -> Object {
     one_of(UPGRADE_KINDS)
+}
+
+fn start_kinds() -> Object {
+    one_of(START_KINDS)
 }
 
 fn task_kinds() -> Object {
@@ -177,6 +263,8 @@ impl Payload {
                 told,
                 cell,
                 started_at,
+                home,
+                stage,
             } => Self::Upgrade(UpgradeEvent {
                 id,
                 kind,
@@ -187,6 +275,9 @@ impl Payload {
                     tenant,
                     product,
                     version,
+                    app: (home.as_ref())
+                        .map(|_| StatusAtHome::of(&state, reason.as_deref(), *stage)),
+                    home: home.as_ref().map(ToString::to_string),
                     state,
                     upgrade_id: upgrade.0,
                     endpoint: endpoint.clone(),
@@ -196,6 +287,33 @@ impl Payload {
                         .map(|(reason, told)| wording::told(reason, told)),
                     cell: *cell,
                     started_at: started_at.map(|at| at.to_string()),
+                },
+            }),
+            Subject::Start {
+                endpoint,
+                home,
+                waits,
+            } => Self::Start(StartEvent {
+                id,
+                kind,
+                timestamp,
+                data: StartEventData {
+                    task_id,
+                    task_name,
+                    tenant,
+                    product,
+                    version,
+                    state,
+                    endpoint: endpoint.clone(),
+                    home: home.to_string(),
+                    offer: waits.offer.0,
+                    rsrp_dbm: waits.rsrp_dbm,
+                    least_dbm: waits.least_dbm,
+                    until: waits.until.to_string(),
+                    app: StatusAtHome {
+                        error: Some(ErrorCode::SignalWeak.number()),
+                        ..home::Told::idle(true).into()
+                    },
                 },
             }),
             Subject::Task {
@@ -231,7 +349,41 @@ impl Payload {
     pub fn id(&self) -> &str {
         match self {
             Self::Upgrade(event) => &event.id,
+            Self::Start(event) => &event.id,
             Self::Task(event) => &event.id,
         }
     }
 }
+
+impl StatusAtHome {
+    /// Of an upgrade in that state, which has ended for that reason or is in that stage.
+    fn of(state: &str, reason: Option<&str>, entered: Option<Stage>) -> Self {
+        let reason = reason.unwrap_or_default();
+        let stand = match state {
+            "succeeded" => Stand::Succeeded(reason),
+            "failed" => Stand::Failed(reason),
+            "cancelled" => Stand::Cancelled(reason),
+            _ => entered.map_or(Stand::Waiting, Stand::Active),
+        };
+        let seen = Seen {
+            stand,
+            percent: None,
+            confirmed: false,
+            asleep: false,
+        };
+        home::Told::of(&seen).into()
+    }
+}
+
+impl From<home::Told> for StatusAtHome {
+    fn from(told: home::Told) -> Self {
+        Self {
+            status: told.status.number(),
+            status_name: told.status.name(),
+            error: told.error.map(ErrorCode::number),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

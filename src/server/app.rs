@@ -14,6 +14,7 @@ use crate::{
     runtime::{Heard, Supervisor},
     signal::Signals,
     store::Store,
+    telemetry::Metrics,
     tls::{Tls, TlsFiles},
 };
 
@@ -69,6 +70,7 @@ pub(super) struct Parts {
     pub(super) clock: SystemClock,
     pub(super) signals: Arc<Signals>,
     pub(super) heard: Arc<dyn Heard>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -89,6 +91,7 @@ pub(super) fn serve(
         clock,
         signals,
         heard,
+        metrics,
         stop,
     } = parts;
     let router = app::router(AppState {
@@ -98,7 +101,8 @@ pub(super) fn serve(
         signals,
         heard,
         issuer: bound.issuer,
-        listeners: Arc::new(Listeners::new(settings.clone())),
+        listeners: Arc::new(Listeners::new(settings.clone(), metrics.clone())),
+        metrics,
         looks: AppState::looks(),
         stop: stop.clone(),
     });

@@ -22,7 +22,7 @@ use crate::{
         Command, Counters, Effect, Report, Seek, Seq, ShardId, Sought, Speaker, Tables, Whose,
     },
     grants::Served,
-    ledger::{Change, DeviceId, DeviceIds},
+    ledger::{Change, DeviceId, DeviceIds, UpgradeId},
     mqtt::{self, endpoint::Event, engine::Out},
     session::GateAsk,
 };
@@ -62,6 +62,9 @@ pub trait Surroundings {
     /// A datagram that depends on that change waits for it, or does not although changes up to `committed` only are
     /// committed.
     fn offered(&mut self, _from: ShardId, _after: Seq, _committed: Seq, _held: bool) {}
+
+    /// A datagram that waits for the change never leaves: a change of its upgrade was refused.
+    fn dropped(&mut self, _from: ShardId, _after: Seq) {}
 
     /// So many datagrams leave that have waited for the change.
     fn released(&mut self, _from: ShardId, _seq: Seq, _count: usize) {}
@@ -255,7 +258,12 @@ impl<D: Done> Core<D> {
             None => Some(command),
         };
         let untold = match &command {
-            Some(Command::Abandon { upgrade }) => self.held.abandoned(*upgrade),
+            Some(Command::Abandon { upgrade }) => {
+                for after in self.outbox.abandoned(*upgrade) {
+                    around.dropped(here, after);
+                }
+                self.held.abandoned(*upgrade)
+            }
             _ => BTreeSet::new(),
         };
         if let Some(command) = command {
@@ -368,7 +376,8 @@ impl<D: Done> Core<D> {
                     peer,
                     datagram,
                     after,
-                } => self.transmit(Outgoing { peer, datagram }, after, around),
+                    about,
+                } => self.transmit(Outgoing { peer, datagram }, (after, about), around),
                 Effect::Report(report) => around.report(&report),
                 Effect::Ask(ask) => around.ask(ask),
                 Effect::Seek(seek) => {
@@ -456,13 +465,13 @@ impl<D: Done> Core<D> {
     fn transmit<S: Surroundings<Done = D>>(
         &mut self,
         mut outgoing: Outgoing,
-        mut after: Seq,
+        (mut after, about): (Seq, Option<UpgradeId>),
         around: &mut S,
     ) {
         let needed = after;
         around.transmits(self.id, &mut outgoing, &mut after);
         // One that finds the outbox full is dropped: whoever misses it repeats.
-        match self.outbox.offer(outgoing, after) {
+        match self.outbox.offer(outgoing, after, about) {
             Ok(Some(outgoing)) => {
                 around.offered(self.id, needed, self.committed, false);
                 around.send(outgoing);
@@ -534,3 +543,6 @@ impl<D: Done> Core<D> {
         &mut self.machine
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use crate::{
     coap::{Datagram, Peer},
     engine::Seq,
+    ledger::UpgradeId,
 };
 
 /// A datagram on its way to a device.
@@ -16,11 +17,14 @@ pub struct Outgoing {
     pub datagram: Datagram,
 }
 
+/// A datagram that waits, and the upgrade that its device has under way.
+type Held = (Outgoing, Option<UpgradeId>);
+
 /// Datagrams that wait for a commit.
 #[derive(Debug, Default)]
 pub struct Outbox {
     committed: Seq,
-    held: BTreeMap<Seq, Vec<Outgoing>>,
+    held: BTreeMap<Seq, Vec<Held>>,
     /// How many of them are for whom.
     of_peer: HashMap<Peer, u8>,
     len: usize,
@@ -34,8 +38,13 @@ impl Outbox {
     pub const PER_PEER: u8 = 32;
 
     /// Returns the datagram if it may leave now, else holds it until change `after` is committed.
-    /// `Err` when too many are held.
-    pub fn offer(&mut self, outgoing: Outgoing, after: Seq) -> Result<Option<Outgoing>, Outgoing> {
+    /// `Err` when too many are held. `about`: the upgrade that the device has under way.
+    pub fn offer(
+        &mut self,
+        outgoing: Outgoing,
+        after: Seq,
+        about: Option<UpgradeId>,
+    ) -> Result<Option<Outgoing>, Outgoing> {
         if after <= self.committed {
             return Ok(Some(outgoing));
         }
@@ -48,7 +57,7 @@ impl Outbox {
         }
         *own += 1;
         self.len += 1;
-        self.held.entry(after).or_default().push(outgoing);
+        self.held.entry(after).or_default().push((outgoing, about));
         Ok(None)
     }
 
@@ -57,17 +66,38 @@ impl Outbox {
         self.committed = self.committed.max(seq);
         let later = self.held.split_off(&(self.committed + 1));
         let now = std::mem::replace(&mut self.held, later);
-        let released: Vec<Outgoing> = now.into_values().flatten().collect();
-        self.len -= released.len();
+        let released = now.into_values().flatten();
+        let released: Vec<Outgoing> = released.map(|(outgoing, _)| outgoing).collect();
         for outgoing in &released {
-            if let Entry::Occupied(mut own) = self.of_peer.entry(outgoing.peer) {
-                *own.get_mut() -= 1; // it was counted
-                if *own.get() == 0 {
-                    own.remove();
-                }
-            }
+            self.left(outgoing.peer);
         }
         released
+    }
+
+    /// A change of the upgrade was refused: what its device was to be asked because of it does not leave. Gives the changes for which that
+    /// has waited. Whoever misses something else among it repeats, as if it were lost.
+    pub fn abandoned(&mut self, upgrade: UpgradeId) -> Vec<Seq> {
+        let mut dropped = Vec::new();
+        for (after, held) in &mut self.held {
+            let its = held.extract_if(.., |(_, about)| *about == Some(upgrade));
+            dropped.extend(its.map(|(outgoing, _)| (*after, outgoing.peer)));
+        }
+        self.held.retain(|_, held| !held.is_empty());
+        for (_, peer) in &dropped {
+            self.left(*peer);
+        }
+        dropped.into_iter().map(|(after, _)| after).collect()
+    }
+
+    /// One for that peer waits no more.
+    fn left(&mut self, peer: Peer) {
+        self.len -= 1; // it was counted
+        if let Entry::Occupied(mut own) = self.of_peer.entry(peer) {
+            *own.get_mut() -= 1; // it was counted
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
     }
 
     /// Datagrams that wait.
@@ -95,13 +125,13 @@ mod tests {
     #[test]
     fn what_depends_on_a_change_leaves_after_its_commit_and_the_rest_at_once() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.offer(datagram(1), 2), Ok(None));
-        assert_eq!(outbox.offer(datagram(2), 0), Ok(Some(datagram(2))));
-        assert_eq!(outbox.offer(datagram(3), 1), Ok(None));
+        assert_eq!(outbox.offer(datagram(1), 2, None), Ok(None));
+        assert_eq!(outbox.offer(datagram(2), 0, None), Ok(Some(datagram(2))));
+        assert_eq!(outbox.offer(datagram(3), 1, None), Ok(None));
         assert_eq!(outbox.committed(1), [datagram(3)]);
         assert_eq!(outbox.len(), 1);
         assert_eq!(outbox.committed(5), [datagram(1)]);
-        assert_eq!(outbox.offer(datagram(4), 5), Ok(Some(datagram(4))));
+        assert_eq!(outbox.offer(datagram(4), 5, None), Ok(Some(datagram(4))));
     }
 
     #[test]
@@ -112,16 +142,31 @@ mod tests {
         };
         let mut outbox = Outbox::default();
         for _ in 0..Outbox::PER_PEER {
-            assert_eq!(outbox.offer(to(0), 9), Ok(None));
+            assert_eq!(outbox.offer(to(0), 9, None), Ok(None));
         }
-        assert_eq!(outbox.offer(to(0), 9), Err(to(0)));
+        assert_eq!(outbox.offer(to(0), 9, None), Err(to(0)));
         for n in 0..Outbox::CAPACITY - usize::from(Outbox::PER_PEER) {
             let n = u32::try_from(n).unwrap() + 1;
-            assert_eq!(outbox.offer(to(n), 9), Ok(None));
+            assert_eq!(outbox.offer(to(n), 9, None), Ok(None));
         }
-        assert_eq!(outbox.offer(to(u32::MAX), 9), Err(to(u32::MAX)));
+        assert_eq!(outbox.offer(to(u32::MAX), 9, None), Err(to(u32::MAX)));
         assert_eq!(outbox.committed(9).len(), Outbox::CAPACITY);
         assert!(outbox.is_empty() && outbox.of_peer.is_empty());
-        assert_eq!(outbox.offer(to(0), 10), Ok(None));
+        assert_eq!(outbox.offer(to(0), 10, None), Ok(None));
+    }
+
+    #[test]
+    fn what_is_about_an_upgrade_that_was_refused_does_not_leave() {
+        let mut outbox = Outbox::default();
+        let about = |upgrade| Some(UpgradeId(upgrade));
+        assert_eq!(outbox.offer(datagram(1), 2, about(7)), Ok(None));
+        assert_eq!(outbox.offer(datagram(2), 2, None), Ok(None));
+        assert_eq!(outbox.offer(datagram(3), 3, about(8)), Ok(None));
+        assert_eq!(outbox.offer(datagram(4), 4, about(7)), Ok(None));
+        assert_eq!(outbox.abandoned(UpgradeId(7)), [2, 4]);
+        assert_eq!(outbox.abandoned(UpgradeId(7)), [0_u64; 0]);
+        assert_eq!(outbox.len(), 2);
+        assert_eq!(outbox.committed(9), [datagram(2), datagram(3)]);
+        assert!(outbox.is_empty() && outbox.of_peer.is_empty());
     }
 }

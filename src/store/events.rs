@@ -1,12 +1,14 @@
 //! What applications are told, and how far that is: events, webhooks, and the deliveries between them.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Page, StoreError};
 use crate::{
     clock::UtcMillis,
-    ledger::{TaskId, Told, UpgradeId},
+    home::{HomeId, OfferId},
+    ledger::{Stage, TaskId, Told, UpgradeId},
     package::Version,
     task::Hold,
     tenant::TenantId,
@@ -28,7 +30,8 @@ pub struct Event {
     pub id: i64,
     /// When it happened.
     pub at: UtcMillis,
-    /// What: `upgrade.succeeded`, `upgrade.failed`, `upgrade.cancelled`, `task.finished`, `task.stopped` or `task.paused`.
+    /// What: `upgrade.succeeded`, `upgrade.failed`, `upgrade.cancelled`, `task.finished`, `task.stopped` or `task.paused`; of a device in a
+    /// home also `upgrade.started`, `upgrade.awaiting` and `start.waiting`.
     pub kind: String,
     /// The task.
     pub task: TaskId,
@@ -38,14 +41,14 @@ pub struct Event {
     pub product: String,
     /// The package's version.
     pub version: Version,
-    /// Whose outcome it is.
+    /// What it is about.
     pub subject: Subject,
 }
 
-/// Whose outcome an event tells.
+/// What an event is about.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Subject {
-    /// That of one device's upgrade.
+    /// One device's upgrade: how it ended, or, in a home, that it has begun or waits for the home's word.
     Upgrade {
         /// The upgrade.
         upgrade: UpgradeId,
@@ -61,6 +64,19 @@ pub enum Subject {
         cell: Option<u32>,
         /// When it began; `None` when it never did.
         started_at: Option<UtcMillis>,
+        /// The home in which the device was at that time.
+        home: Option<HomeId>,
+        /// Its stage, where it has begun.
+        stage: Option<Stage>,
+    },
+    /// A start at home that met a weak signal, and waits for the user's word.
+    Start {
+        /// The device.
+        endpoint: String,
+        /// The home in which it was at that time.
+        home: HomeId,
+        /// Until when, and why.
+        waits: WeakStart,
     },
     /// That of a task, whose upgrades have all ended; or that it begins no further one.
     Task {
@@ -73,6 +89,19 @@ pub enum Subject {
         /// Upgrades that were cancelled.
         cancelled: u64,
     },
+}
+
+/// Why a start waits for the user's word, and how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeakStart {
+    /// The offer whose condition is not met.
+    pub offer: OfferId,
+    /// The RSRP that was measured last, dBm.
+    pub rsrp_dbm: i32,
+    /// What the offer asks for, dBm.
+    pub least_dbm: i32,
+    /// From then on nothing waits.
+    pub until: UtcMillis,
 }
 
 /// A webhook to be added.

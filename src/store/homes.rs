@@ -334,4 +334,8 @@ pub trait Homes: Send + Sync + 'static {
         before: Option<UpgradeId>,
         limit: u32,
     ) -> Result<Page<HomeUpgrade>, StoreError>;
+
+    /// Has applications told of up to `limit` upgrades, of devices in homes, that have come to wait for the word of a home
+    /// (`upgrade.awaiting`). Returns how many were looked at: less than `limit` where nothing is left.
+    async fn ask_homes(&self, limit: u32, now: UtcMillis) -> Result<u64, StoreError>;
 }

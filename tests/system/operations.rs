@@ -611,6 +611,16 @@ fn metrics_are_as_prometheus_wants_them_and_alerts_and_panels_name_real_ones() {
         include_str!("../../src/runtime/broker/drive.rs").contains("\"mqtt_broker_connected\"")
     );
     known.insert("cellwise_mqtt_broker_connected".to_owned());
+    // and those of applications where these are served
+    for name in ["app_listeners", "app_refused", "app_requests"] {
+        assert!(include_str!("../../src/app/figures.rs").contains(&format!("\"{name}\"")));
+        let total = if name == "app_listeners" {
+            ""
+        } else {
+            "_total"
+        };
+        known.insert(format!("cellwise_{name}{total}"));
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let prometheus = root.join("deploy/prometheus");
     let rules = fs::read_to_string(prometheus.join("rules.yml")).unwrap();

@@ -48,7 +48,10 @@ const ROOMS: [(&str, &[&str]); 37] = [
     ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),
     // homes of end users, and how upgrades are told there
-    ("home", &["clock", "ledger", "package", "tenant"]),
+    (
+        "home",
+        &["clock", "ledger", "package", "task::time_zone", "tenant"],
+    ),
     // tasks share slots
     (
         "upgrade",
@@ -180,8 +183,9 @@ const ROOMS: [(&str, &[&str]); 37] = [
     (
         "notify",
         &[
-            "signal", "clock", "config", "vault", "tenant", "task", "store", "runtime", "ledger",
-            "wording",
+            "signal", "clock", "config", "vault", "tenant", "task",
+            // how an application at home sees it
+            "home", "store", "runtime", "ledger", "wording",
         ],
     ),
     // serves packages to devices
@@ -231,8 +235,18 @@ const ROOMS: [(&str, &[&str]); 37] = [
     (
         "app",
         &[
-            "signal", "audit", "clock", "config", "package", "tenant", "home", "store", "runtime",
-            "api", "ledger",
+            "signal",
+            "audit",
+            "clock",
+            "config",
+            "telemetry",
+            "package",
+            "tenant",
+            "home",
+            "store",
+            "runtime",
+            "api",
+            "ledger",
         ],
     ),
     (

@@ -23,7 +23,7 @@ impl Api {
 fn offer(package: i64) -> Value {
     json!({
         "terms": {
-            "channel": 6, "kind": 0, "percent": 20,
+            "channel": 6, "kind": 0, "percent": 20, "stages": [],
             "conditions": {"from": ["V1"], "rsrp_dbm": -115},
             "texts": {"description": {"en": "Saves power.", "pt-br": "Poupa energia."}},
         },
@@ -188,13 +188,18 @@ async fn an_offer_is_published_changed_and_withdrawn() {
         (&json!(0), &Value::Null)
     );
     let mut terms = offer(package)["terms"].take();
+    terms["stages"] = json!([{"from": "2027-03-08T01:00:00+01:00", "percent": 100}]);
+    let changed = api.put("/v1/offers/1", terms.clone()).await;
+    let stages = json!([{"from": "2027-03-08T00:00:00.000Z", "percent": 100}]);
+    assert_eq!(changed.body["terms"]["stages"], stages, "{changed:?}");
+    terms["stages"] = json!([]);
     terms["percent"] = json!(100);
     let changed = api.put("/v1/offers/1", terms.clone()).await;
     assert_eq!(
         (&changed.body["terms"]["percent"], &changed.body["revision"]),
-        (&json!(100), &json!(2))
+        (&json!(100), &json!(3))
     );
-    assert_eq!(api.get("/v1/offers/1").await.header(header::ETAG), "\"2\"");
+    assert_eq!(api.get("/v1/offers/1").await.header(header::ETAG), "\"3\"");
     let withdrawn = api.delete("/v1/offers/1").await;
     assert!(withdrawn.body["withdrawn_at"].is_string(), "{withdrawn:?}");
     assert_eq!(api.get("/v1/tasks/1").await.body["state"], "stopped");
@@ -218,6 +223,16 @@ async fn what_is_wrong_with_an_offer_is_told() {
         ("/terms/channel", json!(4), "terms.channel"),
         ("/terms/kind", json!(1), "terms.kind"),
         ("/terms/percent", json!(0), "terms.percent"),
+        (
+            "/terms/stages",
+            json!([{"from": "2027-03-08", "percent": 50}]),
+            "terms.stages[0].from",
+        ),
+        (
+            "/terms/stages",
+            json!([{"from": "2027-03-08T00:00:00Z", "percent": 20}]),
+            "terms.stages",
+        ),
         (
             "/terms/conditions/rsrp_dbm",
             json!(-20),

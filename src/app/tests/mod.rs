@@ -2,6 +2,7 @@
 
 mod acts;
 mod door;
+mod figures;
 mod matrix;
 mod reads;
 mod streams;
@@ -39,6 +40,7 @@ use crate::{
         Selection,
     },
     task::{PackageRules, TaskRules},
+    telemetry::Metrics,
     tenant::TenantId,
 };
 
@@ -93,6 +95,7 @@ pub(super) fn terms() -> OfferTerms {
         mode: OfferMode::PerChannel,
         controllable: true,
         percent: 100,
+        stages: Vec::new(),
         conditions: Conditions::default(),
         texts: OfferTexts {
             description: Texts::new([("en", "Better."), ("de", "Besser.")]).unwrap(),
@@ -120,6 +123,7 @@ impl App {
         })
         .await;
         let (stop, told) = tokio::sync::watch::channel(false);
+        let metrics = Arc::new(Metrics::new().unwrap());
         let issuer = super::Issuer::of(&admin.config.get().app).unwrap();
         let state = AppState {
             store: admin.store.clone(),
@@ -128,7 +132,8 @@ impl App {
             signals: admin.signals.clone(),
             heard: admin.heard.clone(),
             issuer: issuer.map(Arc::new),
-            listeners: Arc::new(Listeners::new(admin.config.clone())),
+            listeners: Arc::new(Listeners::new(admin.config.clone(), metrics.clone())),
+            metrics,
             looks: AppState::looks(),
             stop: told,
         };

@@ -151,3 +151,35 @@ async fn pages_of_the_history_are_bounded() {
         assert_eq!(answer.problem(), "bad-parameter", "{query}");
     }
 }
+
+#[tokio::test]
+async fn an_offer_is_seen_from_its_stage_on() {
+    let app = App::new().await;
+    app.devices(&["d1"]).await;
+    app.home("ours", &["d1"]).await;
+    let token = app.token("member").await;
+    let now = app.now();
+    let minute = std::time::Duration::from_mins(1);
+    // the home is not the first of a hundred for any of the first offers
+    let staged = |from| {
+        move |terms: &mut crate::home::OfferTerms| {
+            terms.percent = 1;
+            terms.stages = vec![crate::home::OfferStage { from, percent: 100 }];
+        }
+    };
+    let later = app.offer("V2", staged(now + minute)).await;
+    assert!(
+        !later
+            .terms
+            .is_visible_to(&super::key("ours"), later.id, now)
+    );
+    let path = "/app/v1/homes/ours/devices/d1/upgrades";
+    assert_eq!(
+        app.get(&token, path).await.body["entries"],
+        serde_json::json!([])
+    );
+    let there = app.offer("V3", staged(now.before(minute))).await;
+    let entries = app.get(&token, path).await.body["entries"].take();
+    assert_eq!(entries[0]["offer"], there.id.0, "{entries}");
+    assert_eq!(entries[1], serde_json::Value::Null, "{entries}");
+}

@@ -57,6 +57,13 @@ async fn offers_are_published_and_withdrawn() {
         published,
         "offer 1: meter V2 on channel 6, to 20 % of homes; task 1\n"
     );
+    let staged = shell.file(
+        "staged.json",
+        br#"{"channel": 6, "kind": 0, "percent": 5, "stages": [{"from": "2027-03-08T00:00:00Z", "percent": 50}], "texts": {"description": {"en": "new"}}}"#,
+    );
+    let changed = shell.text(&format!("offer change 1 {staged}")).await;
+    let told = "to 5 % of homes; task 1\nfrom 2027-03-08T00:00:00.000Z to 50 % of homes\n";
+    assert!(changed.ends_with(told), "{changed}");
     let terms = shell.file(
         "terms.json",
         br#"{"channel": 6, "kind": 0, "texts": {"description": {"en": "new"}}}"#,

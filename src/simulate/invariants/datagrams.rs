@@ -70,6 +70,13 @@ impl Invariants {
         *held.entry(needs.seq).or_default() += 1;
     }
 
+    /// One that waits for the change never leaves.
+    pub(in super::super) fn dropped(&mut self, shard: ShardId, after: Seq) {
+        if let Some(waiting) = self.shards[shard.index()].held.get_mut(&after) {
+            *waiting = waiting.saturating_sub(1);
+        }
+    }
+
     /// Those that waited for a change up to this one have left, so many.
     pub(in super::super) fn released(
         &mut self,

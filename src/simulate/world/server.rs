@@ -372,6 +372,10 @@ impl<H: Hooks> Surroundings for World<H> {
         }
     }
 
+    fn dropped(&mut self, from: ShardId, after: Seq) {
+        self.checker.dropped(from, after);
+    }
+
     fn released(&mut self, from: ShardId, seq: Seq, count: usize) {
         self.checker.released(self.now_ms, from, seq, count);
     }

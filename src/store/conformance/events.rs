@@ -85,6 +85,8 @@ pub(crate) async fn every_outcome_is_told_once(store: &impl Store) {
                 told: Some(crate::ledger::Told::Facts(Box::default())),
                 cell: Some(51_234),
                 started_at: Some(t(70)),
+                home: None,
+                stage: None,
             },
         }
     );

@@ -66,6 +66,7 @@ pub(super) fn terms() -> OfferTerms {
         mode: OfferMode::PerChannel,
         controllable: false,
         percent: 100,
+        stages: Vec::new(),
         conditions: Conditions::default(),
         texts: OfferTexts {
             description: Texts::new([("en", "Less power.")]).unwrap(),

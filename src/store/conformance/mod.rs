@@ -14,6 +14,7 @@ pub(crate) mod events;
 pub(crate) mod exclusions;
 pub(crate) mod gateways;
 pub(crate) mod groups;
+pub(crate) mod home_events;
 pub(crate) mod homes;
 pub(crate) mod inventory;
 pub(crate) mod phases;
@@ -191,6 +192,12 @@ macro_rules! whole_suite {
                 so_many_webhooks_are_told_the_same,
                 a_webhook_goes_with_its_deliveries,
             }
+            home_events {
+                what_is_told_names_the_home_of_that_time,
+                the_beginning_at_home_is_told_once,
+                a_home_is_asked_for_its_word_once,
+                a_start_that_waits_over_a_weak_signal_is_told,
+            }
             targets {
                 a_task_leaves_out_whom_it_excludes,
                 whom_a_task_excludes_has_to_be_known,
@@ -236,6 +243,11 @@ macro_rules! whole_suite {
                 an_offer_that_begins_nothing_keeps_no_other_from_beginning,
                 by_itself_nothing_begins_that_may_not_any_more,
                 what_waits_ends_when_its_device_is_put_out_of_its_home,
+                each_home_begins_when_it_is_not_quiet_there,
+                devices_that_begin_by_themselves_are_looked_at_in_parts,
+                nothing_begins_by_itself_of_an_offer_that_was_withdrawn,
+                by_itself_a_weak_signal_begins_nothing_and_asks_nobody,
+                what_was_cancelled_at_home_does_not_begin_its_transfer,
             }
             inventory {
                 the_same_package_again_is_the_same_row,

@@ -5,15 +5,15 @@ use std::time::Duration;
 use super::{
     NOT_HEARD, T0, UPGRADED, World, ended,
     homes::{home, key, measured, offer_of, offered, one, refusal, start, terms, user, version},
-    stage, t,
+    next_batch, registered, stage, t,
 };
 use crate::{
     clock::UtcMillis,
     home::{Channel, Refusal},
     ledger::{Change, Stage, UpgradeId},
     store::{
-        Again, ChangeTaskError, ChangeUpgradeError, NewStart, OfferRecord, Starter, Store,
-        TaskChange, UpgradeState,
+        Again, ChangeTaskError, ChangeUpgradeError, NewStart, OfferRecord, PutHome, StartError,
+        Starter, Store, TaskChange, UpgradeState,
     },
     task::{Membership, TaskRules},
     tenant::TenantId,
@@ -268,4 +268,175 @@ pub(crate) async fn what_waits_ends_when_its_device_is_put_out_of_its_home(store
         .continue_start(&key("h1"), "d0", &user("anna").id, t(4))
         .await;
     assert_eq!(refusal(late), Refusal::NothingWaits);
+}
+
+/// Devices `d0` to `d2` that run V1, each in a home of its own, `h0` to `h2`, in that zone, with their switches on, and an offer of V2.
+pub(crate) async fn switched_on(store: &impl Store, zones: [&str; 3]) -> OfferRecord {
+    let (world, package) = World::with_devices(store, 3).await;
+    for (at, zone) in zones.into_iter().enumerate() {
+        let (endpoint, id) = (format!("d{at}"), format!("h{at}"));
+        world
+            .commit(&[registered(&endpoint, T0), runs(&endpoint, "V1")])
+            .await;
+        let mut put = home(&id, &[&endpoint]);
+        zone.clone_into(&mut put.zone);
+        store.put_home(&put, None, T0).await.unwrap();
+        store
+            .set_automatic(&key(&id), &endpoint, true)
+            .await
+            .unwrap();
+    }
+    let offer = store.publish_offer(&offer_of(&package, terms())).await;
+    offer.unwrap()
+}
+
+/// No hours are quiet in the homes of [`switched_on`].
+pub(crate) async fn never_quiet(store: &impl Store) {
+    for id in ["h0", "h1", "h2"] {
+        let put = PutHome {
+            quiet: None,
+            devices: None,
+            ..home(id, &[])
+        };
+        store.put_home(&put, None, T0).await.unwrap();
+    }
+}
+
+/// The devices on which an offer was started, by their names.
+async fn started(store: &impl Store, offer: &OfferRecord) -> Vec<String> {
+    let mut names = Vec::new();
+    for upgrade in World::new(store).ids(offer.task).await {
+        let found = store.upgrade(upgrade).await.unwrap().unwrap();
+        names.push(found.upgrade.endpoint);
+    }
+    names.sort();
+    names
+}
+
+pub(crate) async fn each_home_begins_when_it_is_not_quiet_there(store: &impl Store) {
+    // at T0 it is 8:00 in UTC; nothing begins between 22:00 and 6:00
+    let zones = ["Europe/Berlin", "America/New_York", "Asia/Tokyo"];
+    let offer = switched_on(store, zones).await;
+    let begun = async |at| store.start_automatic(None, 9, at).await.unwrap().0;
+    assert_eq!(begun(T0).await, 2, "it is 3:00 in New York");
+    assert_eq!(started(store, &offer).await, ["d0", "d2"]);
+    assert_eq!(begun(T0 + Duration::from_hours(2)).await, 0);
+    assert_eq!(begun(T0 + Duration::from_hours(3)).await, 1);
+    assert_eq!(started(store, &offer).await, ["d0", "d1", "d2"]);
+    assert_eq!(begun(T0 + Duration::from_hours(4)).await, 0);
+}
+
+pub(crate) async fn devices_that_begin_by_themselves_are_looked_at_in_parts(store: &impl Store) {
+    let offer = switched_on(store, ["UTC"; 3]).await;
+    store.set_automatic(&key("h1"), "d1", false).await.unwrap();
+    let part = async |after: Option<&str>| store.start_automatic(after, 1, t(1)).await.unwrap();
+    assert_eq!(part(None).await, (1, Some("d0".to_owned())));
+    assert_eq!(part(Some("d0")).await, (1, Some("d2".to_owned())));
+    assert_eq!(part(Some("d2")).await, (0, None));
+    assert_eq!(started(store, &offer).await, ["d0", "d2"], "d1 is off");
+}
+
+pub(crate) async fn nothing_begins_by_itself_of_an_offer_that_was_withdrawn(store: &impl Store) {
+    let offer = switched_on(store, ["UTC"; 3]).await;
+    let part = store.start_automatic(None, 1, t(1)).await.unwrap();
+    assert_eq!(part, (1, Some("d0".to_owned())));
+    // in the midst of a round
+    let tenant = TenantId::default();
+    store.withdraw_offer(&tenant, offer.id, t(2)).await.unwrap();
+    let rest = store.start_automatic(Some("d0"), 9, t(2)).await.unwrap();
+    assert_eq!(rest, (0, None));
+    let all = started(store, &offer).await;
+    assert_eq!(all, ["d0"]);
+    let world = World::new(store);
+    let upgrade = world.ids(offer.task).await[0];
+    assert_eq!(world.state_of(upgrade).await, UpgradeState::Cancelled);
+    // an older one of its channel that stands begins instead
+    let package = world.package("p", "V1.5", 5).await;
+    let other = store.publish_offer(&offer_of(&package, terms())).await;
+    let other = other.unwrap();
+    assert_eq!(store.start_automatic(None, 9, t(3)).await.unwrap().0, 3);
+    assert_eq!(started(store, &other).await, ["d0", "d1", "d2"]);
+}
+
+pub(crate) async fn by_itself_a_weak_signal_begins_nothing_and_asks_nobody(store: &impl Store) {
+    let offer = switched_on(store, ["UTC"; 3]).await;
+    let mut asks = terms();
+    asks.conditions.rsrp_dbm = Some(-110);
+    let tenant = TenantId::default();
+    let asks = store.change_offer(&tenant, offer.id, &asks, None).await;
+    let offer = asks.unwrap();
+    let world = World::new(store);
+    world
+        .commit(&[measured("d0", -120, t(1)), measured("d1", -100, t(1))])
+        .await;
+    assert_eq!(store.start_automatic(None, 9, t(2)).await.unwrap().0, 1);
+    assert_eq!(started(store, &offer).await, ["d1"], "of d2 none is known");
+    for (home, endpoint) in [("h0", "d0"), ("h2", "d2")] {
+        let found = store.home_devices(&key(home), Some(endpoint), t(2)).await;
+        assert_eq!(found.unwrap()[0].waits, None);
+        let by_itself = NewStart {
+            home: key(home),
+            by: Starter::Automatic,
+            ..start(endpoint, &[offer.id], t(2))
+        };
+        store.start(&by_itself).await.unwrap_err();
+        let found = store.home_devices(&key(home), Some(endpoint), t(2)).await;
+        assert_eq!(found.unwrap()[0].waits, None);
+    }
+    let events = store.events(0, None, 100).await.unwrap();
+    assert_eq!(events, []);
+    // when it was measured anew, it begins
+    world.commit(&[measured("d0", -100, t(3))]).await;
+    assert_eq!(store.start_automatic(None, 9, t(4)).await.unwrap().0, 1);
+}
+
+pub(crate) async fn what_was_cancelled_at_home_does_not_begin_its_transfer(store: &impl Store) {
+    let offer = offered(store, terms()).await;
+    let world = World::new(store);
+    let (h1, anna) = (key("h1"), user("anna").id);
+    let begin = async |endpoint, at| {
+        let begun = store.start(&start(endpoint, &[offer.id], at)).await;
+        begun.unwrap()[0].upgrade
+    };
+    // the slot is granted at the moment of the cancellation, and its stage comes to the store behind it
+    let upgrade = begin("d0", t(1)).await;
+    let waits = stage(upgrade, 1, Stage::WaitingForSlot, t(2));
+    world.commit(&[waits]).await;
+    let cancelled = store.cancel_start(&h1, "d0", &anna, t(3)).await.unwrap();
+    assert_eq!(cancelled.upgrades, [upgrade]);
+    let granted = [stage(upgrade, 1, Stage::Downloading, t(3))];
+    let report = store.commit(next_batch(), &granted).await.unwrap();
+    assert_eq!(report.refused, [upgrade]);
+    let waits = UpgradeState::Active(Stage::WaitingForSlot);
+    assert_eq!(world.state_of(upgrade).await, waits);
+    let let_go = Change::LetGo {
+        upgrade,
+        attempt: 1,
+        at: t(4),
+    };
+    world.commit(&[let_go]).await;
+    assert_eq!(world.state_of(upgrade).await, UpgradeState::Cancelled);
+    // the stage comes first: it is too late
+    let upgrade = begin("d1", t(5)).await;
+    let granted = [
+        stage(upgrade, 1, Stage::WaitingForSlot, t(6)),
+        stage(upgrade, 1, Stage::Downloading, t(6)),
+    ];
+    world.commit(&granted).await;
+    let late = store.cancel_start(&h1, "d1", &anna, t(6)).await;
+    assert!(
+        matches!(
+            late,
+            Err(StartError::Refused {
+                refusal: Refusal::TransferBegan,
+                ..
+            })
+        ),
+        "{late:?}"
+    );
+    world
+        .commit(&[stage(upgrade, 1, Stage::Executing, t(7))])
+        .await;
+    let executes = UpgradeState::Active(Stage::Executing);
+    assert_eq!(world.state_of(upgrade).await, executes);
 }

@@ -1,16 +1,12 @@
 //! Devices whose switch is on are upgraded by themselves, when nothing is quiet at home.
 
-use std::cmp::Ordering;
-
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{Doing, SqliteStore, home_rows, rows::Columns as _, start_plan};
 use crate::{
     clock::UtcMillis,
-    home::{Channel, DeviceNow, Entry, HomeKey, QuietHours, UpgradeKind},
-    package::natural_cmp,
+    home::{HomeKey, Offered, QuietHours, by_itself, is_quiet_at_home},
     store::{NewStart, OfferRecord, Offers as _, StartError, Starter, StoreError, Wanted},
-    task::time_zone,
 };
 
 const LOOKING: &str = "looking for devices that upgrade by themselves";
@@ -83,23 +79,16 @@ impl SqliteStore {
         drop(reader);
         let products = [there.product.clone()];
         let offers = self.offers_for(&device.home.tenant, &products).await?;
-        let mut looked_at: Option<Channel> = None;
-        for offer in offers {
-            let channel = offer.terms.channel;
-            if looked_at == Some(channel) || !leads_up(&offer, &there.now()) {
-                continue;
-            }
-            let entry = offer.entry(&there.now(), now);
-            let fits = offer.terms.kind != UpgradeKind::OnRequest
-                && offer.terms.is_visible_to(&device.home, offer.id)
-                && !matches!(entry, Entry::NotFor(_));
-            if !fits {
-                continue;
-            }
-            // whatever becomes of the newest one, none before it is begun instead; and one that has failed is not begun again and again: that
-            // is for the user to say
-            looked_at = Some(channel);
-            if entry != Entry::Ready || !self.may_begin(&device.endpoint, &offer).await? {
+        let candidates = offers.iter().map(|offer| Offered {
+            id: offer.id,
+            terms: &offer.terms,
+            target: &offer.version,
+        });
+        for id in by_itself(candidates, &device.home, &there.now(), now) {
+            let offer = offers.iter().find(|offer| offer.id == id);
+            let Some(offer) = offer else { continue };
+            // one that has failed is not begun again and again: that is for the user to say
+            if !self.may_begin(&device.endpoint, offer).await? {
                 continue;
             }
             let new = NewStart {
@@ -145,13 +134,6 @@ impl SqliteStore {
     }
 }
 
-/// Whether an offer leads to a higher version than the device runs, as far as that is known.
-fn leads_up(offer: &OfferRecord, device: &DeviceNow<'_>) -> bool {
-    device.version.is_none_or(|version| {
-        natural_cmp(offer.version.as_str(), version.as_str()) == Ordering::Greater
-    })
-}
-
 /// Whether a device begins by itself still: in the transaction that writes it.
 pub(super) async fn begins(
     conn: &mut SqliteConnection,
@@ -179,11 +161,7 @@ pub(super) async fn begins(
 
 impl Switched {
     fn is_quiet(&self, now: UtcMillis) -> bool {
-        let Some(quiet) = self.quiet else {
-            return false;
-        };
-        // a zone that is not known any more is quiet: nobody is to be disturbed
-        time_zone(&self.zone).map_or(true, |zone| quiet.is_quiet(&zone, now))
+        is_quiet_at_home(self.quiet, &self.zone, now)
     }
 }
 

@@ -5,16 +5,20 @@ use serde::Deserialize;
 use super::{packed::packed, rows};
 use crate::{
     clock::UtcMillis,
+    home::HomeId,
     ledger::{TaskId, UpgradeId},
     package::Version,
-    store::{DeliveryId, DeliveryRecord, DeliveryState, DueDelivery, Event, StoreError, Subject},
+    store::{
+        DeliveryId, DeliveryRecord, DeliveryState, DueDelivery, Event, StoreError, Subject,
+        UpgradeState,
+    },
 };
 
 /// An [`EventRow`], from `events e`.
 macro_rules! event {
     () => {
         "json_array(e.id, e.at, e.kind, e.task_id, e.task_name, e.product, e.version, e.upgrade_id, e.endpoint, \
-         e.attempts, e.reason, e.detail, e.arguments, e.cell, e.started_at, e.succeeded, e.failed, e.cancelled)"
+         e.attempts, e.reason, e.detail, e.arguments, e.cell, e.started_at, e.succeeded, e.failed, e.cancelled, e.home, e.stage)"
     };
 }
 
@@ -82,22 +86,38 @@ pub(super) struct EventRow {
     succeeded: Option<u64>,
     failed: Option<u64>,
     cancelled: Option<u64>,
+    home: Option<HomeId>,
+    stage: Option<String>,
 }
 
 impl EventRow {
     pub(super) fn event(self) -> Result<Event, StoreError> {
         let incomplete = || rows::unreadable("events.id", self.id);
-        let subject = match self.upgrade {
-            Some(upgrade) => Subject::Upgrade {
+        let entered = self.stage.as_deref().map(rows::upgrade_state).transpose()?;
+        let stage = match entered {
+            Some(UpgradeState::Active(stage)) => Some(stage),
+            _ => None,
+        };
+        let subject = match (self.upgrade, self.endpoint) {
+            (Some(upgrade), endpoint) => Subject::Upgrade {
                 upgrade,
-                endpoint: self.endpoint.ok_or_else(incomplete)?,
+                endpoint: endpoint.ok_or_else(incomplete)?,
                 attempts: self.attempts.ok_or_else(incomplete)?,
                 reason: self.reason,
                 told: rows::told(self.arguments.as_deref(), self.detail)?,
                 cell: self.cell,
                 started_at: self.started_at,
+                home: self.home,
+                stage,
             },
-            None => Subject::Task {
+            (None, Some(endpoint)) => Subject::Start {
+                endpoint,
+                home: self.home.ok_or_else(incomplete)?,
+                waits: (self.arguments.as_deref())
+                    .and_then(|arguments| serde_json::from_str(arguments).ok())
+                    .ok_or_else(incomplete)?,
+            },
+            (None, None) => Subject::Task {
                 hold: (self.arguments.as_deref())
                     .map(serde_json::from_str)
                     .transpose()

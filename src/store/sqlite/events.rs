@@ -14,11 +14,12 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    home::HomeId,
     ledger::TaskId,
     store::{
         AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
         DeliveryState, DueDelivery, Event, Events, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE, NewWebhook,
-        Page, StoreError, WebhookId, WebhookRecord, kept::keep_secret,
+        Page, StoreError, WeakStart, WebhookId, WebhookRecord, kept::keep_secret,
     },
     task::Hold,
     tenant::TenantId,
@@ -44,15 +45,86 @@ impl Announcements {
     ) -> Result<(), sqlx::Error> {
         let told: Vec<i64> = sqlx::query_scalar(
             "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id, endpoint, attempts, \
-                 reason, detail, arguments, cell, started_at) \
+                 reason, detail, arguments, cell, started_at, home) \
              SELECT u.ended_at, 'upgrade.' || u.state, t.id, t.name, p.product, p.version, u.id, u.endpoint, \
-                 u.attempt, u.outcome_reason, u.outcome_detail, u.outcome_arguments, u.cell, u.started_at \
+                 u.attempt, u.outcome_reason, u.outcome_detail, u.outcome_arguments, u.cell, u.started_at, \
+                 (SELECT h.home FROM home_devices i CROSS JOIN homes h ON h.id = i.home_id WHERE i.endpoint = u.endpoint) \
              FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value CROSS JOIN tasks t ON t.id = u.task_id \
                  CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
              WHERE u.ended_at IS NOT NULL ORDER BY j.id ON CONFLICT DO NOTHING RETURNING id",
         )
         .bind(upgrades)
         .fetch_all(conn)
+        .await?;
+        self.events.extend(told);
+        Ok(())
+    }
+
+    /// These have begun, a JSON list of numbers of upgrades and times: told of those whose device is in a home.
+    pub(super) async fn begun(
+        &mut self,
+        conn: &mut SqliteConnection,
+        begun: &str,
+    ) -> Result<(), sqlx::Error> {
+        let told: Vec<i64> = sqlx::query_scalar(
+            "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id, endpoint, attempts, \
+                 cell, started_at, home, stage) \
+             SELECT j.value ->> 1, 'upgrade.started', t.id, t.name, p.product, p.version, u.id, u.endpoint, u.attempt, \
+                 u.cell, u.started_at, h.home, IIF(u.phase = 1, u.state, NULL) \
+             FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value ->> 0 CROSS JOIN tasks t ON t.id = u.task_id \
+                 CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
+                 CROSS JOIN home_devices i ON i.endpoint = u.endpoint CROSS JOIN homes h ON h.id = i.home_id \
+             ORDER BY j.id ON CONFLICT DO NOTHING RETURNING id",
+        )
+        .bind(begun)
+        .fetch_all(conn)
+        .await?;
+        self.events.extend(told);
+        Ok(())
+    }
+
+    /// Of these, a JSON list, those wait for the word of a home that wait for one still.
+    pub(super) async fn awaiting(
+        &mut self,
+        conn: &mut SqliteConnection,
+        upgrades: &str,
+        now: UtcMillis,
+    ) -> Result<(), sqlx::Error> {
+        let told: Vec<i64> = sqlx::query_scalar(
+            "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id, endpoint, attempts, home) \
+             SELECT ?, 'upgrade.awaiting', t.id, t.name, p.product, p.version, u.id, u.endpoint, u.attempt, h.home \
+             FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value CROSS JOIN tasks t ON t.id = u.task_id \
+                 CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
+                 CROSS JOIN home_devices i ON i.endpoint = u.endpoint CROSS JOIN homes h ON h.id = i.home_id \
+             WHERE u.phase = 0 AND u.unconfirmed = 1 ORDER BY j.id ON CONFLICT DO NOTHING RETURNING id",
+        )
+        .bind(now.0)
+        .bind(upgrades)
+        .fetch_all(conn)
+        .await?;
+        self.events.extend(told);
+        Ok(())
+    }
+
+    /// A start on a device in a home waits for the user's word.
+    pub(super) async fn waits(
+        &mut self,
+        conn: &mut SqliteConnection,
+        (home, endpoint): (&HomeId, &str),
+        waits: &WeakStart,
+        now: UtcMillis,
+    ) -> Result<(), sqlx::Error> {
+        let told: Option<i64> = sqlx::query_scalar(
+            "INSERT INTO events (at, kind, task_id, task_name, product, version, endpoint, arguments, home) \
+             SELECT ?, 'start.waiting', t.id, t.name, o.product, o.version, ?, ?, ? \
+             FROM offers o CROSS JOIN tasks t ON t.id = o.task_id WHERE o.id = ? RETURNING id",
+        )
+        .bind(now.0)
+        .bind(endpoint)
+        .bind(rows::json(waits))
+        .bind(home.as_str())
+        .bind(waits.offer.0)
+        .fetch_optional(conn)
         .await?;
         self.events.extend(told);
         Ok(())
@@ -109,6 +181,9 @@ impl Announcements {
 
     /// Call it after the transaction's last event: each webhook that is concerned gets its deliveries.
     pub(super) async fn deliver(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
         sqlx::query(
             "INSERT INTO deliveries (webhook_id, event_id, state, next_at) \
              SELECT w.id, e.id, 'pending', e.at FROM json_each(?1) j CROSS JOIN events e ON e.id = j.value \

@@ -398,6 +398,10 @@ impl Homes for SqliteStore {
             .await?
             .page(limit, OfHomeRow::upgrade)
     }
+
+    async fn ask_homes(&self, limit: u32, now: UtcMillis) -> Result<u64, StoreError> {
+        self.ask_some_homes(limit, now).await
+    }
 }
 
 /// The homes that a user is in, and as what.

@@ -32,6 +32,7 @@ mod gateways;
 mod groups;
 mod habits;
 mod heads;
+mod home_asks;
 mod home_rows;
 mod home_writes;
 mod homes;

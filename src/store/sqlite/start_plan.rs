@@ -118,7 +118,7 @@ pub(super) async fn plan(
         let offer = offer.filter(|offer| {
             offer.withdrawn_at.is_none()
                 && offer.product == device.product
-                && offer.terms.is_visible_to(&new.home, offer.id)
+                && offer.terms.is_visible_to(&new.home, offer.id, new.now)
                 // versions of different channels do not lead on from one another
                 && planned.last().is_none_or(|before| before.offer.terms.channel == offer.terms.channel)
         });

@@ -20,7 +20,7 @@ use crate::{
     ledger::{Cancellation, Happened, Line, TaskId, UpgradeId},
     store::{
         CancelledStart, NewStart, OfferRecord, STARTS_KEPT, StartError, StartState, Started,
-        Starter, StoreError, UpgradeState, Wanted,
+        Starter, StoreError, UpgradeState, Wanted, WeakStart,
     },
     task::TaskRules,
 };
@@ -56,13 +56,10 @@ impl SqliteStore {
             return Ok(Vec::new()); // something else has become of it since it was looked at
         }
         let planned = plan(&mut tx, new, &device, waiting.is_some()).await;
-        if let Err(StartError::Refused {
-            refusal: Refusal::SignalWeak { until, .. },
-            ..
-        }) = &planned
+        if let Some(weak) = weak(&planned)
             && new.by != Starter::Automatic
         {
-            wait(&mut tx, new, &device, *until).await.doing(STARTING)?;
+            wait(&mut tx, new, &device, &weak).await.doing(STARTING)?;
             tx.commit().await.doing(STARTING)?;
             return planned.map(|_| Vec::new());
         }
@@ -384,12 +381,34 @@ async fn takes_up(
     Ok((!over).then_some((start_at, rules)))
 }
 
-/// Has a start wait for the user's word until then.
+/// What a start waits for the user's word over.
+fn weak(planned: &Result<Vec<Planned>, StartError>) -> Option<WeakStart> {
+    let Err(StartError::Refused {
+        offer: Some(offer),
+        refusal:
+            Refusal::SignalWeak {
+                rsrp_dbm,
+                least_dbm,
+                until,
+            },
+    }) = planned
+    else {
+        return None;
+    };
+    Some(WeakStart {
+        offer: *offer,
+        rsrp_dbm: *rsrp_dbm,
+        least_dbm: *least_dbm,
+        until: *until,
+    })
+}
+
+/// Has a start wait for the user's word, and tells applications so.
 async fn wait(
     conn: &mut SqliteConnection,
     new: &NewStart,
     device: &Device,
-    until: UtcMillis,
+    weak: &WeakStart,
 ) -> Result<(), sqlx::Error> {
     end_waiting(conn, &new.endpoint).await?;
     let noted = Noted {
@@ -397,9 +416,13 @@ async fn wait(
         state: StartState::Waiting,
         offers: new.wanted.iter().map(|it| it.offer.0).collect(),
         upgrades: Vec::new(),
-        until: Some(until),
+        until: Some(weak.until),
     };
-    note(conn, new, &noted).await
+    note(conn, new, &noted).await?;
+    let mut announcements = Announcements::default();
+    let device = (&new.home.id, new.endpoint.as_str());
+    announcements.waits(conn, device, weak, new.now).await?;
+    announcements.deliver(conn).await
 }
 
 /// A start that waits on a device waits no more.

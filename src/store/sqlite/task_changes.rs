@@ -10,7 +10,7 @@ use super::{
     cancel::cancel_waiting,
     counts::{self, CountChanges},
     events::Announcements,
-    results,
+    home_asks, results,
     rows::{self, Columns as _},
     task_packages,
     task_writes::{StoppedBy, state, stop_part},
@@ -613,6 +613,9 @@ pub(super) async fn again_part(
     .execute(&mut *conn)
     .await
     .doing(CHANGING)?;
+    home_asks::ask_again(conn, &json_list(&ids))
+        .await
+        .doing(CHANGING)?;
     turns::settle(conn, &json_list(&endpoints))
         .await
         .doing(CHANGING)?;

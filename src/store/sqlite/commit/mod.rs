@@ -176,6 +176,10 @@ async fn finish(
         let endpoints = json_list(&written.turns);
         turns::settle(conn, &endpoints).await.doing(DOING)?;
     }
+    if !written.begun.is_empty() {
+        let begun = json_list(&written.begun);
+        announcements.begun(conn, &begun).await.doing(DOING)?;
+    }
     if !written.over.is_empty() {
         let over = json_list(written.over.iter().map(|(upgrade, _)| upgrade.0));
         soaks::begin(conn, &over).await?;
@@ -191,9 +195,9 @@ async fn finish(
                 .await
                 .doing(DOING)?;
         }
-        announcements.deliver(conn).await.doing(DOING)?;
         repeat_removals(conn, &written.over).await?;
     }
+    announcements.deliver(conn).await.doing(DOING)?;
     Ok(CommitReport {
         refused: written.refused,
     })

@@ -2,7 +2,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{PackageId, Served, TaskId, UpgradeId},
+    ledger::{PackageId, Served, Stage, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
         apply::{self, Changed},
@@ -55,6 +55,10 @@ pub(super) struct Upgrade {
     /// Its owner has not confirmed it, or for this time.
     unconfirmed: bool,
     confirmed_for: Option<UtcMillis>,
+    /// Somebody has cancelled it.
+    cancelled: bool,
+    /// Attempts that count for nothing.
+    attempts_before: u32,
     /// Its state and cell in the database.
     pub(super) stored: (UpgradeState, Option<u32>),
     /// What its device is served, in the database.
@@ -78,6 +82,8 @@ impl Upgrade {
             excluded: row.value("excluded")?,
             unconfirmed: row.value("unconfirmed")?,
             confirmed_for: row.maybe_time("confirmed_for")?,
+            cancelled: row.value("cancelled")?,
+            attempts_before: row.int("attempts_before")?,
             stored: (state, cell),
             stored_served: served,
             now: apply::Upgrade {
@@ -99,6 +105,18 @@ impl Upgrade {
     /// Whether it is not to begin, or not by `at`: its device is excluded, or its owner has confirmed it for later, or has not.
     pub(super) fn is_held_back(&self, at: UtcMillis) -> bool {
         self.excluded || self.unconfirmed || self.confirmed_for.is_some_and(|then| then > at)
+    }
+
+    /// Whether that attempt is the first that counts.
+    pub(super) const fn is_first(&self, attempt: u32) -> bool {
+        attempt == self.attempts_before.saturating_add(1)
+    }
+
+    /// Whether it is not to enter that stage: it was cancelled before its transfer, and whoever did so was told that its device will not be
+    /// offered the new version.
+    pub(super) fn is_not_to_transfer(&self, stage: Stage) -> bool {
+        let transfers = matches!(self.now.state, UpgradeState::Active(it) if it.is_transfer());
+        self.cancelled && stage.is_transfer() && !transfers
     }
 
     /// What its device is served from now on, where that is to be written.

@@ -83,6 +83,8 @@ pub(super) struct Upgrades<'c> {
     pub(super) over: Vec<UpgradeId>,
     /// Tasks that may have ended with one of them, and when.
     tasks: BTreeMap<TaskId, UtcMillis>,
+    /// Those whose first attempt has begun, and when.
+    begun: Vec<(UpgradeId, UtcMillis)>,
     /// How devices were kept awake.
     kept_awake: BTreeMap<UpgradeId, Standby>,
     /// Those that were taken back, and begin again: the attempt counts for nothing.
@@ -92,6 +94,8 @@ pub(super) struct Upgrades<'c> {
 /// What was written, and who is concerned.
 pub(super) struct WrittenUpgrades {
     pub(super) refused: Vec<UpgradeId>,
+    /// Upgrades whose first attempt has begun, and when.
+    pub(super) begun: Vec<(UpgradeId, UtcMillis)>,
     /// Upgrades that ended for good, with their devices, in this order.
     pub(super) over: Vec<(UpgradeId, String)>,
     /// Tasks that may have ended, and when.
@@ -174,8 +178,8 @@ impl<'c> Upgrades<'c> {
         if !ids.is_empty() {
             let rows = sqlx::query(
                 "SELECT u.id, u.task_id, u.lot, u.endpoint, u.state, u.attempt, u.not_before, u.cell, u.cell_limit, \
-                     u.bytes_done, u.bytes_total, u.started_at, u.package_id, u.step, \
-                     u.unconfirmed, u.confirmed_for, \
+                     u.bytes_done, u.bytes_total, u.started_at, u.package_id, u.step, u.attempts_before, \
+                     u.unconfirmed, u.confirmed_for, u.cancel_requested_at IS NOT NULL AS cancelled, \
                      EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = u.endpoint) AS excluded \
                  FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
             )
@@ -209,13 +213,16 @@ impl<'c> Upgrades<'c> {
         // Whoever has excluded a device, or has taken back or put off what he had confirmed, has been told that nothing begins on
         // it any more, or not yet.
         let begins = upgrade.now.state == UpgradeState::Pending && upgrade.now.attempt < attempt;
-        if begins && upgrade.is_held_back(at) {
+        if begins && upgrade.is_held_back(at) || upgrade.is_not_to_transfer(change.stage) {
             return self.refuse(id);
         }
         match upgrade.now.stage(attempt, change, at) {
             Ok(Changed::Nothing) => return,
             Ok(changed) => upgrade.changed = upgrade.changed.max(changed),
             Err(UpgradeOver) => return self.refuse(id),
+        }
+        if begins && upgrade.is_first(attempt) {
+            self.begun.push((id, at));
         }
         if let Some(cell) = change.cell
             && (change.stage == Stage::WaitingForSlot || change.stage.holds_slot())
@@ -447,6 +454,7 @@ impl<'c> Upgrades<'c> {
             .collect();
         Ok(WrittenUpgrades {
             refused: self.refused,
+            begun: self.begun,
             over,
             tasks: self.tasks,
             turns,

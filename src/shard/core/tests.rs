@@ -1,0 +1,186 @@
+use std::net::SocketAddr;
+
+use super::*;
+use crate::{
+    coap::{self, Code, Kind, MessageBuilder, Token},
+    engine::{Engine, Setup},
+    ledger::{
+        DeviceRecord, Further, PackageId, Protocol, RetryPolicy, Served, Standby, TaskId,
+        UpgradeOrder, Via,
+    },
+    package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
+    session::Offers,
+};
+
+const NOW: Now = Now {
+    instant: Instant::from_millis(1_800_000_000_000),
+    utc: UtcMillis(1_800_000_000_000),
+};
+
+/// Nobody waits for what follows from a command.
+#[derive(Debug, Clone)]
+struct Nobody;
+
+impl Done for Nobody {
+    fn committed(self) {}
+}
+
+struct NoWay;
+
+impl Post<Nobody> for NoWay {
+    fn post(&mut self, _: ShardId, message: Message<Nobody>) {
+        panic!("there is one shard only: {message:?}");
+    }
+}
+
+struct Around {
+    directory: Directory,
+    emitted: Vec<Emitted>,
+    sent: Vec<Outgoing>,
+    dropped: usize,
+}
+
+impl Surroundings for Around {
+    type Done = Nobody;
+
+    fn route<R>(&mut self, what: impl FnOnce(&mut Directory, &mut dyn Post<Nobody>) -> R) -> R {
+        what(&mut self.directory, &mut NoWay)
+    }
+
+    fn persist(&mut self, emitted: Emitted) {
+        self.emitted.push(emitted);
+    }
+
+    fn send(&mut self, outgoing: Outgoing) {
+        self.sent.push(outgoing);
+    }
+
+    fn report(&mut self, _: &Report) {}
+
+    fn ask(&mut self, _: GateAsk) {}
+
+    fn dropped(&mut self, _: ShardId, _: Seq) {
+        self.dropped += 1;
+    }
+}
+
+fn device() -> DeviceRecord {
+    DeviceRecord {
+        endpoint: "d0".to_owned(),
+        product: "p".to_owned(),
+        protocol: Protocol::Lwm2m,
+        via: Via::Itself,
+        secure: false,
+        registration: None,
+        last_heard_at: None,
+        coverage: None,
+        version: None,
+        evidence: Vec::new(),
+        wake_ups: None,
+        appointment: None,
+    }
+}
+
+/// A shard with a device that has an upgrade and registers: nothing is committed of that, and nothing was sent because of it.
+fn begun() -> (Core<Nobody>, Around) {
+    let ids = DeviceIds::new([9; 32]);
+    let setup = Setup {
+        config: Arc::new(Config::default()),
+        seed: [7; 32],
+        ids: ids.clone(),
+        engines: 1,
+    };
+    let mut core = Core::new(ShardId(0), ids.clone(), Engine::new(setup, NOW));
+    let mut around = Around {
+        directory: Directory::new(ids, 1),
+        emitted: Vec::new(),
+        sent: Vec::new(),
+        dropped: 0,
+    };
+    around.directory.settle(&device());
+    core.engine_mut().restore_device(NOW, &device());
+    core.drain(NOW, &mut around);
+    let segmentation = Segmentation::choose(200, Some(100), false).unwrap();
+    let package = Package::over_pcp(
+        PcpOffer {
+            version: pcp::Version::new("V2").unwrap(),
+            check_code: CheckCodeKind::Crc.apply(pcp::checksum(&[7; 200])),
+            segmentation,
+        },
+        SegmentFrames::build(&[7; 200], segmentation).unwrap(),
+    );
+    let order = UpgradeOrder {
+        upgrade: UpgradeId(1),
+        task: TaskId(1),
+        endpoint: "d0".into(),
+        served: Served::first(PackageId(1)),
+        hardware: None,
+        attempt: 1,
+        retry: RetryPolicy::default(),
+        kept_awake: Standby::default(),
+        begun_at: None,
+        back: None,
+        further: Further::NONE,
+    };
+    let offers = Arc::new(Offers::only(PackageId(1), Arc::new(package)));
+    let start = Message::Obey(Command::Start { order, offers });
+    core.take(NOW, start, &mut around);
+    let committed = Message::Committed(core.newest);
+    core.take(NOW, committed, &mut around);
+    assert_eq!(around.sent, []);
+    let registers = MessageBuilder::new(Kind::Confirmable, Code::POST, 7, Token::new(b"r"))
+        .path("rd")
+        .query("ep=d0")
+        .query("lt=86400")
+        // nobody is sent much more than was received from there
+        .payload(br#"</>;rt="oma.lwm2m",</1/0>,</3/0>,</4/0>,</5/0>,</19/0>,</19/1>"#.to_vec())
+        .build();
+    let peer = Peer::from(SocketAddr::from(([192, 0, 2, 1], 5_683)));
+    core.hear(NOW, &peer.into(), &registers);
+    core.drain(NOW, &mut around);
+    assert!(!core.is_committed());
+    assert_eq!(around.sent, []);
+    (core, around)
+}
+
+/// The answers that were sent, and the requests.
+fn sent(around: &Around) -> (usize, usize) {
+    let mut counts = (0, 0);
+    for outgoing in &around.sent {
+        let bytes = outgoing.datagram.to_bytes();
+        match coap::Message::parse(&bytes).unwrap().kind() {
+            Kind::Confirmable => counts.1 += 1,
+            _ => counts.0 += 1,
+        }
+    }
+    counts
+}
+
+#[test]
+fn what_depends_on_a_change_leaves_when_that_is_committed() {
+    let (mut core, mut around) = begun();
+    let committed = Message::Committed(core.newest);
+    core.take(NOW, committed, &mut around);
+    assert_eq!((sent(&around), around.dropped), ((1, 1), 0));
+}
+
+#[test]
+fn nothing_leaves_because_of_a_change_that_the_store_has_refused() {
+    let (mut core, mut around) = begun();
+    let newest = core.newest;
+    // as the committer tells it: who is abandoned first
+    let upgrade = UpgradeId(1);
+    let abandon = Message::Obey(Command::Abandon { upgrade });
+    core.take(NOW, abandon, &mut around);
+    core.take(NOW, Message::Committed(newest), &mut around);
+    // its registration is answered all the same
+    assert_eq!((sent(&around), around.dropped), ((1, 0), 1));
+    let last = around.emitted.last().map(|emitted| &emitted.change);
+    assert!(
+        matches!(last, Some(Change::LetGo { upgrade, .. }) if *upgrade == UpgradeId(1)),
+        "{last:?}"
+    );
+    let newest = core.newest;
+    core.take(NOW, Message::Committed(newest), &mut around);
+    assert_eq!(sent(&around), (1, 0));
+}
