@@ -490,8 +490,11 @@ impl<W: Wire> Connection<W> {
 impl<W: Wire> Drop for Connection<W> {
     fn drop(&mut self) {
         let acknowledged = self.wire.socket().acknowledged();
-        self.flying
-            .lose(&self.shared.grants, acknowledged, W::IN_RECORDS);
+        let grants = &self.shared.grants;
+        self.flying.lose(grants, acknowledged, W::IN_RECORDS);
+        if let Some(opened) = &self.opened {
+            grants.ends(opened);
+        }
     }
 }
 

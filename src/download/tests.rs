@@ -17,7 +17,7 @@ use crate::{
     clock::UtcMillis,
     config::Config,
     grants::{Grant, Links, Served, Token, Way, Witness},
-    ledger::{DeviceId, PackageId, UpgradeId},
+    ledger::{DeviceId, PackageId, TaskId, UpgradeId},
 };
 
 const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz";
@@ -81,6 +81,7 @@ impl World {
             way: Way::Bearer,
             device: DeviceId::from_bytes([7; 8]),
             upgrade: UpgradeId(1),
+            task: TaskId(1),
             package: PackageId(3),
             sha256: stored.sha256,
             size_bytes: stored.size_bytes,

@@ -819,6 +819,45 @@ async fn devices_are_reached_through_gateways() {
 }
 
 #[tokio::test]
+async fn one_gateway_has_a_limit_of_its_own() {
+    let api = Api::new().await;
+    let gateway = json!({"endpoint": "gw-1", "mqtt": {"style": "iotda", "certificate": true}});
+    let added = api.post("/v1/devices", &gateway).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
+    let path = "/v1/devices/gw-1";
+    assert_eq!(api.get(path).await.body["gateway_limit"], Value::Null);
+    let patch = async |body: Value| api.json(Method::PATCH, path, &body.to_string()).await;
+    let set = patch(json!({"gateway_limit": 2})).await;
+    assert_eq!(
+        (set.status, &set.body["gateway_limit"]),
+        (StatusCode::OK, &json!(2))
+    );
+    // it stays with what is changed otherwise
+    let other = patch(json!({"site": "north"})).await;
+    assert_eq!(other.body["gateway_limit"], 2);
+    let listed = api.get("/v1/devices").await.body;
+    assert_eq!(listed["items"][0]["gateway_limit"], 2);
+    for wrong in [json!(0), json!(1_000_001)] {
+        let refused = patch(json!({"gateway_limit": wrong})).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(refused.body["errors"][0]["field"], "gateway_limit");
+    }
+    let unset = patch(json!({"gateway_limit": null})).await;
+    assert_eq!(unset.body["gateway_limit"], Value::Null);
+    // the audit log has both
+    let log = api.get("/v1/audit?target=devices%2Fgw-1").await.body;
+    let change = |at: usize| {
+        let entry = &log["items"][at];
+        (
+            &entry["before"]["gateway_limit"],
+            &entry["after"]["gateway_limit"],
+        )
+    };
+    assert_eq!(change(0), (&json!(2), &Value::Null), "{log}");
+    assert_eq!(change(2), (&Value::Null, &json!(2)), "{log}");
+}
+
+#[tokio::test]
 async fn a_token_that_is_another_device_s_name_is_refused() {
     let api = Api::new().await;
     let token = |endpoint: &str, token: &str| json!({"endpoint": endpoint, "mqtt": {"style": "thingspanel", "token": token}});

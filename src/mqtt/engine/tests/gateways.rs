@@ -155,11 +155,13 @@ impl World {
         let served = ServedBytes {
             device: ids().of(child),
             upgrade: UpgradeId(7),
+            task: TaskId(5),
             token: token.clone(),
             contiguous_bytes: bytes,
             whole: bytes == SIZE,
             in_flight: false,
             more_bytes: bytes,
+            over: false,
         };
         self.engine.served(self.now, &served);
         self.drain();
