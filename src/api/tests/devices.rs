@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{super::router, Api, state};
 use crate::{
     ledger::{
-        Announced, Binding, Change, Coverage, CoverageReading, CoverageSource, Lwm2mVersion,
-        QueueMode, Registration, Stage, StageChange, UpgradeId,
+        Announced, Binding, Change, Coverage, CoverageReading, CoverageSource, Happened,
+        Lwm2mVersion, QueueMode, Registration, Stage, StageChange, UpgradeId,
     },
     strangers::Refusal,
 };
@@ -488,6 +488,7 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
             cell: None,
             cell_limit: None,
             confirmed: false,
+            download_errors: 0,
         },
         line: Some(crate::ledger::Line::sentence("begun")),
         at: now,
@@ -534,6 +535,55 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
         let shown = api.get(&format!("/v1/upgrades/{upgrade}")).await.body;
         assert_eq!(shown["waiting_for"], expected);
     }
+}
+
+#[tokio::test]
+async fn a_device_behind_a_gateway_says_what_it_waits_for() {
+    let api = Api::new().await;
+    api.task(1).await;
+    let gateway = json!({"endpoint": "gw-1", "mqtt": {"style": "iotda", "certificate": true}});
+    api.post("/v1/devices", &gateway).await;
+    let behind = json!({"mqtt": {"style": "iotda", "gateway": true}, "via": "gw-1"});
+    let behind = behind.to_string();
+    let behind = api.json(Method::PATCH, "/v1/devices/d0", &behind).await;
+    assert_eq!(behind.status, StatusCode::OK, "{behind:?}");
+    let now = api.state.now();
+    let gateway = Some("gw-1".to_owned());
+    let waits = async |happened: Happened| {
+        let begins = Change::Stage {
+            upgrade: UpgradeId(1),
+            attempt: 1,
+            change: StageChange {
+                stage: Stage::WaitingForDevice,
+                entered_at: now,
+                deadline_at: now,
+                queued_at: None,
+                slot_deadline_at: None,
+                cell: None,
+                cell_limit: None,
+                confirmed: false,
+                download_errors: 0,
+            },
+            line: Some(Box::new(happened.into())),
+            at: now,
+        };
+        api.commit(&[begins]).await;
+        api.get("/v1/upgrades/1").await.body["waiting_for"].clone()
+    };
+    let reached = "reached through its gateway, never heard; 0 s left";
+    assert_eq!(waits(Happened::Connected).await, reached);
+    let offline = Happened::GatewayOffline {
+        gateway: gateway.clone(),
+    };
+    assert_eq!(
+        waits(offline).await,
+        format!("gateway gw-1 was offline; {reached}")
+    );
+    let away = Happened::ChildOffline { gateway };
+    assert_eq!(
+        waits(away).await,
+        format!("gateway gw-1 says that it is offline; {reached}")
+    );
 }
 
 #[tokio::test]

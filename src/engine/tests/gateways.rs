@@ -187,7 +187,8 @@ fn lists_of_objects_that_come_in_blocks_are_each_devices_own() {
     }
     for name in names {
         let key = world.engine.find(name).unwrap();
-        assert_eq!(world.engine.device(key).root_path(), Some(name));
+        let root = format!("/{name}");
+        assert_eq!(world.engine.device(key).root_path(), Some(&*root));
     }
     // so are those of updates
     for number in 0..blocks {

@@ -564,6 +564,7 @@ fn stage_change(stage: Stage, at: UtcMillis) -> StageChange {
         cell,
         cell_limit: cell.map(|_| 10),
         confirmed: stage == Stage::Executing,
+        download_errors: if stage == Stage::Downloading { 3 } else { 0 },
     }
 }
 

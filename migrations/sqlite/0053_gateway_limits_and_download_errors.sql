@@ -11,3 +11,6 @@ CREATE TABLE gateway_limits (
 CREATE UNIQUE INDEX gateway_limits_by_revision ON gateway_limits (revision);
 -- those that were taken away: the oldest are forgotten
 CREATE INDEX gateway_limits_cleared ON gateway_limits (revision) WHERE most IS NULL;
+
+-- Errors of the download that the device has reported in the attempt that runs. Those that have ended are of no interest.
+ALTER TABLE upgrades ADD COLUMN download_errors INTEGER NOT NULL DEFAULT 0;
