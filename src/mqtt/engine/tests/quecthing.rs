@@ -348,8 +348,8 @@ fn on_somebody_elses_broker_a_silent_device_is_sent_its_plan_and_is_upgraded() {
     world.asks_for_its_plan("V1");
     world.commands();
     world.says_status(2, &[]);
-    assert_eq!(world.commands(), [PACKAGE]);
     let token = world.granted().token;
+    assert_eq!(world.commands(), [PACKAGE]);
     world.serve(&token, SIZE);
     world.says_status(11, &[text(25, "V2")]);
     assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
