@@ -20,7 +20,7 @@ pub use mqtt::{MqttConfig, QuecChecksum};
 pub(crate) use products::each_product_setting;
 pub use products::{MOST_PRODUCTS, ProductChange, not_obeyed};
 pub use settings::{Reload, Settings};
-pub use validate::{MOST_SHARDS, ROLES, check_product_name};
+pub use validate::{MOST_SHARDS, PER_GATEWAY, ROLES, check_product_name};
 
 use std::{
     collections::BTreeMap,

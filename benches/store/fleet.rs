@@ -94,6 +94,7 @@ pub(crate) fn stage_change(upgrade: UpgradeId, stage: Stage) -> Change {
             cell,
             cell_limit: cell.map(|_| 50),
             confirmed: false,
+            download_errors: 0,
         },
         line: Some(Box::new(line.into())),
         at: T0,

@@ -43,7 +43,7 @@ use super::{
 };
 use crate::{
     access::Scope,
-    config::check_product_name,
+    config::{PER_GATEWAY, check_product_name},
     filter::Filter,
     ledger::{
         Appointment, CoverageReading, CoverageSource, QueueMode, Registration, Via, ViaError,
@@ -95,6 +95,10 @@ pub(super) struct DeviceBody {
     /// The devices that are reached through it; `null` in lists, where there are none, and for callers that see some devices only.
     #[schema(required)]
     children: Option<ChildrenBody>,
+    /// How many of the devices that are reached through it may upgrade at once, where that is said of it alone; `null`: as its product
+    /// says (`per_gateway`), or as many as of any gateway (`admission.per_gateway`).
+    #[schema(required, minimum = 1, maximum = 1_000_000)]
+    gateway_limit: Option<u32>,
     /// How it is connected over MQTT at the moment; `null` where it is not, or where the device side did not answer in time.
     #[schema(required)]
     connected: Option<ConnectedBody>,
@@ -315,6 +319,7 @@ impl DeviceBody {
             mqtt: MqttShownBody::of(device.protocol, detail.mqtt_credential),
             via: device.via.gateway().map(str::to_owned),
             children: None,
+            gateway_limit: detail.gateway_limit,
             connected: live.connected.map(ConnectedBody::from),
             secure: device.secure,
             psk_identity: detail.psk_identity,
@@ -546,6 +551,11 @@ pub(super) struct UpdateDevice {
     #[serde(default, deserialize_with = "extract::nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
     via: Option<Option<String>>,
+    /// How many of the devices that are reached through it may upgrade at once, from now on; `null`: as its product says (`per_gateway`),
+    /// or as many as of any gateway. Whoever has a slot keeps it.
+    #[serde(default, deserialize_with = "extract::nullable_whole")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
+    gateway_limit: Option<Option<u32>>,
     /// What is sold, 1 to 64 characters; `null` takes it away.
     #[serde(default, deserialize_with = "extract::nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64,
@@ -569,6 +579,19 @@ pub(super) struct UpdateDevice {
     #[serde(default)]
     #[schema(schema_with = tag_changes)]
     tags: BTreeMap<String, Option<String>>,
+}
+
+impl UpdateDevice {
+    /// Whether anything is to be changed but how it is described.
+    fn changes(&self) -> bool {
+        self.product.is_some()
+            || self.tenant.is_some()
+            || self.secure.is_some()
+            || !matches!(self.psk, PskUpdate::Keep)
+            || !matches!(self.mqtt, MqttUpdate::Keep)
+            || self.via.is_some()
+            || self.gateway_limit.is_some()
+    }
 }
 
 /// Change a device's product, its key, whether it has to use it, its attributes, or its tags.
@@ -703,6 +726,7 @@ fn to_update(
     if let Some(product) = &body.product {
         fields.take("product", check_product_name(product));
     }
+    let changes = body.changes();
     let given = Given {
         attributes: [body.model, body.hardware, body.site, body.time_zone],
         tags: body.tags,
@@ -710,14 +734,8 @@ fn to_update(
     let described = !given.tags.is_empty() || given.attributes.iter().any(Option::is_some);
     fields.check(
         "product",
-        described
-            || body.product.is_some()
-            || body.tenant.is_some()
-            || body.secure.is_some()
-            || !matches!(body.psk, PskUpdate::Keep)
-            || !matches!(body.mqtt, MqttUpdate::Keep)
-            || body.via.is_some(),
-        "give product, tenant, secure, psk, mqtt, via, model, hardware, site, time_zone or tags",
+        described || changes,
+        "give product, tenant, secure, psk, mqtt, via, gateway_limit, model, hardware, site, time_zone or tags",
     );
     let attributes = given.check(&mut fields, "");
     let psk = match &body.psk {
@@ -741,6 +759,11 @@ fn to_update(
     if let Some(Some(via)) = &body.via {
         fields.take("via", crate::lwm2m::check_endpoint(via.as_bytes()));
     }
+    if let Some(Some(limit)) = body.gateway_limit {
+        let (least, most) = PER_GATEWAY.into_inner();
+        let detail = format!("{limit} is out of range: {least} to {most} are possible");
+        fields.check("gateway_limit", PER_GATEWAY.contains(&limit), detail);
+    }
     fields.finish()?;
     let keyed = matches!(psk, Some(Some(_)));
     Ok(DeviceUpdate {
@@ -749,6 +772,7 @@ fn to_update(
         psk,
         mqtt,
         via: body.via,
+        gateway_limit: body.gateway_limit,
         attributes,
         seen: None,
         within: None,

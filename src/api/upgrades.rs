@@ -623,12 +623,13 @@ pub(super) async fn get(
     Ok(Json(body))
 }
 
-/// How many devices of the gateway of that name upgrade at once: as its product says, or as many as of any.
+/// How many devices of the gateway of that name upgrade at once: as is said of it, else of its product, else as many as of any.
 async fn limit_of_gateway(state: &ApiState, name: &str) -> Result<u32, Problem> {
-    let gateway = state.store.device(name).await?;
     let config = state.config.get();
-    let product = gateway.and_then(|it| config.products.get(&it.device.product));
-    let own = product.and_then(|product| product.per_gateway);
+    let own = state.store.device(name).await?.and_then(|gateway| {
+        let product = || config.products.get(&gateway.device.product)?.per_gateway;
+        gateway.gateway_limit.or_else(product)
+    });
     Ok(own.unwrap_or(config.admission.per_gateway))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::heard::LastHeard;
 use crate::{
     clock::UtcMillis,
-    ledger::{DeviceRecord, QueueMode, Stage},
+    ledger::{DeviceRecord, Happened, Protocol, QueueMode, Stage, Via},
     store::{UpgradeDetail, UpgradeState},
     task::{self, CellRules, LimitedBy, ShareNow},
     wording,
@@ -63,7 +63,7 @@ pub(super) fn explain(
         }
         UpgradeState::Active(stage) => {
             let what = match stage {
-                Stage::WaitingForDevice => reach(device, now),
+                Stage::WaitingForDevice => contact(detail, device, now),
                 Stage::WaitingForSlot => {
                     if let Some(closed) = closed(detail, rules, now) {
                         return Some(closed);
@@ -103,6 +103,24 @@ pub(super) fn explain(
     }
 }
 
+/// What a device that is waited for is reached by, and why it is not, where that is known.
+fn contact(
+    detail: &UpgradeDetail,
+    device: Option<(&DeviceRecord, LastHeard)>,
+    now: UtcMillis,
+) -> String {
+    let reached = reach(device, now);
+    match detail.events.last().map(|event| &event.line.happened) {
+        Some(Happened::GatewayOffline {
+            gateway: Some(gateway),
+        }) => format!("gateway {gateway} was offline; {reached}"),
+        Some(Happened::ChildOffline {
+            gateway: Some(gateway),
+        }) => format!("gateway {gateway} says that it is offline; {reached}"),
+        _ => reached,
+    }
+}
+
 fn reach(device: Option<(&DeviceRecord, LastHeard)>, now: UtcMillis) -> String {
     let Some((device, heard)) = device else {
         return "the device was removed".into();
@@ -115,6 +133,11 @@ fn reach(device: Option<(&DeviceRecord, LastHeard)>, now: UtcMillis) -> String {
         Some(at) => format!("heard {} ago", span(now.since(at))),
     };
     match &device.registration {
+        None if device.protocol != Protocol::Lwm2m => match &device.via {
+            Via::Itself => format!("reached over MQTT, {heard}"),
+            Via::Gateway(Some(_)) => format!("reached through its gateway, {heard}"),
+            Via::Gateway(None) => format!("behind no gateway, {heard}"),
+        },
         None => format!("not registered, {heard}"),
         Some(registration) if registration.queue_mode == QueueMode::On => {
             format!("asleep between its reports, {heard}")

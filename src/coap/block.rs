@@ -6,7 +6,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::Peer;
+use super::{Peer, Resource};
 use crate::clock::Instant;
 
 /// Block-wise transfer's description of one block (RFC 7959 §2.2).
@@ -78,8 +78,9 @@ pub enum Reassembled {
     TooLarge,
 }
 
-/// Bodies that arrive in blocks (Block1), one per peer at a time. Those that come encrypted have a table of their own: a
-/// stranger's address may be false, and must not cost them their place.
+/// Bodies that arrive in blocks (Block1): of a peer one at a time for each resource (RFC 7959 §2.5), as those behind a gateway have
+/// one address. Those that come encrypted have a table of their own: a stranger's address may be false, and must not cost them their
+/// place.
 #[derive(Debug, Default)]
 pub struct Reassembly {
     plain: Table,
@@ -89,15 +90,20 @@ pub struct Reassembly {
 /// Bodies under way, and which of them make room for others.
 #[derive(Debug, Default)]
 struct Table {
-    partial: HashMap<Peer, Partial>,
+    partial: HashMap<Body, Partial>,
     /// In the order in which they were touched.
-    oldest: BTreeSet<(Instant, u64, Peer)>,
+    oldest: BTreeSet<(Instant, u64, Body)>,
     /// Those of one block, which cost a stranger one datagram.
-    of_one_block: BTreeSet<(Instant, u64, Peer)>,
+    of_one_block: BTreeSet<(Instant, u64, Body)>,
     /// Bodies of each source.
     of_source: HashMap<IpAddr, usize>,
+    /// Bodies of each peer.
+    of_peer: HashMap<Peer, usize>,
     arrivals: u64,
 }
+
+/// Whose it is, and for what.
+type Body = (Peer, Resource);
 
 #[derive(Debug)]
 struct Partial {
@@ -110,22 +116,25 @@ struct Partial {
 
 impl Reassembly {
     /// Bodies under way at the same time, of those that encrypt and of those that do not: 8 MiB of them each.
-    const MAX_PEERS: usize = 1_024;
+    const MAX_BODIES: usize = 1_024;
     /// Of these, bodies of one IPv4 address, or of one IPv6 /64. A carrier's NAT has many devices behind one.
     const MAX_PER_SOURCE: usize = 256;
+    /// Of these, bodies of one peer: a gateway's, for those behind it.
+    const MAX_PER_PEER: usize = 64;
     /// Bytes of a body, such as the object list of a registration; longer ones are refused.
     pub const MAX_BODY_LEN: usize = 8 * 1024;
     /// A device that has not sent the next block by then has given up, at NB-IoT's pace.
     const LIFETIME: Duration = Duration::from_secs(93);
 
-    /// Takes one block from `peer`.
+    /// Takes one block of a body from `peer` for that resource.
     pub fn accept(
         &mut self,
         now: Instant,
-        peer: Peer,
+        (peer, resource): (Peer, Resource),
         block: Block,
         payload: &[u8],
     ) -> Reassembled {
+        let key = (peer, resource);
         let table = if peer.secured {
             &mut self.secured
         } else {
@@ -134,14 +143,14 @@ impl Reassembly {
         table.expire(now);
         let offset = block.number as usize * block.size(); // 20 bits times 1024 at most
         if offset + payload.len() > Self::MAX_BODY_LEN {
-            table.remove(peer);
+            table.remove(key);
             return Reassembled::TooLarge;
         }
         if block.more && payload.len() != block.size() {
-            table.remove(peer);
+            table.remove(key);
             return Reassembled::Incomplete;
         }
-        let mut body = match table.remove(peer) {
+        let mut body = match table.remove(key) {
             _ if offset == 0 => Vec::new(),
             // the last block again, because our answer to it was lost
             Some(body) if body.len() >= offset => body,
@@ -152,14 +161,14 @@ impl Reassembly {
         if !block.more && offset == 0 {
             return Reassembled::Complete(body);
         }
-        table.make_room(source(peer));
+        table.make_room(peer);
         if block.more {
-            table.insert(now, peer, body, offset == 0);
+            table.insert(now, key, body, offset == 0);
             return Reassembled::Continue;
         }
         // Should the answer be lost, the last block comes again. Others may have its place.
         let before = body[..offset].to_vec();
-        table.insert(now, peer, before, true);
+        table.insert(now, key, before, true);
         Reassembled::Complete(body)
     }
 }
@@ -167,63 +176,72 @@ impl Reassembly {
 impl Table {
     /// Forgets those that were given up: each once, in the order of their age.
     fn expire(&mut self, now: Instant) {
-        while let Some((touched, _, peer)) = self.oldest.first()
+        while let Some((touched, _, key)) = self.oldest.first()
             && now.since(*touched) >= Reassembly::LIFETIME
         {
-            let peer = *peer;
-            self.remove(peer);
+            let key = *key;
+            self.remove(key);
         }
     }
 
-    /// Makes room for one more body of this source: where the source has its share, or the table is full, the oldest body of
+    /// Makes room for one more body of this peer: where it or its source has its share, or the table is full, the oldest body of
     /// one block goes, or else the oldest of all. Nobody is locked out by those who have sent a second block.
-    fn make_room(&mut self, from: IpAddr) {
-        let share = self.of_source.get(&from).copied().unwrap_or_default();
-        let goes = if share >= Reassembly::MAX_PER_SOURCE {
-            let own = |(_, _, peer): &&(Instant, u64, Peer)| source(*peer) == from;
-            let mut candidates = self.of_one_block.iter().chain(&self.oldest);
-            candidates.find(own)
-        } else if self.partial.len() >= Reassembly::MAX_PEERS {
-            self.of_one_block.first().or_else(|| self.oldest.first())
+    fn make_room(&mut self, from: Peer) {
+        let share = self.of_source.get(&source(from)).copied();
+        let own = self.of_peer.get(&from).copied();
+        let mut candidates = self.of_one_block.iter().chain(&self.oldest);
+        let goes = if own.is_some_and(|own| own >= Reassembly::MAX_PER_PEER) {
+            candidates.find(|(_, _, (peer, _))| *peer == from)
+        } else if share.is_some_and(|share| share >= Reassembly::MAX_PER_SOURCE) {
+            candidates.find(|(_, _, (peer, _))| source(*peer) == source(from))
+        } else if self.partial.len() >= Reassembly::MAX_BODIES {
+            candidates.next()
         } else {
             None
         };
-        if let Some((_, _, peer)) = goes.copied() {
-            self.remove(peer);
+        if let Some((_, _, key)) = goes.copied() {
+            self.remove(key);
         }
     }
 
-    fn insert(&mut self, now: Instant, peer: Peer, body: Vec<u8>, of_one_block: bool) {
+    fn insert(&mut self, now: Instant, key: Body, body: Vec<u8>, of_one_block: bool) {
         self.arrivals += 1;
-        let place = (now, self.arrivals, peer);
+        let place = (now, self.arrivals, key);
         self.oldest.insert(place);
         if of_one_block {
             self.of_one_block.insert(place);
         }
-        *self.of_source.entry(source(peer)).or_default() += 1;
+        *self.of_source.entry(source(key.0)).or_default() += 1;
+        *self.of_peer.entry(key.0).or_default() += 1;
         let partial = Partial {
             body,
             touched: now,
             arrival: self.arrivals,
             of_one_block,
         };
-        self.partial.insert(peer, partial);
+        self.partial.insert(key, partial);
     }
 
-    fn remove(&mut self, peer: Peer) -> Option<Vec<u8>> {
-        let partial = self.partial.remove(&peer)?;
-        let place = (partial.touched, partial.arrival, peer);
+    fn remove(&mut self, key: Body) -> Option<Vec<u8>> {
+        let partial = self.partial.remove(&key)?;
+        let place = (partial.touched, partial.arrival, key);
         self.oldest.remove(&place);
         if partial.of_one_block {
             self.of_one_block.remove(&place);
         }
-        if let Entry::Occupied(mut count) = self.of_source.entry(source(peer)) {
-            *count.get_mut() -= 1; // this one was counted
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
+        uncount(self.of_source.entry(source(key.0)));
+        uncount(self.of_peer.entry(key.0));
         Some(partial.body)
+    }
+}
+
+/// One that was counted is gone.
+fn uncount<K>(entry: Entry<'_, K, usize>) {
+    if let Entry::Occupied(mut count) = entry {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
     }
 }
 
@@ -241,8 +259,9 @@ mod tests {
 
     const NOW: Instant = Instant::from_millis(0);
 
-    fn peer(port: u16) -> Peer {
-        std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()
+    fn peer(port: u16) -> Body {
+        let peer: Peer = std::net::SocketAddr::from(([127, 0, 0, 1], port)).into();
+        (peer, Resource::default())
     }
 
     fn block(number: u32, more: bool) -> Block {
@@ -283,6 +302,36 @@ mod tests {
     }
 
     #[test]
+    fn bodies_for_several_resources_come_side_by_side_and_are_bounded() {
+        let mut reassembly = Reassembly::default();
+        let (gateway, _) = peer(1);
+        let mut accept = |resource: u64, b, payload: &[u8]| {
+            let body = (gateway, Resource(resource));
+            reassembly.accept(NOW, body, b, payload)
+        };
+        for resource in [1_u8, 2] {
+            let first = accept(resource.into(), block(0, true), &[resource; 16]);
+            assert_eq!(first, Reassembled::Continue);
+        }
+        for resource in [1_u8, 2] {
+            let whole = accept(resource.into(), block(1, false), &[9]);
+            let mut expected = vec![resource; 16];
+            expected.push(9);
+            assert_eq!(whole, Reassembled::Complete(expected));
+        }
+        for resource in 3..1_000 {
+            accept(resource, block(0, true), &[0; 16]);
+        }
+        let oldest = accept(3, block(1, false), &[9]);
+        assert_eq!(oldest, Reassembled::Incomplete);
+        let newest = accept(999, block(1, false), &[9]);
+        assert!(matches!(newest, Reassembled::Complete(_)));
+        let count = reassembly.plain.partial.len();
+        assert_eq!(count, Reassembly::MAX_PER_PEER);
+        assert_eq!(reassembly.plain.of_peer.get(&gateway), Some(&count));
+    }
+
+    #[test]
     fn a_gap_is_incomplete_and_an_endless_body_too_large() {
         let mut reassembly = Reassembly::default();
         assert_eq!(
@@ -301,8 +350,9 @@ mod tests {
     }
 
     /// Of which nobody else is.
-    fn host(number: u32) -> Peer {
-        std::net::SocketAddr::from((number.to_be_bytes(), 1)).into()
+    fn host(number: u32) -> Body {
+        let peer: Peer = std::net::SocketAddr::from((number.to_be_bytes(), 1)).into();
+        (peer, Resource::default())
     }
 
     #[test]
@@ -321,7 +371,7 @@ mod tests {
         for number in 2..5_000 {
             let taken = reassembly.accept(NOW, host(number), first, &[0; 16]);
             assert_eq!(taken, Reassembled::Continue);
-            assert!(reassembly.plain.partial.len() <= Reassembly::MAX_PEERS);
+            assert!(reassembly.plain.partial.len() <= Reassembly::MAX_BODIES);
         }
         let last = |number, block| (host(number), block, [0; 3]);
         let (peer, end, bytes) = last(1, block(2, false));
@@ -340,7 +390,7 @@ mod tests {
         let mut reassembly = Reassembly::default();
         let first = block(0, true);
         let other = host(7);
-        let secured = Peer::secured(peer(1).address);
+        let secured = (Peer::secured(peer(1).0.address), Resource::default());
         for honest in [other, secured] {
             assert_eq!(
                 reassembly.accept(NOW, honest, first, &[0; 16]),
@@ -374,7 +424,7 @@ mod tests {
         }
         let mut accept = |number, block, payload: &[u8]| {
             let taken = reassembly.accept(NOW, host(number), block, payload);
-            assert!(reassembly.plain.partial.len() <= Reassembly::MAX_PEERS);
+            assert!(reassembly.plain.partial.len() <= Reassembly::MAX_BODIES);
             taken
         };
         let first = accept(9_999, block(0, true), &[0; 16]);

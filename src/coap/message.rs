@@ -1,4 +1,7 @@
-use std::fmt;
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use bytes::Bytes;
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
@@ -132,6 +135,11 @@ impl Token {
     }
 }
 
+/// Tells a request's resource from others of the same peer: its method, its URI (RFC 7252 §6.5) as far as that tells resources of this
+/// server apart, and the tag that its client may have given it (RFC 9175 §3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Resource(pub(super) u64);
+
 /// Why a datagram is no CoAP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum MalformedReason {
@@ -264,6 +272,22 @@ impl<'a> Message<'a> {
     /// The parameters of Uri-Query.
     pub fn queries(&self) -> impl Iterator<Item = &'a [u8]> {
         self.values(CoapOption::UriQuery)
+    }
+
+    /// What the request is for.
+    pub fn resource(&self) -> Resource {
+        const REQUEST_TAG: u16 = 292;
+        let mut hasher = DefaultHasher::new();
+        self.code().0.hash(&mut hasher);
+        let tells = [
+            u16::from(CoapOption::UriPath),
+            u16::from(CoapOption::UriQuery),
+            REQUEST_TAG,
+        ];
+        for option in self.options().filter(|(number, _)| tells.contains(number)) {
+            option.hash(&mut hasher);
+        }
+        Resource(hasher.finish())
     }
 
     /// Observe (RFC 7641), as a notification or a registration carries it.

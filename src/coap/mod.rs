@@ -17,8 +17,8 @@ pub use block::{Block, BlockError, Reassembled, Reassembly, slice};
 pub use datagram::Datagram;
 pub use link::{Link, LinkEvent, QueueFull, QueuedRequest};
 pub use message::{
-    Code, ContentFormat, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Token,
-    empty_ack, put_downlink, reset, short_response,
+    Code, ContentFormat, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Resource,
+    Token, empty_ack, put_downlink, reset, short_response,
 };
 pub use peer::Peer;
 pub use recent::{EXCHANGE_LIFETIME, MAX_TRANSMIT_SPAN, Recent, Reply};

@@ -33,6 +33,8 @@ pub enum BrokerStyle {
     Iotda,
     /// `ThingsPanel`'s.
     ThingsPanel,
+    /// Those with `QuecThing`.
+    QuecThing,
 }
 
 /// A broker that is not this server's, and how devices are reached over it.

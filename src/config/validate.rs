@@ -15,7 +15,8 @@ pub const MOST_SHARDS: u8 = 64;
 const MOST_OIDC_GRANTS: usize = 1_000;
 
 const ACK_TIMEOUT_MS: RangeInclusive<u64> = 10..=600_000;
-const PER_GATEWAY: RangeInclusive<u32> = 1..=1_000_000;
+/// Devices behind a gateway that may upgrade at once.
+pub const PER_GATEWAY: RangeInclusive<u32> = 1..=1_000_000;
 const MAX_RETRANSMIT: RangeInclusive<u32> = 0..=10;
 const AWAKE_WINDOW_S: RangeInclusive<u64> = 1..=86_400;
 

@@ -47,6 +47,8 @@ enum End {
     Orderly,
     /// It broke, or took too long.
     Broken,
+    /// The right that it has shown was taken back in the middle of an answer.
+    Revoked,
 }
 
 pub(super) struct Connection<W: Wire> {
@@ -95,8 +97,14 @@ impl<W: Wire> Connection<W> {
         let (holder, shared) = (self.holder.clone(), self.shared.clone());
         let replaced = poll_fn(|context| holder.poll_replaced(context));
         let conversation = async {
-            if matches!(self.answer_all().await, End::Orderly) {
-                self.linger().await;
+            match self.answer_all().await {
+                End::Orderly => self.linger().await,
+                // what the system has already will reach it: what that costs it is counted
+                End::Revoked => {
+                    let mut left_bytes = MAX_LINGERING_BYTES;
+                    self.settle(false, &mut left_bytes).await;
+                }
+                End::Broken => {}
             }
         };
         tokio::select! {
@@ -490,8 +498,11 @@ impl<W: Wire> Connection<W> {
 impl<W: Wire> Drop for Connection<W> {
     fn drop(&mut self) {
         let acknowledged = self.wire.socket().acknowledged();
-        self.flying
-            .lose(&self.shared.grants, acknowledged, W::IN_RECORDS);
+        let grants = &self.shared.grants;
+        self.flying.lose(grants, acknowledged, W::IN_RECORDS);
+        if let Some(opened) = &self.opened {
+            grants.ends(opened);
+        }
     }
 }
 

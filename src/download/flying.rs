@@ -132,7 +132,7 @@ mod tests {
     use crate::{
         clock::UtcMillis,
         grants::{Grant, Token, Way},
-        ledger::{DeviceId, PackageId, UpgradeId},
+        ledger::{DeviceId, PackageId, TaskId, UpgradeId},
     };
 
     const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz";
@@ -147,6 +147,7 @@ mod tests {
             way: Way::Path,
             device: DeviceId::from_bytes([7; 8]),
             upgrade: UpgradeId(1),
+            task: TaskId(1),
             package: PackageId(3),
             sha256: "0".repeat(64),
             size_bytes: SIZE,

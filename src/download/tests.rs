@@ -17,17 +17,18 @@ use crate::{
     clock::UtcMillis,
     config::Config,
     grants::{Grant, Links, Served, Token, Way, Witness},
-    ledger::{DeviceId, PackageId, UpgradeId},
+    ledger::{DeviceId, PackageId, TaskId, UpgradeId},
 };
 
 const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz";
 /// The end of time, nearly.
 const LATE: UtcMillis = UtcMillis(i64::MAX);
 
-struct Told(mpsc::Sender<(u64, bool)>);
+struct Told(mpsc::Sender<(u64, bool)>, Arc<AtomicU64>);
 
 impl Witness for Told {
     fn served(&self, served: Served) {
+        self.1.fetch_add(served.more_bytes, Ordering::Relaxed);
         let _ = self.0.send((served.contiguous_bytes, served.whole));
     }
 }
@@ -39,6 +40,8 @@ struct World {
     grant: Grant,
     grants: Arc<Grants>,
     told: mpsc::Receiver<(u64, bool)>,
+    /// What it has cost the device, as far as that was told.
+    cost_bytes: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     ended: tokio::task::JoinHandle<()>,
@@ -74,13 +77,15 @@ impl World {
         let address = listener.local_addr().unwrap();
         let grants = Arc::new(Grants::default());
         let (tell, told) = mpsc::channel();
-        grants.watch(Arc::new(Told(tell)));
+        let cost_bytes = Arc::new(AtomicU64::new(0));
+        grants.watch(Arc::new(Told(tell, cost_bytes.clone())));
         grants.set_links(Links::new(&format!("http://{address}/ota"), true).unwrap());
         let grant = Grant {
             token: Token::new(TOKEN).unwrap(),
             way: Way::Bearer,
             device: DeviceId::from_bytes([7; 8]),
             upgrade: UpgradeId(1),
+            task: TaskId(1),
             package: PackageId(3),
             sha256: stored.sha256,
             size_bytes: stored.size_bytes,
@@ -110,6 +115,7 @@ impl World {
             grant,
             grants,
             told,
+            cost_bytes,
             metrics,
             stop,
             ended: tokio::spawn(run),
@@ -698,6 +704,25 @@ async fn a_right_that_is_taken_back_ends_the_download() {
     let _ = stream.read_to_end(&mut rest); // it may be a reset
     assert!(rest.len() < 48_000_000);
     assert_eq!(world.right("").status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_has_arrived_is_told_also_of_a_right_that_was_taken_back() {
+    let world = World::new(50_000_000).await;
+    let mut stream = world.connect();
+    let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut some = vec![0; 3_500_000];
+    stream.read_exact(&mut some).unwrap();
+    world.grants.revoke(&world.grant.token);
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest); // it may be a reset
+    // but for the head
+    let read = (some.len() + rest.len()) as u64;
+    while world.cost_bytes.load(Ordering::Relaxed) + 2_000 < read {
+        let _ = world.told.recv_timeout(Duration::from_millis(100)); // or nothing is told
+    }
+    assert!(read < 48_000_000, "{read}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

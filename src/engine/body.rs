@@ -35,7 +35,7 @@ impl Engine {
         };
         let taken = self.reassembly.accept(
             self.now.instant,
-            incoming.peer(),
+            (incoming.peer(), incoming.message.resource()),
             block,
             incoming.message.payload(),
         );

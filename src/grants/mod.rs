@@ -36,7 +36,7 @@ use thiserror::Error;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{DeviceId, PackageId, UpgradeId},
+    ledger::{DeviceId, PackageId, TaskId, UpgradeId},
 };
 
 pub use holders::Holder;
@@ -101,6 +101,8 @@ pub struct Grant {
     pub device: DeviceId,
     /// The upgrade.
     pub upgrade: UpgradeId,
+    /// The task that it belongs to.
+    pub task: TaskId,
     /// The package.
     pub package: PackageId,
     /// SHA-256 of its content, 64 lower-case hexadecimal digits: the name of its file.
@@ -125,6 +127,8 @@ pub struct Served {
     pub device: DeviceId,
     /// The upgrade.
     pub upgrade: UpgradeId,
+    /// The task that it belongs to.
+    pub task: TaskId,
     /// What the device showed.
     pub token: Token,
     /// Bytes from the beginning of the package without a gap.
@@ -136,10 +140,12 @@ pub struct Served {
     /// Bytes of the package that were acknowledged since this was told last, those that were served before too: what it cost the
     /// device. They are to be added up.
     pub more_bytes: u64,
+    /// The right was taken back before: only what it cost the device is of interest, to whatever its upgrade has come.
+    pub over: bool,
 }
 
-/// Is told what was served: when a device begins, about every MiB, when all of it was, when a response has left, and when nothing is
-/// in flight any more. A token's bytes never become fewer. It must not block, and must not call the [`Grants`].
+/// Is told what was served: when a device begins, about every MiB, when all of it was, when a response has left, when nothing is
+/// in flight any more, and when a connection is over. Of a right that was taken back it is told what arrived of it besides. A token's bytes never become fewer. It must not block, and must not call the [`Grants`].
 pub trait Witness: Send + Sync + 'static {
     /// So much was served so far.
     fn served(&self, served: Served);
@@ -313,7 +319,7 @@ impl Grants {
     pub fn look(&self, token: &Token) -> Option<Served> {
         let live = held(&self.live).get(&key(token.as_str())).cloned()?;
         let progress = held(&live.progress);
-        Some(progress.served(&live.grant))
+        Some(progress.served(&live))
     }
 
     /// Grants in force, also expired ones.
@@ -391,11 +397,23 @@ impl Grants {
         self.look_whether_to_tell(live, &mut progress, due);
     }
 
+    /// A connection is over on which the package was served.
+    pub fn ends(&self, live: &Live) {
+        let mut progress = held(&live.progress);
+        if progress.in_flight == 0 && progress.more_bytes > 0 {
+            self.look_whether_to_tell(live, &mut progress, true);
+        }
+    }
+
     /// Tells the witness what is new, where that is due. The lock is held meanwhile, so that what is told last is what holds.
     fn look_whether_to_tell(&self, live: &Live, progress: &mut Progress, due: bool) {
         let contiguous = progress.arrived.contiguous();
         let now = (contiguous, progress.in_flight > 0);
         let tells = match progress.told {
+            _ if live.is_revoked() => {
+                let rest = progress.in_flight == 0 && progress.more_bytes > 0;
+                rest || progress.more_bytes >= TOLD_EVERY_BYTES
+            }
             None => true,
             Some((told, _)) if contiguous >= told + TOLD_EVERY_BYTES => true,
             Some((told, _)) if contiguous > told && contiguous >= live.grant.size_bytes => true,
@@ -405,9 +423,9 @@ impl Grants {
             return;
         }
         progress.told = Some(now);
-        let served = progress.served(&live.grant);
+        let served = progress.served(live);
         progress.more_bytes = 0;
-        if let Some(witness) = self.witness.get().filter(|_| !live.is_revoked()) {
+        if let Some(witness) = self.witness.get() {
             witness.served(served);
         }
     }
@@ -419,16 +437,19 @@ impl Progress {
             .add(0..grant.already_contiguous.min(grant.size_bytes));
     }
 
-    fn served(&self, grant: &Grant) -> Served {
+    fn served(&self, live: &Live) -> Served {
+        let grant = &live.grant;
         let contiguous_bytes = self.arrived.contiguous();
         Served {
             device: grant.device,
             upgrade: grant.upgrade,
+            task: grant.task,
             token: grant.token.clone(),
             contiguous_bytes,
             whole: contiguous_bytes >= grant.size_bytes,
             in_flight: self.in_flight > 0,
             more_bytes: self.more_bytes,
+            over: live.is_revoked(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 use super::*;
 
 #[derive(Default)]
-struct Told(Mutex<Vec<(u64, bool)>>, AtomicU64);
+struct Told(Mutex<Vec<(u64, bool)>>, AtomicU64, AtomicU64);
 
 impl Witness for Told {
     fn served(&self, served: Served) {
@@ -14,6 +14,7 @@ impl Witness for Told {
         assert_eq!(served.whole, served.contiguous_bytes == SIZE);
         held(&self.0).push((served.contiguous_bytes, served.in_flight));
         self.1.fetch_add(served.more_bytes, Ordering::Relaxed);
+        self.2.fetch_add(u64::from(served.over), Ordering::Relaxed);
     }
 }
 
@@ -32,6 +33,7 @@ fn grant(token: &str) -> Grant {
         way: Way::Bearer,
         device: DeviceId::from_bytes([1; 8]),
         upgrade: UpgradeId(7),
+        task: TaskId(5),
         package: PackageId(3),
         sha256: "ab".repeat(32),
         size_bytes: SIZE,
@@ -98,9 +100,45 @@ fn revoking_ends_what_is_under_way() {
     assert!(!opened.is_revoked());
     grants.revoke(&Token::new(TOKEN).unwrap());
     assert!(opened.is_revoked());
-    serve(&grants, &opened, 0..SIZE, true);
-    assert!(told.take().is_empty());
     assert_eq!(open(&grants).unwrap_err(), Refusal::Unknown);
+    // nothing more is told of it
+    grants.begins(&opened);
+    grants.sent(&opened, SIZE, true);
+    grants.lost(&opened, SIZE);
+    grants.ends(&opened);
+    assert!(told.take().is_empty());
+}
+
+#[test]
+fn what_arrives_of_a_right_that_was_taken_back_is_told_once_nothing_more_comes() {
+    let (grants, told) = granted();
+    let opened = open(&grants).unwrap();
+    grants.begins(&opened);
+    grants.sent(&opened, 1_000, false);
+    grants.arrived(&opened, 0..100, false);
+    told.take();
+    grants.revoke(&Token::new(TOKEN).unwrap());
+    grants.arrived(&opened, 100..600, false);
+    assert!(told.take().is_empty());
+    grants.lost(&opened, 400);
+    assert_eq!(told.take(), [(600, false)]);
+    assert_eq!(told.1.load(Ordering::Relaxed), 600);
+    assert_eq!(told.2.load(Ordering::Relaxed), 1);
+    grants.ends(&opened);
+    assert!(told.take().is_empty());
+}
+
+#[test]
+fn what_was_not_told_is_when_the_connection_is_over() {
+    let (grants, told) = granted();
+    let opened = open(&grants).unwrap();
+    grants.begins(&opened);
+    told.take();
+    serve(&grants, &opened, 0..100, false);
+    assert!(told.take().is_empty());
+    grants.ends(&opened);
+    grants.ends(&opened);
+    assert_eq!(told.take(), [(100, false)]);
 }
 
 #[test]

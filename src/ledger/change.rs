@@ -1,5 +1,7 @@
 //! What the engine asks the store to remember, and what it is given back after a restart.
 
+use std::fmt;
+
 pub use crate::lwm2m::{Binding, Lwm2mVersion};
 use crate::{
     clock::UtcMillis,
@@ -207,7 +209,7 @@ impl Served {
 }
 
 /// An upgrade in a stage: everything that it needs to go on after a restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct StageChange {
     /// The stage.
     pub stage: Stage,
@@ -225,6 +227,28 @@ pub struct StageChange {
     pub cell_limit: Option<u32>,
     /// The device has accepted the version (downloading), or acknowledged the command (executing).
     pub confirmed: bool,
+    /// Errors of its download that the device has reported.
+    pub download_errors: u8,
+}
+
+/// The errors are shown where there are any: traces of simulations are hashes of this text.
+impl fmt::Debug for StageChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("StageChange");
+        shown
+            .field("stage", &self.stage)
+            .field("entered_at", &self.entered_at)
+            .field("deadline_at", &self.deadline_at)
+            .field("queued_at", &self.queued_at)
+            .field("slot_deadline_at", &self.slot_deadline_at)
+            .field("cell", &self.cell)
+            .field("cell_limit", &self.cell_limit)
+            .field("confirmed", &self.confirmed);
+        if self.download_errors > 0 {
+            shown.field("download_errors", &self.download_errors);
+        }
+        shown.finish()
+    }
 }
 
 /// How far a download is.

@@ -33,7 +33,7 @@ const AT_ONCE: usize = 256;
 /// Rules that are read at once.
 const PAGE: u32 = 10_000;
 
-/// Has the gate know every rule for a cell, and every limit of a site, before it grants a slot. Returns the revisions of both up
+/// Has the gate know every rule for a cell, and every limit of a site or gateway, before it grants a slot. Returns the revisions of both up
 /// to which it does.
 ///
 /// # Errors
@@ -52,13 +52,13 @@ pub async fn restore_rules(
             gate.rule(clock.now(), Lane::Cell(change.cell), change.rules);
         }
     }
-    let mut sites = 0;
+    let mut limits = 0;
     loop {
-        let changes = store.site_changes_since(sites, PAGE).await?;
+        let changes = store.lane_limits_since(limits, PAGE).await?;
         let Some(last) = changes.last() else {
-            return Ok((cells, sites));
+            return Ok((cells, limits));
         };
-        sites = last.revision;
+        limits = last.revision;
         for change in changes {
             gate.limit(change.lane, change.limit);
         }
@@ -115,7 +115,7 @@ pub(super) async fn run_gate(
                     for change in changes.cells {
                         gate.rule(now, Lane::Cell(change.cell), change.rules);
                     }
-                    for change in changes.sites {
+                    for change in changes.limits {
                         gate.limit(change.lane, change.limit);
                     }
                 }

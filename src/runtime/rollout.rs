@@ -193,11 +193,11 @@ impl Rollout {
                 Reply::NewcomersRemoved(removed)
             }
             Query::LaneChanges {
-                after: (after, sites_after),
+                after: (after, limits_after),
                 limit,
             } => Reply::Lanes(LaneChanges {
                 cells: store.cell_changes_since(after, limit).await?,
-                sites: store.site_changes_since(sites_after, limit).await?,
+                limits: store.lane_limits_since(limits_after, limit).await?,
             }),
             Query::DeviceChanges {
                 after,

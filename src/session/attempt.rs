@@ -258,6 +258,7 @@ impl<X: Exchange> Session<X> {
             cell: None,
             cell_limit: None,
             confirmed: false,
+            download_errors: 0,
         };
         let correspondence = Correspondence::begun();
         let mut session = Self::new(
@@ -303,6 +304,7 @@ impl<X: Exchange> Session<X> {
                 u32::MAX
             }),
             confirmed: stage.confirmed,
+            download_errors: stage.download_errors,
             segment: (upgrade.progress.zip(cut)).map(|(it, cut)| cut.segment_after(it.done_bytes)),
             whole: (upgrade.progress).is_some_and(|it| it.done_bytes >= it.total_bytes),
             begun: has_begun(&upgrade, evidence.as_ref(), config),
@@ -699,6 +701,7 @@ impl<X: Exchange> Session<X> {
             self.stored_since = since;
         }
         next.confirmed = negotiation.is_confirmed();
+        next.download_errors = negotiation.download_errors();
         let news = next != self.stored;
         self.stored = next;
         news

@@ -12,6 +12,7 @@
 
 mod adaptive;
 mod estimates;
+mod gateways;
 mod nods;
 mod rules;
 
@@ -33,6 +34,7 @@ use crate::{
 };
 use adaptive::Adaptive;
 use estimates::{Estimates, Slot};
+use gateways::Gateways;
 use nods::Nods;
 use rules::Rules;
 
@@ -333,8 +335,8 @@ pub struct Gate {
     open: bool,
     store_available: bool,
     orders: VecDeque<(DeviceId, GateOrder)>,
-    /// Gateways, the limit of each, where that is another than that of all gateways, and when it was found out.
-    gateways: HashMap<Lane, (Option<u32>, Instant)>,
+    /// The limits of gateways.
+    gateways: Gateways,
 }
 
 impl Gate {
@@ -358,7 +360,7 @@ impl Gate {
             open: false,
             store_available: true,
             orders: VecDeque::new(),
-            gateways: HashMap::new(),
+            gateways: Gateways::new(config.per_gateway),
         }
     }
 
@@ -376,13 +378,12 @@ impl Gate {
         if self.config == *config {
             return;
         }
-        let gateways = self.config.per_gateway != config.per_gateway;
         self.config = config.clone();
         self.admission.configure(config);
-        if gateways {
-            for (lane, (own, _)) in &self.gateways {
-                let limit = own.unwrap_or(config.per_gateway);
-                self.admission.limit(*lane, Some(limit));
+        if self.gateways.configure(config.per_gateway) {
+            for lane in self.gateways.known() {
+                let limit = self.gateways.limit(lane);
+                self.admission.limit(lane, Some(limit));
             }
         }
         if self.adaptive.configure(config.adaptive, config.limit_good) {
@@ -430,27 +431,24 @@ impl Gate {
         }
     }
 
-    /// From now on at most so many upgrade at once in a site, or for a gateway; as many as like where it is `None`. Whoever has a
-    /// slot there keeps it.
+    /// The operator says that from now on at most so many upgrade at once in a site, or for a gateway. Where it is `None`, nothing is
+    /// said of it: in the site as many as like, for the gateway as its product or the settings say. Whoever has a slot there keeps it.
     pub fn limit(&mut self, lane: Lane, most: Option<u32>) {
+        let most = match lane {
+            Lane::Cell(_) | Lane::Site(_) => most,
+            Lane::Gateway(_) => {
+                self.gateways.rule(lane, most);
+                Some(self.gateways.limit(lane))
+            }
+        };
         self.admission.limit(lane, most);
     }
 
-    /// Each gateway of these has a limit: that of its product, as it was found out last, or the same as all have. An upgrade that
-    /// began earlier may know an older one.
-    fn limit_gateways(&mut self, further: Further) {
-        let (own, as_of) = (further.per_gateway(), further.as_of());
-        for lane in further.lanes() {
-            let known = self.gateways.get(&lane).copied();
-            let outdated = known.is_some_and(|(_, since)| since > as_of);
-            if outdated || !matches!(lane, Lane::Gateway(_)) {
-                continue;
-            }
-            self.gateways.insert(lane, (own, as_of));
-            if known.is_none_or(|(before, _)| before != own) {
-                let limit = own.unwrap_or(self.config.per_gateway);
-                self.admission.limit(lane, Some(limit));
-            }
+    /// The gateway of these has a limit.
+    fn limit_gateway(&mut self, further: Further) {
+        if let Some(lane) = self.gateways.learn(further) {
+            let limit = self.gateways.limit(lane);
+            self.admission.limit(lane, Some(limit));
         }
     }
 
@@ -551,7 +549,7 @@ impl Gate {
                     since
                 };
                 let class = self.class_of(lane, limit, adaptive);
-                self.limit_gateways(further);
+                self.limit_gateway(further);
                 self.admission.wait(device, lane, task, class, place);
                 (self.admission).compete(device, lane, further.lanes());
                 if let Some(before) = self.waiting.get(&device).map(|it| it.lane)
@@ -614,7 +612,7 @@ impl Gate {
                 let mut slot = Slot::new(lane, limit, now, work);
                 slot.adaptive = adaptive;
                 self.slots.insert(device, slot);
-                self.limit_gateways(further);
+                self.limit_gateway(further);
                 self.admission.restore(device, lane, end);
                 return (self.admission).restore_further(device, lane, further.lanes(), end);
             }

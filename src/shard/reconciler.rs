@@ -80,9 +80,9 @@ pub enum Query {
         /// So many at most.
         limit: u32,
     },
-    /// `cell_changes_since` and `site_changes_since`.
+    /// `cell_changes_since` and `lane_limits_since`.
     LaneChanges {
-        /// Those of cells, and those of sites, later than these revisions.
+        /// Those of cells, and those of sites and gateways, later than these revisions.
         after: (i64, i64),
         /// So many of each at most.
         limit: u32,
@@ -149,7 +149,7 @@ pub enum Query {
 pub enum Reply {
     /// So many newcomers were removed.
     NewcomersRemoved(u64),
-    /// Cells whose rules have changed, and sites whose limit has.
+    /// Cells whose rules have changed, and sites and gateways whose limit has.
     Lanes(LaneChanges),
     /// Devices that have changed.
     Devices(Vec<DeviceChange>),
@@ -216,8 +216,8 @@ pub struct Reconciler {
     revision: i64,
     /// Changes of cells up to here are known to the gate.
     cells_revision: i64,
-    /// Changes of sites up to here are known to the gate.
-    sites_revision: i64,
+    /// Changes of the limits of sites and gateways up to here are known to the gate.
+    limits_revision: i64,
     step: Step,
     /// Upgrades that were stopped, or begun, in this look.
     tried: HashSet<UpgradeId>,
@@ -254,7 +254,7 @@ impl Reconciler {
         Self {
             revision,
             cells_revision: 0,
-            sites_revision: 0,
+            limits_revision: 0,
             step: Step::Newcomers,
             tried: HashSet::new(),
             started: now,
@@ -272,12 +272,12 @@ impl Reconciler {
         }
     }
 
-    /// The gate knows changes of cells, and of sites, up to these revisions.
+    /// The gate knows changes of cells, and of limits, up to these revisions.
     #[must_use]
-    pub fn knowing_lanes(self, (cells_revision, sites_revision): (i64, i64)) -> Self {
+    pub fn knowing_lanes(self, (cells_revision, limits_revision): (i64, i64)) -> Self {
         Self {
             cells_revision,
-            sites_revision,
+            limits_revision,
             ..self
         }
     }
@@ -315,7 +315,7 @@ impl Reconciler {
                 limit: PAGE,
             }),
             Step::Cells(_) => Want::Ask(Query::LaneChanges {
-                after: (self.cells_revision, self.sites_revision),
+                after: (self.cells_revision, self.limits_revision),
                 limit: PAGE,
             }),
             Step::Ruling(changes, _) => Want::Rule(changes.clone()),
@@ -475,8 +475,8 @@ impl Reconciler {
             Step::Ruling(changes, next) => {
                 let last = changes.cells.last().map(|last| last.revision);
                 self.cells_revision = last.unwrap_or(self.cells_revision);
-                let last = changes.sites.last().map(|last| last.revision);
-                self.sites_revision = last.unwrap_or(self.sites_revision);
+                let last = changes.limits.last().map(|last| last.revision);
+                self.limits_revision = last.unwrap_or(self.limits_revision);
                 Step::Cells(next)
             }
             Step::Following(changes, next) => {

@@ -228,7 +228,7 @@ impl Backend {
         match self {
             Self::Memory(store) => Ok(LaneChanges {
                 cells: store.cell_changes_since(cells, limit),
-                sites: store.site_changes_since(sites, limit),
+                limits: store.lane_limits_since(sites, limit),
             }),
             Self::Sqlite(store) => store.lane_changes_since((cells, sites), limit),
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    BatchId, CellChange, CommitReport, CreateTaskError, RunningUpgrade, SiteChange, SoaksDue,
+    BatchId, CellChange, CommitReport, CreateTaskError, LaneLimit, RunningUpgrade, SoaksDue,
     UpgradeState, UpgradeToStop,
     apply::{self, Changed, Ending, UpgradeOver},
 };
@@ -54,7 +54,7 @@ pub struct MemoryStore {
     /// The rules of cells, and the number of the change that made them so.
     cells: BTreeMap<u32, (i64, CellRules)>,
     /// The limits of sites, in the order in which they were given.
-    sites: Vec<SiteChange>,
+    sites: Vec<LaneLimit>,
     /// The lanes of the sites that devices are at.
     sites_of: HashMap<Box<str>, Lane>,
     /// Soaks that go on, and when there is something to do about each.
@@ -219,7 +219,7 @@ impl MemoryStore {
     pub fn set_sites(&mut self, limits: impl IntoIterator<Item = (Lane, u32)>) {
         let changes = (1..)
             .zip(limits)
-            .map(|(revision, (lane, limit))| SiteChange {
+            .map(|(revision, (lane, limit))| LaneLimit {
                 revision,
                 lane,
                 limit: Some(limit),
@@ -227,8 +227,8 @@ impl MemoryStore {
         self.sites = changes.collect();
     }
 
-    /// See [`super::Sites::site_changes_since`].
-    pub fn site_changes_since(&self, revision: i64, limit: u32) -> Vec<SiteChange> {
+    /// See [`super::Sites::lane_limits_since`].
+    pub fn lane_limits_since(&self, revision: i64, limit: u32) -> Vec<LaneLimit> {
         let later = (self.sites.iter()).filter(|change| change.revision > revision);
         later.take(limit as usize).copied().collect()
     }

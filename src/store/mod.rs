@@ -107,7 +107,7 @@ pub use records::{
 pub use second_factors::{Proof, SecondFactors};
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sites::{
-    LaneChanges, MAX_SITE_LIMIT, MAX_SITES, SiteChange, SiteError, SiteKey, SiteRecord, Sites,
+    LaneChanges, LaneLimit, MAX_SITE_LIMIT, MAX_SITES, SiteError, SiteKey, SiteRecord, Sites,
 };
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};

@@ -284,6 +284,8 @@ pub struct DeviceUpdate {
     pub mqtt: Option<Option<StoredMqtt>>,
     /// The endpoint name of the gateway through which it is reached, or that it is reached through none.
     pub via: Option<Option<String>>,
+    /// How many of the devices behind it may upgrade at once, or that it is as its product says.
+    pub gateway_limit: Option<Option<u32>>,
     /// Its attributes.
     pub attributes: AttributesChange,
     /// Only if this is its revision.
@@ -351,6 +353,8 @@ pub struct DeviceDetail {
     pub attributes: Attributes,
     /// Why it is not to be upgraded, while it is excluded.
     pub excluded: Option<String>,
+    /// How many of the devices behind it may upgrade at once, where the operator says so of it alone.
+    pub gateway_limit: Option<u32>,
     /// Another number after each change that an operator makes; 0: it came by itself.
     pub revision: i64,
 }

@@ -47,14 +47,14 @@ pub struct SiteRecord {
     pub revision: i64,
 }
 
-/// Another limit of a site.
+/// Another limit of a site, or of one gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SiteChange {
-    /// Its place among the changes of all sites.
+pub struct LaneLimit {
+    /// Its place among the changes of all sites and gateways.
     pub revision: i64,
     /// Its lane.
     pub lane: Lane,
-    /// How many of its devices may upgrade at once; `None` where everybody may.
+    /// How many of its devices may upgrade at once; `None` where nothing is said of it.
     pub limit: Option<u32>,
 }
 
@@ -63,14 +63,14 @@ pub struct SiteChange {
 pub struct LaneChanges {
     /// Cells whose rules have changed.
     pub cells: Vec<CellChange>,
-    /// Sites whose limit has changed.
-    pub sites: Vec<SiteChange>,
+    /// Sites and gateways whose limit has changed.
+    pub limits: Vec<LaneLimit>,
 }
 
 impl LaneChanges {
     /// Whether nothing has changed.
     pub const fn is_empty(&self) -> bool {
-        self.cells.is_empty() && self.sites.is_empty()
+        self.cells.is_empty() && self.limits.is_empty()
     }
 }
 
@@ -125,11 +125,11 @@ pub trait Sites: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Page<SiteRecord>, StoreError>;
 
-    /// Up to `limit` sites whose limit has changed after `revision`, oldest change first. One that changed several times appears once,
-    /// as it is now.
-    async fn site_changes_since(
+    /// Up to `limit` sites and gateways whose limit has changed after `revision`, oldest change first. One that changed several times
+    /// appears once, as it is now. Limits of gateways are set with their devices ([`DeviceUpdate`](super::DeviceUpdate)).
+    async fn lane_limits_since(
         &self,
         revision: i64,
         limit: u32,
-    ) -> Result<Vec<SiteChange>, StoreError>;
+    ) -> Result<Vec<LaneLimit>, StoreError>;
 }

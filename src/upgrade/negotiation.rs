@@ -281,6 +281,11 @@ impl Negotiation {
         self.transfer().is_some_and(Transfer::is_confirmed)
     }
 
+    /// Errors of its download that the device has reported.
+    pub fn download_errors(&self) -> u8 {
+        self.transfer().map_or(0, Transfer::download_errors)
+    }
+
     /// Whether the device says that it runs the target, and has given no other sign of it.
     pub fn is_claimed(&self) -> bool {
         self.transfer().is_some_and(Transfer::is_claimed)

@@ -156,6 +156,14 @@ impl Transfer {
         }
     }
 
+    /// Errors of its download that the device has reported.
+    pub const fn download_errors(&self) -> u8 {
+        match self {
+            Self::Pcp(_) | Self::Iotda(_) | Self::ThingsPanel(_) => 0,
+            Self::QuecThing(it) => it.download_errors(),
+        }
+    }
+
     /// Whether the device says that it runs the target, and has given no other sign of it.
     pub const fn is_claimed(&self) -> bool {
         match self {

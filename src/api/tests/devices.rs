@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{super::router, Api, state};
 use crate::{
     ledger::{
-        Announced, Binding, Change, Coverage, CoverageReading, CoverageSource, Lwm2mVersion,
-        QueueMode, Registration, Stage, StageChange, UpgradeId,
+        Announced, Binding, Change, Coverage, CoverageReading, CoverageSource, Happened,
+        Lwm2mVersion, QueueMode, Registration, Stage, StageChange, UpgradeId,
     },
     strangers::Refusal,
 };
@@ -488,6 +488,7 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
             cell: None,
             cell_limit: None,
             confirmed: false,
+            download_errors: 0,
         },
         line: Some(crate::ledger::Line::sentence("begun")),
         at: now,
@@ -534,6 +535,55 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
         let shown = api.get(&format!("/v1/upgrades/{upgrade}")).await.body;
         assert_eq!(shown["waiting_for"], expected);
     }
+}
+
+#[tokio::test]
+async fn a_device_behind_a_gateway_says_what_it_waits_for() {
+    let api = Api::new().await;
+    api.task(1).await;
+    let gateway = json!({"endpoint": "gw-1", "mqtt": {"style": "iotda", "certificate": true}});
+    api.post("/v1/devices", &gateway).await;
+    let behind = json!({"mqtt": {"style": "iotda", "gateway": true}, "via": "gw-1"});
+    let behind = behind.to_string();
+    let behind = api.json(Method::PATCH, "/v1/devices/d0", &behind).await;
+    assert_eq!(behind.status, StatusCode::OK, "{behind:?}");
+    let now = api.state.now();
+    let gateway = Some("gw-1".to_owned());
+    let waits = async |happened: Happened| {
+        let begins = Change::Stage {
+            upgrade: UpgradeId(1),
+            attempt: 1,
+            change: StageChange {
+                stage: Stage::WaitingForDevice,
+                entered_at: now,
+                deadline_at: now,
+                queued_at: None,
+                slot_deadline_at: None,
+                cell: None,
+                cell_limit: None,
+                confirmed: false,
+                download_errors: 0,
+            },
+            line: Some(Box::new(happened.into())),
+            at: now,
+        };
+        api.commit(&[begins]).await;
+        api.get("/v1/upgrades/1").await.body["waiting_for"].clone()
+    };
+    let reached = "reached through its gateway, never heard; 0 s left";
+    assert_eq!(waits(Happened::Connected).await, reached);
+    let offline = Happened::GatewayOffline {
+        gateway: gateway.clone(),
+    };
+    assert_eq!(
+        waits(offline).await,
+        format!("gateway gw-1 was offline; {reached}")
+    );
+    let away = Happened::ChildOffline { gateway };
+    assert_eq!(
+        waits(away).await,
+        format!("gateway gw-1 says that it is offline; {reached}")
+    );
 }
 
 #[tokio::test]
@@ -816,6 +866,45 @@ async fn devices_are_reached_through_gateways() {
     }
     let unset = patch("c2", r#"{"via": null}"#).await;
     assert_eq!(unset.body["via"], Value::Null);
+}
+
+#[tokio::test]
+async fn one_gateway_has_a_limit_of_its_own() {
+    let api = Api::new().await;
+    let gateway = json!({"endpoint": "gw-1", "mqtt": {"style": "iotda", "certificate": true}});
+    let added = api.post("/v1/devices", &gateway).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
+    let path = "/v1/devices/gw-1";
+    assert_eq!(api.get(path).await.body["gateway_limit"], Value::Null);
+    let patch = async |body: Value| api.json(Method::PATCH, path, &body.to_string()).await;
+    let set = patch(json!({"gateway_limit": 2})).await;
+    assert_eq!(
+        (set.status, &set.body["gateway_limit"]),
+        (StatusCode::OK, &json!(2))
+    );
+    // it stays with what is changed otherwise
+    let other = patch(json!({"site": "north"})).await;
+    assert_eq!(other.body["gateway_limit"], 2);
+    let listed = api.get("/v1/devices").await.body;
+    assert_eq!(listed["items"][0]["gateway_limit"], 2);
+    for wrong in [json!(0), json!(1_000_001)] {
+        let refused = patch(json!({"gateway_limit": wrong})).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(refused.body["errors"][0]["field"], "gateway_limit");
+    }
+    let unset = patch(json!({"gateway_limit": null})).await;
+    assert_eq!(unset.body["gateway_limit"], Value::Null);
+    // the audit log has both
+    let log = api.get("/v1/audit?target=devices%2Fgw-1").await.body;
+    let change = |at: usize| {
+        let entry = &log["items"][at];
+        (
+            &entry["before"]["gateway_limit"],
+            &entry["after"]["gateway_limit"],
+        )
+    };
+    assert_eq!(change(0), (&json!(2), &Value::Null), "{log}");
+    assert_eq!(change(2), (&Value::Null, &json!(2)), "{log}");
 }
 
 #[tokio::test]

@@ -152,6 +152,7 @@ async fn a_task_that_runs_is_forecast_from_where_it_stands() {
         cell: Some(7),
         cell_limit: Some(50),
         confirmed: false,
+        download_errors: 0,
     };
     let upgrades = api.get(&format!("/v1/tasks/{}/upgrades", task.id())).await;
     let upgrade = upgrades.body["items"][0]["id"].as_i64().unwrap();

@@ -37,6 +37,7 @@ impl Api {
             cell: Some(7),
             cell_limit: Some(1),
             confirmed: false,
+            download_errors: 0,
         };
         self.commit(&[Change::Stage {
             upgrade: UpgradeId(upgrade),

@@ -185,6 +185,7 @@ async fn who_is_skipped_is_shown_with_the_reason_and_counted_apart() {
             cell: None,
             cell_limit: None,
             confirmed: false,
+            download_errors: 0,
         },
         line: None,
         at,

@@ -217,6 +217,7 @@ async fn a_task_tells_which_devices_have_to_be_in_health_for_some_time() {
         cell: None,
         cell_limit: None,
         confirmed: false,
+        download_errors: 0,
     };
     let begun = Change::Stage {
         upgrade: UpgradeId(upgrade),
@@ -585,6 +586,7 @@ async fn a_soft_stop_lets_downloads_go_on() {
         cell: Some(7),
         cell_limit: Some(1),
         confirmed: false,
+        download_errors: 0,
     };
     let line = Some(Line::sentence("so"));
     let (upgrade, attempt) = (UpgradeId(1), 1);

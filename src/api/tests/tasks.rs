@@ -238,6 +238,7 @@ async fn the_upgrades_of_a_cell_are_listed_with_what_happens_there() {
         cell: Some(cell),
         cell_limit: Some(1),
         confirmed: false,
+        download_errors: 0,
     };
     let entered = |upgrade, stage, cell| Change::Stage {
         upgrade: UpgradeId(upgrade),
@@ -403,6 +404,7 @@ async fn upgrades_show_stage_progress_and_timeline() {
         cell: Some(51_234),
         cell_limit: Some(10),
         confirmed: true,
+        download_errors: 0,
     };
     let upgrade = UpgradeId(1);
     api.commit(&[
@@ -515,6 +517,7 @@ async fn one_upgrade_is_cancelled_and_the_others_go_on() {
             cell: None,
             cell_limit: None,
             confirmed: false,
+            download_errors: 0,
         },
         line: Some(crate::ledger::Line::sentence("begun")),
         at,

@@ -134,6 +134,7 @@ async fn what_waits_is_cancelled_and_what_has_begun_is_not() {
             cell: Some(1),
             cell_limit: Some(1),
             confirmed: true,
+            download_errors: 0,
         },
         line: None,
         at,

@@ -6,9 +6,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::described::Described;
-use crate::cli::{
-    client::{self, ApiArgs, Client, CommandError, SeenArgs},
-    output::counted,
+use crate::{
+    cli::{
+        client::{self, ApiArgs, Client, CommandError, SeenArgs},
+        output::counted,
+    },
+    config::PER_GATEWAY,
 };
 
 /// `cellwise device set`.
@@ -22,6 +25,9 @@ pub struct SetArgs {
     /// The gateway through which they are reached from now on; an empty one: none.
     #[arg(long, value_name = "GATEWAY")]
     via: Option<String>,
+    /// At most so many of the devices behind them may upgrade at once, 1 to 1000000; an empty one: as their product says.
+    #[arg(long, value_name = "NUMBER", value_parser = gateway_limit)]
+    gateway_limit: Option<GatewayLimit>,
     /// Takes a tag away; may be given several times.
     #[arg(long, value_name = "KEY")]
     remove_tag: Vec<String>,
@@ -31,12 +37,28 @@ pub struct SetArgs {
     api: ApiArgs,
 }
 
+/// `None`: none of its own any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct GatewayLimit(Option<u32>);
+
+fn gateway_limit(text: &str) -> Result<GatewayLimit, String> {
+    if text.is_empty() {
+        return Ok(GatewayLimit(None));
+    }
+    let number = text.parse().ok().filter(|it| PER_GATEWAY.contains(it));
+    let expected = || "a number from 1 to 1000000, or nothing".to_owned();
+    number
+        .map(|number| GatewayLimit(Some(number)))
+        .ok_or_else(expected)
+}
+
 impl SetArgs {
     /// What is to be changed. An attribute that is empty is taken away.
     fn to_json(&self) -> Result<Value, CommandError> {
-        if self.described.is_empty() && self.remove_tag.is_empty() && self.via.is_none() {
+        let reached = self.via.is_some() || self.gateway_limit.is_some();
+        if self.described.is_empty() && self.remove_tag.is_empty() && !reached {
             return Err(CommandError::Arguments(
-                "nothing is to be changed: give --model, --hardware, --site, --time-zone, --via, --tag or --remove-tag"
+                "nothing is to be changed: give --model, --hardware, --site, --time-zone, --via, --gateway-limit, --tag or --remove-tag"
                     .to_owned(),
             ));
         }
@@ -51,6 +73,9 @@ impl SetArgs {
             Some("") => change["via"] = Value::Null,
             Some(via) => change["via"] = json!(via),
             None => {}
+        }
+        if let Some(GatewayLimit(limit)) = self.gateway_limit {
+            change["gateway_limit"] = json!(limit);
         }
         for key in &self.remove_tag {
             let tags = change.get("tags").and_then(Value::as_object);

@@ -38,6 +38,7 @@ struct DeviceView {
     mqtt: Option<MqttView>,
     via: Option<String>,
     children: Option<ChildrenView>,
+    gateway_limit: Option<u32>,
     connected: Option<ConnectedView>,
     registration: Option<RegistrationView>,
     last_heard_at: Option<String>,
@@ -214,6 +215,9 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
             ", …"
         };
         line("gateway of", format!("{total}: {}{more}", first.join(", ")))?;
+    }
+    if let Some(limit) = device.gateway_limit {
+        line("gateway for", format!("{limit} upgrades at once"))?;
     }
     match (device.psk_identity, device.secure) {
         (Some(identity), true) => line("key", format!("of {identity:?}, heard only encrypted"))?,

@@ -235,6 +235,15 @@ async fn attributes_are_given_changed_and_shown() {
     assert_eq!(device["hardware"], "r2");
     assert!(device["model"].is_null() && device["site"] == "Metz");
     assert_eq!(device["tags"], serde_json::json!({"Owner": "x=y"}));
+    shell.text("device set d0 --gateway-limit 2").await;
+    let shown = shell.text("device show d0").await;
+    assert!(
+        shown.contains("gateway for   2 upgrades at once\n"),
+        "{shown}"
+    );
+    shell.text("device set d0 --gateway-limit=").await;
+    let shown = shell.text("device show d0").await;
+    assert!(!shown.contains("gateway for"), "{shown}");
     for (line, expected) in [
         ("device set d0", "nothing is to be changed"),
         (

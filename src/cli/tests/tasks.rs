@@ -24,6 +24,7 @@ async fn fill_cell(shell: &Shell, cell: u32) {
             cell: Some(cell),
             cell_limit: Some(1),
             confirmed: false,
+            download_errors: 0,
         },
         line: Some(crate::ledger::Line::sentence("so")),
         at,

@@ -47,9 +47,7 @@ impl<W: Wire> Connection<W> {
         let (mut looked_at, mut told_at) = (self.wire.socket().written(), Instant::now());
         let mut fast_until = told_at + FAST_WITHIN;
         while at < bytes.end {
-            if live.is_revoked() || self.shared.is_ending() {
-                return Err(End::Broken);
-            }
+            self.may_go_on(live)?;
             let turn = if let Some(left) = allowed.take_if(|left| left.bytes > 0) {
                 left
             } else {
@@ -132,6 +130,17 @@ impl<W: Wire> Connection<W> {
         }
     }
 
+    /// Whether more of the package may leave.
+    fn may_go_on(&self, live: &Live) -> Result<(), End> {
+        if self.shared.is_ending() {
+            Err(End::Broken)
+        } else if live.is_revoked() {
+            Err(End::Revoked)
+        } else {
+            Ok(())
+        }
+    }
+
     /// The connection did not bear what was to be sent.
     fn broke(&self) -> End {
         self.shared.figures.broken.fetch_add(1, Ordering::Relaxed);
@@ -151,9 +160,7 @@ impl<W: Wire> Connection<W> {
             }
             let waits_on = wake_up < turn;
             self.land(if waits_on { Tell::Now } else { Tell::Seldom });
-            if live.is_revoked() || self.shared.is_ending() {
-                return Err(End::Broken);
-            }
+            self.may_go_on(live)?;
             if !waits_on {
                 return Ok(());
             }

@@ -140,6 +140,71 @@ fn each_has_its_objects_at_a_path_of_its_own() {
 }
 
 #[test]
+fn lists_of_objects_that_come_in_blocks_are_each_devices_own() {
+    let mut world = world(&["c1", "c2"]);
+    let names = ["c1", "c2"];
+    let links = names.map(|name| child(name).links.as_bytes());
+    let send = |world: &mut World, id: u16, to: (&[&str], Option<&str>), links: &[u8], number| {
+        let size = 16;
+        let start = number * size;
+        let end = links.len().min(start + size);
+        let block = crate::coap::Block {
+            number: u32::try_from(number).unwrap(),
+            more: end < links.len(),
+            szx: 0,
+        };
+        let token = Token::new(&id.to_be_bytes());
+        let mut request = MessageBuilder::new(Kind::Confirmable, Code::POST, id, token);
+        for segment in to.0 {
+            request = request.path(segment);
+        }
+        if let Some(name) = to.1 {
+            request = request.query(&format!("ep={name}"));
+        }
+        let request = request
+            .block1(block.encode())
+            .payload(links[start..end].to_vec());
+        world.datagram(at(1), &request.build());
+        let sent = world.take_sent();
+        let answer = sent.iter().find(|(_, it)| it.message_id() == id);
+        let (_, answer) = answer.expect("is answered");
+        (answer.code(), answer.location().concat())
+    };
+    let blocks = links[0].len().div_ceil(16);
+    assert!(blocks > 2 && links[1].len().div_ceil(16) == blocks);
+    let mut id = 100;
+    let mut locations = Vec::new();
+    for number in 0..blocks {
+        for (name, links) in names.iter().zip(links) {
+            id += 1;
+            let to = (&["rd"][..], Some(*name));
+            let (code, location) = send(&mut world, id, to, links, number);
+            let last = number + 1 == blocks;
+            let expected = if last { Code::CREATED } else { Code::CONTINUE };
+            assert_eq!(code, expected, "{name} {number}");
+            locations.extend(last.then(|| location[2..].to_vec()));
+        }
+    }
+    for name in names {
+        let key = world.engine.find(name).unwrap();
+        let root = format!("/{name}");
+        assert_eq!(world.engine.device(key).root_path(), Some(&*root));
+    }
+    // so are those of updates
+    for number in 0..blocks {
+        for (location, links) in locations.iter().zip(links) {
+            id += 1;
+            let location = std::str::from_utf8(location).unwrap();
+            let to = (&["rd", location][..], None);
+            let (code, _) = send(&mut world, id, to, links, number);
+            let last = number + 1 == blocks;
+            let expected = if last { Code::CHANGED } else { Code::CONTINUE };
+            assert_eq!(code, expected, "{location} {number}");
+        }
+    }
+}
+
+#[test]
 fn two_are_upgraded_at_once_over_the_gateways_association() {
     let mut world = world(&["c1", "c2"]);
     let mut gateway = child(GATEWAY);

@@ -253,6 +253,7 @@ fn active(n: i64, stage: Stage, now: Now) -> ActiveUpgrade {
             cell: Some(7),
             cell_limit: Some(1),
             confirmed: stage == Stage::Downloading,
+            download_errors: 0,
         },
         progress: None,
     }

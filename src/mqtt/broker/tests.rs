@@ -373,6 +373,61 @@ fn devices_are_written_to_where_they_listen() {
 }
 
 #[test]
+fn devices_with_quecthing_are_on_their_own_topics_where_they_are_on_the_broker() {
+    let tracker = identity("qdp1", Style::QuecThing, Credential::Certificate);
+    let found = |named: Named<'_>| match named {
+        Named::Device("qdp1") => Some(tracker.clone()),
+        named => known(named),
+    };
+    let say = |broker: &mut Broker, topic: &str| {
+        let publication = Publication {
+            topic,
+            payload: Bytes::from_static(&[0xAA]),
+            retained: false,
+            packet_id: None,
+        };
+        broker.message(now(0), publication, found);
+        told(broker)
+    };
+    let write = |broker: &mut Broker| {
+        let payload = Bytes::new();
+        broker.publish(
+            tracker.device,
+            Some(&tracker),
+            Downlink::Push,
+            &payload,
+            Qos::AtLeastOnce,
+        );
+        told(broker)
+    };
+    // not unless it is said
+    let mut without = connected(&MqttConfig::default());
+    assert_eq!(say(&mut without, "q/2/d/qdp1/ota"), ["unknown q"]);
+    assert!(write(&mut without)[0].starts_with("unsent: "));
+    let with = config(|it| it.broker.styles.push(crate::config::BrokerStyle::QuecThing));
+    let mut broker = Broker::new(&with, 7);
+    broker.connected();
+    assert!(told(&mut broker)[0].ends_with(" q/2/d/+/ota"));
+    broker.granted(&[true]);
+    outputs(&mut broker);
+    assert_eq!(
+        say(&mut broker, "q/2/d/qdp1/ota"),
+        ["heard false None", "message Frames false"]
+    );
+    assert_eq!(write(&mut broker), ["publish q/1/d/qdp1/ota AtLeastOnce"]);
+    // no other topic, and no other kind of device, is theirs
+    for topic in ["q/2/d/qdp1/x/ota", "q/2/d//ota", "q/2/d/meter-1/ota"] {
+        let told = say(&mut broker, topic);
+        assert!(!told.iter().any(|it| it.starts_with("message")), "{told:?}");
+    }
+    // and those of ThingsPanel are theirs as before
+    assert_eq!(
+        say(&mut broker, "panel-1/ota/device/inform")[1],
+        "message Inform(V05) false"
+    );
+}
+
+#[test]
 fn roots_and_mounts_are_the_operators() {
     let config = config(|it| {
         it.broker.iotda_root = "fleet/oc".to_owned();

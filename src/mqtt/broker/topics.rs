@@ -1,8 +1,8 @@
 //! Which topics of a broker belong to which device.
 //!
 //! The topics are those that devices have at this server (`endpoint::topic`), on the broker's paths: those of Huawei IoTDA begin with a
-//! root of the operator's choosing instead of `$oc`, because some brokers keep `$` for themselves. Those of `ThingsPanel` name no
-//! device. They are mounted below a path that does, as brokers do that mount clients (EMQX: `mountpoint`).
+//! root of the operator's choosing instead of `$oc`, because some brokers keep `$` for themselves. Those of `QuecThing` are as they are.
+//! Those of `ThingsPanel` name no device. They are mounted below a path that does, as brokers do that mount clients (EMQX: `mountpoint`).
 
 use super::super::endpoint::{Downlink, Identity, MAX_TOPIC_LEN, Spelling, Style};
 use crate::config::{BrokerConfig, BrokerStyle};
@@ -11,6 +11,8 @@ const DEVICE: &str = "{device}";
 const TOKEN: &str = "{token}";
 /// As the endpoint knows it.
 const ROOT: &str = "$oc";
+/// What a device with `QuecThing` publishes about upgrades stands between these.
+const QUECTHING: (&str, &str) = ("q/2/d/", "/ota");
 
 /// Where devices are on a broker.
 #[derive(Debug, Clone)]
@@ -18,6 +20,7 @@ pub(super) struct Topics {
     group: Option<Box<str>>,
     root: Option<Box<str>>,
     mount: Option<Mount>,
+    quecthing: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +65,7 @@ impl Topics {
             group: group.map(Into::into),
             root: has(BrokerStyle::Iotda).then(|| config.iotda_root.as_str().into()),
             mount: mount.filter(|_| has(BrokerStyle::ThingsPanel)),
+            quecthing: has(BrokerStyle::QuecThing),
         }
     }
 
@@ -81,6 +85,10 @@ impl Topics {
                 filters.push(format!("{before}+{after}{own}"));
             }
         }
+        if self.quecthing {
+            let (before, after) = QUECTHING;
+            filters.push(format!("{before}+{after}"));
+        }
         if let Some(group) = &self.group {
             for filter in &mut filters {
                 *filter = format!("$share/{group}/{filter}");
@@ -94,7 +102,20 @@ impl Topics {
         if topic.len() > MAX_TOPIC_LEN || topic.contains(['\0', '+', '#']) {
             return None;
         }
-        self.iotda(topic).or_else(|| self.thingspanel(topic))
+        (self.iotda(topic))
+            .or_else(|| self.quecthing(topic))
+            .or_else(|| self.thingspanel(topic))
+    }
+
+    fn quecthing<'a>(&self, topic: &'a str) -> Option<Topic<'a>> {
+        let (before, after) = QUECTHING;
+        let name = topic.strip_prefix(before)?.strip_suffix(after)?;
+        let is_one = self.quecthing && !name.is_empty() && !name.contains('/');
+        is_one.then(|| Topic {
+            named: Named::Device(name),
+            style: Style::QuecThing,
+            own: topic.to_owned(),
+        })
     }
 
     fn iotda<'a>(&self, topic: &'a str) -> Option<Topic<'a>> {
@@ -135,6 +156,7 @@ impl Topics {
     pub(super) fn down(&self, identity: &Identity, downlink: Downlink) -> Vec<String> {
         let spellings: &[Spelling] = match downlink {
             Downlink::Events => &[Spelling::EventsDown],
+            Downlink::Push if identity.style == Style::QuecThing => &[Spelling::QuecOta],
             Downlink::PushV05 => &[Spelling::InformToken],
             Downlink::Push => &[Spelling::Infrom, Spelling::Inform],
         };
@@ -144,8 +166,7 @@ impl Topics {
 
     fn mounted(&self, identity: &Identity, own: &str) -> Option<String> {
         match identity.style {
-            // its devices are not on such a broker
-            Style::QuecThing => None,
+            Style::QuecThing => self.quecthing.then(|| own.to_owned()),
             Style::Iotda => {
                 let root = self.root.as_ref()?;
                 Some(format!("{root}{}", own.strip_prefix(ROOT)?))

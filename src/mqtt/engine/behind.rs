@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::Instant, ledger::DeviceId};
+use crate::{
+    clock::Instant,
+    ledger::{DeviceId, Stage, UpgradeId},
+};
 
 /// What a gateway may have written on behalf of its children: ten times a second on average, and two hundred times at once.
 const AT_ONCE: u64 = 200;
@@ -26,6 +29,8 @@ pub(super) struct Behind {
     pub(super) met_at: Option<Instant>,
     /// It was met then because it had come online itself.
     pub(super) came: bool,
+    /// In which stage of which attempt it was told last that it waits for its gateway.
+    pub(super) told_offline_in: Option<(UpgradeId, u32, Stage)>,
 }
 
 /// The devices behind a gateway.

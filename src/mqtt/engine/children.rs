@@ -173,18 +173,22 @@ impl Engine {
         self.set_alarm(id);
     }
 
-    /// Says in the timeline that the device waits for its gateway.
+    /// Says in the timeline that the device waits for its gateway, once in a stage.
     pub(super) fn note_that_gateway_is_offline(&mut self, id: DeviceId) {
         let at = self.now.utc;
-        if self.connection(id).is_some() {
+        let Some(stage) = self.stage(id).filter(|_| self.connection(id).is_none()) else {
+            return;
+        };
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        let (Some(behind), Some(session)) = (&mut device.behind, &device.session) else {
+            return;
+        };
+        let told_in = (session.order.upgrade, session.order.attempt, stage);
+        if behind.told_offline_in.replace(told_in) == Some(told_in) {
             return;
         }
-        let Some(device) = self.devices.get(&id) else {
-            return;
-        };
-        let (Some(behind), Some(session)) = (&device.behind, &device.session) else {
-            return;
-        };
         let gateway = behind.name.as_deref().map(str::to_owned);
         let offline = behind.offline;
         let line = if offline {
@@ -378,6 +382,7 @@ impl Engine {
         behind.online = online;
         let lately = (behind.met_at).is_some_and(|at| now.since(at) < MET_LATELY);
         if !online {
+            self.note_that_gateway_is_offline(child);
             return self.tell_presence(child);
         }
         // one that was told to be offline can be reached again by this word alone

@@ -6,7 +6,7 @@ use super::Engine;
 use crate::{
     clock::Now,
     grants::Served,
-    ledger::{DeviceId, Fate, Outbound},
+    ledger::{Change, DeviceId, Fate, Outbound, Traffic},
     upgrade::{
         Input, Sign,
         transfer::{MqttInput, Transfer},
@@ -144,14 +144,39 @@ impl Engine {
         }
     }
 
+    /// A device has fetched some more with a right that it has no more: it counts to the upgrade that it was of, whatever became of that.
+    fn has_cost(&mut self, served: &Served) {
+        let (id, bytes) = (served.device, served.more_bytes);
+        let same = (self.session_mut(id)).filter(|it| it.order.upgrade == served.upgrade);
+        if let Some(session) = same {
+            return session.meter.fetched(bytes);
+        }
+        let Some(device) = self.devices.get(&id).filter(|_| bytes > 0) else {
+            return;
+        };
+        let change = Change::Traffic {
+            upgrade: served.upgrade,
+            task: served.task,
+            endpoint: device.endpoint.to_string(),
+            cell: None, // no device over MQTT tells any
+            traffic: Traffic {
+                bytes_down: bytes,
+                ..Traffic::default()
+            },
+            at: self.now.utc,
+        };
+        self.persist_lazily(change);
+    }
+
     /// So much of a package was served to a device.
     pub fn served(&mut self, now: Now, served: &Served) {
         self.now = now;
         let (id, interval) = (served.device, self.progress_interval());
         let Some(session) = self.session_mut(id).filter(|it| {
-            it.order.upgrade == served.upgrade && it.exchange.token.as_ref() == Some(&served.token)
+            let is_its = it.order.upgrade == served.upgrade;
+            is_its && !served.over && it.exchange.token.as_ref() == Some(&served.token)
         }) else {
-            return;
+            return self.has_cost(served);
         };
         session.meter.fetched(served.more_bytes);
         let version = session.package.version;

@@ -195,7 +195,12 @@ impl Engine {
             return;
         };
         let all: Vec<DeviceId> = children.all.iter().copied().collect();
+        // on somebody else's broker it may merely be silent
+        let is_known = !self.is_on_a_broker();
         for child in all {
+            if is_known {
+                self.note_that_gateway_is_offline(child);
+            }
             self.tell_presence(child);
         }
     }

@@ -1,6 +1,7 @@
 //! Devices that are connected to somebody else's broker: nobody tells when they come and go, and what is published while they are
 //! away is lost. One with an upgrade that says nothing is asked for its version now and then, whether it is there or not. Whoever
-//! answers is there. Devices of `ThingsPanel` cannot be asked: one that has not shown that it goes along is pushed to now and then.
+//! answers is there. Devices of `ThingsPanel` and with `QuecThing` cannot be asked: one that has not shown that it goes along is pushed to
+//! now and then.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -110,7 +111,7 @@ impl Engine {
             let may_push = !session.negotiation().is_confirmed();
             match self.protocol(id) {
                 _ if self.is_connected(id) => {}
-                Some(Protocol::ThingsPanel) if may_push => self.guess(id),
+                Some(Protocol::ThingsPanel | Protocol::QuecThing) if may_push => self.guess(id),
                 Some(Protocol::Iotda) if may_ask => self.send_version_query(id),
                 _ => {}
             }

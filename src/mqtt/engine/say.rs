@@ -330,6 +330,7 @@ impl Engine {
             way,
             device: id,
             upgrade,
+            task: session.order.task,
             package,
             sha256: http.sha256.clone(),
             size_bytes: session.package.size_bytes,

@@ -311,11 +311,13 @@ impl World {
         let served = ServedBytes {
             device: id(),
             upgrade: UpgradeId(7),
+            task: TaskId(5),
             token: token.clone(),
             contiguous_bytes: bytes,
             whole: bytes == SIZE,
             in_flight,
             more_bytes,
+            over: false,
         };
         self.engine.served(self.now, &served);
         self.drain();

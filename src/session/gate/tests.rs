@@ -927,6 +927,38 @@ fn a_gateway_has_the_limit_that_its_product_has_or_that_of_all() {
     assert_eq!(told[0].0, id(5));
 }
 
+#[test]
+fn what_the_operator_says_of_one_gateway_comes_before_its_product() {
+    let lane = Lane::gateway("gw-1");
+    let behind = |limit| Further::of(None, Some(lane)).with_limit(limit);
+    let mut gate = opened();
+    // it is told before anybody asks, as at a start
+    gate.limit(lane, Some(1));
+    let admitted = |gate: &mut Gate, device, further| !wait_in(gate, device, 1, further).is_empty();
+    assert!(admitted(&mut gate, 1, behind(Some(4))));
+    assert!(!admitted(&mut gate, 2, behind(Some(4))));
+    assert!(!admitted(&mut gate, 3, behind(Some(4)).known_at(NOW)));
+    // the next number holds at once for those who wait
+    gate.limit(lane, Some(2));
+    assert_eq!(due(&mut gate, NOW), [id(2)]);
+    let config = AdmissionConfig {
+        per_gateway: 100,
+        ..AdmissionConfig::default()
+    };
+    gate.configure(&config);
+    assert_eq!(due(&mut gate, NOW), []);
+    // another gateway is none of this
+    let other = Further::of(None, Some(Lane::gateway("gw-2")));
+    for device in 11..13 {
+        assert!(admitted(&mut gate, device, other));
+    }
+    // where nothing is said of it any more, its product counts
+    gate.limit(lane, None);
+    assert_eq!(due(&mut gate, NOW), [id(3)]);
+    assert!(admitted(&mut gate, 4, behind(Some(4)).known_at(NOW)));
+    assert!(!admitted(&mut gate, 5, behind(Some(4)).known_at(NOW)));
+}
+
 /// What a device says of a cell then, and who is admitted.
 fn tell(gate: &mut Gate, now: Instant, ask: (u8, u32, GateRequest)) -> Vec<DeviceId> {
     let (device, cell, request) = ask;

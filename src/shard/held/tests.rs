@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     clock::UtcMillis,
     grants::{Grant, Token, Way},
-    ledger::PackageId,
+    ledger::{PackageId, TaskId},
     mqtt::endpoint::{Ack, Downlink, Qos},
 };
 
@@ -43,6 +43,7 @@ fn grant(device: DeviceId, upgrade: i64) -> Out {
         way: Way::Path,
         device,
         upgrade: UpgradeId(upgrade),
+        task: TaskId(1),
         package: PackageId(1),
         sha256: "0".repeat(64),
         size_bytes: 1,

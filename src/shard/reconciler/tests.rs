@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     ledger::{Lane, PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState},
-    store::{CellChange, SiteChange},
+    store::{CellChange, LaneLimit},
     task::{CellRules, LotHead, Membership, Results, TaskRules},
 };
 
@@ -78,8 +78,8 @@ fn look(reconciler: &mut Reconciler, mut store: impl FnMut(&Query) -> Reply) -> 
             }
             Want::Rule(changes) => {
                 wanted.extend(changes.cells.iter().map(|it| format!("rule {}", it.cell)));
-                let sites = changes.sites.iter();
-                wanted.extend(sites.map(|it| format!("limit {:?}", it.limit)));
+                let limits = changes.limits.iter();
+                wanted.extend(limits.map(|it| format!("limit {:?}", it.limit)));
                 reconciler.obeyed();
             }
             Want::Share(shares) => {
@@ -137,7 +137,7 @@ fn cells_and_devices_come_before_stops_and_stops_before_starts() {
                 cell: 51,
                 rules: CellRules::default(),
             }],
-            sites: vec![SiteChange {
+            limits: vec![LaneLimit {
                 revision: 5,
                 lane: Lane::site("default", "depot-4"),
                 limit: Some(5),

@@ -233,6 +233,7 @@ impl Invariants {
     pub(in super::super) fn hears_served(&mut self, now_ms: u64, device: usize, served: &Served) {
         if let Some(over) = self.over_mqtt(device)
             && over.token.as_deref() == Some(served.token.as_str())
+            && !served.over
         {
             over.is_known_to_fetch = true;
             over.is_known_whole = served.whole;

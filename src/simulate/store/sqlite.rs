@@ -265,10 +265,10 @@ impl SqliteBackend {
         limit: u32,
     ) -> Result<LaneChanges, Failed> {
         let cells = (self.runtime).block_on(self.store.cell_changes_since(cells, limit));
-        let sites = (self.runtime).block_on(self.store.site_changes_since(sites, limit));
+        let sites = (self.runtime).block_on(self.store.lane_limits_since(sites, limit));
         Ok(LaneChanges {
             cells: cells.map_err(text)?,
-            sites: sites.map_err(text)?,
+            limits: sites.map_err(text)?,
         })
     }
 

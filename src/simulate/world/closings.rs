@@ -57,7 +57,7 @@ impl<H: Hooks> World<H> {
         loop {
             let changes = self.store.lane_changes_since(known, PAGE)?;
             let last = changes.cells.last().map(|last| last.revision);
-            let last_site = changes.sites.last().map(|last| last.revision);
+            let last_site = changes.limits.last().map(|last| last.revision);
             if changes.is_empty() {
                 break;
             }
@@ -81,7 +81,7 @@ impl<H: Hooks> World<H> {
         let Some(server) = &mut self.server else {
             return;
         };
-        for change in &changes.sites {
+        for change in &changes.limits {
             server.gate.limit(change.lane, change.limit);
         }
         for change in &changes.cells {

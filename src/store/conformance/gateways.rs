@@ -4,9 +4,11 @@ use crate::{
     filter::Filter,
     ledger::{Further, Lane, MAX_CHILDREN, Protocol, Via, ViaError},
     store::{
-        DeviceFilter, DeviceUpdate, MqttCredential, ProductUpdate, StoredMqtt, UpdateDeviceError,
+        DeviceFilter, DeviceUpdate, MqttCredential, ProductUpdate, SiteKey, StoredMqtt,
+        UpdateDeviceError,
     },
     task::Source,
+    tenant::TenantId,
 };
 
 fn device(endpoint: &str, credential: Option<MqttCredential>, via: Option<&str>) -> NewDevice {
@@ -256,6 +258,62 @@ pub(crate) async fn what_a_gateway_says_of_its_devices_comes_behind_an_operators
         .commit(&[told("a", Some("g2"), None), told("a", None, Some("g1"))])
         .await;
     assert_eq!(via(store, "a").await, behind("g1"));
+}
+
+pub(crate) async fn the_limit_of_one_gateway_is_kept_and_its_changes_seen_among_those_of_sites(
+    store: &impl Store,
+) {
+    let limit = async |endpoint: &str, limit: Option<u32>| {
+        let update = DeviceUpdate {
+            gateway_limit: Some(limit),
+            ..DeviceUpdate::default()
+        };
+        store.update_device(endpoint, &update).await
+    };
+    let kept = async |endpoint: &str| {
+        let device = store.device(endpoint).await.unwrap();
+        device.unwrap().gateway_limit
+    };
+    let changes = async |revision: i64| {
+        let changes = store.lane_limits_since(revision, 9).await.unwrap();
+        let last = changes.last().map_or(revision, |it| it.revision);
+        let told: Vec<_> = changes.iter().map(|it| (it.lane, it.limit)).collect();
+        (told, last)
+    };
+    let lane = |name| Lane::gateway(name);
+    let site = SiteKey {
+        tenant: TenantId::default(),
+        name: "depot-4".to_owned(),
+    };
+    let new = [gateway("g1"), gateway("g2")];
+    store.add_devices(&new, T0).await.unwrap();
+    limit("g1", Some(2)).await.unwrap();
+    store.set_site(&site, 5, None, None).await.unwrap();
+    limit("g2", Some(7)).await.unwrap();
+    limit("g1", Some(3)).await.unwrap();
+    assert_eq!((kept("g1").await, kept("g2").await), (Some(3), Some(7)));
+    let (told, last) = changes(0).await;
+    let (g1, g2) = ((lane("g1"), Some(3)), (lane("g2"), Some(7)));
+    assert_eq!(told, [(site.lane(), Some(5)), g2, g1]);
+    let nobody = limit("g3", Some(1)).await;
+    assert!(
+        matches!(nobody, Err(UpdateDeviceError::NotFound(_))),
+        "{nobody:?}"
+    );
+    // what has none is as before; what is changed otherwise keeps it
+    update(store, "g1", None).await.unwrap();
+    assert_eq!((kept("g1").await, changes(last).await.0), (Some(3), vec![]));
+    limit("g1", None).await.unwrap();
+    store.clear_site(&site, None).await.unwrap();
+    // whoever is removed and added again begins anew
+    assert!(store.remove_device("g2", None, None, T0).await.unwrap());
+    store.add_devices(&new[1..], T0).await.unwrap();
+    assert_eq!((kept("g1").await, kept("g2").await), (None, None));
+    let cleared = [(lane("g1"), None), (site.lane(), None), (lane("g2"), None)];
+    let (told, last) = changes(last).await;
+    assert_eq!(told, cleared);
+    limit("g1", None).await.unwrap();
+    assert_eq!(changes(last).await.0, []);
 }
 
 pub(crate) async fn an_order_names_the_limit_of_its_gateways_product(store: &impl Store) {

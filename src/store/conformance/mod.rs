@@ -141,6 +141,7 @@ macro_rules! whole_suite {
             }
             gateways {
                 an_order_names_the_limit_of_its_gateways_product,
+                the_limit_of_one_gateway_is_kept_and_its_changes_seen_among_those_of_sites,
                 devices_are_added_behind_gateways,
                 a_gateway_tells_who_is_behind_it,
                 a_device_is_given_another_gateway,
@@ -575,6 +576,7 @@ fn stage_change(stage: Stage, at: UtcMillis) -> StageChange {
         cell,
         cell_limit: cell.map(|_| 10),
         confirmed: stage == Stage::Executing,
+        download_errors: if stage == Stage::Downloading { 3 } else { 0 },
     }
 }
 

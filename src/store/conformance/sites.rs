@@ -1,7 +1,7 @@
 use super::{T0, World, new_task, t};
 use crate::{
     ledger::{Attribute, AttributesChange, Further, Lane},
-    store::{NewDevice, Selection, SiteChange, SiteError, SiteKey, Store},
+    store::{LaneLimit, NewDevice, Selection, SiteError, SiteKey, Store},
     task::Source,
     tenant::TenantId,
 };
@@ -14,8 +14,8 @@ fn key(name: &str) -> SiteKey {
 }
 
 async fn changes(store: &impl Store, revision: i64) -> Vec<(Lane, Option<u32>)> {
-    let changes = store.site_changes_since(revision, 9).await.unwrap();
-    let told = |change: SiteChange| (change.lane, change.limit);
+    let changes = store.lane_limits_since(revision, 9).await.unwrap();
+    let told = |change: LaneLimit| (change.lane, change.limit);
     changes.into_iter().map(told).collect()
 }
 

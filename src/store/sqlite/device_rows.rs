@@ -43,7 +43,8 @@ macro_rules! details {
                  (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1), \
                  d.coverage_source, ",
             attributes!(),
-            ", (SELECT e.reason FROM exclusions e WHERE e.endpoint = d.endpoint), d.revision, d.mqtt_credential) AS line \
+            ", (SELECT e.reason FROM exclusions e WHERE e.endpoint = d.endpoint), d.revision, d.mqtt_credential, \
+             (SELECT g.most FROM gateway_limits g WHERE g.endpoint = d.endpoint)) AS line \
              FROM devices d WHERE d.removed = 0"
         )
     };
@@ -114,6 +115,7 @@ pub(super) struct DetailRow<'r> {
     excluded: Option<String>,
     revision: i64,
     mqtt_credential: Option<&'r str>,
+    gateway_limit: Option<u32>,
 }
 
 impl DetailRow<'_> {
@@ -129,6 +131,7 @@ impl DetailRow<'_> {
             coverage_source: self.coverage_source.map(coverage_source).transpose()?,
             attributes: self.attributes.into(),
             excluded: self.excluded,
+            gateway_limit: self.gateway_limit,
             revision: self.revision,
         })
     }

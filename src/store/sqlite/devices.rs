@@ -208,6 +208,11 @@ impl Inventory for SqliteStore {
                 .await
                 .doing(doing)?;
         }
+        if let Some(limit) = update.gateway_limit {
+            gateways::limit(&mut tx, endpoint, limit)
+                .await
+                .doing(doing)?;
+        }
         if update.via.is_some() || update.mqtt.is_some() || update.product.is_some() {
             gateways::check(&mut tx, endpoint).await?;
         }
@@ -298,6 +303,9 @@ impl Inventory for SqliteStore {
         }
         rows::set_revision(&mut tx, revision).await.doing(doing)?;
         attributes::remove_tags(&mut tx, endpoint, None)
+            .await
+            .doing(doing)?;
+        gateways::limit(&mut tx, endpoint, None)
             .await
             .doing(doing)?;
         end_waiting_upgrades(&mut tx, endpoint, now)

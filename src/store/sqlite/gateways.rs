@@ -4,13 +4,15 @@ use std::collections::HashMap;
 
 use sqlx::{FromRow, SqliteConnection, SqlitePool};
 
-use super::{Doing, bulk::json_list, credentials};
+use super::{Doing, bulk::json_list, credentials, sites};
 use crate::{
     ledger::{Relative, Via, ViaError, check_via},
     store::{StoreError, UpdateDeviceError},
 };
 
 const DOING: &str = "looking at gateways";
+/// Rows of gateways whose limit was taken away.
+const CLEARED_AT_MOST: i64 = 20_000;
 
 /// How a device is reached: `by_gateway` says that it has no connection over MQTT of its own.
 pub(super) fn via(by_gateway: bool, via: Option<String>) -> Via {
@@ -96,6 +98,33 @@ pub(super) async fn set(
     sqlx::query("UPDATE devices SET via = ? WHERE endpoint = ?")
         .bind(via)
         .bind(endpoint)
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// So many devices of that gateway may upgrade at once from now on; `None`: as many as its product says, or as of any.
+pub(super) async fn limit(
+    conn: &mut SqliteConnection,
+    endpoint: &str,
+    most: Option<u32>,
+) -> Result<(), sqlx::Error> {
+    let revision = sites::next_revision(conn).await?;
+    let statement = if most.is_some() {
+        "INSERT INTO gateway_limits (most, revision, endpoint) VALUES (?, ?, ?) \
+         ON CONFLICT (endpoint) DO UPDATE SET most = excluded.most, revision = excluded.revision"
+    } else {
+        "UPDATE gateway_limits SET most = ?, revision = ? WHERE endpoint = ? AND most IS NOT NULL"
+    };
+    sqlx::query(statement)
+        .bind(most)
+        .bind(revision)
+        .bind(endpoint)
+        .execute(&mut *conn)
+        .await?;
+    // whoever follows the changes has seen these long ago
+    sqlx::query("DELETE FROM gateway_limits WHERE most IS NULL AND revision < ?")
+        .bind(revision - CLEARED_AT_MOST)
         .execute(conn)
         .await
         .map(drop)

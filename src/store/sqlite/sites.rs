@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ledger::Lane,
-    store::{MAX_SITES, Page, SiteChange, SiteError, SiteKey, SiteRecord, Sites, StoreError},
+    store::{LaneLimit, MAX_SITES, Page, SiteError, SiteKey, SiteRecord, Sites, StoreError},
     tenant::TenantId,
 };
 
@@ -48,15 +48,16 @@ impl Sites for SqliteStore {
                 forget_oldest_cleared(&mut tx, key).await?;
             }
         }
+        let revision = next_revision(&mut tx).await.doing(CHANGING)?;
         sqlx::query(
-            "INSERT INTO sites (tenant, name, most, note, revision) \
-             VALUES (?, ?, ?, ?, (SELECT COALESCE(MAX(revision), 0) + 1 FROM sites)) \
+            "INSERT INTO sites (tenant, name, most, note, revision) VALUES (?, ?, ?, ?, ?) \
              ON CONFLICT (tenant, name) DO UPDATE SET most = excluded.most, note = excluded.note, revision = excluded.revision",
         )
         .bind(key.tenant.as_str())
         .bind(&key.name)
         .bind(limit)
         .bind(note)
+        .bind(revision)
         .execute(&mut *tx)
         .await
         .doing(CHANGING)?;
@@ -73,10 +74,11 @@ impl Sites for SqliteStore {
             return Err(SiteError::NotFound(key.name.clone()));
         }
         check_seen(key, known.as_ref(), seen)?;
+        let revision = next_revision(&mut tx).await.doing(CHANGING)?;
         sqlx::query(
-            "UPDATE sites SET most = NULL, note = NULL, revision = (SELECT MAX(revision) + 1 FROM sites) \
-             WHERE tenant = ? AND name = ?",
+            "UPDATE sites SET most = NULL, note = NULL, revision = ? WHERE tenant = ? AND name = ?",
         )
+        .bind(revision)
         .bind(key.tenant.as_str())
         .bind(&key.name)
         .execute(&mut *tx)
@@ -126,29 +128,46 @@ impl Sites for SqliteStore {
         rows::page(&found, limit, record)
     }
 
-    async fn site_changes_since(
+    async fn lane_limits_since(
         &self,
         revision: i64,
         limit: u32,
-    ) -> Result<Vec<SiteChange>, StoreError> {
+    ) -> Result<Vec<LaneLimit>, StoreError> {
+        // a gateway's name is all tenants' own
         let found = sqlx::query(
-            "SELECT tenant, name, most, revision FROM sites WHERE revision > ? ORDER BY revision LIMIT ?",
+            "SELECT tenant, name, most, revision FROM sites WHERE revision > ?1 \
+             UNION ALL SELECT NULL, endpoint, most, revision FROM gateway_limits WHERE revision > ?1 \
+             ORDER BY revision LIMIT ?2",
         )
         .bind(revision)
         .bind(limit)
         .fetch_all(&self.readers)
         .await
-        .doing("reading the limits of sites")?;
+        .doing("reading the limits of sites and gateways")?;
         let change = |row: &SqliteRow| {
-            let (tenant, name): (String, String) = (row.value("tenant")?, row.value("name")?);
-            Ok(SiteChange {
+            let (tenant, name): (Option<String>, String) =
+                (row.value("tenant")?, row.value("name")?);
+            Ok(LaneLimit {
                 revision: row.int("revision")?,
-                lane: Lane::site(&tenant, &name),
+                lane: match tenant {
+                    Some(tenant) => Lane::site(&tenant, &name),
+                    None => Lane::gateway(&name),
+                },
                 limit: row.maybe_int("most")?,
             })
         };
         found.iter().map(change).collect()
     }
+}
+
+/// The number of the next change of a limit, of whatever site or gateway.
+pub(super) async fn next_revision(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT MAX(COALESCE((SELECT MAX(revision) FROM sites), 0), \
+             COALESCE((SELECT MAX(revision) FROM gateway_limits), 0)) + 1",
+    )
+    .fetch_one(conn)
+    .await
 }
 
 /// Deletes the row whose limit was taken away first, which was seen long ago: thousands of the same tenant are newer.

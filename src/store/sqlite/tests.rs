@@ -207,6 +207,37 @@ async fn a_webhook_whose_task_has_ended_makes_room_in_a_full_table() {
     assert!(matches!(full, Err(AddWebhookError::TooMany(MAX_WEBHOOKS))));
 }
 
+/// So are rows of gateways whose limit was taken away.
+#[tokio::test]
+async fn gateways_whose_limit_was_taken_away_are_forgotten_in_the_end() {
+    let (store, _dir) = open().await;
+    let device = crate::store::NewDevice {
+        endpoint: "g1".to_owned(),
+        product: "p".to_owned(),
+        psk: None,
+        mqtt: None,
+        attributes: crate::ledger::AttributesChange::default(),
+        via: None,
+    };
+    store.add_devices(&[device], UtcMillis(0)).await.unwrap();
+    sqlx::query(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) \
+         INSERT INTO gateway_limits (endpoint, most, revision) SELECT 'gone-' || i, IIF(i = 1, 9, NULL), i FROM n",
+    )
+    .execute(&store.writer)
+    .await
+    .unwrap();
+    let update = crate::store::DeviceUpdate {
+        gateway_limit: Some(Some(2)),
+        ..crate::store::DeviceUpdate::default()
+    };
+    store.update_device("g1", &update).await.unwrap();
+    let changes = store.lane_limits_since(0, 100_000).await.unwrap();
+    // the one that has a limit, the newest of the others, and the new one
+    let told = (changes[0].limit, changes[1].revision, changes.len());
+    assert_eq!(told, (Some(9), 10_001, 20_002));
+}
+
 /// Rows of sites whose limit was taken away are bounded, and no name is refused for their sake.
 #[tokio::test]
 async fn sites_whose_limit_was_taken_away_are_forgotten_in_the_end() {
@@ -233,8 +264,8 @@ async fn sites_whose_limit_was_taken_away_are_forgotten_in_the_end() {
         .unwrap();
     assert_eq!(count, most - 1);
     // the oldest are gone, and the newest changes are there
-    let first = store.site_changes_since(0, 1).await.unwrap();
+    let first = store.lane_limits_since(0, 1).await.unwrap();
     assert_eq!(first[0].revision, 5);
-    let newest = store.site_changes_since(most, 9).await.unwrap();
+    let newest = store.lane_limits_since(most, 9).await.unwrap();
     assert_eq!(newest.len(), 3);
 }

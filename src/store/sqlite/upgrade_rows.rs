@@ -38,7 +38,7 @@ macro_rules! upgrade {
 macro_rules! stage {
     () => {
         "json_array(u.state, u.stage_entered_at, u.stage_deadline_at, u.queued_at, u.slot_deadline_at, u.cell, \
-         u.cell_limit, u.confirmed)"
+         u.cell_limit, u.confirmed, u.download_errors)"
     };
 }
 
@@ -295,6 +295,7 @@ struct StageRow<'r> {
     cell: Option<u32>,
     cell_limit: Option<u32>,
     confirmed: Flag,
+    download_errors: u8,
 }
 
 impl StageRow<'_> {
@@ -316,6 +317,7 @@ impl StageRow<'_> {
             cell: self.cell,
             cell_limit: self.cell_limit,
             confirmed: self.confirmed.0,
+            download_errors: self.download_errors,
         }))
     }
 }

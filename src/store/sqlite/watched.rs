@@ -61,7 +61,8 @@ const TABLES: [(Table, &str, &str); 21] = [
     (
         Table::Devices,
         "devices",
-        "SELECT d.*, (SELECT json_group_object(t.key, t.value) FROM device_tags t WHERE t.device_id = d.id) AS tags \
+        "SELECT d.*, (SELECT json_group_object(t.key, t.value) FROM device_tags t WHERE t.device_id = d.id) AS tags, \
+             (SELECT g.most FROM gateway_limits g WHERE g.endpoint = d.endpoint) AS gateway_limit \
          FROM devices d WHERE d.endpoint = ? AND d.removed = 0",
     ),
     (

@@ -22,6 +22,8 @@ pub struct Stored {
     pub cell_limit: u32,
     /// The version was accepted (downloading), the command received (executing).
     pub confirmed: bool,
+    /// Errors of its download that the device has reported.
+    pub download_errors: u8,
     /// The segment asked for last.
     pub segment: Option<u16>,
     /// The device was served the whole package, where it fetches that over HTTP.
@@ -63,6 +65,7 @@ impl Negotiation {
             lost: stored.begun && !rules.connections_told,
             through_until: through
                 .then(|| now.instant + Deadline::Execution.duration(rules.upgrade)),
+            download_errors: stored.download_errors,
         };
         if stored.stage.is_transfer()
             && let Some((transfer, actions)) =

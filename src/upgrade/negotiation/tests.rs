@@ -590,6 +590,7 @@ impl Drive {
             cell: place.and_then(Place::cell),
             cell_limit: place.map_or(1, |place| place.limit),
             confirmed: self.state.is_confirmed(),
+            download_errors: self.state.download_errors(),
             segment: None,
             coverage: Coverage::default(),
             evidence: None,

@@ -125,6 +125,8 @@ pub struct Resumed {
     pub lost: bool,
     /// It says that it is through: until then something has to speak for that.
     pub through_until: Option<Instant>,
+    /// Errors of its download that the device has reported.
+    pub download_errors: u8,
 }
 
 impl Course {
@@ -140,6 +142,7 @@ impl Course {
                 whole: false,
                 lost: false,
                 through_until: None,
+                download_errors: 0,
             })
         }
     }

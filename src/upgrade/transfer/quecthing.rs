@@ -55,10 +55,19 @@ impl QuecThing {
         (Self::new(inner), actions)
     }
 
-    /// It goes on after a restart of the server, which forgets how many errors the download had.
+    /// It goes on after a restart of the server.
     pub(super) fn resume(stored: &Resumed) -> (Self, Vec<Action>) {
         let (inner, actions) = ThingsPanel::resume(stored);
-        (Self::new(inner), actions)
+        let resumed = Self {
+            download_errors: stored.download_errors,
+            ..Self::new(inner)
+        };
+        (resumed, actions)
+    }
+
+    /// Errors of the download so far.
+    pub(super) const fn download_errors(&self) -> u8 {
+        self.download_errors
     }
 
     /// How far it is.

@@ -73,6 +73,88 @@ fn what_is_fetched_again_costs_the_device_something() {
 }
 
 #[test]
+fn what_arrives_after_the_outcome_counts_to_the_upgrade_and_changes_nothing_else() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    world.serve_with(&token, 300, true);
+    world.reports(7, 0, "V2");
+    let outcome = world.outcome();
+    assert!(matches!(outcome, Some(Outcome::Failed(_))), "{outcome:?}");
+    let over = |more_bytes| ServedBytes {
+        device: id(),
+        upgrade: UpgradeId(7),
+        task: TaskId(5),
+        token: token.clone(),
+        contiguous_bytes: SIZE,
+        whole: true,
+        in_flight: false,
+        more_bytes,
+        over: true,
+    };
+    let count = world.changes.len();
+    world.engine.served(world.now, &over(0));
+    world.drain();
+    assert_eq!(world.changes.len(), count);
+    world.engine.served(world.now, &over(250));
+    world.drain();
+    let [
+        Change::Traffic {
+            upgrade,
+            task,
+            endpoint,
+            traffic,
+            at,
+            ..
+        },
+    ] = &world.changes[count..]
+    else {
+        panic!("{:?}", &world.changes[count..]);
+    };
+    assert_eq!(
+        (*upgrade, *task, &**endpoint),
+        (UpgradeId(7), TaskId(5), DEVICE)
+    );
+    assert_eq!((traffic.bytes_down, *at), (250, world.now.utc));
+    assert_eq!(world.outcome(), outcome);
+}
+
+#[test]
+fn what_an_earlier_offer_still_brings_counts_to_the_attempt_that_runs_and_is_no_progress() {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    world.serve_with(&token, 300, true);
+    let over = ServedBytes {
+        device: id(),
+        upgrade: UpgradeId(7),
+        task: TaskId(5),
+        token: token.clone(),
+        contiguous_bytes: SIZE,
+        whole: true,
+        in_flight: false,
+        more_bytes: 200,
+        over: true,
+    };
+    world.engine.served(world.now, &over);
+    world.drain();
+    // what it claims is not believed for that
+    world.reports(0, 100, "V2");
+    assert_eq!(world.outcome(), None);
+    world.serve(&token, SIZE);
+    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+    let cost = world.changes.iter().filter_map(|change| match change {
+        Change::Traffic { traffic, .. } => Some(traffic.bytes_down),
+        _ => None,
+    });
+    assert_eq!(cost.sum::<u64>(), SIZE + 200);
+}
+
+#[test]
 fn a_connection_that_flaps_beside_a_download_ends_nothing() {
     let mut world = World::of(Protocol::Iotda);
     world.start();

@@ -155,11 +155,13 @@ impl World {
         let served = ServedBytes {
             device: ids().of(child),
             upgrade: UpgradeId(7),
+            task: TaskId(5),
             token: token.clone(),
             contiguous_bytes: bytes,
             whole: bytes == SIZE,
             in_flight: false,
             more_bytes: bytes,
+            over: false,
         };
         self.engine.served(self.now, &served);
         self.drain();
@@ -339,6 +341,36 @@ fn a_child_without_a_gateway_waits_and_says_so() {
             .sent_to_gateways()
             .contains(&sent("gw-1", CHILD, "version_query"))
     );
+}
+
+#[test]
+fn a_child_whose_gateway_leaves_says_so_once_in_a_stage() {
+    let mut world = World::with_gateways();
+    world.gateway_connects("gw-1");
+    world.order_for(CHILD, 7);
+    let offline = |world: &World| {
+        let told = world.told();
+        let count = |code: &str| told.iter().filter(|it| *it == code).count();
+        (count("gateway_offline"), count("child_offline"))
+    };
+    assert_eq!(offline(&world), (0, 0));
+    world.gateway_leaves("gw-1");
+    assert_eq!(offline(&world), (1, 0));
+    // once more in the same stage: nothing new
+    world.gateway_connects("gw-1");
+    world.gateway_leaves("gw-1");
+    let told = offline(&world);
+    assert!(told.0 <= 2, "{told:?}");
+    world.gateway_connects("gw-1");
+    world.after(Duration::from_secs(1));
+    world.tells_for("gw-1", CHILD, "V1");
+    assert_eq!(world.stage_of(CHILD), Some(Stage::Downloading));
+    let before = offline(&world);
+    for _ in 0..5 {
+        world.status_of("gw-1", CHILD, "OFFLINE");
+        world.status_of("gw-1", CHILD, "ONLINE");
+    }
+    assert_eq!(offline(&world), (before.0, before.1 + 1));
 }
 
 #[test]

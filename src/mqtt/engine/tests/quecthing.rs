@@ -302,6 +302,60 @@ fn the_sixth_error_of_a_download_ends_it() {
 }
 
 #[test]
+fn errors_of_a_download_are_counted_on_after_a_restart_of_the_server() {
+    let mut before = World::quecthing();
+    before.comes();
+    before.asks_for_its_plan("V1");
+    before.says_status(2, &[]);
+    for _ in 0..4 {
+        before.says_status(6, &[]);
+    }
+    let stage = before.changes.iter().rev().find_map(|change| match change {
+        Change::Stage { change, .. } => Some(change.clone()),
+        _ => None,
+    });
+    let stage = stage.unwrap();
+    assert_eq!(stage.download_errors, 4);
+    let mut world = super::restart::resumed((Protocol::QuecThing, before.now), stage, Vec::new());
+    world.comes();
+    world.says_status(6, &[]);
+    assert_eq!(world.outcome(), None);
+    world.says_status(6, &[]);
+    assert_eq!(
+        world.outcome(),
+        Some(Outcome::Failed(Failure::Reported(DOWNLOAD_ERRORS)))
+    );
+}
+
+#[test]
+fn on_somebody_elses_broker_a_silent_device_is_sent_its_plan_and_is_upgraded() {
+    let mut config = Config::default();
+    config.mqtt.mode = crate::config::MqttMode::Broker;
+    let mut world = World::with(Protocol::QuecThing, config);
+    world.start();
+    world.after(Duration::from_mins(2));
+    assert_eq!(world.commands(), [PLAN]);
+    world.after(Duration::from_mins(10));
+    assert_eq!(world.commands(), [PLAN], "it may not have been there");
+    world.connections += 1;
+    let conn = world.conn();
+    world.event(Event::Heard {
+        device: id(),
+        conn,
+        anew: false,
+        release: None,
+    });
+    world.asks_for_its_plan("V1");
+    world.commands();
+    world.says_status(2, &[]);
+    let token = world.granted().token;
+    assert_eq!(world.commands(), [PACKAGE]);
+    world.serve(&token, SIZE);
+    world.says_status(11, &[text(25, "V2")]);
+    assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
+}
+
+#[test]
 fn nothing_leaves_before_the_offer_is_committed_and_what_is_reported_before_is_not_about_it() {
     let mut world = World::quecthing();
     world.comes();

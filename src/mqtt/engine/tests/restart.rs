@@ -18,7 +18,11 @@ fn goes_on_after_a_restart_of_the_server() {
         Change::Stage { change, .. } => Some(change.clone()),
         _ => None,
     });
-    let mut world = resumed(before.now, stage.unwrap(), evidence.unwrap());
+    let mut world = resumed(
+        (Protocol::Iotda, before.now),
+        stage.unwrap(),
+        evidence.unwrap(),
+    );
     // the same token, and what was served counts on
     let grant = world.granted();
     assert_eq!(
@@ -33,14 +37,19 @@ fn goes_on_after_a_restart_of_the_server() {
     assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
 }
 
-fn resumed(now: Now, stage: StageChange, evidence: Vec<Evidence>) -> World {
+/// The same device a minute later, with what is stored of its upgrade.
+pub(super) fn resumed(
+    (protocol, now): (Protocol, Now),
+    stage: StageChange,
+    evidence: Vec<Evidence>,
+) -> World {
     let now = now + Duration::from_mins(1);
-    let mut world = World::begun(Protocol::Iotda, Config::default(), now);
+    let mut world = World::begun(protocol, Config::default(), now);
     let record = DeviceRecord {
         endpoint: DEVICE.into(),
         product: "meters".into(),
         secure: false,
-        protocol: Protocol::Iotda,
+        protocol,
         via: crate::ledger::Via::Itself,
         registration: None,
         last_heard_at: None,

@@ -113,6 +113,7 @@ fn a_slot_of_before_a_restart_is_told_to_the_gate() {
             cell: None,
             cell_limit: None,
             confirmed: false,
+            download_errors: 0,
         },
         progress: None,
     };

@@ -17,25 +17,27 @@ use crate::{
 /// A stage that follows a stage.
 pub(super) const STAGE: RowStatement = RowStatement {
     head: "INSERT INTO upgrades (id, state, attempt, stage_entered_at, stage_deadline_at, queued_at, slot_deadline_at, \
-               cell, cell_limit, confirmed, bytes_done, bytes_total, task_id, endpoint, not_before, created_at) VALUES ",
-    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', 0, 0)",
+               cell, cell_limit, confirmed, download_errors, bytes_done, bytes_total, task_id, endpoint, not_before, created_at) VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', 0, 0)",
     tail: " ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, \
                stage_entered_at = excluded.stage_entered_at, stage_deadline_at = excluded.stage_deadline_at, \
                queued_at = excluded.queued_at, slot_deadline_at = excluded.slot_deadline_at, cell = excluded.cell, \
-               cell_limit = excluded.cell_limit, confirmed = excluded.confirmed, bytes_done = excluded.bytes_done, \
+               cell_limit = excluded.cell_limit, confirmed = excluded.confirmed, \
+               download_errors = excluded.download_errors, bytes_done = excluded.bytes_done, \
                bytes_total = excluded.bytes_total",
 };
 
 /// A beginning, or an end for now or for good. Whether the device is free is settled afterwards.
 pub(super) const PHASE: RowStatement = RowStatement {
     head: "INSERT INTO upgrades (id, state, attempt, stage_entered_at, stage_deadline_at, queued_at, slot_deadline_at, \
-               cell, cell_limit, confirmed, bytes_done, bytes_total, phase, not_before, started_at, ended_at, \
+               cell, cell_limit, confirmed, download_errors, bytes_done, bytes_total, phase, not_before, started_at, ended_at, \
                outcome_state, outcome_reason, outcome_arguments, outcome_at, task_id, endpoint, created_at) VALUES ",
-    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', 0)",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', 0)",
     tail: " ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, \
                stage_entered_at = excluded.stage_entered_at, stage_deadline_at = excluded.stage_deadline_at, \
                queued_at = excluded.queued_at, slot_deadline_at = excluded.slot_deadline_at, cell = excluded.cell, \
-               cell_limit = excluded.cell_limit, confirmed = excluded.confirmed, bytes_done = excluded.bytes_done, \
+               cell_limit = excluded.cell_limit, confirmed = excluded.confirmed, \
+               download_errors = excluded.download_errors, bytes_done = excluded.bytes_done, \
                bytes_total = excluded.bytes_total, phase = excluded.phase, free = 0, over_budget = 0, \
                not_before = excluded.not_before, started_at = excluded.started_at, ended_at = excluded.ended_at, \
                outcome_state = COALESCE(excluded.outcome_state, outcome_state), \
@@ -139,6 +141,7 @@ impl Upgrade {
             .bind(now.cell)
             .bind(now.cell_limit)
             .bind(stage.is_some_and(|it| it.confirmed))
+            .bind(stage.map_or(0, |it| it.download_errors))
             .bind(now.progress.map(|it| it.done_bytes.cast_signed()))
             .bind(now.progress.map_or(0, |it| it.total_bytes.cast_signed()))
     }

@@ -472,6 +472,7 @@ fn goes_on_after_a_restart_of_the_server() {
             whole,
             lost: false,
             through_until: None,
+            download_errors: 0,
         };
         super::super::Transfer::resume_over_mqtt(Protocol::Iotda, &stored).unwrap()
     };
@@ -503,6 +504,7 @@ fn resumed_on_a_broker(lost: bool, through: bool) -> Drive {
         whole: false,
         lost,
         through_until: through.then(|| drive.now + Duration::from_mins(30)),
+        download_errors: 0,
     };
     let resumed = super::super::Transfer::resume_over_mqtt(Protocol::Iotda, &stored);
     let (transfer, _) = resumed.unwrap();

@@ -156,6 +156,7 @@ fn what_it_said_before_a_restart_of_the_server_holds() {
         whole: true,
         lost: false,
         through_until: Some(at + Duration::from_mins(30)),
+        download_errors: 0,
     };
     let resumed = Transfer::resume_over_mqtt(Protocol::ThingsPanel, &stored);
     let (transfer, actions) = resumed.unwrap();
@@ -182,6 +183,7 @@ fn where_a_restart_has_lost_what_it_was_served_its_word_is_all_there_is() {
             whole: false,
             lost,
             through_until: None,
+            download_errors: 0,
         };
         let resumed = Transfer::resume_over_mqtt(Protocol::ThingsPanel, &stored);
         resumed.unwrap().0
