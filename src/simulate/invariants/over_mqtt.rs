@@ -12,6 +12,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use serde_json::Value;
+use sim::mqtt::quecthing;
 
 use super::{Invariants, Number, Rule, SLACK_MS};
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     grants::{Grant, Served, Token},
     ledger::{Evidence, Failure, Outcome, Protocol, Stage, Success},
     mqtt::{
-        endpoint::{Event, Uplink},
+        endpoint::{Downlink, Event, Uplink},
         engine::Out,
     },
 };
@@ -83,7 +84,7 @@ impl OverMqtt {
     }
 
     /// An attempt begins.
-    fn begins(&mut self, now: UtcMillis) {
+    pub(super) fn begins(&mut self, now: UtcMillis) {
         *self = Self {
             began_at: now,
             is_believed: self.is_believed,
@@ -105,6 +106,9 @@ enum Says {
 
 /// What a message of a device says.
 fn says(uplink: Uplink, payload: &[u8]) -> Vec<Says> {
+    if uplink == Uplink::Frames {
+        return says_in_frames(payload);
+    }
     let Ok(message) = serde_json::from_slice::<Value>(payload) else {
         return Vec::new();
     };
@@ -138,9 +142,40 @@ fn says(uplink: Uplink, payload: &[u8]) -> Vec<Says> {
     }
 }
 
-/// Whether a device is asked for its version; what it is told otherwise is an offer.
-fn asks(payload: &[u8]) -> bool {
-    String::from_utf8_lossy(payload).contains("\"version_query\"")
+/// What a device with `QuecThing` says. A success with a version tells that, as any answer does.
+fn says_in_frames(payload: &[u8]) -> Vec<Says> {
+    let said = quecthing::said(payload).map(|said| match said {
+        quecthing::Said::Asks(version) | quecthing::Said::Succeeded(Some(version)) => {
+            Says::Runs(version)
+        }
+        quecthing::Said::Succeeded(None) => Says::Through(None),
+    });
+    said.into_iter().collect()
+}
+
+/// What a device is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It is asked for its version.
+    Asked,
+    /// It is offered its package.
+    Offered,
+    /// Something else: that there is no plan, or who is behind it.
+    Nothing,
+}
+
+impl Told {
+    fn of(downlink: Downlink, payload: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(payload);
+        match downlink {
+            Downlink::Events if text.contains("\"version_query\"") => Self::Asked,
+            Downlink::Events if text.contains("\"$sub_device_manager\"") => Self::Nothing,
+            Downlink::Push if payload.first() == Some(&0xAA) && !quecthing::is_offer(payload) => {
+                Self::Nothing
+            }
+            Downlink::Events | Downlink::Push => Self::Offered,
+        }
+    }
 }
 
 /// What tells one thing that leaves from others; nothing where it may leave again and again.
@@ -363,9 +398,18 @@ impl Invariants {
         if let Some(name) = name(out) {
             self.outs.entry(name).or_default().push(after);
         }
-        if let (Some(device), Out::Publish { payload, .. }) = (device, out) {
-            self.leaves_alone(now_ms, device, asks(payload));
-            if let Some(over) = self.over_mqtt(device).filter(|_| !asks(payload)) {
+        if let (
+            Some(device),
+            Out::Publish {
+                downlink, payload, ..
+            },
+        ) = (device, out)
+        {
+            let told = Told::of(*downlink, payload);
+            self.leaves_alone(now_ms, device, told);
+            if told == Told::Offered
+                && let Some(over) = self.over_mqtt(device)
+            {
                 over.is_back = false;
             }
         }
@@ -422,8 +466,10 @@ impl Invariants {
                     over.whole = false;
                 }
             }
-            Out::Publish { payload, .. } => {
-                if !asks(payload) {
+            Out::Publish {
+                downlink, payload, ..
+            } => {
+                if Told::of(*downlink, payload) == Told::Offered {
                     self.has_entered(now_ms, device, "is offered its package");
                 }
             }
@@ -450,7 +496,7 @@ impl Invariants {
 
     /// A device is asked or offered something: not one that is taken to be downloading. Those of `ThingsPanel` are pushed to all the
     /// same when they tell their old version.
-    fn leaves_alone(&mut self, now_ms: u64, device: usize, asks: bool) {
+    fn leaves_alone(&mut self, now_ms: u64, device: usize, told: Told) {
         let Some(subject) = self.subjects.get(device) else {
             return;
         };
@@ -462,7 +508,11 @@ impl Invariants {
         let downloads = over.protocol == Protocol::Iotda && lately && !over.is_known_whole;
         if downloads && subject.emitted.stage == Some(Stage::Downloading) {
             let upgrade = subject.upgrade.0;
-            let what = if asks { "asked" } else { "offered its package" };
+            let what = match told {
+                Told::Asked => "asked",
+                Told::Offered => "offered its package",
+                Told::Nothing => return,
+            };
             self.violated(now_ms, Rule::GoesOn, || {
                 format!("{upgrade}: is {what} in mid-download")
             });
@@ -473,6 +523,7 @@ impl Invariants {
 
     /// An attempt on a device over MQTT ends.
     pub(super) fn ends_over_mqtt(&mut self, now_ms: u64, device: usize, outcome: &Outcome) {
+        let behind = self.is_behind(device);
         let Some(subject) = self.subjects.get_mut(device) else {
             return;
         };
@@ -481,6 +532,9 @@ impl Invariants {
             return;
         };
         let flaw = match outcome {
+            Outcome::Succeeded(Success::Upgraded) if behind && !over.whole => {
+                Some("verified, and its gateway has not got all of the package")
+            }
             Outcome::Succeeded(Success::AlreadyCurrent) => {
                 (!current).then_some("it runs another version")
             }
