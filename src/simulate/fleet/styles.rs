@@ -301,16 +301,17 @@ pub(super) fn members(
     };
     let Entry { devices, first, .. } = entry;
     let behind = styled.behind.map_or(0, |behind| behind as usize);
-    let connected = match behind {
-        0 => devices,
-        _ => devices.div_ceil(behind),
+    let (connected, made) = match behind {
+        0 => (devices, devices),
+        // those that are too many are left out
+        _ => (devices.div_ceil(behind), devices.next_multiple_of(behind)),
     };
     let mut config = FleetConfig::new(connected, vec![style], BEFORE);
     config.behind = behind;
     config.target = setting.targets.first().map(ToString::to_string);
     config.seed = setting.seed ^ (first as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     config.start_spread_ms = setting.ready_ms;
-    config.faults = styled.characters(style, devices, setting)?;
+    config.faults = styled.characters(style, made, setting)?;
     if behind > 0 {
         config.gateway_faults = styled.gateway_characters(connected, setting)?;
     }

@@ -23,10 +23,14 @@ use crate::{
         endpoint::{Downlink, Event, Uplink},
         engine::Out,
     },
+    simulate::faults::LONGEST_STORE_OUTAGE,
 };
 
 /// A device is left alone for so long after the shard knows that it was served something, ms.
 const QUIET_MS: u64 = 120_000;
+
+/// What is stored may not be known to the server for as long as the store fails: the result of a batch may be lost, ms.
+const KNOWN_MS: u64 = LONGEST_STORE_OUTAGE.as_secs() * 1_000 + SLACK_MS.unsigned_abs();
 
 /// What is known of a device that speaks MQTT.
 #[derive(Debug)]
@@ -350,7 +354,7 @@ impl Invariants {
         let since_ms = now_ms.saturating_sub(subject.ended_ms.unwrap_or(now_ms));
         let runs = subject.committed.stage.is_some_and(Stage::is_transfer)
             && subject.upgrade == grant.upgrade;
-        if !runs && since_ms > SLACK_MS.unsigned_abs() {
+        if !runs && since_ms > KNOWN_MS {
             let upgrade = grant.upgrade.0;
             self.violated(now_ms, Rule::Grants, || {
                 format!("{upgrade}: its token opens the package {since_ms} ms after its attempt")

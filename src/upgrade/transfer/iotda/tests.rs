@@ -470,6 +470,7 @@ fn goes_on_after_a_restart_of_the_server() {
             until,
             confirmed,
             whole,
+            begun: true,
             lost: false,
             through_until: None,
         };
@@ -501,6 +502,7 @@ fn resumed_on_a_broker(lost: bool, through: bool) -> Drive {
         until: drive.now + Duration::from_hours(3),
         confirmed: true,
         whole: false,
+        begun: true,
         lost,
         through_until: through.then(|| drive.now + Duration::from_mins(30)),
     };

@@ -154,6 +154,7 @@ fn what_it_said_before_a_restart_of_the_server_holds() {
         until: at + Duration::from_hours(3),
         confirmed: true,
         whole: true,
+        begun: true,
         lost: false,
         through_until: Some(at + Duration::from_mins(30)),
     };
@@ -180,6 +181,7 @@ fn where_a_restart_has_lost_what_it_was_served_its_word_is_all_there_is() {
             until: at + Duration::from_hours(3),
             confirmed: true,
             whole: false,
+            begun: true,
             lost,
             through_until: None,
         };
