@@ -146,6 +146,24 @@ impl Faults {
         }
     }
 
+    /// What devices behind gateways do wrong besides.
+    pub(super) const fn behind_characters(self) -> &'static [(&'static str, u8)] {
+        match self {
+            Self::None => &[],
+            Self::Default => &[("success-at-once", 2), ("lost-child", 1), ("refuses@4", 1)],
+            Self::Harsh => &[("success-at-once", 3), ("lost-child", 2), ("refuses@4", 2)],
+        }
+    }
+
+    /// What gateways do wrong themselves, in percent of them.
+    pub(super) const fn gateway_characters(self) -> &'static [(&'static str, u8)] {
+        match self {
+            Self::None => &[],
+            Self::Default => &[("drops-in-download", 10)],
+            Self::Harsh => &[("drops-in-download", 30)],
+        }
+    }
+
     /// What devices do wrong unless a fleet file says it, in percent of all: those that are peculiar or fail, and
     /// those that lie.
     pub(super) const fn characters(self) -> [&'static [(&'static str, u8)]; 2] {

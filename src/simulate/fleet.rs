@@ -1,6 +1,7 @@
 //! The fleet of a simulation: its coverage, when its devices wake up, what is peculiar to them. From a file, or
 //! a mix as it is found in the field.
 
+mod gateways;
 mod groups;
 mod styles;
 
@@ -17,11 +18,12 @@ use super::{
     faults::Faults,
     sites::{self, SiteFile, Sites},
 };
-use crate::ledger::Protocol;
+use crate::ledger::{Protocol, Via};
 use groups::Group;
-use styles::{Setting, Styled};
+use styles::{Entry, Setting, Styled};
 
-pub(super) use styles::MqttMember;
+pub(super) use gateways::{Gateway, Moves};
+pub(super) use styles::{MqttMember, protocol};
 
 /// Version of all devices before the upgrade.
 pub(super) const BEFORE: &str = "V1.0";
@@ -138,6 +140,8 @@ pub(super) struct FleetPlan {
     pub(super) members: Vec<Member>,
     /// Those that speak MQTT.
     pub(super) over_mqtt: Vec<MqttMember>,
+    /// The gateways of some of these.
+    pub(super) gateways: Vec<Gateway>,
     /// When the task starts, ms.
     pub(super) ready_ms: u64,
     /// Where they are.
@@ -145,7 +149,7 @@ pub(super) struct FleetPlan {
 }
 
 /// What is to be known of a device before it is switched on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Planned<'a> {
     pub(super) endpoint: &'a str,
     /// The product that it is of.
@@ -156,6 +160,8 @@ pub(super) struct Planned<'a> {
     /// Its hardware, as the operator has given it.
     pub(super) hardware: Option<&'a str>,
     pub(super) joins_at_ms: Option<u64>,
+    /// How it is reached, as the operator says.
+    pub(super) via: Via,
 }
 
 impl FleetPlan {
@@ -168,6 +174,7 @@ impl FleetPlan {
             runs: member.spec.version,
             hardware: member.hardware.as_deref(),
             joins_at_ms: member.joins_at_ms,
+            via: Via::Itself,
         });
         let over_mqtt = self.over_mqtt.iter().map(|member| Planned {
             endpoint: &member.spec.device,
@@ -176,8 +183,17 @@ impl FleetPlan {
             runs: member.runs,
             hardware: None,
             joins_at_ms: member.joins_at_ms,
+            via: self.via(member),
         });
         over_pcp.chain(over_mqtt)
+    }
+
+    /// How a device over MQTT is reached, as the operator says before its gateway does.
+    fn via(&self, member: &MqttMember) -> Via {
+        member.behind.map_or(Via::Itself, |behind| {
+            let gateway = self.gateways.get(behind.gateway).filter(|_| behind.told);
+            Via::Gateway(gateway.map(|gateway| gateway.spec.device.clone()))
+        })
     }
 }
 
@@ -260,6 +276,12 @@ impl FleetFile {
         !self.takes_v2() && self.styles.iter().flatten().any(Styled::takes_v2)
     }
 
+    /// The products of gateways, and how many devices of each gateway may upgrade at once, where the file says so.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = (String, Option<u32>)> {
+        let styles = (1..).zip(self.styles.iter().flatten());
+        styles.filter_map(|(number, styled)| styled.gateways(number))
+    }
+
     fn check_joining(&self) -> Result<(), String> {
         let Some(joining) = self.joining else {
             return Ok(());
@@ -301,6 +323,7 @@ impl FleetFile {
             return Ok(FleetPlan {
                 members,
                 over_mqtt: Vec::new(),
+                gateways: Vec::new(),
                 ready_ms: self.ready_ms(),
                 sites,
             });
@@ -323,15 +346,25 @@ impl FleetFile {
             v2_product,
         };
         let mut over_mqtt = Vec::with_capacity(devices - members.len());
-        for (number, (styled, size)) in (1..).zip(styles.iter().zip(counts)) {
-            let first = members.len() + over_mqtt.len();
+        let mut gateways = Vec::new();
+        for (number, (styled, devices)) in (1..).zip(styles.iter().zip(counts)) {
+            let entry = Entry {
+                number,
+                devices,
+                first: members.len() + over_mqtt.len(),
+                first_gateway: gateways.len(),
+            };
             let joins = |dice| self.joins_at_ms(dice);
-            let of_style = styles::members(styled, size, first, &setting, joins);
-            over_mqtt.extend(of_style.map_err(|error| format!("styles, entry {number}: {error}"))?);
+            let of_style = styles::members(styled, entry, &setting, joins);
+            let (its, their_gateways) =
+                of_style.map_err(|error| format!("styles, entry {number}: {error}"))?;
+            over_mqtt.extend(its);
+            gateways.extend(their_gateways);
         }
         Ok(FleetPlan {
             members,
             over_mqtt,
+            gateways,
             ready_ms: self.ready_ms(),
             sites,
         })

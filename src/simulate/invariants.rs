@@ -33,7 +33,7 @@
 //!   upgrade) after its last time; in no minute more begin than the rate allows, while the server runs. A phase
 //!   follows another one only when that has come true, or the operator says so, and each device is in one phase;
 //! * no cell ends before it can have, by the slots that were held in it;
-//! * what holds of devices that speak MQTT stands in `over_mqtt`;
+//! * what holds of devices that speak MQTT stands in `over_mqtt`, and of those behind gateways in `gateways`;
 //! * queues and tables stay bounded.
 //!
 //! After every step the slots that the engine counts are compared with those that the checker counts; after a restart
@@ -45,6 +45,7 @@ mod commits;
 mod coverage;
 mod datagrams;
 mod ends;
+mod gateways;
 mod goes_on;
 mod lifetimes;
 mod over_mqtt;
@@ -108,6 +109,7 @@ pub(crate) struct Violation {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Rule {
     CellLimit,
+    GatewayLimit,
     StageLimit,
     OneOutcome,
     TrueOutcome,
@@ -236,6 +238,8 @@ pub(super) struct Invariants {
     /// follows.
     entering: Option<(i64, u32)>,
     shards: Vec<Shard>,
+    /// Gateways, and who is behind them.
+    gateways: gateways::Gateways,
     /// What devices over MQTT are told and granted, and has not left.
     outs: over_mqtt::Outs,
     /// How the tasks are run, and how far they are.
@@ -295,6 +299,7 @@ impl Invariants {
             touched: BTreeSet::new(),
             entering: None,
             shards: (0..shards).map(|_| Shard::default()).collect(),
+            gateways: gateways::Gateways::default(),
             outs: over_mqtt::Outs::new(),
             rollout: rollout::Rollout::default(),
             started_at: UtcMillis(i64::MIN),
@@ -388,10 +393,14 @@ impl Invariants {
                     self.leaves_the_register(device);
                 }
             }
-            Change::VersionReported { endpoint, .. }
-            | Change::Appointed { endpoint, .. }
-            | Change::Via { endpoint, .. } => {
+            Change::VersionReported { endpoint, .. } | Change::Appointed { endpoint, .. } => {
                 self.touch(endpoint, number);
+            }
+            Change::Via { endpoint, via, .. } => {
+                self.touch(endpoint, number);
+                if let Some(device) = device(endpoint) {
+                    self.is_reached(now, device, via.as_deref());
+                }
             }
             Change::Evidence {
                 endpoint, evidence, ..
@@ -465,14 +474,25 @@ pub(super) fn device(endpoint: &str) -> Option<usize> {
     endpoint.rsplit('-').next()?.parse().ok()
 }
 
-/// The limit of a stage of a device that speaks MQTT or does not, ms.
-fn limit_ms(stage: Stage, over_mqtt: bool, config: &Config) -> i64 {
+/// How a device is reached, as far as limits go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    OverPcp,
+    OverMqtt,
+    /// Over MQTT through a gateway, whose other devices it competes with.
+    Behind,
+}
+
+/// The limit of a stage of a device that is reached so, ms.
+fn limit_ms(stage: Stage, reach: Reach, config: &Config) -> i64 {
+    let over_mqtt = reach != Reach::OverPcp;
     let limits = &config.upgrade;
     let seconds = match stage {
         Stage::WaitingForDevice if over_mqtt => limits.wait_for_connection_s,
         // one limit for both
         Stage::Downloading | Stage::Executing if over_mqtt => limits.transfer_s,
-        Stage::QueryingCoverage | Stage::QueryingCell | Stage::WaitingForSlot if over_mqtt => 0,
+        Stage::QueryingCoverage | Stage::QueryingCell if over_mqtt => 0,
+        Stage::WaitingForSlot if reach == Reach::OverMqtt => 0,
         Stage::WaitingForDevice => limits.wait_for_device_s,
         Stage::QueryingVersion => limits.query_version_s,
         Stage::QueryingCoverage => limits.query_coverage_s,

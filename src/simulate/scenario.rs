@@ -113,6 +113,9 @@ impl Scenario {
             let product = config.products.entry(product_name(product)).or_default();
             product.ota_events = OtaEvents::V2;
         }
+        for (product, per_gateway) in self.fleet.gateways() {
+            config.products.entry(product).or_default().per_gateway = per_gateway;
+        }
         config
     }
 

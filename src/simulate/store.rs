@@ -12,7 +12,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, Protocol, RetryPolicy, TaskId,
-        UpgradeId,
+        UpgradeId, Via,
     },
     package::Version,
     store::{
@@ -57,6 +57,8 @@ pub(super) struct Added<'a> {
     pub(super) protocol: Protocol,
     /// Its hardware, as the operator has given it.
     pub(super) hardware: Option<&'a str>,
+    /// How it is reached, as the operator says.
+    pub(super) via: &'a Via,
 }
 
 /// A task for all devices of one product.
@@ -138,8 +140,7 @@ impl Backend {
         match self {
             Self::Memory(store) => {
                 for device in order.devices {
-                    store.add_device(device.endpoint, order.product, device.protocol);
-                    store.set_hardware(device.endpoint, device.hardware);
+                    add_to(store, *device, order.product);
                 }
                 let endpoints: Vec<&str> = order.devices.iter().map(|it| it.endpoint).collect();
                 let packages = order.offered.packages();
@@ -169,11 +170,21 @@ impl Backend {
     ) -> Result<(), Failed> {
         match self {
             Self::Memory(store) => {
-                store.add_device(device.endpoint, product, device.protocol);
-                store.set_hardware(device.endpoint, device.hardware);
+                add_to(store, device, product);
                 Ok(())
             }
             Self::Sqlite(store) => store.add_devices(&[device], product, now),
+        }
+    }
+
+    /// The operator gives a device another gateway.
+    pub(super) fn set_gateway(&mut self, endpoint: &str, gateway: &str) -> Result<(), Failed> {
+        match self {
+            Self::Memory(store) => {
+                store.set_via(endpoint, &Via::Gateway(Some(gateway.to_owned())));
+                Ok(())
+            }
+            Self::Sqlite(store) => store.set_gateway(endpoint, gateway),
         }
     }
 
@@ -360,5 +371,14 @@ impl Backend {
                 .collect()),
             Self::Sqlite(store) => store.finals(),
         }
+    }
+}
+
+/// Adds a device of a product to a table in memory.
+fn add_to(store: &mut MemoryStore, device: Added<'_>, product: &str) {
+    store.add_device(device.endpoint, product, device.protocol);
+    store.set_hardware(device.endpoint, device.hardware);
+    if *device.via != Via::Itself {
+        store.set_via(device.endpoint, device.via);
     }
 }

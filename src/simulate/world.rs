@@ -34,7 +34,7 @@ use super::{
     foresight::{Earlier, taught},
     halts::Halts,
     hooks::Hooks,
-    invariants::{Invariants, Member, Own, Subject},
+    invariants::{Invariants, Member, Own, Reach, Subject},
     kept::StandbyCost,
     offered::{Offered, PackagesFile},
     queue::Queue,
@@ -48,7 +48,7 @@ use crate::{
     config::Config,
     engine::{ShardId, Tables},
     filter::Unheard,
-    ledger::{DeviceIds, PackageId, UpgradeId, Usage},
+    ledger::{DeviceIds, PackageId, Protocol, UpgradeId, Usage, Via},
     session::Offers,
     store::UpgradeState,
     task::{Membership, Place},
@@ -121,6 +121,10 @@ enum Occurrence {
     Rule,
     /// The operator adds a device, which joins the task.
     Joins(u32),
+    /// A device is with another gateway.
+    ChangesPlace(u32),
+    /// The operator says so.
+    GetsGateway(u32),
     /// The operator has the task of that number go on.
     Resume(u32),
 }
@@ -221,12 +225,21 @@ impl<H: Hooks> World<H> {
         let mut store = Backend::open(scenario.store)?;
         let endpoints = fleet.devices().map(|it| it.endpoint);
         store.place(&fleet.sites, endpoints)?;
-        let mut upgrades = vec![None; fleet.devices().count()];
+        for gateway in &fleet.gateways {
+            let added = Added {
+                endpoint: &gateway.spec.device,
+                protocol: Protocol::Iotda,
+                hardware: None,
+                via: &Via::Itself,
+            };
+            store.add_device(added, &gateway.product, utc(0))?;
+        }
+        let planned: Vec<_> = fleet.devices().collect();
+        let mut upgrades = vec![None; planned.len()];
         let mut numbered = Vec::new();
         let mut tasks = Vec::new();
         for (product, of_product) in offered.iter().enumerate() {
-            let mut its = fleet
-                .devices()
+            let mut its = (planned.iter())
                 .filter(|it| it.product == product)
                 .peekable();
             let any = its.peek().is_some();
@@ -236,6 +249,7 @@ impl<H: Hooks> World<H> {
                     endpoint: device.endpoint,
                     protocol: device.protocol,
                     hardware: device.hardware,
+                    via: &device.via,
                 })
                 .collect();
             if devices.is_empty() {
@@ -278,8 +292,9 @@ impl<H: Hooks> World<H> {
             task.sort_unstable_by(|a, b| a.endpoint.cmp(&b.endpoint));
             tasks.push(task);
         }
+        let server_config = scenario.server_config();
         let mut subjects = Vec::with_capacity(upgrades.len());
-        for (number, (device, upgrade)) in fleet.devices().zip(upgrades).enumerate() {
+        for (number, (device, upgrade)) in planned.iter().zip(upgrades).enumerate() {
             let joins = device.joins_at_ms.map(|_| UpgradeId(0));
             let upgrade = upgrade.or(joins).ok_or("a device has no upgrade")?;
             let way = offered[device.product].way(device.runs, device.hardware);
@@ -306,19 +321,29 @@ impl<H: Hooks> World<H> {
             scenario.cells,
             shards + u8::from(!fleet.over_mqtt.is_empty()),
         );
-        for (number, device) in fleet.devices().enumerate() {
+        checker.gateways_are(fleet.gateways.iter().map(|gateway| {
+            let product = server_config.products.get(&gateway.product);
+            let own = product.and_then(|product| product.per_gateway);
+            let limit = own.unwrap_or(server_config.admission.per_gateway);
+            (gateway.spec.device.clone(), limit)
+        }));
+        for (number, device) in planned.iter().enumerate() {
             checker.speaks(number, device.protocol);
+            checker.is_to_be_reached(number, &device.via);
         }
         checker.run_by(&scenario.rules, &tasks);
         checker.at_sites(fleet.sites);
         // each step is as an upgrade of its own
         let steps = offered.iter().map(|it| it.most_steps()).max();
         let attempts = (u64::from(scenario.retry.attempts) + 1) * steps.unwrap_or(1);
-        let longest_ms = [!fleet.members.is_empty(), !fleet.over_mqtt.is_empty()]
-            .into_iter()
-            .zip([false, true])
+        let longest_ms = [
+            (!fleet.members.is_empty(), Reach::OverPcp),
+            (!fleet.over_mqtt.is_empty(), Reach::OverMqtt),
+            (!fleet.gateways.is_empty(), Reach::Behind),
+        ];
+        let longest_ms = (longest_ms.into_iter())
             .filter(|(any, _)| *any)
-            .map(|(_, over_mqtt)| checker.longest_attempt_ms(over_mqtt))
+            .map(|(_, reach)| checker.longest_attempt_ms(reach))
             .max();
         let attempt_ms = u64::try_from(longest_ms.unwrap_or(0)).unwrap_or(0)
             + u64::from(scenario.retry.interval_s) * 1_000;
@@ -331,10 +356,13 @@ impl<H: Hooks> World<H> {
         } else {
             0
         };
+        // another gateway has an attempt begin anew
+        let moves = fleet.over_mqtt.iter().filter_map(|it| it.behind?.moves);
+        let attempts = attempts + u64::from(moves.count() > 0);
         let mut token_key = [0; 32];
         rng.fill_bytes(&mut token_key);
         let mut world = Self {
-            config: Arc::new(hooks.config(&scenario.server_config())),
+            config: Arc::new(hooks.config(&server_config)),
             conditions: scenario.faults.conditions(),
             air: Air::new(scenario.fleet.shared_capacity(), scenario.cells),
             mishaps: hooks.mishaps(scenario.faults.mishaps()),
@@ -373,7 +401,8 @@ impl<H: Hooks> World<H> {
         world.populate(fleet.members, scenario, &offered);
         if !fleet.over_mqtt.is_empty() {
             let ids = &world.ids;
-            let field = mqtt::Field::new(fleet.over_mqtt, first, scenario, ids, &offered);
+            let devices = (fleet.over_mqtt, fleet.gateways);
+            let field = mqtt::Field::new(devices, first, scenario, ids, &offered);
             world.mqtt = Some(Box::new(field));
             world.populate_mqtt();
         }
@@ -503,6 +532,8 @@ impl<H: Hooks> World<H> {
             Some(Occurrence::PutBack) => self.put_back()?,
             Some(Occurrence::Rule) => self.other_rule()?,
             Some(Occurrence::Joins(device)) => self.joins(device)?,
+            Some(Occurrence::ChangesPlace(device)) => self.changes_place(device),
+            Some(Occurrence::GetsGateway(device)) => self.gets_gateway(device)?,
             Some(Occurrence::Resume(task)) => self.resume(task)?,
         }
         self.datagram = datagram;
@@ -599,8 +630,10 @@ impl<H: Hooks> World<H> {
         if let Some(unit) = self.units.get(device) {
             return Some((unit.expected(), unit.character()));
         }
-        let station = (self.mqtt.as_ref()?).device(u32::try_from(device).ok()?)?;
-        Some((station.expected(), station.character()))
+        let spec = (self.mqtt.as_ref()?)
+            .device(u32::try_from(device).ok()?)?
+            .spec();
+        Some((mqtt::expected(spec), mqtt::character(spec)))
     }
 
     /// A time between `from` and `to`, chosen by chance.

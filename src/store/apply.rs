@@ -22,7 +22,7 @@ pub struct Device {
     evidence: Vec<Evidence>,
     wake_ups: Option<WakeUps>,
     appointment: Option<Box<Appointment>>,
-    gateway: Option<String>,
+    via: Via,
 }
 
 impl Device {
@@ -41,7 +41,12 @@ impl Device {
 
     /// The endpoint name of the gateway through which it is reached, where there is one.
     pub fn gateway(&self) -> Option<&str> {
-        self.gateway.as_deref()
+        self.via.gateway()
+    }
+
+    /// The operator says how it is reached.
+    pub fn set_via(&mut self, via: Via) {
+        self.via = via;
     }
 
     /// Applies a change of the device; others mean nothing to it.
@@ -86,8 +91,8 @@ impl Device {
             | Change::LetGo { .. }
             | Change::Ended { .. } => {}
             Change::Via { before, via, .. } => {
-                if self.gateway == *before {
-                    self.gateway.clone_from(via);
+                if self.gateway() == before.as_deref() {
+                    self.via = Via::Gateway(via.clone());
                 }
             }
         }
@@ -103,7 +108,7 @@ impl Device {
             endpoint: endpoint.to_owned(),
             product: product.to_owned(),
             protocol,
-            via: (self.gateway.clone()).map_or(Via::Itself, |gateway| Via::Gateway(Some(gateway))),
+            via: self.via.clone(),
             secure: false,
             registration: self.registration.as_deref().cloned(),
             last_heard_at: self.last_heard_at,

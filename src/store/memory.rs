@@ -19,7 +19,7 @@ use crate::{
     ledger::{
         ActiveUpgrade, Cancellation, Change, DeviceRecord, Further, Lane, Learnt, Outcome,
         PackageId, Protocol, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState, Traffic,
-        UpgradeId, UpgradeOrder, Usage,
+        UpgradeId, UpgradeOrder, Usage, Via,
     },
     package::Version,
     task::{
@@ -207,6 +207,14 @@ impl MemoryStore {
         let row = self.by_endpoint.get(endpoint).copied();
         if let Some(device) = row.and_then(|row| self.devices.get_mut(row as usize)) {
             device.hardware = hardware.map(Into::into);
+        }
+    }
+
+    /// The operator says how a device is reached.
+    pub fn set_via(&mut self, endpoint: &str, via: &Via) {
+        let row = self.by_endpoint.get(endpoint).copied();
+        if let Some(device) = row.and_then(|row| self.devices.get_mut(row as usize)) {
+            device.state.set_via(via.clone());
         }
     }
 

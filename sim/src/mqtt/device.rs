@@ -132,9 +132,11 @@ enum Timer {
     Connect,
     Install,
     Resume,
+    /// A gateway says again who is behind it.
+    Tell,
 }
 
-const TIMERS: [Timer; 3] = [Timer::Connect, Timer::Install, Timer::Resume];
+const TIMERS: [Timer; 4] = [Timer::Connect, Timer::Install, Timer::Resume, Timer::Tell];
 
 /// A simulated device.
 #[derive(Debug, Clone)]
@@ -143,7 +145,7 @@ pub struct Device {
     rng: Rng,
     line: Line,
     /// When each of [`TIMERS`] rings.
-    timers: [Option<u64>; 3],
+    timers: [Option<u64>; 4],
     outputs: VecDeque<Output>,
     version: String,
     upgrade: Option<Upgrade>,
@@ -169,7 +171,7 @@ impl Device {
             behind: Behind::of(&spec),
             spec,
             line: Line::Down,
-            timers: [None; 3],
+            timers: [None; 4],
             outputs: VecDeque::new(),
             upgrade: None,
             owes_report: false,
@@ -283,6 +285,8 @@ impl Device {
                 Timer::Connect => self.connect(now_ms),
                 Timer::Install => self.installed(now_ms),
                 Timer::Resume => self.download(),
+                Timer::Tell if self.line == Line::Up => self.tell_who_is_behind(now_ms),
+                Timer::Tell => {} // it does when it has connected
             }
         }
         self.each_behind(now_ms, |it| it.handle_timeout(now_ms));

@@ -133,6 +133,32 @@ pub(super) fn sync_request(gateway: &str, time: &str) -> Vec<u8> {
     event(gateway, MANAGER, "sub_device_sync_request", time, &paras)
 }
 
+/// A gateway's `add_sub_device_request`.
+pub(super) fn adds(gateway: &str, time: &str, devices: &[String]) -> Vec<u8> {
+    let devices = devices.iter().map(|device| {
+        json!({ "parent_device_id": gateway, "node_id": device, "device_id": device, "name": device })
+    });
+    let paras = json!({ "devices": devices.collect::<Vec<_>>() });
+    event(gateway, MANAGER, "add_sub_device_request", time, &paras)
+}
+
+/// A gateway's `delete_sub_device_request`.
+pub(super) fn deletes(gateway: &str, time: &str, devices: &[String]) -> Vec<u8> {
+    let paras = json!({ "devices": devices });
+    event(gateway, MANAGER, "delete_sub_device_request", time, &paras)
+}
+
+/// Whether a gateway is told that some of the devices that it has named are not behind it.
+pub(super) fn refuses_to_add(payload: &[u8]) -> bool {
+    let Ok(envelope) = serde_json::from_slice::<Envelope>(payload) else {
+        return false;
+    };
+    envelope.services.iter().any(|service| {
+        let refused = service.paras["failed_devices"].as_array();
+        service.event_type == "add_sub_device_response" && refused.is_some_and(|it| !it.is_empty())
+    })
+}
+
 /// A gateway's `sub_device_update_status`.
 pub(super) fn status(gateway: &str, time: &str, told: &[(String, bool)]) -> Vec<u8> {
     let status = |there: bool| if there { "ONLINE" } else { "OFFLINE" };

@@ -14,7 +14,7 @@ pub mod fleet;
 pub mod http;
 mod iotda;
 mod link;
-mod quecthing;
+pub mod quecthing;
 mod spec;
 mod style;
 mod thingspanel;

@@ -105,8 +105,53 @@ fn frame(packet: u16, command: u16, fields: &[u8]) -> Vec<u8> {
     written
 }
 
+/// What a device says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// It asks for its plan, and runs this version.
+    Asks(String),
+    /// It has succeeded, and runs this version, where it says that.
+    Succeeded(Option<String>),
+}
+
+/// Reads what a device says of its version; `None` if it says nothing of it.
+pub fn said(payload: &[u8]) -> Option<Said> {
+    let (command, fields) = content(payload)?;
+    let version = text(&fields, 25);
+    match command {
+        ASKS => version.map(Said::Asks),
+        STATUS if number(&fields, 13) == Some(status::SUCCEEDED.into()) => {
+            Some(Said::Succeeded(version))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a device is told of a package: a plan, or where that is.
+pub fn is_offer(payload: &[u8]) -> bool {
+    matches!(read(payload), Some(Told::Plan | Told::Package { .. }))
+}
+
 /// Reads what a device is told; `None` if it is nothing that it understands.
 pub(super) fn read(payload: &[u8]) -> Option<Told> {
+    let (command, fields) = content(payload)?;
+    let text = |id| text(&fields, id);
+    let number = |id| number(&fields, id);
+    match command {
+        0x0111 if number(13) == Some(0) => Some(Told::NoPlan),
+        0x0111 => text(6).map(|_| Told::Plan),
+        0x0113 => Some(Told::Package {
+            url: text(1)?,
+            version: text(6)?,
+            size: number(2).unwrap_or(0),
+            sha256: text(16).unwrap_or_default(),
+        }),
+        _ => None,
+    }
+}
+
+/// The command of a frame, and its fields.
+fn content(payload: &[u8]) -> Option<(u16, Vec<Field>)> {
     let plain = plain(payload.strip_prefix(&[0xAA, 0xAA])?);
     let (length, rest) = plain.split_first_chunk::<2>()?;
     if rest.len() != usize::from(u16::from_be_bytes(*length)) {
@@ -122,23 +167,16 @@ pub(super) fn read(payload: &[u8]) -> Option<Told> {
         return None;
     }
     let (command, fields) = rest.split_first_chunk::<2>()?;
-    let fields = self::fields(fields)?;
-    let text = |id: u16| {
-        let content = fields.iter().find(|field| field.id == id)?;
-        String::from_utf8(content.bytes.clone()).ok()
-    };
-    let number = |id: u16| Some(fields.iter().find(|field| field.id == id)?.number);
-    match u16::from_be_bytes(*command) {
-        0x0111 if number(13) == Some(0) => Some(Told::NoPlan),
-        0x0111 => text(6).map(|_| Told::Plan),
-        0x0113 => Some(Told::Package {
-            url: text(1)?,
-            version: text(6)?,
-            size: number(2).unwrap_or(0),
-            sha256: text(16).unwrap_or_default(),
-        }),
-        _ => None,
-    }
+    Some((u16::from_be_bytes(*command), self::fields(fields)?))
+}
+
+fn text(fields: &[Field], id: u16) -> Option<String> {
+    let content = fields.iter().find(|field| field.id == id)?;
+    String::from_utf8(content.bytes.clone()).ok()
+}
+
+fn number(fields: &[Field], id: u16) -> Option<u64> {
+    Some(fields.iter().find(|field| field.id == id)?.number)
 }
 
 /// Without what was written between.
@@ -233,8 +271,22 @@ mod tests {
             sha256: "ab".into(),
         };
         assert_eq!(read(&package), Some(told));
+        assert!(is_offer(&plan) && is_offer(&package) && !is_offer(&none));
         let mut wrong = package;
         wrong[4] ^= 1;
         assert_eq!(read(&wrong), None);
+    }
+
+    #[test]
+    fn what_a_device_says_of_its_version_is_read_back() {
+        let runs = Said::Asks("V1".to_owned());
+        assert_eq!(said(&asks(1, "V1")), Some(runs));
+        let through = reports(2, status::SUCCEEDED, Some("V2"), "");
+        let succeeded = Said::Succeeded(Some("V2".to_owned()));
+        assert_eq!(said(&through), Some(succeeded));
+        let through = reports(2, status::SUCCEEDED, None, "");
+        assert_eq!(said(&through), Some(Said::Succeeded(None)));
+        assert_eq!(said(&reports(3, status::DOWNLOADING, None, "")), None);
+        assert_eq!(said(b"{}"), None);
     }
 }

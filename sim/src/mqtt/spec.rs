@@ -110,6 +110,8 @@ pub struct Spec {
     /// Devices behind it: it is a gateway, of style [`Style::Iotda`] or [`Style::IotdaV2`] as they are. They have no connection,
     /// and no secret, of their own.
     pub behind: Vec<Self>,
+    /// Whether it says itself, as a gateway, which devices are behind it.
+    pub tells_who_is_behind: bool,
 }
 
 impl Spec {
@@ -134,6 +136,7 @@ impl Spec {
             epoch_s: 0,
             seed: 0,
             behind: Vec::new(),
+            tells_who_is_behind: false,
         }
     }
 

@@ -286,7 +286,7 @@ impl Engine {
         self.fire(id, event);
     }
 
-    fn credence(&self, id: DeviceId, version: Version) -> Credence {
+    pub(super) fn credence(&self, id: DeviceId, version: Version) -> Credence {
         let now = self.now;
         let link = self.link(id).and_then(|link| self.connections.get(&link));
         let connection = link.filter(|it| it.basis == Basis::Connected);

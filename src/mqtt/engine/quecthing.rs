@@ -15,7 +15,7 @@ use crate::{
     ledger::{Conditions, DeviceId, Inbound, Outbound, Protocol, Stage},
     package::Version,
     upgrade::{
-        Input, Sign,
+        Credence, Input, Sign,
         transfer::{
             MqttInput,
             quecthing::{FAILED, REFUSED},
@@ -172,7 +172,9 @@ impl Engine {
         words: Option<String>,
     ) {
         if !self.offers_now(id) {
-            if let (Status::Succeeded, Some(version)) = (status, version) {
+            if let (Status::Succeeded, Some(version)) = (status, version)
+                && self.is_shown(id, version)
+            {
                 self.tells(id, version);
             } else {
                 self.counters.mqtt_unexpected += 1;
@@ -222,16 +224,29 @@ impl Engine {
 
     /// A claim, which what it was served or a later connection shows.
     fn says_that_it_has_succeeded(&mut self, id: DeviceId, version: Option<Version>) {
-        if let Some(target) = self.session(id).map(|session| session.package.version) {
+        let shown = version.is_some_and(|version| self.is_shown(id, version));
+        let target = self.session(id).map(|session| session.package.version);
+        if let Some(target) = target.filter(|target| version.is_none_or(|it| it == *target)) {
             // so that it is known after a restart of the server
             self.note_sign(id, target, Sign::Claims);
         }
-        if let Some(version) = version {
-            self.tells(id, version);
-        } else {
-            let tells_versions = self.tells_versions(id);
-            self.fire(id, Input::Mqtt(MqttInput::Done { tells_versions }));
+        match version {
+            Some(version) if shown || Some(version) != target => self.tells(id, version),
+            // it is not known to run that before something shows it
+            Some(version) => self.answers(id, Some(version)),
+            None => {
+                let tells_versions = self.tells_versions(id);
+                self.fire(id, Input::Mqtt(MqttInput::Done { tells_versions }));
+            }
         }
+    }
+
+    /// Whether a report of success shows that the device runs the version: one that was offered it has fetched it, and has connected
+    /// anew since.
+    fn is_shown(&self, id: DeviceId, version: Version) -> bool {
+        let device = self.devices.get(&id);
+        let evidence = device.and_then(|device| device.evidence.of(version));
+        evidence.is_none_or(|it| it.taken && self.credence(id, version) == Credence::Sound)
     }
 
     /// Tells a device that has confirmed its plan where the package is.

@@ -88,8 +88,17 @@ impl Invariants {
                     subject.appointment = appointment.map(Box::new);
                 }
             }
+            Change::Via {
+                endpoint,
+                before,
+                via,
+                ..
+            } => {
+                if let Some(device) = device(endpoint) {
+                    self.via_stored(device, before.as_deref(), via.as_deref());
+                }
+            }
             Change::Deregistered { .. }
-            | Change::Via { .. }
             | Change::VersionReported { .. }
             | Change::Note { .. }
             | Change::Progress { .. }

@@ -1,6 +1,6 @@
 use pcp::ResultCode;
 
-use super::{Invariants, Rule, SLACK_MS, limit_ms, view::View};
+use super::{Invariants, Reach, Rule, SLACK_MS, limit_ms, view::View};
 use crate::{
     clock::UtcMillis,
     ledger::{Failure, Outcome, Stage, StageChange},
@@ -79,6 +79,7 @@ impl Invariants {
             self.is_commanded(now_ms, now, device);
         }
         self.limits_kept(now_ms, now, device, attempt, &before, change);
+        self.at_gateway(now_ms, device, change.stage.holds_slot());
 
         let (had, has) = (before.slot_in(), self.subjects[device].emitted.slot_in());
         if had == has {
@@ -127,8 +128,7 @@ impl Invariants {
             change.entered_at
         };
         let length_ms = change.deadline_at.0 - counts_from.0;
-        let over_mqtt = subject.over_mqtt.is_some();
-        let most_ms = limit_ms(change.stage, over_mqtt, &self.rules);
+        let most_ms = limit_ms(change.stage, self.reach_of(device), &self.rules);
         if length_ms > most_ms + 1 {
             self.violated(now_ms, Rule::StageLimit, || {
                 format!("{upgrade}: {name} has {length_ms} ms, {most_ms} ms is its limit")
@@ -136,9 +136,12 @@ impl Invariants {
         }
         // each step has limits of its own
         let next_step = View::is_next_step(before, change);
-        let same_attempt = before.stage.is_some() && before.attempt == attempt && !next_step;
+        let anew = next_step || self.begins_anew(device);
+        let same_attempt = before.stage.is_some() && before.attempt == attempt && !anew;
         let times = (change.entered_at, change.deadline_at);
-        let right = if same_attempt && before.stage == Some(change.stage) {
+        let right = if anew && before.stage == Some(change.stage) {
+            true // it waits as before, or as long anew
+        } else if same_attempt && before.stage == Some(change.stage) {
             times == (before.entered_at, before.deadline_at)
                 || (sleeps
                     && change.stage == Stage::WaitingForSlot
@@ -172,7 +175,7 @@ impl Invariants {
         let mut late_ms = self.late_ms(now, before.deadline_at);
         if subject.sleeps && before.stage == Some(Stage::WaitingForSlot) {
             // it may be asleep, and has as long to be heard as any
-            late_ms -= limit_ms(Stage::WaitingForDevice, false, &self.rules) + LISTENS_MS;
+            late_ms -= limit_ms(Stage::WaitingForDevice, Reach::OverPcp, &self.rules) + LISTENS_MS;
         }
         if let Some(stage) = before.stage
             && late_ms > SLACK_MS
@@ -224,6 +227,7 @@ impl Invariants {
         let believed_anew = subject.claims.is_believed_anew();
         self.release_slot(before.slot_in());
         self.leave_site(device, before.slot_in());
+        self.at_gateway(now_ms, device, false);
         self.ends_to_hold(now_ms, device);
         if let Some(cell) = self.subjects[device]
             .coverage
@@ -280,8 +284,7 @@ impl Invariants {
             self.ended_in_time(now_ms, now, device, &before);
             let sleeps = self.subjects[device].sleeps;
             let took_ms = now.0 - before.begun_at.0 - (self.lost_ms - before.lost_before_ms);
-            let over_mqtt = self.subjects[device].over_mqtt.is_some();
-            let most_ms = self.longest_attempt_ms(over_mqtt);
+            let most_ms = self.longest_attempt_ms(self.reach_of(device));
             if took_ms > most_ms + SLACK_MS && !sleeps {
                 self.violated(now_ms, Rule::StageLimit, || {
                     format!("{upgrade}: took {took_ms} ms, its limits together are {most_ms} ms")
@@ -292,16 +295,26 @@ impl Invariants {
 
     /// The sum of all limits of an attempt of a device that listens, ms. Coverage that is measured anew in the last moment of the wait for
     /// a slot is measured to the end.
-    pub(in super::super) fn longest_attempt_ms(&self, over_mqtt: bool) -> i64 {
-        let limit = |stage| limit_ms(stage, over_mqtt, &self.rules);
+    pub(in super::super) fn longest_attempt_ms(&self, reach: Reach) -> i64 {
+        let limit = |stage| limit_ms(stage, reach, &self.rules);
         let sum: i64 = Stage::ALL.into_iter().map(limit).sum();
         // one limit for both stages in which devices over MQTT download and install
-        let twice = if over_mqtt {
-            limit(Stage::Executing)
-        } else {
-            0
+        let twice = match reach {
+            Reach::OverPcp => 0,
+            Reach::OverMqtt | Reach::Behind => limit(Stage::Executing),
         };
         sum + limit(Stage::QueryingCoverage) + limit(Stage::QueryingCell) - twice
+    }
+
+    /// How a device is reached.
+    fn reach_of(&self, device: usize) -> Reach {
+        if self.is_behind(device) {
+            Reach::Behind
+        } else if self.subjects[device].over_mqtt.is_some() {
+            Reach::OverMqtt
+        } else {
+            Reach::OverPcp
+        }
     }
 
     /// Everything is over. `current` says of each device whether it runs the target version.

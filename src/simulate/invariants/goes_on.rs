@@ -113,6 +113,8 @@ impl Invariants {
         let in_vain = quiet_ms >= nudged_ms - SLACK_MS
             || subject.written.notified >= u32::from(rules.max_nudges);
         let may = match stage {
+            // nothing of what went on through another gateway counts
+            _ if self.begins_anew(device) => change.stage == Stage::WaitingForDevice,
             // what was taken for the whole package did not arrive, or it tells that it runs the old version
             Stage::Executing if subject.over_mqtt.is_some() => change.stage == Stage::Downloading,
             Stage::QueryingCell => change.stage == Stage::WaitingForSlot,

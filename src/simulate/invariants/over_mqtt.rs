@@ -12,6 +12,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use serde_json::Value;
+use sim::mqtt::quecthing;
 
 use super::{Invariants, Number, Rule, SLACK_MS};
 use crate::{
@@ -19,13 +20,17 @@ use crate::{
     grants::{Grant, Served, Token},
     ledger::{Evidence, Failure, Outcome, Protocol, Stage, Success},
     mqtt::{
-        endpoint::{Event, Uplink},
+        endpoint::{Downlink, Event, Uplink},
         engine::Out,
     },
+    simulate::faults::LONGEST_STORE_OUTAGE,
 };
 
 /// A device is left alone for so long after the shard knows that it was served something, ms.
 const QUIET_MS: u64 = 120_000;
+
+/// What is stored may not be known to the server for as long as the store fails: the result of a batch may be lost, ms.
+const KNOWN_MS: u64 = LONGEST_STORE_OUTAGE.as_secs() * 1_000 + SLACK_MS.unsigned_abs();
 
 /// What is known of a device that speaks MQTT.
 #[derive(Debug)]
@@ -83,7 +88,7 @@ impl OverMqtt {
     }
 
     /// An attempt begins.
-    fn begins(&mut self, now: UtcMillis) {
+    pub(super) fn begins(&mut self, now: UtcMillis) {
         *self = Self {
             began_at: now,
             is_believed: self.is_believed,
@@ -105,6 +110,9 @@ enum Says {
 
 /// What a message of a device says.
 fn says(uplink: Uplink, payload: &[u8]) -> Vec<Says> {
+    if uplink == Uplink::Frames {
+        return says_in_frames(payload);
+    }
     let Ok(message) = serde_json::from_slice::<Value>(payload) else {
         return Vec::new();
     };
@@ -138,9 +146,40 @@ fn says(uplink: Uplink, payload: &[u8]) -> Vec<Says> {
     }
 }
 
-/// Whether a device is asked for its version; what it is told otherwise is an offer.
-fn asks(payload: &[u8]) -> bool {
-    String::from_utf8_lossy(payload).contains("\"version_query\"")
+/// What a device with `QuecThing` says. A success with a version tells that, as any answer does.
+fn says_in_frames(payload: &[u8]) -> Vec<Says> {
+    let said = quecthing::said(payload).map(|said| match said {
+        quecthing::Said::Asks(version) | quecthing::Said::Succeeded(Some(version)) => {
+            Says::Runs(version)
+        }
+        quecthing::Said::Succeeded(None) => Says::Through(None),
+    });
+    said.into_iter().collect()
+}
+
+/// What a device is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It is asked for its version.
+    Asked,
+    /// It is offered its package.
+    Offered,
+    /// Something else: that there is no plan, or who is behind it.
+    Nothing,
+}
+
+impl Told {
+    fn of(downlink: Downlink, payload: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(payload);
+        match downlink {
+            Downlink::Events if text.contains("\"version_query\"") => Self::Asked,
+            Downlink::Events if text.contains("\"$sub_device_manager\"") => Self::Nothing,
+            Downlink::Push if payload.first() == Some(&0xAA) && !quecthing::is_offer(payload) => {
+                Self::Nothing
+            }
+            Downlink::Events | Downlink::Push => Self::Offered,
+        }
+    }
 }
 
 /// What tells one thing that leaves from others; nothing where it may leave again and again.
@@ -316,7 +355,7 @@ impl Invariants {
         let since_ms = now_ms.saturating_sub(subject.ended_ms.unwrap_or(now_ms));
         let runs = subject.committed.stage.is_some_and(Stage::is_transfer)
             && subject.upgrade == grant.upgrade;
-        if !runs && since_ms > SLACK_MS.unsigned_abs() {
+        if !runs && since_ms > KNOWN_MS {
             let upgrade = grant.upgrade.0;
             self.violated(now_ms, Rule::Grants, || {
                 format!("{upgrade}: its token opens the package {since_ms} ms after its attempt")
@@ -364,9 +403,18 @@ impl Invariants {
         if let Some(name) = name(out) {
             self.outs.entry(name).or_default().push(after);
         }
-        if let (Some(device), Out::Publish { payload, .. }) = (device, out) {
-            self.leaves_alone(now_ms, device, asks(payload));
-            if let Some(over) = self.over_mqtt(device).filter(|_| !asks(payload)) {
+        if let (
+            Some(device),
+            Out::Publish {
+                downlink, payload, ..
+            },
+        ) = (device, out)
+        {
+            let told = Told::of(*downlink, payload);
+            self.leaves_alone(now_ms, device, told);
+            if told == Told::Offered
+                && let Some(over) = self.over_mqtt(device)
+            {
                 over.is_back = false;
             }
         }
@@ -423,8 +471,10 @@ impl Invariants {
                     over.whole = false;
                 }
             }
-            Out::Publish { payload, .. } => {
-                if !asks(payload) {
+            Out::Publish {
+                downlink, payload, ..
+            } => {
+                if Told::of(*downlink, payload) == Told::Offered {
                     self.has_entered(now_ms, device, "is offered its package");
                 }
             }
@@ -451,7 +501,7 @@ impl Invariants {
 
     /// A device is asked or offered something: not one that is taken to be downloading. Those of `ThingsPanel` are pushed to all the
     /// same when they tell their old version.
-    fn leaves_alone(&mut self, now_ms: u64, device: usize, asks: bool) {
+    fn leaves_alone(&mut self, now_ms: u64, device: usize, told: Told) {
         let Some(subject) = self.subjects.get(device) else {
             return;
         };
@@ -463,7 +513,11 @@ impl Invariants {
         let downloads = over.protocol == Protocol::Iotda && lately && !over.is_known_whole;
         if downloads && subject.emitted.stage == Some(Stage::Downloading) {
             let upgrade = subject.upgrade.0;
-            let what = if asks { "asked" } else { "offered its package" };
+            let what = match told {
+                Told::Asked => "asked",
+                Told::Offered => "offered its package",
+                Told::Nothing => return,
+            };
             self.violated(now_ms, Rule::GoesOn, || {
                 format!("{upgrade}: is {what} in mid-download")
             });
@@ -474,6 +528,7 @@ impl Invariants {
 
     /// An attempt on a device over MQTT ends.
     pub(super) fn ends_over_mqtt(&mut self, now_ms: u64, device: usize, outcome: &Outcome) {
+        let behind = self.is_behind(device);
         let Some(subject) = self.subjects.get_mut(device) else {
             return;
         };
@@ -482,6 +537,9 @@ impl Invariants {
             return;
         };
         let flaw = match outcome {
+            Outcome::Succeeded(Success::Upgraded) if behind && !over.whole => {
+                Some("verified, and its gateway has not got all of the package")
+            }
             Outcome::Succeeded(Success::AlreadyCurrent) => {
                 (!current).then_some("it runs another version")
             }

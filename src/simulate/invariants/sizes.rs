@@ -22,12 +22,14 @@ impl Invariants {
         } else {
             0
         };
-        let (devices, shards) = (self.subjects.len(), self.shards.len());
+        let (upgrades, shards) = (self.subjects.len(), self.shards.len());
+        let gateways = self.gateway_count();
+        let devices = upgrades + gateways;
         for (what, size, bound) in [
             ("devices", tables.devices, devices),
-            ("upgrades under way", tables.sessions, devices),
+            ("upgrades under way", tables.sessions, upgrades),
             ("addresses", tables.peers, devices),
-            ("cells", cells, self.cells.len()),
+            ("lanes", cells, self.cells.len() + gateways),
             ("alarms", tables.alarms, devices),
             (
                 "datagrams that wait for a commit",

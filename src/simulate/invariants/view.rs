@@ -41,7 +41,9 @@ impl View {
         at: UtcMillis,
         lost_ms: i64,
     ) {
-        if self.stage.is_none() || attempt != self.attempt || self.is_next_step(change) {
+        // another gateway: that is the only way back to there
+        let anew = change.stage == Stage::WaitingForDevice && self.stage > Some(change.stage);
+        if self.stage.is_none() || attempt != self.attempt || self.is_next_step(change) || anew {
             self.begun_at = at;
             self.lost_before_ms = lost_ms;
             self.reached = None;

@@ -8,14 +8,15 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         ActiveUpgrade, Attribute, AttributesChange, Change, DeviceRecord, Learnt, PackageId,
-        TaskId, UpgradeId,
+        TaskId, UpgradeId, Via,
     },
     simulate::sites::Sites,
     store::{
         Agenda as _, BatchId, Catalog as _, CellUpdate, Cells as _, ChangeTaskError, CommitReport,
-        DatabaseFile, Exclude, FILE_NAME, Inventory as _, Journal as _, LaneChanges, Ledger as _,
-        MqttCredential, NewDevice, NewPackage, NewTask, Origin, Papers, RunningUpgrade, Selection,
-        SiteKey, Sites as _, SoaksDue, SqliteStore, StoredMqtt, TaskChange, UpgradeToStop,
+        DatabaseFile, DeviceUpdate, Exclude, FILE_NAME, Inventory as _, Journal as _, LaneChanges,
+        Ledger as _, MqttCredential, NewDevice, NewPackage, NewTask, Origin, Papers,
+        RunningUpgrade, Selection, SiteKey, Sites as _, SoaksDue, SqliteStore, StoredMqtt,
+        TaskChange, UpgradeToStop,
     },
     task::{Due, Move, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
     tenant::TenantId,
@@ -177,18 +178,31 @@ impl SqliteBackend {
                 // who it is the driver knows
                 mqtt: device.protocol.is_mqtt().then_some(StoredMqtt {
                     protocol: device.protocol,
-                    credential: MqttCredential::Certificate,
+                    credential: match device.via {
+                        Via::Itself => MqttCredential::Certificate,
+                        Via::Gateway(_) => MqttCredential::Gateway,
+                    },
                     token_hash: None,
                     sealed: None,
                 }),
                 endpoint: device.endpoint.to_owned(),
                 product: product.to_owned(),
-                via: None,
+                via: device.via.gateway().map(str::to_owned),
             })
         });
         let devices: Vec<NewDevice> = devices.collect::<Result<_, Failed>>()?;
         let added = self.runtime.block_on(self.store.add_devices(&devices, now));
         added.map(drop).map_err(text)
+    }
+
+    pub(super) fn set_gateway(&self, endpoint: &str, gateway: &str) -> Result<(), Failed> {
+        let update = DeviceUpdate {
+            via: Some(Some(gateway.to_owned())),
+            ..DeviceUpdate::default()
+        };
+        (self.runtime)
+            .block_on(self.store.update_device(endpoint, &update))
+            .map_err(text)
     }
 
     pub(super) fn join(

@@ -22,6 +22,9 @@ use crate::{
     wording,
 };
 
+mod gateways;
+mod quecthing;
+
 /// Seeds of [`world`]. `CELLWISE_SEEDS` is the number of fresh ones.
 const SEEDS: u64 = 20;
 
@@ -414,10 +417,50 @@ fn an_outcome_that_is_lost_is_noticed() {
 
 // ---- seeds
 
+/// What is said of devices of that style, which speak MQTT, by chance.
+fn styled(style: &str, share: u32, below: &mut impl FnMut(u32) -> u32) -> String {
+    let mut text = format!("[[styles]]\nstyle = \"{style}\"\nshare = {share}\n");
+    if below(3) == 0 {
+        text += "restarts = true\n";
+    }
+    if below(3) == 0 {
+        writeln!(text, "keep_alive_s = {}", 20 + below(100)).unwrap();
+    }
+    if below(3) == 0 {
+        writeln!(text, "bytes_per_s = {}", 10 + below(300)).unwrap();
+    }
+    text
+}
+
+/// That those of the entry before are behind gateways, and what these are like, by chance.
+fn gateways(below: &mut impl FnMut(u32) -> u32) -> String {
+    let mut text = format!("behind = {}\n[styles.gateways]\n", 1 + below(8));
+    if below(2) == 0 {
+        text += "tell = true\n";
+    }
+    if below(2) == 0 {
+        writeln!(text, "per_gateway = {}", 1 + below(4)).unwrap();
+    }
+    if below(2) == 0 {
+        let (percent, within_s) = (1 + below(100), 60 + below(7_200));
+        writeln!(
+            text,
+            "moving = {{ percent = {percent}, within_s = {within_s} }}"
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// Numbers below others, by chance: the same for a seed and a purpose.
+fn dice(seed: u64, purpose: u64) -> impl FnMut(u32) -> u32 {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ purpose);
+    move |bound: u32| rng.next_u32() % bound
+}
+
 /// A world that follows from one number.
 fn world(seed: u64) -> Scenario {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x4D51_5454);
-    let mut below = |bound: u32| rng.next_u32() % bound;
+    let mut below = dice(seed, 0x4D51_5454);
     let mut config = short_limits();
     if below(3) == 0 {
         config.upgrade.wait_for_connection_s = 900 + u64::from(below(3_600));
@@ -443,24 +486,23 @@ fn world(seed: u64) -> Scenario {
         if share == 0 && style != "iotda" {
             continue;
         }
-        writeln!(
-            text,
-            "[[styles]]\nstyle = \"{style}\"\nshare = {}",
-            share + 1
-        )
-        .unwrap();
         if style == "pcp" {
-            continue;
+            let share = share + 1;
+            writeln!(text, "[[styles]]\nstyle = \"{style}\"\nshare = {share}").unwrap();
+        } else {
+            text += &styled(style, share + 1, &mut below);
         }
-        if below(3) == 0 {
-            text += "restarts = true\n";
-        }
-        if below(3) == 0 {
-            writeln!(text, "keep_alive_s = {}", 20 + below(100)).unwrap();
-        }
-        if below(3) == 0 {
-            writeln!(text, "bytes_per_s = {}", 10 + below(300)).unwrap();
-        }
+    }
+    // what came later leaves the worlds of before as they were, where it has no part in them
+    let mut later = dice(seed, 0x5155_4543);
+    let share = later(4);
+    if share > 0 {
+        text += &styled("quecthing", share, &mut later);
+    }
+    let share = later(3);
+    if share > 0 {
+        text += &styled("iotda", share, &mut later);
+        text += &gateways(&mut later);
     }
     Scenario {
         config: Arc::new(config),

@@ -194,6 +194,7 @@ impl<H: Hooks> World<H> {
         let Some(message) = self.between.inboxes[shard.index()].pop_front() else {
             return Ok(());
         };
+        self.tells_gateways(&message);
         let lane = granted(&message);
         let from = match &message {
             Message::Seek(errand) | Message::Sought(errand, _) | Message::Arrived(_, errand) => {

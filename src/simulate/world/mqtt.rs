@@ -12,11 +12,13 @@
 
 mod downloads;
 mod endpoint;
+mod gateways;
 mod mishaps;
 mod station;
 mod wire;
 
 pub(super) use endpoint::ServerSide;
+pub(super) use station::{character, expected};
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,18 +26,26 @@ use std::{
 };
 
 use rand_chacha::{ChaCha8Rng, rand_core::Rng as _};
+use sim::mqtt::Spec;
 
 use super::{EPOCH_MS, Occurrence, World};
 use crate::{
-    ledger::{DeviceId, DeviceIds},
-    mqtt::endpoint::{Credential, Identity, Style},
+    ledger::{DeviceId, DeviceIds, Protocol},
+    mqtt::endpoint::{Ack, Credential, Identity, Style},
     simulate::{
-        faults::Lines, fleet::MqttMember, hooks::Hooks, offered::Offered, offered::over_pcp,
+        faults::Lines,
+        fleet::{Gateway, Moves, MqttMember, protocol},
+        hooks::Hooks,
+        offered::Offered,
+        offered::over_pcp,
         scenario::Scenario,
     },
 };
 use station::Station;
 use wire::Wire;
+
+/// When virtual time begins, seconds since 1970.
+const EPOCH_S: i64 = EPOCH_MS.cast_signed() / 1_000;
 
 /// Where packages are fetched. Nobody looks it up.
 const BASE_URL: &str = "http://packages.simulated";
@@ -78,10 +88,19 @@ pub(super) struct Field {
     identities: HashMap<String, Arc<Identity>>,
     /// The numbers of devices in the fleet.
     numbers: HashMap<DeviceId, u32>,
-    /// The devices, in the order of their numbers; behind them who acts in the name of one.
+    /// The devices with a connection, in the order of their numbers; behind them gateways, and then who acts in the name of one.
     stations: Vec<Station>,
-    /// The number of the first device.
-    first: u32,
+    /// The stations at which devices are.
+    places: HashMap<u32, u32>,
+    /// The station of the first gateway, and what the gateways are called.
+    first_gateway: u32,
+    gateway_names: Vec<String>,
+    /// The numbers of gateways, from 0.
+    gateways: HashMap<DeviceId, usize>,
+    /// The devices that messages of gateways were about for which an acknowledgement is owed.
+    acks: HashMap<Ack, usize>,
+    /// Devices that get another gateway.
+    moves: BTreeMap<u32, Moves>,
     wires: BTreeMap<u32, Wire>,
     /// Wires and downloads so far.
     opened: u32,
@@ -90,7 +109,7 @@ pub(super) struct Field {
 impl Field {
     /// Of devices that are switched off, the first of which has that number.
     pub(super) fn new(
-        members: Vec<MqttMember>,
+        (members, gateways): (Vec<MqttMember>, Vec<Gateway>),
         first: usize,
         scenario: &Scenario,
         ids: &DeviceIds,
@@ -99,6 +118,7 @@ impl Field {
         let mut rng = scenario.rng(4);
         let mut token_key = [0; 32];
         rng.fill_bytes(&mut token_key);
+        let first = u32::try_from(first).unwrap_or(u32::MAX);
         let mut field = Self {
             rng,
             lines: scenario.faults.lines(),
@@ -106,40 +126,90 @@ impl Field {
             identities: HashMap::new(),
             numbers: HashMap::new(),
             stations: Vec::with_capacity(members.len()),
-            first: u32::try_from(first).unwrap_or(u32::MAX),
+            places: HashMap::new(),
+            first_gateway: 0,
+            gateway_names: Vec::new(),
+            gateways: HashMap::new(),
+            acks: HashMap::new(),
+            moves: BTreeMap::new(),
             wires: BTreeMap::new(),
             opened: 0,
         };
-        for (number, mut member) in (field.first..).zip(members) {
-            member.spec.epoch_s = i64::try_from(EPOCH_MS / 1_000).unwrap_or(0);
-            let spec = &member.spec;
-            let device = ids.of(&spec.device);
-            let (user, style, credential) = if spec.style.is_iotda() {
-                let secret = Credential::Secret(spec.secret.0.as_bytes().into());
-                (spec.device.clone(), Style::Iotda, secret)
-            } else {
+        let next = first.saturating_add(u32::try_from(members.len()).unwrap_or(u32::MAX));
+        let mut behind: Vec<Vec<(u32, MqttMember)>> = Vec::new();
+        behind.resize_with(gateways.len(), Vec::new);
+        for (number, mut member) in (first..).zip(members) {
+            member.spec.epoch_s = EPOCH_S;
+            let device = ids.of(&member.spec.device);
+            field.numbers.insert(device, number);
+            if let Some(place) = member.behind {
+                field.moves.extend(place.moves.map(|moves| (number, moves)));
+                behind[place.gateway].push((number, member));
+                continue;
+            }
+            field.may_connect(device, &member.spec);
+            let target = over_pcp(offered[member.product].last()).offer.version;
+            field.places.insert(number, field.next_station());
+            field.stations.push(Station::new(number, member, target));
+        }
+        field.add_gateways(next, gateways.into_iter().zip(behind), ids, offered);
+        let doubles = field.stations.iter().filter_map(Station::twin);
+        let doubles: Vec<Station> = doubles.collect();
+        field.stations.extend(doubles);
+        field
+    }
+
+    /// Adds gateways, the first of which has that number, each with those behind it.
+    fn add_gateways(
+        &mut self,
+        first: u32,
+        gateways: impl Iterator<Item = (Gateway, Vec<(u32, MqttMember)>)>,
+        ids: &DeviceIds,
+        offered: &[Arc<Offered>],
+    ) {
+        self.first_gateway = self.next_station();
+        for (number, (mut gateway, its)) in (first..).zip(gateways) {
+            gateway.spec.epoch_s = EPOCH_S;
+            let device = ids.of(&gateway.spec.device);
+            self.gateways.insert(device, self.gateway_names.len());
+            self.gateway_names.push(gateway.spec.device.clone());
+            self.may_connect(device, &gateway.spec);
+            let place = self.next_station();
+            let its = its.into_iter().map(|(number, member)| {
+                let target = over_pcp(offered[member.product].last()).offer.version;
+                (number, member.spec, target)
+            });
+            let its: Vec<_> = its.collect();
+            self.places.extend(its.iter().map(|its| (its.0, place)));
+            self.stations.push(Station::gateway(number, gateway, its));
+        }
+    }
+
+    fn next_station(&self) -> u32 {
+        u32::try_from(self.stations.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The device may connect, as whom it is.
+    fn may_connect(&mut self, device: DeviceId, spec: &Spec) {
+        let secret = || Credential::Secret(spec.secret.0.as_bytes().into());
+        let (user, style, credential) = match protocol(spec.style) {
+            Protocol::QuecThing => (spec.device.clone(), Style::QuecThing, secret()),
+            Protocol::ThingsPanel => {
                 let token = Credential::Token {
                     token: spec.secret.0.as_str().into(),
                     password: None,
                 };
                 (spec.secret.0.clone(), Style::ThingsPanel, token)
-            };
-            let identity = Identity {
-                device,
-                name: spec.device.as_str().into(),
-                style,
-                credential,
-            };
-            field.identities.insert(user, Arc::new(identity));
-            field.numbers.insert(device, number);
-            let target = over_pcp(offered[member.product].last()).offer.version;
-            let station = Station::new(number, member, target);
-            field.stations.push(station);
-        }
-        let doubles = field.stations.iter().filter_map(Station::twin);
-        let doubles: Vec<Station> = doubles.collect();
-        field.stations.extend(doubles);
-        field
+            }
+            Protocol::Iotda | Protocol::Lwm2m => (spec.device.clone(), Style::Iotda, secret()),
+        };
+        let identity = Identity {
+            device,
+            name: spec.device.as_str().into(),
+            style,
+            credential,
+        };
+        self.identities.insert(user, Arc::new(identity));
     }
 
     /// The number of a device in the fleet.
@@ -150,13 +220,6 @@ impl Field {
     /// Connections that are there, or about to be.
     pub(super) fn wires(&self) -> usize {
         self.wires.len()
-    }
-
-    /// The device with that number.
-    pub(super) fn device(&self, number: u32) -> Option<&Station> {
-        let row = number.checked_sub(self.first)?;
-        let station = self.stations.get(row as usize)?;
-        (station.number == number && !station.acts).then_some(station)
     }
 
     fn next_number(&mut self) -> u32 {
@@ -187,6 +250,13 @@ impl<H: Hooks> World<H> {
             station.device.start(0);
             if let Some(at) = station.joins_at_ms.filter(|_| !station.acts) {
                 self.queue.push(at, Occurrence::Joins(station.number));
+            }
+        }
+        for (device, moves) in &field.moves {
+            self.queue
+                .push(moves.at_ms, Occurrence::ChangesPlace(*device));
+            if let Some(at) = moves.told_at_ms {
+                self.queue.push(at, Occurrence::GetsGateway(*device));
             }
         }
         for station in 0..stations {

@@ -9,6 +9,7 @@ use crate::{
     ledger::{Protocol, UpgradeOrder, Via},
     shard::{Query, Reconciler, Reply, Surroundings as _, Want, follow},
     simulate::{
+        fleet::protocol,
         hooks::Hooks,
         scenario::product_name,
         store::{Added, Created},
@@ -161,7 +162,10 @@ impl<H: Hooks> World<H> {
         let product = product_name(self.checker.product_of(device as usize));
         let over_mqtt = self.mqtt.as_ref().and_then(|field| field.device(device));
         let (endpoint, protocol) = match over_mqtt {
-            Some(station) => (station.endpoint(), station.protocol()),
+            Some(device) => {
+                let spec = device.spec();
+                (spec.device.as_str(), protocol(spec.style))
+            }
             None => (self.units[device as usize].endpoint(), Protocol::Lwm2m),
         };
         let endpoint = endpoint.to_owned();
@@ -171,6 +175,7 @@ impl<H: Hooks> World<H> {
             endpoint: &endpoint,
             protocol,
             hardware,
+            via: &Via::Itself,
         };
         self.store.add_device(new, &product, now)?;
         if self.server.is_some() {

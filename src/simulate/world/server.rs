@@ -138,6 +138,7 @@ impl<H: Hooks> World<H> {
             self.store.restore_devices()?,
             self.store.restore_upgrades()?,
         );
+        self.checker.gateways_are_read();
         self.hooks.restores(&mut devices, &mut upgrades);
         for device in devices {
             if let Some(shard) = self.between.directory.settle(&device)
@@ -249,6 +250,9 @@ impl<H: Hooks> World<H> {
         if let Some(server) = &self.server {
             (self.checker).compare_slots(self.now_ms, |cell| {
                 let lane = Lane::Cell(cell);
+                (self.between.talk.is_quiet(lane)).then(|| server.gate.slots_taken(lane))
+            });
+            (self.checker).compare_gateways(self.now_ms, |lane| {
                 (self.between.talk.is_quiet(lane)).then(|| server.gate.slots_taken(lane))
             });
             if self.between.talk.is_silent() {

@@ -62,6 +62,7 @@ impl Negotiation {
             until,
             confirmed: stored.confirmed,
             whole: stored.whole,
+            begun: stored.begun,
             lost: stored.begun && !rules.connections_told,
             through_until: through
                 .then(|| now.instant + Deadline::Execution.duration(rules.upgrade)),

@@ -91,6 +91,8 @@ pub(super) struct Course {
     pub(super) anticipated: bool,
     /// It has connected anew since it went along, or since it claimed to run the target.
     pub(super) shown: bool,
+    /// It has agreed to what it was offered last, and no more: a connection that it makes shows nothing yet.
+    pub(super) agreed: bool,
     /// It says that it has the newest version already: the version that it tells decides.
     pub(super) newest: bool,
     /// When something was served to it last, or it has said how far it is.
@@ -121,6 +123,8 @@ pub struct Resumed {
     pub confirmed: bool,
     /// It was served the whole package.
     pub whole: bool,
+    /// It was served some of it.
+    pub begun: bool,
     /// It was served some of the package, and nobody knows how much, nor tells whether it connects anew.
     pub lost: bool,
     /// It says that it is through: until then something has to speak for that.
@@ -140,6 +144,7 @@ impl Course {
                 until,
                 confirmed: false,
                 whole: false,
+                begun: false,
                 lost: false,
                 through_until: None,
                 download_errors: 0,
@@ -170,6 +175,7 @@ impl Course {
             repeated: true,
             anticipated: false,
             shown: false,
+            agreed: false,
             newest: false,
             // its downloads broke with the server; what it has it may be installing
             active_at: whole.then_some(stored.at),
@@ -186,7 +192,7 @@ impl Course {
     pub(super) fn connects(self) -> Self {
         Self {
             reconnected: true,
-            shown: self.shown || self.confirmed,
+            shown: self.shown || (self.confirmed && !self.agreed),
             ..self
         }
     }
@@ -244,6 +250,7 @@ impl Course {
         }
         Next::stays(Self {
             further: self.further || further,
+            agreed: false,
             in_flight,
             ..self.goes_along(now)
         })
@@ -316,6 +323,7 @@ impl Course {
             reconnected: false,
             heard_again: false,
             shown: false,
+            agreed: false,
             claimed_until: self.claimed_until.or(Some(limit)),
             // nor is it asked before that, unless its answer decides
             look_at,
@@ -328,6 +336,7 @@ impl Course {
         let limit = now + Deadline::Execution.duration(rules.upgrade);
         Self {
             confirmed: true,
+            agreed: false,
             anticipated: false,
             done: true,
             done_until: self.done_until.or(Some(limit)),

@@ -57,7 +57,8 @@ impl QuecThing {
 
     /// It goes on after a restart of the server.
     pub(super) fn resume(stored: &Resumed) -> (Self, Vec<Action>) {
-        let (inner, actions) = ThingsPanel::resume(stored);
+        let (mut inner, actions) = ThingsPanel::resume(stored);
+        inner.course.agreed = stored.confirmed && !stored.begun && !stored.whole;
         let resumed = Self {
             download_errors: stored.download_errors,
             ..Self::new(inner)
@@ -108,8 +109,11 @@ impl QuecThing {
     fn confirmed(self, now: Instant) -> Next<Self> {
         let may_tell = self.tellings < MAX_TELLINGS;
         let tells = may_tell.then_some(Action::TellPackage);
+        let mut inner = self.inner.goes_along(now);
+        // it has nothing yet that a restart could have it run
+        inner.course.agreed = !inner.course.further && !inner.course.whole;
         let told = Self {
-            inner: self.inner.goes_along(now),
+            inner,
             tellings: self.tellings.saturating_add(1),
             ..self
         };

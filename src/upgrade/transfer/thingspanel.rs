@@ -211,6 +211,7 @@ fn on_said(
         }),
         MqttInput::FetchedAll => Next::stays(Course {
             whole: true,
+            agreed: false,
             ..course.goes_along(now)
         }),
         MqttInput::FailureReported(code) => Next::fails(Failure::Reported(code)),

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Device, DownloadFailure, Fetched, Line, Output, Request};
+use super::{Device, DownloadFailure, Fetched, Line, Output, Request, Timer};
 use crate::mqtt::{fault::Fault, iotda, spec::Spec};
 
 /// The devices behind a gateway.
@@ -20,7 +20,12 @@ pub(super) struct Behind {
     partial_of: Option<usize>,
     /// The gateway's own fault has struck.
     struck: bool,
+    /// Those that are behind it no more, which it has not said yet.
+    gone: Vec<String>,
 }
+
+/// Devices that are named in one message at most.
+const MOST_NAMED: usize = 50;
 
 impl Behind {
     /// Those of a gateway; `None` for any other device.
@@ -32,6 +37,7 @@ impl Behind {
                 current: None,
                 partial_of: None,
                 struck: false,
+                gone: Vec::new(),
             })
         })
     }
@@ -45,7 +51,8 @@ impl Device {
         own.into_iter().chain(behind)
     }
 
-    pub(super) const fn is_gateway(&self) -> bool {
+    /// Whether others are behind it.
+    pub const fn is_gateway(&self) -> bool {
         self.behind.is_some()
     }
 
@@ -72,6 +79,7 @@ impl Device {
         let time = self.event_time(now_ms);
         let asks = iotda::sync_request(&self.spec.device, &time);
         self.event(asks);
+        self.tell_who_is_behind(now_ms);
         let behind = self.behind.iter().flat_map(|behind| &behind.devices);
         let there = behind.filter(|it| it.line == Line::Connecting);
         let there: Vec<(String, bool)> = there.map(|it| (it.spec.device.clone(), true)).collect();
@@ -92,6 +100,67 @@ impl Device {
         });
     }
 
+    /// Takes one of those behind it away, as when it is wired to another gateway. What it was downloading is lost with the gateway;
+    /// what it is installing goes on.
+    pub fn take_from_behind(&mut self, now_ms: u64, name: &str) -> Option<Self> {
+        let behind = self.behind.as_deref_mut()?;
+        let index = (behind.devices.iter()).position(|it| it.spec.device == name)?;
+        let mut device = behind.devices.remove(index);
+        let shifted = |of: usize| of - usize::from(of > index);
+        behind.waiting.retain(|(of, _)| *of != index);
+        for (of, _) in &mut behind.waiting {
+            *of = shifted(*of);
+        }
+        let partial = behind.partial_of.filter(|of| *of != index);
+        behind.partial_of = partial.map(shifted);
+        behind.gone.push(name.to_owned());
+        let stops = behind.current == Some(index);
+        let current = behind.current.filter(|of| *of != index);
+        behind.current = current.map(shifted);
+        if stops {
+            self.outputs.push_back(Output::StopDownload);
+        }
+        device.loses_gateway(now_ms);
+        if self.line == Line::Up {
+            self.tell_status(now_ms, &[(name.to_owned(), false)]);
+            self.tell_who_is_behind(now_ms);
+        }
+        self.serve_behind(now_ms);
+        Some(device)
+    }
+
+    /// Puts a device behind it that was taken from another gateway.
+    pub fn put_behind(&mut self, now_ms: u64, device: Self) {
+        if let Some(behind) = &mut self.behind {
+            behind.gone.retain(|name| *name != device.spec.device);
+            behind.devices.push(device);
+        }
+        if self.line == Line::Up {
+            self.tell_who_is_behind(now_ms);
+        }
+        self.serve_behind(now_ms);
+    }
+
+    /// Says who is behind it, and who is not any more, where it is for the gateway to say that.
+    pub(super) fn tell_who_is_behind(&mut self, now_ms: u64) {
+        if !self.spec.tells_who_is_behind {
+            return;
+        }
+        let Some(behind) = &mut self.behind else {
+            return;
+        };
+        let gone = std::mem::take(&mut behind.gone);
+        let names = behind.devices.iter().map(|it| it.spec.device.clone());
+        let there: Vec<String> = names.collect();
+        let time = self.event_time(now_ms);
+        for gone in gone.chunks(MOST_NAMED) {
+            self.event(iotda::deletes(&self.spec.device, &time, gone));
+        }
+        for there in there.chunks(MOST_NAMED) {
+            self.event(iotda::adds(&self.spec.device, &time, there));
+        }
+    }
+
     fn tell_status(&mut self, now_ms: u64, told: &[(String, bool)]) {
         if !told.is_empty() {
             let time = self.event_time(now_ms);
@@ -104,6 +173,11 @@ impl Device {
     pub(super) fn behind_message(&mut self, now_ms: u64, topic: &str, payload: &[u8]) -> bool {
         if topic != iotda::topic_down(&self.spec.device) {
             return false;
+        }
+        if self.spec.tells_who_is_behind && iotda::refuses_to_add(payload) {
+            // another gateway may not have said yet that it is behind that no more
+            self.set(Timer::Tell, now_ms, self.spec.timing.outage_ms);
+            return true;
         }
         let Some(about) = iotda::object(payload) else {
             return false;
@@ -348,6 +422,62 @@ mod tests {
             other => panic!("no message: {other:?}"),
         };
         assert!(payload(&answer[0]).contains("V2"));
+    }
+
+    #[test]
+    fn a_device_that_moves_loses_its_download_and_is_served_by_its_new_gateway() {
+        let (mut old, mut new) = (gateway(None), gateway(None));
+        new.take_from_behind(2, "a");
+        outputs(&mut old);
+        outputs(&mut new);
+        is_sent(&mut old, 3, "a", "firmware_upgrade", &offer());
+        is_sent(&mut old, 3, "b", "firmware_upgrade", &offer());
+        outputs(&mut old);
+        let moved = old.take_from_behind(4, "a").unwrap();
+        let left = outputs(&mut old);
+        assert!(left.contains(&Output::StopDownload), "{left:?}");
+        // that of the other one begins
+        assert!(matches!(left.last(), Some(Output::Download(_))), "{left:?}");
+        old.downloaded(5, &whole());
+        new.put_behind(5, moved);
+        new.handle_timeout(60_000);
+        let status = ("gw".to_owned(), "sub_device_update_status".to_owned());
+        assert_eq!(told(&outputs(&mut new)), [status]);
+        is_sent(&mut new, 60_001, "a", "firmware_upgrade", &offer());
+        assert!(matches!(outputs(&mut new)[..], [Output::Download(_)]));
+        old.handle_timeout(60_000);
+        let versions = |it: &Device| {
+            it.upgradable()
+                .map(|it| it.version().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(versions(&old), ["V2"]);
+        assert_eq!(versions(&new), ["V1", "V1"]);
+    }
+
+    #[test]
+    fn one_that_says_who_is_behind_it_says_so_again_where_that_was_refused() {
+        let mut spec = Spec::new("gw", Style::Iotda, "V1");
+        spec.behind = vec![Spec::new("a", Style::Iotda, "V1")];
+        spec.tells_who_is_behind = true;
+        let mut gateway = Device::new(spec);
+        gateway.start(0);
+        outputs(&mut gateway);
+        gateway.connected(1);
+        let adds = ("gw".to_owned(), "add_sub_device_request".to_owned());
+        assert!(told(&outputs(&mut gateway)).contains(&adds));
+        let refusal = json!({"object_device_id": "gw", "services": [{
+            "service_id": "$sub_device_manager", "event_type": "add_sub_device_response", "event_time": "",
+            "paras": {"successful_devices": [], "failed_devices": [{"device_id": "a", "error_code": "OTHERS_CHILD"}]},
+        }]});
+        let topic = "$oc/devices/gw/sys/events/down";
+        gateway.message(2, topic, refusal.to_string().as_bytes());
+        assert_eq!(outputs(&mut gateway), []);
+        gateway.handle_timeout(60_000);
+        assert!(told(&outputs(&mut gateway)).contains(&adds));
+        gateway.take_from_behind(60_001, "a").unwrap();
+        let deletes = ("gw".to_owned(), "delete_sub_device_request".to_owned());
+        assert!(told(&outputs(&mut gateway)).contains(&deletes));
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Device {
     /// Its gateway does not serve it any more.
     fn is_lost_now(&mut self) {
         self.line = Line::Down;
-        self.timers = [None; 3];
+        self.timers = [None; 4];
         self.end(Ending::Silent);
     }
 
@@ -263,6 +263,17 @@ impl Device {
             upgrade.stage = Stage::Paused;
             upgrade.received = 0;
         }
+    }
+
+    /// It is not behind its gateway any more, which had the download.
+    pub(super) fn loses_gateway(&mut self, now_ms: u64) {
+        let installs = |upgrade: &Upgrade| upgrade.stage == Stage::Installing;
+        if !self.upgrade.as_ref().is_some_and(installs) && !self.owes_report {
+            self.upgrade = None;
+            self.timers[Timer::Resume as usize] = None;
+        }
+        self.disconnected(now_ms);
+        self.outputs.clear();
     }
 
     fn fail(&mut self, now_ms: u64, wrong: Wrong) {

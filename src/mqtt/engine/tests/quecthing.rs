@@ -248,6 +248,50 @@ fn success_at_once_is_believed_when_it_is_told_over_another_connection_and_not_v
     );
 }
 
+/// A report of success is a claim, also over a connection that was made after the offer: nothing is learnt from it.
+#[test]
+fn a_claim_without_a_download_is_not_taken_for_the_version_that_the_device_runs() {
+    let mut world = World::quecthing();
+    world.comes();
+    world.asks_for_its_plan("V1");
+    world.says_status(2, &[]);
+    world.disconnect();
+    world.comes();
+    world.asks_for_its_plan("V1");
+    world.says_status(2, &[]);
+    world.says_status(11, &[text(25, "V2")]);
+    assert_eq!(world.outcome(), None);
+    world.after(Duration::from_hours(1));
+    let failed = Outcome::Failed(Failure::NotDownloaded);
+    assert_eq!(world.outcome(), Some(failed));
+    let runs = |world: &World| world.engine.devices[&id()].version;
+    assert_eq!(runs(&world), Some(version("V1")));
+    // nor when it says so again, and nobody has asked
+    world.disconnect();
+    world.comes();
+    world.says_status(11, &[text(25, "V2")]);
+    assert_eq!(runs(&world), Some(version("V1")));
+    // what it asks for its plan with it has told over a connection of its own
+    world.asks_for_its_plan("V2");
+    assert_eq!(runs(&world), Some(version("V2")));
+}
+
+#[test]
+fn a_success_with_the_old_version_is_no_claim_to_run_the_target() {
+    let mut world = World::quecthing();
+    world.comes();
+    world.asks_for_its_plan("V1");
+    world.says_status(2, &[]);
+    let token = world.granted().token;
+    world.serve(&token, SIZE);
+    world.says_status(11, &[text(25, "V1")]);
+    let claimed = |world: &World| {
+        let evidence = world.engine.devices[&id()].evidence.of(version("V2"));
+        evidence.is_some_and(|it| it.claimed)
+    };
+    assert!(!claimed(&world));
+}
+
 #[test]
 fn success_at_once_that_nothing_shows_is_a_failure() {
     let mut world = World::quecthing();

@@ -224,7 +224,6 @@ impl<H: Hooks> World<H> {
         let Some(found) = field.stations.get(station as usize) else {
             return;
         };
-        let device = found.number as usize;
         let Some(download) = &found.download else {
             return;
         };
@@ -261,7 +260,9 @@ impl<H: Hooks> World<H> {
         };
         side.serving.insert(number, serving);
         self.end_replaced();
-        (self.checker).begins_download(self.now_ms, device, &grant, from);
+        if let Some(device) = self.number_of_device(grant.device) {
+            (self.checker).begins_download(self.now_ms, device, &grant, from);
+        }
         self.tell_served();
         self.awaits_record(station, number, self.now_ms);
     }
@@ -302,7 +303,6 @@ impl<H: Hooks> World<H> {
         };
         let stop_after = found.download.as_ref().and_then(|it| it.request.stop_after);
         let (latency_ms, bytes_per_s) = (found.latency_ms, found.bytes_per_s);
-        let device = found.number as usize;
         let Some(side) = self.side() else {
             return;
         };
@@ -317,7 +317,8 @@ impl<H: Hooks> World<H> {
             until = stop.max(from + 1);
         }
         let taken = (from + IN_ADVANCE * piece).min(whole).max(serving.taken);
-        let leaves = (taken > serving.taken).then(|| serving.opened.grant().token.clone());
+        let grant = serving.opened.grant();
+        let leaves = (taken > serving.taken).then(|| (grant.device, grant.token.clone()));
         if leaves.is_some() {
             let bytes = taken - serving.taken;
             serving.taken = taken;
@@ -329,7 +330,9 @@ impl<H: Hooks> World<H> {
         }
         let at = now_ms + latency_ms + takes_ms;
         self.queue.push(at, Occurrence::Download(station, number));
-        if let Some(token) = leaves {
+        if let Some((device, token)) = leaves
+            && let Some(device) = self.number_of_device(device)
+        {
             (self.checker).bytes_leave(now_ms, device, &token);
         }
         self.tell_served();
@@ -356,6 +359,7 @@ impl<H: Hooks> World<H> {
         let grant = serving.opened.grant().clone();
         self.tell_served();
         self.figures.downloaded_bytes += bytes.end - bytes.start;
+        let device = self.number_of_device(grant.device);
         let Some(field) = &mut self.mqtt else {
             return;
         };
@@ -364,10 +368,11 @@ impl<H: Hooks> World<H> {
             return;
         };
         found.received = bytes.end;
-        let device = found.number as usize;
         let stop_after = found.download.as_ref().and_then(|it| it.request.stop_after);
         (found.device).downloading(now_ms, bytes.end, grant.size_bytes);
-        (self.checker).piece_arrives(now_ms, device, &grant, &bytes);
+        if let Some(device) = device {
+            (self.checker).piece_arrives(now_ms, device, &grant, &bytes);
+        }
         self.settle_station(station);
         let goes_on = (self.station(station).and_then(|it| it.download.as_ref()))
             .is_some_and(|download| download.number == number);

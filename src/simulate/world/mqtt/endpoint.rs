@@ -243,7 +243,7 @@ impl<H: Hooks> World<H> {
         }
     }
 
-    fn wire_of(&mut self, conn: ConnId) -> Option<u32> {
+    pub(super) fn wire_of(&mut self, conn: ConnId) -> Option<u32> {
         self.side()?.wires.get(&conn).copied()
     }
 
@@ -378,10 +378,11 @@ impl<H: Hooks> World<H> {
             | Event::Subscribed { device, .. }
             | Event::Unsubscribed { device, .. }
             | Event::Heard { device, .. }
-            | Event::Delivered { device, .. } => self.number_of_device(*device),
+            | Event::Delivered { device, .. } => Some(*device),
             Event::Refused { .. } => None,
         };
-        if let Some(device) = device {
+        for device in device.map_or_else(Vec::new, |device| self.concerns(device, &event)) {
+            self.owes(device, &event);
             self.checker.hears_of(self.now_ms, device, &event);
         }
         self.hooks.hears_of(&mut event);
@@ -451,23 +452,6 @@ impl<H: Hooks> World<H> {
         self.mqtt.as_ref()?.number(device)
     }
 
-    /// Whom it is about.
-    fn device_of(&mut self, out: &Out) -> Option<usize> {
-        match out {
-            Out::Publish { device, .. } | Out::Hold { device, .. } => {
-                self.number_of_device(*device)
-            }
-            Out::Grant(grant) => self.number_of_device(grant.device),
-            Out::Acknowledge(ack) => {
-                let number = self.wire_of(ack.conn())?;
-                let field = self.mqtt.as_ref()?;
-                let station = field.wires.get(&number)?.station as usize;
-                Some(field.stations.get(station)?.number as usize)
-            }
-            Out::Revoke(_) => None,
-        }
-    }
-
     /// The shard is about to let something out, after that change.
     pub(in super::super) fn holds_out(&mut self, from: ShardId, out: &Out, after: &mut Seq) {
         let device = self.device_of(out);
@@ -478,6 +462,9 @@ impl<H: Hooks> World<H> {
     /// The shard lets something out.
     pub(in super::super) fn goes_out(&mut self, out: Out) {
         let device = self.device_of(&out);
+        if let (Out::Acknowledge(ack), Some(field)) = (&out, &mut self.mqtt) {
+            field.acks.remove(ack);
+        }
         self.checker.goes_out(self.now_ms, device, &out);
         if !self.hooks.leaves(&out) {
             return;
@@ -504,6 +491,7 @@ impl<H: Hooks> World<H> {
         let Some(field) = &mut self.mqtt else {
             return;
         };
+        field.acks.clear();
         let numbers: Vec<u32> = field.wires.keys().copied().collect();
         for number in numbers {
             let silent = field.happens(1, 2);

@@ -1,5 +1,7 @@
 //! What the network does to connections.
 
+use sim::mqtt::Style;
+
 use super::{
     super::{Occurrence, World},
     OnWire,
@@ -33,7 +35,8 @@ impl<H: Hooks> World<H> {
             return;
         };
         // one that tells its version whenever it connects is given up for what another one tells
-        let unmistakable = station.device.spec().style != sim::mqtt::Style::ThingsPanel05;
+        let style = station.device.spec().style;
+        let unmistakable = !matches!(style, Style::ThingsPanel05 | Style::QuecThing);
         if let Some(wire) = station.wire {
             match kind {
                 0 => {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use sim::mqtt::{Connect, Device, Event, Link, Output};
+use sim::mqtt::{Connect, Device, Event, Link, Output, Spec};
 
 use super::{
     super::{Occurrence, World, address},
@@ -11,9 +11,12 @@ use super::{
     wire::Wire,
 };
 use crate::{
-    ledger::Protocol,
     package::Version,
-    simulate::{fleet::MqttMember, hooks::Hooks, trace::Way},
+    simulate::{
+        fleet::{Gateway, MqttMember},
+        hooks::Hooks,
+        trace::Way,
+    },
     store::UpgradeState,
 };
 
@@ -30,7 +33,28 @@ enum Arrival {
     End,
 }
 
-/// A device, or somebody who acts as one.
+/// A device, as it is to become.
+#[derive(Debug)]
+pub(super) struct Its {
+    /// Its number in the fleet.
+    pub(super) number: u32,
+    /// The version that its upgrade leads to.
+    target: pcp::Version,
+    /// It runs that version.
+    current: bool,
+}
+
+impl Its {
+    fn new(number: u32, target: pcp::Version, runs: &str) -> Self {
+        Self {
+            number,
+            target,
+            current: runs == Version::from(target).as_str(),
+        }
+    }
+}
+
+/// A device, a gateway, or somebody who acts as one.
 #[derive(Debug)]
 pub(in super::super) struct Station {
     pub(super) device: Device,
@@ -41,10 +65,8 @@ pub(in super::super) struct Station {
     pub(super) joins_at_ms: Option<u64>,
     pub(super) latency_ms: u64,
     pub(super) bytes_per_s: u64,
-    /// The version that its upgrade leads to.
-    target: pcp::Version,
-    /// It runs that version.
-    current: bool,
+    /// What there is to upgrade of it: itself, or those behind it, in their order.
+    pub(super) its: Vec<Its>,
     pub(super) wire: Option<u32>,
     link: Option<Link>,
     /// What a device that serves nothing has not looked at.
@@ -58,16 +80,40 @@ pub(in super::super) struct Station {
 
 impl Station {
     pub(super) fn new(number: u32, member: MqttMember, target: pcp::Version) -> Self {
-        let current = member.spec.version == Version::from(target).as_str();
+        let its = Its::new(number, target, &member.spec.version);
         Self {
-            device: Device::new(member.spec),
+            joins_at_ms: member.joins_at_ms,
+            its: vec![its],
+            ..Self::of(member.spec, number, (member.latency_ms, member.bytes_per_s))
+        }
+    }
+
+    /// A gateway, and those behind it with their numbers and the versions that their upgrades lead to.
+    pub(super) fn gateway(
+        number: u32,
+        gateway: Gateway,
+        behind: Vec<(u32, Spec, pcp::Version)>,
+    ) -> Self {
+        let mut spec = gateway.spec;
+        let its = (behind.iter())
+            .map(|(number, spec, target)| Its::new(*number, *target, &spec.version))
+            .collect();
+        spec.behind = behind.into_iter().map(|(_, spec, _)| spec).collect();
+        Self {
+            its,
+            ..Self::of(spec, number, (gateway.latency_ms, gateway.bytes_per_s))
+        }
+    }
+
+    fn of(spec: Spec, number: u32, (latency_ms, bytes_per_s): (u64, u64)) -> Self {
+        Self {
+            device: Device::new(spec),
             number,
             acts: false,
-            joins_at_ms: member.joins_at_ms,
-            latency_ms: member.latency_ms,
-            bytes_per_s: member.bytes_per_s,
-            target,
-            current,
+            joins_at_ms: None,
+            latency_ms,
+            bytes_per_s,
+            its: Vec::new(),
             wire: None,
             link: None,
             unread: VecDeque::new(),
@@ -85,8 +131,7 @@ impl Station {
             joins_at_ms: None,
             latency_ms: self.latency_ms,
             bytes_per_s: self.bytes_per_s,
-            target: self.target,
-            current: true,
+            its: Vec::new(),
             wire: None,
             link: None,
             unread: VecDeque::new(),
@@ -103,39 +148,30 @@ impl Station {
 
     /// Somebody who connects in its name once.
     pub(super) fn visitor(&self) -> Self {
-        self.acting(Device::double(self.device.spec(), 1))
+        // nobody is behind it
+        let spec = Spec {
+            behind: Vec::new(),
+            ..self.device.spec().clone()
+        };
+        self.acting(Device::double(&spec, 1))
     }
+}
 
-    pub(in super::super) fn protocol(&self) -> Protocol {
-        if self.device.spec().style.is_iotda() {
-            Protocol::Iotda
-        } else {
-            Protocol::ThingsPanel
-        }
+/// How an upgrade of a device is to end by its character.
+pub(in super::super) fn expected(spec: &Spec) -> UpgradeState {
+    match spec.expected() {
+        sim::Expected::Succeeded => UpgradeState::Succeeded,
+        sim::Expected::Failed => UpgradeState::Failed,
     }
+}
 
-    /// Its endpoint name.
-    pub(in super::super) fn endpoint(&self) -> &str {
-        &self.device.spec().device
-    }
-
-    /// How an upgrade is to end by its character.
-    pub(in super::super) fn expected(&self) -> UpgradeState {
-        match self.device.spec().expected() {
-            sim::Expected::Succeeded => UpgradeState::Succeeded,
-            sim::Expected::Failed => UpgradeState::Failed,
-        }
-    }
-
-    /// How it goes wrong, if it does.
-    pub(in super::super) fn character(&self) -> String {
-        let spec = self.device.spec();
-        let fault = (spec.fault).map_or_else(|| "well-behaved".to_owned(), String::from);
-        if spec.style.is_iotda() {
-            format!("{} {} {fault}", spec.style, spec.client)
-        } else {
-            format!("{} {fault}", spec.style)
-        }
+/// How a device goes wrong, if it does.
+pub(in super::super) fn character(spec: &Spec) -> String {
+    let fault = (spec.fault).map_or_else(|| "well-behaved".to_owned(), String::from);
+    if spec.style.is_iotda() {
+        format!("{} {} {fault}", spec.style, spec.client)
+    } else {
+        format!("{} {fault}", spec.style)
     }
 }
 
@@ -185,11 +221,11 @@ impl<H: Hooks> World<H> {
             station.alarm_ms = at.max(now_ms);
             (self.queue).push(station.alarm_ms, Occurrence::Station(number));
         }
-        let current = station.device.version() == Version::from(station.target).as_str();
-        if current && !station.current {
-            station.current = true;
-            let (device, target) = (station.number as usize, station.target);
-            self.checker.switched(now_ms, device, target);
+        for (its, device) in station.its.iter_mut().zip(station.device.upgradable()) {
+            if !its.current && device.version() == Version::from(its.target).as_str() {
+                its.current = true;
+                (self.checker).switched(now_ms, its.number as usize, its.target);
+            }
         }
     }
 

@@ -8,7 +8,10 @@ use crate::{
     config::{AdmissionConfig, UpgradeConfig},
     ledger::{Deadline, Failure, Outcome, Protocol, Stage, Success},
     package::Version,
-    upgrade::{Action, Credence, Input, Negotiation, Rules, transfer::MqttInput},
+    upgrade::{
+        Action, Credence, Input, Negotiation, Rules,
+        transfer::{MqttInput, Next, Resumed, Transfer},
+    },
 };
 
 const OLD: &str = "V1";
@@ -39,18 +42,22 @@ fn offered() -> Vec<Input> {
     vec![Input::Connected, tells(OLD)]
 }
 
-/// Where the events lead after the offer, and what was done at the last one. A deadline is reached when it is due.
-fn after(events: &[Input]) -> (Negotiation, Vec<Action>) {
-    let (upgrade, admission) = (UpgradeConfig::default(), AdmissionConfig::default());
-    let rules = Rules {
+fn rules<'a>(upgrade: &'a UpgradeConfig, admission: &'a AdmissionConfig) -> Rules<'a> {
+    Rules {
         target: version(TARGET),
-        upgrade: &upgrade,
-        admission: &admission,
+        upgrade,
+        admission,
         protocol: Protocol::QuecThing,
         counted: true,
         connections_told: true,
         home: None,
-    };
+    }
+}
+
+/// Where the events lead after the offer, and what was done at the last one. A deadline is reached when it is due.
+fn after(events: &[Input]) -> (Negotiation, Vec<Action>) {
+    let (upgrade, admission) = (UpgradeConfig::default(), AdmissionConfig::default());
+    let rules = rules(&upgrade, &admission);
     let mut now = Instant::from_millis(0);
     let mut state = Negotiation::begin(now, &rules);
     let mut actions = Vec::new();
@@ -104,6 +111,44 @@ fn a_success_without_a_download_is_a_claim_that_a_later_connection_has_to_show()
     old.extend([tells(OLD); 4]);
     let failure = Failure::WrongVersion(version(OLD));
     ends(&old, Outcome::Failed(failure));
+}
+
+#[test]
+fn a_connection_between_the_confirmation_and_the_claim_shows_nothing() {
+    let claims = [CONFIRMED, Input::Connected, tells(TARGET)];
+    let (state, _) = after(&claims);
+    assert!(state.is_claimed());
+    let old = [&claims[..], &[Input::Connected, tells(OLD), CONFIRMED]].concat();
+    let (state, _) = after(&[&old[..], &[Input::Connected, tells(TARGET)]].concat());
+    assert!(state.is_claimed());
+    // one that was served some of it may have restarted to run it
+    let served = [CONFIRMED, FETCHED, Input::Connected, tells(TARGET)];
+    ends(&served, Outcome::Succeeded(Success::Unverified));
+}
+
+#[test]
+fn what_it_has_agreed_to_is_not_taken_for_more_after_a_restart_of_the_server() {
+    let (upgrade, admission) = (UpgradeConfig::default(), AdmissionConfig::default());
+    let rules = rules(&upgrade, &admission);
+    let at = Instant::from_millis(0);
+    for begun in [false, true] {
+        let stored = Resumed {
+            at,
+            until: at + Duration::from_hours(3),
+            confirmed: true,
+            whole: false,
+            begun,
+            lost: false,
+            through_until: None,
+        };
+        let (transfer, _) = Transfer::resume_over_mqtt(Protocol::QuecThing, &stored).unwrap();
+        let Next::Goes(transfer, _) = transfer.on(at, Input::Connected, &rules, false) else {
+            panic!("a connection ends nothing")
+        };
+        let next = transfer.on(at, tells(TARGET), &rules, false);
+        let ends = next == Next::Ends(Outcome::Succeeded(Success::Unverified));
+        assert_eq!(ends, begun, "{next:?}");
+    }
 }
 
 #[test]
