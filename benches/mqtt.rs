@@ -3,6 +3,8 @@
 //!
 //! * `qos1_vs_mosquitto`: publications with QoS 1 per second of the server's CPU time, each acknowledged before the next on
 //!   its connection; as a ratio, as the next two.
+//! * `raw_echo_vs_mosquitto`: the same of a loop that reads, and writes PUBACK without a look at what it has read: what the kernel alone
+//!   takes for that. Where nothing is gathered, no server can do more.
 //! * `qos1_in_flight_vs_mosquitto`: the same, where each connection has 20 publications on the way, as Mosquitto's and Paho's clients
 //!   have by default, and sends as many anew as were acknowledged at once.
 //! * `connects_vs_mosquitto`: connections per second of the server's CPU time: TCP, CONNECT, CONNACK, DISCONNECT.
@@ -57,9 +59,10 @@ fn main() {
     match arguments.next().as_deref() {
         Some("serve") => return serve(false),
         Some("serve-tls") => return serve(true),
+        Some("echo") => return echo(),
         _ => {}
     }
-    let mut ratios = [Vec::new(), Vec::new(), Vec::new()];
+    let mut ratios = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     let mut bytes = [Vec::new(), Vec::new()];
     for run in 0..RUNS {
         let ours = Server::ours("serve");
@@ -72,6 +75,9 @@ fn main() {
         ratios[0].push(of(|server| publications(server, 1)));
         ratios[1].push(of(|server| publications(server, IN_FLIGHT)));
         ratios[2].push(of(connects));
+        let echo = publications(&Server::ours("echo"), 1);
+        println!("run {run}: the raw echo {echo:.0} per CPU second");
+        ratios[3].push(echo / publications(&mosquitto, 1));
         bytes[0].push(idle(&Server::ours("serve"), IDLE, greeted));
         bytes[1].push(idle(&Server::ours("serve-tls"), IDLE_TLS, greeted_tls));
         println!(
@@ -79,10 +85,10 @@ fn main() {
             bytes[0][run], bytes[1][run]
         );
     }
-    let [qos1, in_flight, connects] = ratios.map(median);
+    let [qos1, in_flight, connects, echo] = ratios.map(median);
     let [plain, tls] = bytes.map(median);
     println!(
-        "{{\"qos1_vs_mosquitto\":{qos1:.2},\"qos1_in_flight_vs_mosquitto\":{in_flight:.2},\"connects_vs_mosquitto\":{connects:.2},\
+        "{{\"qos1_vs_mosquitto\":{qos1:.2},\"raw_echo_vs_mosquitto\":{echo:.2},\"qos1_in_flight_vs_mosquitto\":{in_flight:.2},\"connects_vs_mosquitto\":{connects:.2},\
          \"bytes_per_connection\":{plain:.0},\"bytes_per_connection_tls\":{tls:.0}}}"
     );
 }
@@ -147,6 +153,42 @@ fn serve(secured: bool) {
     println!("{port}");
     let _ = std::io::stdin().read_to_end(&mut Vec::new()); // until it ends
     drop(server);
+}
+
+/// Answers whatever comes with what a server of MQTT would answer, in one thread, until it is killed. Tells its port.
+fn echo() {
+    let mut listener =
+        mio::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    println!("{}", listener.local_addr().unwrap().port());
+    let mut poll = Poll::new().unwrap();
+    (poll.registry())
+        .register(&mut listener, Token(0), Interest::READABLE)
+        .unwrap();
+    let mut streams = vec![None];
+    let mut events = Events::with_capacity(PUBLISHERS);
+    loop {
+        poll.poll(&mut events, None).unwrap();
+        for event in &events {
+            let place = event.token().0;
+            let Some(Some(stream)) = streams.get_mut(place) else {
+                while let Ok((mut stream, _)) = listener.accept() {
+                    stream.set_nodelay(true).unwrap();
+                    let token = Token(streams.len());
+                    (poll.registry())
+                        .register(&mut stream, token, Interest::READABLE)
+                        .unwrap();
+                    streams.push(Some(stream));
+                }
+                continue;
+            };
+            let mut read = [0; 512];
+            match stream.read(&mut read) {
+                Ok(0) | Err(_) => streams[place] = None,
+                Ok(_) if read[0] == 0x10 => stream.write_all(&[0x20, 2, 0, 0]).unwrap(),
+                Ok(_) => stream.write_all(&[0x40, 2, 0, 1]).unwrap(),
+            }
+        }
+    }
 }
 
 /// A server in a process of its own.

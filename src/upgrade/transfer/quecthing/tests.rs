@@ -140,6 +140,7 @@ fn what_it_has_agreed_to_is_not_taken_for_more_after_a_restart_of_the_server() {
             begun,
             lost: false,
             through_until: None,
+            download_errors: 0,
         };
         let (transfer, _) = Transfer::resume_over_mqtt(Protocol::QuecThing, &stored).unwrap();
         let Next::Goes(transfer, _) = transfer.on(at, Input::Connected, &rules, false) else {
