@@ -1,4 +1,4 @@
-//! What end users' applications cost: `cargo bench --bench app [-- --format json] [-- --quick]`.
+//! What end users' applications cost: `cargo bench --bench app [-- --quick]`. Ends with one JSON object.
 //!
 //! `cellwise serve` in a process of its own, with homes of five devices each in its database on disk, and applications that speak HTTP with it
 //! over the loopback device. Measured is what the kernel counts for the server's process.

@@ -483,6 +483,7 @@ fn every_file_is_part_of_a_program() {
         (
             "benches",
             &[
+                "benches/app/main.rs",
                 "benches/data_plane/main.rs",
                 "benches/download/main.rs",
                 "benches/dtls/main.rs",
