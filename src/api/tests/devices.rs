@@ -874,9 +874,9 @@ async fn one_gateway_has_a_limit_of_its_own() {
     let gateway = json!({"endpoint": "gw-1", "mqtt": {"style": "iotda", "certificate": true}});
     let added = api.post("/v1/devices", &gateway).await;
     assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
-    let path = "/v1/devices/gw-1";
-    assert_eq!(api.get(path).await.body["gateway_limit"], Value::Null);
-    let patch = async |body: Value| api.json(Method::PATCH, path, &body.to_string()).await;
+    let url = "/v1/devices/gw-1";
+    assert_eq!(api.get(url).await.body["gateway_limit"], Value::Null);
+    let patch = async |body: Value| api.json(Method::PATCH, url, &body.to_string()).await;
     let set = patch(json!({"gateway_limit": 2})).await;
     assert_eq!(
         (set.status, &set.body["gateway_limit"]),
