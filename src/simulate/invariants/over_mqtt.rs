@@ -9,22 +9,20 @@
 //! * a device that serves nothing while it downloads is not taken to be gone;
 //! * a token opens nothing once its attempt is over.
 
-use std::{collections::BTreeMap, ops::Range};
+mod words;
 
-use serde_json::Value;
-use sim::mqtt::quecthing;
+use std::{collections::BTreeMap, ops::Range};
 
 use super::{Invariants, Number, Rule, SLACK_MS};
 use crate::{
     clock::UtcMillis,
+    engine::Seq,
     grants::{Grant, Served, Token},
     ledger::{Evidence, Failure, Outcome, Protocol, Stage, Success},
-    mqtt::{
-        endpoint::{Downlink, Event, Uplink},
-        engine::Out,
-    },
+    mqtt::{endpoint::Event, engine::Out},
     simulate::faults::LONGEST_STORE_OUTAGE,
 };
+use words::{Says, Told, says};
 
 /// A device is left alone for so long after the shard knows that it was served something, ms.
 const QUIET_MS: u64 = 120_000;
@@ -57,6 +55,8 @@ pub(super) struct OverMqtt {
     is_shown: bool,
     /// It was believed, and does not run the target.
     pub(super) is_believed: bool,
+    /// It has another gateway since that change of its shard: what leaves after this one, or one before, is void.
+    void_after: Option<Seq>,
 }
 
 impl OverMqtt {
@@ -75,6 +75,7 @@ impl OverMqtt {
             says_so: false,
             is_shown: false,
             is_believed: false,
+            void_after: None,
         }
     }
 
@@ -85,10 +86,17 @@ impl OverMqtt {
         self.is_back = false;
         self.is_shown = false;
         self.served_ms = None;
+        self.void_after = None;
+    }
+
+    /// It has another gateway, after that change: its attempt begins anew.
+    pub(super) fn has_moved(&mut self, now: UtcMillis, newest: Option<Number>) {
+        self.begins(now);
+        self.void_after = newest.map(|newest| newest.seq);
     }
 
     /// An attempt begins.
-    pub(super) fn begins(&mut self, now: UtcMillis) {
+    fn begins(&mut self, now: UtcMillis) {
         *self = Self {
             began_at: now,
             is_believed: self.is_believed,
@@ -99,88 +107,6 @@ impl OverMqtt {
 
 /// Changes on which what is held depends, by what it is.
 pub(super) type Outs = BTreeMap<String, Vec<Number>>;
-
-/// What a device says of its version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Says {
-    Runs(String),
-    /// It is through: with the version that it names, where it does.
-    Through(Option<String>),
-}
-
-/// What a message of a device says.
-fn says(uplink: Uplink, payload: &[u8]) -> Vec<Says> {
-    if uplink == Uplink::Frames {
-        return says_in_frames(payload);
-    }
-    let Ok(message) = serde_json::from_slice::<Value>(payload) else {
-        return Vec::new();
-    };
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    match uplink {
-        Uplink::Events { gzip: false } => {
-            let services = message["services"].as_array();
-            let said = services.into_iter().flatten().filter_map(|service| {
-                let paras = &service["paras"];
-                match service["event_type"].as_str()? {
-                    "version_report" => text(&paras["fw_version"]).map(Says::Runs),
-                    "upgrade_progress_report"
-                        if paras["result_code"] == 0 && paras["progress"] == 100 =>
-                    {
-                        Some(Says::Through(text(&paras["version"])))
-                    }
-                    _ => None,
-                }
-            });
-            said.collect()
-        }
-        Uplink::Inform(_) => text(&message["params"]["version"])
-            .map(Says::Runs)
-            .into_iter()
-            .collect(),
-        Uplink::Progress(_) => {
-            let through = message["step"] == 100 || message["step"] == "100";
-            through.then_some(Says::Through(None)).into_iter().collect()
-        }
-        Uplink::Events { gzip: true } | Uplink::Frames | Uplink::Other => Vec::new(),
-    }
-}
-
-/// What a device with `QuecThing` says. A success with a version tells that, as any answer does.
-fn says_in_frames(payload: &[u8]) -> Vec<Says> {
-    let said = quecthing::said(payload).map(|said| match said {
-        quecthing::Said::Asks(version) | quecthing::Said::Succeeded(Some(version)) => {
-            Says::Runs(version)
-        }
-        quecthing::Said::Succeeded(None) => Says::Through(None),
-    });
-    said.into_iter().collect()
-}
-
-/// What a device is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// It is asked for its version.
-    Asked,
-    /// It is offered its package.
-    Offered,
-    /// Something else: that there is no plan, or who is behind it.
-    Nothing,
-}
-
-impl Told {
-    fn of(downlink: Downlink, payload: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(payload);
-        match downlink {
-            Downlink::Events if text.contains("\"version_query\"") => Self::Asked,
-            Downlink::Events if text.contains("\"$sub_device_manager\"") => Self::Nothing,
-            Downlink::Push if payload.first() == Some(&0xAA) && !quecthing::is_offer(payload) => {
-                Self::Nothing
-            }
-            Downlink::Events | Downlink::Push => Self::Offered,
-        }
-    }
-}
 
 /// What tells one thing that leaves from others; nothing where it may leave again and again.
 fn name(out: &Out) -> Option<String> {
@@ -440,11 +366,14 @@ impl Invariants {
         let is_committed = |needs: &Number| needs.seq <= shards[needs.shard.index()].last_committed;
         let name = name(out);
         let needs = name.as_ref().and_then(|name| self.outs.get_mut(name));
-        let early = needs.is_some_and(|needs| {
-            let early = !needs.iter().any(is_committed);
+        let (mut early, mut after) = (false, None);
+        if let Some(needs) = needs {
+            early = !needs.iter().any(is_committed);
+            after = (needs.iter().filter(|needs| is_committed(needs)))
+                .map(|needs| needs.seq)
+                .max();
             needs.retain(|needs| !is_committed(needs));
-            early
-        });
+        }
         if let Some(name) = name
             && self.outs.get(&name).is_some_and(Vec::is_empty)
         {
@@ -455,7 +384,11 @@ impl Invariants {
                 format!("{out:?} leaves for {device:?} before the change that it depends on")
             });
         }
-        let Some(device) = device else {
+        let void_after = device.and_then(|device| self.over_mqtt(device)?.void_after);
+        let is_void = after
+            .zip(void_after)
+            .is_some_and(|(after, void)| after <= void);
+        let Some(device) = device.filter(|_| !is_void) else {
             return;
         };
         match out {
