@@ -357,8 +357,8 @@ impl<H: Hooks> World<H> {
             0
         };
         // another gateway has an attempt begin anew
-        let moves = fleet.over_mqtt.iter().filter_map(|it| it.behind?.moves);
-        let attempts = attempts + u64::from(moves.count() > 0);
+        let mut places = fleet.over_mqtt.iter().filter_map(|it| it.behind);
+        let attempts = attempts + u64::from(places.any(|behind| behind.moves.is_some()));
         let mut token_key = [0; 32];
         rng.fill_bytes(&mut token_key);
         let mut world = Self {

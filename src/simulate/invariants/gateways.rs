@@ -127,7 +127,7 @@ impl Invariants {
                 (view.begun_at, view.lost_before_ms) = (now, lost_ms);
             }
             if let Some(over) = subject.over_mqtt.as_deref_mut() {
-                over.begins(now);
+                over.has_moved(now, subject.newest);
             }
         }
     }

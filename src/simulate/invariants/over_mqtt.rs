@@ -9,22 +9,20 @@
 //! * a device that serves nothing while it downloads is not taken to be gone;
 //! * a token opens nothing once its attempt is over.
 
-use std::{collections::BTreeMap, ops::Range};
+mod words;
 
-use serde_json::Value;
-use sim::mqtt::quecthing;
+use std::{collections::BTreeMap, ops::Range};
 
 use super::{Invariants, Number, Rule, SLACK_MS};
 use crate::{
     clock::UtcMillis,
+    engine::Seq,
     grants::{Grant, Served, Token},
     ledger::{Evidence, Failure, Outcome, Protocol, Stage, Success},
-    mqtt::{
-        endpoint::{Downlink, Event, Uplink},
-        engine::Out,
-    },
+    mqtt::{endpoint::Event, engine::Out},
     simulate::faults::LONGEST_STORE_OUTAGE,
 };
+use words::{Says, Told, says};
 
 /// A device is left alone for so long after the shard knows that it was served something, ms.
 const QUIET_MS: u64 = 120_000;
@@ -57,6 +55,8 @@ pub(super) struct OverMqtt {
     is_shown: bool,
     /// It was believed, and does not run the target.
     pub(super) is_believed: bool,
+    /// It has another gateway since that change of its shard: what leaves after this one, or one before, is void.
+    void_after: Option<Seq>,
 }
 
 impl OverMqtt {
@@ -75,6 +75,7 @@ impl OverMqtt {
             says_so: false,
             is_shown: false,
             is_believed: false,
+            void_after: None,
         }
     }
 
@@ -85,10 +86,17 @@ impl OverMqtt {
         self.is_back = false;
         self.is_shown = false;
         self.served_ms = None;
+        self.void_after = None;
+    }
+
+    /// It has another gateway, after that change: its attempt begins anew.
+    pub(super) fn has_moved(&mut self, now: UtcMillis, newest: Option<Number>) {
+        self.begins(now);
+        self.void_after = newest.map(|newest| newest.seq);
     }
 
     /// An attempt begins.
-    pub(super) fn begins(&mut self, now: UtcMillis) {
+    fn begins(&mut self, now: UtcMillis) {
         *self = Self {
             began_at: now,
             is_believed: self.is_believed,
@@ -100,6 +108,7 @@ impl OverMqtt {
 /// Changes on which what is held depends, by what it is.
 pub(super) type Outs = BTreeMap<String, Vec<Number>>;
 
+<<<<<<< HEAD
 /// What a device says of its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Says {
@@ -182,6 +191,8 @@ impl Told {
     }
 }
 
+=======
+>>>>>>> b-sim
 /// What tells one thing that leaves from others; nothing where it may leave again and again.
 fn name(out: &Out) -> Option<String> {
     match out {
@@ -441,11 +452,14 @@ impl Invariants {
         let is_committed = |needs: &Number| needs.seq <= shards[needs.shard.index()].last_committed;
         let name = name(out);
         let needs = name.as_ref().and_then(|name| self.outs.get_mut(name));
-        let early = needs.is_some_and(|needs| {
-            let early = !needs.iter().any(is_committed);
+        let (mut early, mut after) = (false, None);
+        if let Some(needs) = needs {
+            early = !needs.iter().any(is_committed);
+            after = (needs.iter().filter(|needs| is_committed(needs)))
+                .map(|needs| needs.seq)
+                .max();
             needs.retain(|needs| !is_committed(needs));
-            early
-        });
+        }
         if let Some(name) = name
             && self.outs.get(&name).is_some_and(Vec::is_empty)
         {
@@ -456,7 +470,11 @@ impl Invariants {
                 format!("{out:?} leaves for {device:?} before the change that it depends on")
             });
         }
-        let Some(device) = device else {
+        let void_after = device.and_then(|device| self.over_mqtt(device)?.void_after);
+        let is_void = after
+            .zip(void_after)
+            .is_some_and(|(after, void)| after <= void);
+        let Some(device) = device.filter(|_| !is_void) else {
             return;
         };
         match out {

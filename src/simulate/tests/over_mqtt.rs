@@ -576,6 +576,20 @@ fn check(seed: u64) -> Result<(), String> {
     ))
 }
 
+/// Seeds that have failed: a device with `QuecThing` that claimed a success without a download was believed, in its attempt, in the next
+/// one, and after a restart of the server; and a token was taken to live for too long where the store had failed.
+#[test]
+fn seeds_that_have_failed_violate_nothing_any_more() {
+    for seed in [
+        68_692_513_092_049,
+        155_109_165_976_901,
+        68_692_513_092_118,
+        68_692_513_092_002,
+    ] {
+        check(seed).unwrap();
+    }
+}
+
 #[test]
 fn seeds_violate_nothing() {
     let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
