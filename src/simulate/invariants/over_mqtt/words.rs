@@ -82,7 +82,7 @@ impl Told {
             Downlink::Push if payload.first() == Some(&0xAA) && !quecthing::is_offer(payload) => {
                 Self::Nothing
             }
-            Downlink::Events | Downlink::Push => Self::Offered,
+            Downlink::Events | Downlink::Push | Downlink::PushV05 => Self::Offered,
         }
     }
 }
