@@ -206,6 +206,8 @@ impl Subject {
 /// A shard of the running server.
 #[derive(Debug, Default)]
 struct Shard {
+    /// Its newest change.
+    newest: Seq,
     /// Its changes that are committed: all up to this one.
     last_committed: Seq,
     /// Datagrams that wait for a commit, by the change that they need.
@@ -368,6 +370,7 @@ impl Invariants {
     /// The engine wants a change remembered.
     #[expect(clippy::too_many_lines, reason = "one match over all changes")]
     pub(super) fn emitted(&mut self, now_ms: u64, now: UtcMillis, number: Number, change: &Change) {
+        self.shards[number.shard.index()].newest = number.seq;
         match change {
             Change::Registered {
                 endpoint,

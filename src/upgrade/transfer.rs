@@ -207,6 +207,15 @@ impl Transfer {
         }
     }
 
+    /// Until when a device that is left alone meanwhile is taken to be downloading, if it is.
+    pub fn downloads_until(&self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Iotda(iotda) => iotda.0.busy_until(now),
+            // the others are told all the same what they ask for
+            Self::Pcp(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => None,
+        }
+    }
+
     /// Whether the device was served the whole package, as far as packages are served over HTTP.
     pub const fn has_whole(&self) -> bool {
         match self {

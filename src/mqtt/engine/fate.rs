@@ -189,6 +189,8 @@ impl Engine {
         let further = served.contiguous_bytes > before;
         let begins = !talk.begun;
         talk.has_offer();
+        // one that has everything needs no other offer
+        talk.owes_offer &= !served.whole;
         let interval = if served.whole {
             Duration::ZERO
         } else {

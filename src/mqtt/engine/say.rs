@@ -179,8 +179,27 @@ impl Engine {
         message_id(upgrade, id, self.messages)
     }
 
+    /// Whether the device has begun to download since it was to be told something, and is left alone until that is over.
+    fn puts_off(&mut self, id: DeviceId) -> bool {
+        let now = self.now.instant;
+        let transfer = self.session(id).and_then(|it| it.negotiation().transfer());
+        let until = transfer.and_then(|it| it.downloads_until(now));
+        if let (Some(until), Some(device)) = (until, self.devices.get_mut(&id)) {
+            device.tell_at = Some(device.tell_at.map_or(until, |at| at.min(until)));
+            self.set_alarm(id);
+        }
+        until.is_some()
+    }
+
     /// Offers what is to be offered, if the device is there to hear it.
     pub(super) fn say_what_is_owed(&mut self, id: DeviceId) {
+        let device = self.devices.get(&id);
+        let owes = device.is_some_and(|it| {
+            it.owes_query || (it.session.as_ref()).is_some_and(|it| it.exchange.owes_offer)
+        });
+        if owes && self.puts_off(id) {
+            return;
+        }
         let Some(connection) = self.connection(id) else {
             return;
         };

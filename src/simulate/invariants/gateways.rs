@@ -120,6 +120,8 @@ impl Invariants {
             return;
         }
         let lost_ms = self.lost_ms;
+        // that of devices over MQTT is the last
+        let newest = self.shards.last().map_or(0, |shard| shard.newest);
         let subject = &mut self.subjects[device];
         reached.anew = subject.emitted.stage.is_some();
         if reached.anew {
@@ -127,7 +129,7 @@ impl Invariants {
                 (view.begun_at, view.lost_before_ms) = (now, lost_ms);
             }
             if let Some(over) = subject.over_mqtt.as_deref_mut() {
-                over.has_moved(now, subject.newest);
+                over.has_moved(now, newest);
             }
         }
     }

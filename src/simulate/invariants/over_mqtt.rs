@@ -90,9 +90,9 @@ impl OverMqtt {
     }
 
     /// It has another gateway, after that change: its attempt begins anew.
-    pub(super) fn has_moved(&mut self, now: UtcMillis, newest: Option<Number>) {
+    pub(super) fn has_moved(&mut self, now: UtcMillis, newest: Seq) {
         self.begins(now);
-        self.void_after = newest.map(|newest| newest.seq);
+        self.void_after = Some(newest);
     }
 
     /// An attempt begins.

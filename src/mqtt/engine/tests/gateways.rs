@@ -288,6 +288,30 @@ fn a_gateway_that_restarts_in_the_download_is_asked_and_offered_again() {
     assert_eq!(world.outcome(), Some(Outcome::Succeeded(Success::Upgraded)));
 }
 
+/// An offer may have to wait for the gateway's acknowledgements, and the child fetch meanwhile what it was offered before.
+#[test]
+fn what_waited_to_be_said_is_not_said_in_the_midst_of_a_download() {
+    let offer = sent("gw-1", CHILD, "firmware_upgrade");
+    for (bytes, expected) in [(300, true), (SIZE, false)] {
+        let mut world = World::with_gateways();
+        let token = world.offered();
+        world.sent_to_gateways();
+        let child = ids().of(CHILD);
+        let session = world.engine.session_mut(child).unwrap();
+        session.exchange.owes_offer = true;
+        world.serve_for(CHILD, &token, bytes);
+        world.engine.say_what_is_owed(child);
+        world.drain();
+        assert!(!world.sent_to_gateways().contains(&offer), "{bytes}");
+        world.after(Duration::from_mins(3));
+        assert_eq!(
+            world.sent_to_gateways().contains(&offer),
+            expected,
+            "{bytes}"
+        );
+    }
+}
+
 #[test]
 fn a_child_that_moves_begins_anew_through_its_new_gateway() {
     let mut world = World::with_gateways();

@@ -94,6 +94,27 @@ fn devices_that_get_another_gateway_are_upgraded_through_that() {
     }
 }
 
+/// What the operator says is long on its way to the shard, and what was to be said to a device when it has begun to download.
+#[test]
+fn messages_that_are_late_within_the_server_violate_nothing() {
+    struct Slow;
+
+    impl Hooks for Slow {
+        fn on_its_way(&self) -> Duration {
+            Duration::from_secs(20)
+        }
+    }
+    for seed in 1..=4 {
+        let scenario = Scenario {
+            seed,
+            crash_every: Some(Duration::from_mins(1)),
+            ..behind(15, "", "moving = { percent = 100, within_s = 600 }\n")
+        };
+        let summary = run_with(&scenario, Slow);
+        assert_eq!(summary.violations, [], "seed {seed}");
+    }
+}
+
 /// What becomes of the example's devices is what their characters say, but for those of which another one kept the slot.
 #[test]
 fn the_example_ends_as_its_characters_say() {
