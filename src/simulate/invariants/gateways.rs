@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::{Invariants, Rule};
 use crate::{
     clock::UtcMillis,
-    ledger::{Lane, Via},
+    ledger::{Lane, Stage, Via},
 };
 
 /// A gateway.
@@ -199,7 +199,7 @@ impl Invariants {
         }
         for (device, reached) in &mut self.gateways.of {
             let stage = self.subjects[*device].committed.stage;
-            let holds = stage.is_some_and(|stage| stage.holds_slot());
+            let holds = stage.is_some_and(Stage::holds_slot);
             *reached = Reached {
                 known: reached.stored,
                 holds: reached.stored.filter(|_| holds),

@@ -114,6 +114,7 @@ pub(super) struct Course {
 
 /// What is stored of a transfer over MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Resumed {
     /// When it goes on.
     pub at: Instant,
