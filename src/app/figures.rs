@@ -1,14 +1,7 @@
 //! What the metrics tell of applications: what they ask for, and what they are refused because they ask too often.
 
-use std::sync::Arc;
+use axum::response::Response;
 
-use axum::{
-    extract::{MatchedPath, Request, State},
-    middleware::Next,
-    response::Response,
-};
-
-use super::{door::Door, state::AppState};
 use crate::telemetry::Metrics;
 
 const REQUESTS: &str = "app_requests";
@@ -83,39 +76,8 @@ pub(super) fn begin(metrics: &Metrics) {
     listeners(metrics, 0);
 }
 
-/// The answer was counted.
-#[derive(Debug, Clone, Copy)]
-struct Counted;
-
-/// Counts a request by what it asked for and how it was answered.
-pub(super) async fn count(
-    State(door): State<Arc<Door>>,
-    path: Option<MatchedPath>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let route = path.and_then(|path| door.route(path.as_str(), request.method()).flatten());
-    let mut response = next.run(request).await;
-    answered(&door.state().metrics, route.map(|it| it.name), &response);
-    response.extensions_mut().insert(Counted);
-    response
-}
-
-/// Counts what was refused before it was looked at: its address asks too often.
-pub(super) async fn count_refused(
-    State(state): State<AppState>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let response = next.run(request).await;
-    if response.extensions().get::<Counted>().is_none() {
-        answered(&state.metrics, None, &response);
-        refused(&state.metrics, Ration::Address);
-    }
-    response
-}
-
-fn answered(metrics: &Metrics, operation: Option<&str>, response: &Response) {
+/// A request was answered: what it asked for, and how.
+pub(super) fn answered(metrics: &Metrics, operation: Option<&str>, response: &Response) {
     let status = class(response.status().as_u16());
     let labels = [("operation", operation.unwrap_or(NONE)), ("status", status)];
     metrics.labelled_counter(REQUESTS, REQUESTS_HELP, &labels, 1);

@@ -7,6 +7,7 @@ mod acting;
 mod automatic;
 mod bodies;
 mod cors;
+mod counting;
 mod description;
 mod door;
 mod events;
@@ -77,9 +78,9 @@ pub fn router(state: AppState) -> Router {
             "/app/v1/openapi.json",
             get(move || async move { Json(described) }),
         )
-        .layer(from_fn_with_state(door, figures::count))
+        .layer(from_fn_with_state(door, counting::count))
         .layer(from_fn_with_state(limit, limit_rate))
-        .layer(from_fn_with_state(state.clone(), figures::count_refused))
+        .layer(from_fn_with_state(state.clone(), counting::count_refused))
         .layer(from_fn_with_state(proxies, find_source))
         .layer(from_fn(problem::complete))
         .layer(from_fn_with_state(settings, cors::cors))
