@@ -373,11 +373,10 @@ fn a_device_that_reads_nothing_of_its_package_and_reports_success_has_failed() {
         "{upgrades:?}"
     );
     // although all of it had left the server's program
-    let figures = server.api.text("/metrics");
-    assert!(
-        figures.contains("\ncellwise_downloads_ended_total 1\n"),
-        "{figures}"
-    );
+    wait_for(MINUTE, "the end of its download", || {
+        let figures = server.api.text("/metrics");
+        (figures.contains("\ncellwise_downloads_ended_total 1\n")).then_some(())
+    });
 }
 
 /// One of Mosquitto's clients, from another address than the devices'.

@@ -134,7 +134,7 @@ assert refused.status_code == 404 and refused.parsed.type_.value == "urn:cellwis
 event = UpgradeEvent.from_dict({"id": "evt_1_1", "type": "upgrade.succeeded", "timestamp": "2027-03-01T02:14:09.120Z",
     "data": {"task_id": 7, "task_name": "n", "product": "meter", "version": "V2.0", "state": "succeeded", "upgrade_id": 1,
              "endpoint": "urn:imei:1", "attempts": 1, "reason": "upgraded", "detail": "upgraded", "cell": None,
-             "started_at": None}})
+             "started_at": None, "home": None, "app": None}})
 assert event.data.endpoint == "urn:imei:1" and event.type_.value == "upgrade.succeeded"
 print("works")
 "#;
