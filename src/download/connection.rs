@@ -102,7 +102,9 @@ impl<W: Wire> Connection<W> {
                 // what the system has already will reach it: what that costs it is counted
                 End::Revoked => {
                     let mut left_bytes = MAX_LINGERING_BYTES;
-                    self.settle(false, &mut left_bytes).await;
+                    let deadline = self.idle_until();
+                    // however steadily a little of it arrives
+                    let _ = timeout_at(deadline, self.settle(false, &mut left_bytes)).await;
                 }
                 End::Broken => {}
             }

@@ -719,10 +719,57 @@ async fn all_that_has_arrived_is_told_also_of_a_right_that_was_taken_back() {
     let _ = stream.read_to_end(&mut rest); // it may be a reset
     // but for the head
     let read = (some.len() + rest.len()) as u64;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while world.cost_bytes.load(Ordering::Relaxed) + 2_000 < read {
+        let cost = world.cost_bytes.load(Ordering::Relaxed);
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{cost} told of {read}"
+        );
         let _ = world.told.recv_timeout(Duration::from_millis(100)); // or nothing is told
     }
     assert!(read < 48_000_000, "{read}");
+}
+
+/// What is left would take its client ten seconds, of which it takes a little more all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_right_was_taken_back_ends_in_time_however_steadily_a_little_arrives() {
+    const LEFT_BYTES: u64 = 12_000;
+    let world = World::with(50_000_000, None, |config| {
+        config.download.idle_timeout_s = 2;
+        config.download.least_bytes_per_second = 1;
+    })
+    .await;
+    let figure = |name: &str| {
+        let text = world.metrics.handle().render();
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&format!("cellwise_{name} ")));
+        value.unwrap().parse::<u64>().unwrap()
+    };
+    let mut stream = world.connect_narrowly();
+    let wait = Some(Duration::from_secs(5));
+    stream.set_read_timeout(wait).unwrap();
+    let request = format!("GET /t/{TOKEN}/x HTTP/1.1\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut read = stream.read(&mut [0; 1_000]).unwrap() as u64;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while figure("download_bytes_total") < 2 * LEFT_BYTES {
+        assert!(tokio::time::Instant::now() < deadline, "nothing leaves");
+        let _ = world.told.recv_timeout(Duration::from_millis(5)); // or nothing is told
+    }
+    world.grants.revoke(&world.grant.token);
+    // nothing more leaves once the server has seen that
+    while figure("download_bytes_total").saturating_sub(read) > LEFT_BYTES {
+        read += stream.read(&mut [0; 1_000]).unwrap() as u64;
+    }
+    let _ = world.told.try_iter().count();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(6);
+    // it is told of once it is over, at the pace at which the client reads
+    while world.told.recv_timeout(Duration::from_millis(40)).is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "it lasts");
+        assert!(stream.read(&mut [0; 50]).unwrap() > 0);
+    }
+    assert!(world.cost_bytes.load(Ordering::Relaxed) < figure("download_bytes_total"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -250,6 +250,8 @@ pub(super) struct Invariants {
     started_at: UtcMillis,
     /// Time that crashes took from the upgrades so far: while the server was down, and what they undid, ms.
     lost_ms: i64,
+    /// Until when the store failed last, ms.
+    store_failed_until_ms: u64,
     open: usize,
     last_end_ms: u64,
     /// Segments that reached a device.
@@ -306,6 +308,7 @@ impl Invariants {
             rollout: rollout::Rollout::default(),
             started_at: UtcMillis(i64::MIN),
             lost_ms: 0,
+            store_failed_until_ms: 0,
             last_end_ms: 0,
             segments: 0,
             violations: Vec::new(),

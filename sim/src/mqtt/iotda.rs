@@ -159,6 +159,25 @@ pub(super) fn refuses_to_add(payload: &[u8]) -> bool {
     })
 }
 
+/// Which of the devices that a gateway has said are behind it no more it need not name again, and whether it is to name the
+/// others later. `None` if it is told nothing of that.
+pub(super) fn deleted(payload: &[u8]) -> Option<(Vec<String>, bool)> {
+    let envelope: Envelope = serde_json::from_slice(payload).ok()?;
+    let answer = (envelope.services.iter())
+        .find(|service| service.event_type == "delete_sub_device_response")?;
+    let list = |name: &str| answer.paras[name].as_array().cloned().unwrap_or_default();
+    let (refused_for_now, refused): (Vec<Value>, Vec<Value>) = (list("failed_devices").into_iter())
+        .partition(|device| device["error_code"].as_str() == Some("TRY_LATER"));
+    let mut done = list("successful_devices");
+    done.extend(
+        refused
+            .into_iter()
+            .map(|device| device["device_id"].clone()),
+    );
+    let names = done.iter().filter_map(Value::as_str).map(str::to_owned);
+    Some((names.collect(), !refused_for_now.is_empty()))
+}
+
 /// A gateway's `sub_device_update_status`.
 pub(super) fn status(gateway: &str, time: &str, told: &[(String, bool)]) -> Vec<u8> {
     let status = |there: bool| if there { "ONLINE" } else { "OFFLINE" };

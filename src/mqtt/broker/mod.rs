@@ -31,8 +31,8 @@ use std::{collections::VecDeque, num::NonZeroU16, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::endpoint::{
-    Ack, ConnId, Downlink, Ending, Event, Identity, PublishError, Qos, Ration, Release, Uplink,
-    uplink,
+    Ack, ConnId, Downlink, Ending, Event, Identity, PublishError, Qos, Ration, Release, Style,
+    Uplink, uplink,
 };
 use crate::{
     clock::{Instant, Now},
@@ -316,6 +316,10 @@ impl Broker {
         payload: &Bytes,
         qos: Qos,
     ) {
+        let tokenless = |it: &Identity| it.style == Style::ThingsPanel && it.token().is_none();
+        if downlink == Downlink::PushV05 && identity.is_some_and(tokenless) {
+            return; // its token is in that topic: it listens to the other ones alone
+        }
         let topics = identity.map(|identity| self.topics.down(identity, downlink));
         let error = match &topics {
             _ if !self.connected => Some(PublishError::NotConnected),

@@ -490,3 +490,22 @@ fn roots_and_mounts_are_the_operators() {
     broker.forget(meter.device);
     assert_eq!(told(&mut broker), ["away credentials"]);
 }
+
+#[test]
+fn a_push_on_the_topic_of_a_token_is_none_for_a_device_without_one() {
+    let mut broker = connected(&MqttConfig::default());
+    let own = identity("panel-3", Style::ThingsPanel, Credential::Certificate);
+    for downlink in [Downlink::PushV05, Downlink::Push] {
+        broker.publish(
+            own.device,
+            Some(&own),
+            downlink,
+            &Bytes::from_static(b"{}"),
+            Qos::AtMostOnce,
+        );
+    }
+    let told = told(&mut broker);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|it| it.starts_with("publish ")), "{told:?}");
+    assert_eq!(broker.counts().mqtt_broker_messages_unsent, 0);
+}

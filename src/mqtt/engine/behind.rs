@@ -29,8 +29,37 @@ pub(super) struct Behind {
     pub(super) met_at: Option<Instant>,
     /// It was met then because it had come online itself.
     pub(super) came: bool,
-    /// In which stage of which attempt it was told last that it waits for its gateway.
-    pub(super) told_offline_in: Option<(UpgradeId, u32, Stage)>,
+    /// Where it was told last that it waits, or that its gateway is waited for.
+    pub(super) told_offline: Option<ToldOffline>,
+}
+
+/// What was told in a stage of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ToldOffline {
+    within: (UpgradeId, u32, Stage),
+    child: bool,
+    gateway: bool,
+}
+
+impl Behind {
+    /// Whether it is news in this stage that the device, or else its gateway, is not there.
+    pub(super) fn is_news(&mut self, within: (UpgradeId, u32, Stage), child: bool) -> bool {
+        let none = ToldOffline {
+            within,
+            child: false,
+            gateway: false,
+        };
+        let told = self.told_offline.get_or_insert(none);
+        if told.within != within {
+            *told = none;
+        }
+        let one = if child {
+            &mut told.child
+        } else {
+            &mut told.gateway
+        };
+        !std::mem::replace(one, true)
+    }
 }
 
 /// The devices behind a gateway.

@@ -173,7 +173,7 @@ impl Engine {
         self.set_alarm(id);
     }
 
-    /// Says in the timeline that the device waits for its gateway, once in a stage.
+    /// Says in the timeline that the device waits for its gateway, or cannot be reached there: each once in a stage.
     pub(super) fn note_that_gateway_is_offline(&mut self, id: DeviceId) {
         let at = self.now.utc;
         let Some(stage) = self.stage(id).filter(|_| self.connection(id).is_none()) else {
@@ -185,12 +185,12 @@ impl Engine {
         let (Some(behind), Some(session)) = (&mut device.behind, &device.session) else {
             return;
         };
-        let told_in = (session.order.upgrade, session.order.attempt, stage);
-        if behind.told_offline_in.replace(told_in) == Some(told_in) {
+        let offline = behind.offline;
+        let within = (session.order.upgrade, session.order.attempt, stage);
+        if !behind.is_news(within, offline) {
             return;
         }
         let gateway = behind.name.as_deref().map(str::to_owned);
-        let offline = behind.offline;
         let line = if offline {
             Happened::ChildOffline { gateway }
         } else {

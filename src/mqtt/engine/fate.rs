@@ -6,7 +6,7 @@ use super::Engine;
 use crate::{
     clock::Now,
     grants::Served,
-    ledger::{Change, DeviceId, Fate, Outbound, Traffic},
+    ledger::{DeviceId, Fate, Outbound},
     upgrade::{
         Input, Sign,
         transfer::{MqttInput, Transfer},
@@ -88,6 +88,7 @@ impl Engine {
                 self.persist_lazily(progress);
             }
         }
+        self.write_all_late();
     }
 
     fn unsent_to(&mut self, id: DeviceId) {
@@ -142,30 +143,6 @@ impl Engine {
             session.exchange.begun = true;
             self.grant(id);
         }
-    }
-
-    /// A device has fetched some more with a right that it has no more: it counts to the upgrade that it was of, whatever became of that.
-    fn has_cost(&mut self, served: &Served) {
-        let (id, bytes) = (served.device, served.more_bytes);
-        let same = (self.session_mut(id)).filter(|it| it.order.upgrade == served.upgrade);
-        if let Some(session) = same {
-            return session.meter.fetched(bytes);
-        }
-        let Some(device) = self.devices.get(&id).filter(|_| bytes > 0) else {
-            return;
-        };
-        let change = Change::Traffic {
-            upgrade: served.upgrade,
-            task: served.task,
-            endpoint: device.endpoint.to_string(),
-            cell: None, // no device over MQTT tells any
-            traffic: Traffic {
-                bytes_down: bytes,
-                ..Traffic::default()
-            },
-            at: self.now.utc,
-        };
-        self.persist_lazily(change);
     }
 
     /// So much of a package was served to a device.

@@ -23,6 +23,7 @@ mod early;
 mod fate;
 mod gateways;
 mod heard;
+mod late;
 mod obey;
 mod quecthing;
 mod remind;
@@ -51,6 +52,7 @@ use crate::{
 use behind::Children;
 use device::Device;
 use early::Early;
+use late::Late;
 use remind::Reminders;
 
 /// What the engine is made from.
@@ -203,6 +205,8 @@ pub struct Engine {
     alarms: BTreeSet<(Instant, DeviceId)>,
     /// When a device with an upgrade that says nothing is asked next, where it is connected to somebody else's broker.
     reminders: Reminders,
+    /// What devices have fetched after their upgrades.
+    late: Late,
     /// Devices are asked one after the other: the next one not before this, microseconds.
     next_look_us: u64,
     seq: Seq,
@@ -231,6 +235,7 @@ impl Engine {
             holders: HashMap::new(),
             alarms: BTreeSet::new(),
             reminders: Reminders::default(),
+            late: Late::default(),
             next_look_us: 0,
             seq: 0,
             committed: 0,
@@ -266,12 +271,14 @@ impl Engine {
             self.device_timeout(id);
         }
         self.remind();
+        self.write_late();
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        alarm.into_iter().chain(self.reminders.next()).min()
+        let due = [alarm, self.reminders.next(), self.late.next()];
+        due.into_iter().flatten().min()
     }
 
     /// Changes up to this one are committed.

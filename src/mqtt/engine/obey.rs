@@ -110,6 +110,7 @@ impl Engine {
         self.fire(id, Input::Stopped(StopReason::DeviceRemoved));
         self.leave_gateway(id);
         self.loses_children(id);
+        self.write_late_of_device(id);
         if let Some(alarm) = self.devices.remove(&id).and_then(|device| device.alarm) {
             self.alarms.remove(&(alarm, id));
         }

@@ -140,11 +140,14 @@ impl Engine {
         }
         let now = self.now.instant;
         let counted = confirmed && version.is_some();
+        let on_a_broker = self.is_on_a_broker();
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
         let lately = (device.plan_told_at).is_some_and(|at| now.since(at) < TOLD_AGAIN);
-        let is_out = (device.session.as_ref()).is_some_and(|it| it.exchange.offer_out);
+        // a broker does not tell whether the device has got it
+        let is_out =
+            !on_a_broker && (device.session.as_ref()).is_some_and(|it| it.exchange.offer_out);
         if lately || (has_offer && (counted || is_out)) {
             return; // with the other version it was offered again, or that is on its way
         }

@@ -311,6 +311,10 @@ impl Engine {
             // one that waits to leave is enough
             return self.hold(id, true);
         };
+        if on_a_broker && let Some(device) = self.devices.get_mut(&id) {
+            // one that has asked for it meanwhile is not told it twice
+            device.plan_told_at = Some(now.instant);
+        }
         if said.iter().any(|(.., qos)| *qos == Qos::AtLeastOnce) {
             self.sent(id, Some(Outbound::PackageOffer));
         }

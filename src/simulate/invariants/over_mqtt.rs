@@ -27,7 +27,7 @@ use words::{Says, Told, says};
 /// A device is left alone for so long after the shard knows that it was served something, ms.
 const QUIET_MS: u64 = 120_000;
 
-/// What is stored may not be known to the server for as long as the store fails: the result of a batch may be lost, ms.
+/// What is stored while the store fails may not be known to the server for so long: the result of a batch may be lost, ms.
 const KNOWN_MS: u64 = LONGEST_STORE_OUTAGE.as_secs() * 1_000 + SLACK_MS.unsigned_abs();
 
 /// What is known of a device that speaks MQTT.
@@ -273,15 +273,26 @@ impl Invariants {
         }
     }
 
+    /// The store fails until then.
+    pub(in super::super) const fn store_fails(&mut self, until_ms: u64) {
+        self.store_failed_until_ms = until_ms;
+    }
+
     /// A token is used: its attempt runs, as far as the store knows, or has ended this moment.
     fn token_is_live(&mut self, now_ms: u64, device: usize, grant: &Grant) {
         let Some(subject) = self.subjects.get(device) else {
             return;
         };
-        let since_ms = now_ms.saturating_sub(subject.ended_ms.unwrap_or(now_ms));
+        let ended_ms = subject.ended_ms.unwrap_or(now_ms);
+        let since_ms = now_ms.saturating_sub(ended_ms);
+        let known_in_ms = if self.store_failed_until_ms >= ended_ms {
+            KNOWN_MS
+        } else {
+            SLACK_MS.unsigned_abs()
+        };
         let runs = subject.committed.stage.is_some_and(Stage::is_transfer)
             && subject.upgrade == grant.upgrade;
-        if !runs && since_ms > KNOWN_MS {
+        if !runs && since_ms > known_in_ms {
             let upgrade = grant.upgrade.0;
             self.violated(now_ms, Rule::Grants, || {
                 format!("{upgrade}: its token opens the package {since_ms} ms after its attempt")

@@ -309,6 +309,18 @@ fn a_token_that_outlives_its_upgrade_is_noticed() {
     breaks(&fleet(EVERY_STYLE, 7, 3), kept, Rule::Grants, "are granted");
 }
 
+#[test]
+fn a_download_that_goes_on_after_its_upgrade_is_noticed() {
+    // a download of a quarter of an hour, for which there are ten minutes
+    let mut scenario = iotda("python", "", "bytes_per_s = 20");
+    let mut config = short_limits();
+    config.upgrade.transfer_s = 600;
+    scenario.config = Arc::new(config);
+    let kept = Loses(|out| matches!(out, Out::Revoke(_)));
+    let words = "its token opens the package";
+    breaks(&scenario, kept, Rule::Grants, words);
+}
+
 /// Reports of failures come as reports of success.
 struct Embellishes;
 

@@ -237,6 +237,7 @@ impl<H: Hooks> World<H> {
     pub(super) fn store_outage(&mut self) {
         let lasts_ms = self.between(Duration::from_millis(50), LONGEST_STORE_OUTAGE);
         self.store_fails_until_ms = self.now_ms + lasts_ms;
+        self.checker.store_fails(self.store_fails_until_ms);
         self.plan_store_outage();
     }
 

@@ -58,7 +58,9 @@ impl QuecThing {
     /// It goes on after a restart of the server.
     pub(super) fn resume(stored: &Resumed) -> (Self, Vec<Action>) {
         let (mut inner, actions) = ThingsPanel::resume(stored);
-        inner.course.agreed = stored.confirmed && !stored.begun && !stored.whole;
+        // after a claim, the next connection shows it
+        let claimed = stored.through_until.is_some();
+        inner.course.agreed = stored.confirmed && !stored.begun && !stored.whole && !claimed;
         let resumed = Self {
             download_errors: stored.download_errors,
             ..Self::new(inner)

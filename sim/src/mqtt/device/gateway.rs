@@ -20,7 +20,7 @@ pub(super) struct Behind {
     partial_of: Option<usize>,
     /// The gateway's own fault has struck.
     struck: bool,
-    /// Those that are behind it no more, which it has not said yet.
+    /// Those that are behind it no more: it says so until that is answered.
     gone: Vec<String>,
 }
 
@@ -149,7 +149,7 @@ impl Device {
         let Some(behind) = &mut self.behind else {
             return;
         };
-        let gone = std::mem::take(&mut behind.gone);
+        let gone = behind.gone.clone();
         let names = behind.devices.iter().map(|it| it.spec.device.clone());
         let there: Vec<String> = names.collect();
         let time = self.event_time(now_ms);
@@ -177,6 +177,15 @@ impl Device {
         if self.spec.tells_who_is_behind && iotda::refuses_to_add(payload) {
             // another gateway may not have said yet that it is behind that no more
             self.set(Timer::Tell, now_ms, self.spec.timing.outage_ms);
+            return true;
+        }
+        if let Some((done, again)) = iotda::deleted(payload) {
+            if let Some(behind) = &mut self.behind {
+                behind.gone.retain(|name| !done.contains(name));
+            }
+            if again {
+                self.set(Timer::Tell, now_ms, self.spec.timing.outage_ms);
+            }
             return true;
         }
         let Some(about) = iotda::object(payload) else {
@@ -323,6 +332,23 @@ mod tests {
             _ => None,
         });
         told.collect()
+    }
+
+    /// Which devices are said to be behind it no more.
+    fn gone(outputs: &[Output]) -> Vec<String> {
+        let deletes = outputs.iter().filter_map(|output| {
+            let Output::Publish { payload, .. } = output else {
+                return None;
+            };
+            let it: Value = serde_json::from_slice(payload).unwrap();
+            let service = &it["services"][0];
+            (service["event_type"] == "delete_sub_device_request")
+                .then(|| service["paras"]["devices"].as_array().unwrap().clone())
+        });
+        let names = deletes.flatten();
+        names
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect()
     }
 
     fn is_sent(gateway: &mut Device, at_ms: u64, object: &str, kind: &str, paras: &Value) {
@@ -478,6 +504,46 @@ mod tests {
         gateway.take_from_behind(60_001, "a").unwrap();
         let deletes = ("gw".to_owned(), "delete_sub_device_request".to_owned());
         assert!(told(&outputs(&mut gateway)).contains(&deletes));
+    }
+
+    #[test]
+    fn one_that_says_who_is_gone_says_so_until_that_is_answered() {
+        let mut spec = Spec::new("gw", Style::Iotda, "V1");
+        spec.behind = ["a", "b", "c"]
+            .map(|name| Spec::new(name, Style::Iotda, "V1"))
+            .to_vec();
+        spec.tells_who_is_behind = true;
+        let mut gateway = Device::new(spec);
+        gateway.start(0);
+        gateway.connected(1);
+        outputs(&mut gateway);
+        gateway.take_from_behind(2, "a").unwrap();
+        gateway.take_from_behind(2, "b").unwrap();
+        outputs(&mut gateway); // lost with the connection
+        gateway.disconnected(3);
+        gateway.handle_timeout(60_000);
+        gateway.connected(60_000);
+        assert_eq!(gone(&outputs(&mut gateway)), ["a", "b"]);
+        let answer = |done: &[&str], refused: &[(&str, &str)]| {
+            let refused: Vec<Value> = (refused.iter())
+                .map(|(name, code)| json!({"device_id": name, "error_code": code}))
+                .collect();
+            let service = json!({
+                "service_id": "$sub_device_manager", "event_type": "delete_sub_device_response", "event_time": "",
+                "paras": {"successful_devices": done, "failed_devices": refused},
+            });
+            let payload = json!({"object_device_id": "gw", "services": [service]});
+            payload.to_string().into_bytes()
+        };
+        let topic = "$oc/devices/gw/sys/events/down";
+        gateway.message(60_001, topic, &answer(&["a"], &[("b", "TRY_LATER")]));
+        assert_eq!(outputs(&mut gateway), []);
+        gateway.handle_timeout(120_000);
+        assert_eq!(gone(&outputs(&mut gateway)), ["b"]);
+        // it is another gateway's by now
+        gateway.message(120_001, topic, &answer(&[], &[("b", "UNKNOWN_DEVICE")]));
+        gateway.take_from_behind(120_002, "c").unwrap();
+        assert_eq!(gone(&outputs(&mut gateway)), ["c"]);
     }
 
     #[test]

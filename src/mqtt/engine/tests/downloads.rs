@@ -207,3 +207,110 @@ fn what_was_served_last_is_written_down_when_the_server_stops() {
         assert_eq!(stored(&world), [300, 400]);
     }
 }
+
+/// So many more bytes are served with the right of an upgrade that has ended.
+fn late(world: &mut World, token: &Token, more_bytes: u64, over: bool) {
+    let served = ServedBytes {
+        device: id(),
+        upgrade: UpgradeId(7),
+        task: TaskId(5),
+        token: token.clone(),
+        contiguous_bytes: 400,
+        whole: false,
+        in_flight: false,
+        more_bytes,
+        over,
+    };
+    world.engine.served(world.now, &served);
+    world.drain();
+}
+
+/// How many changes tell what was fetched, and how much that was.
+fn costs(world: &World) -> (usize, u64) {
+    let costs = world.changes.iter().filter_map(|change| match change {
+        Change::Traffic { traffic, .. } => Some(traffic.bytes_down),
+        _ => None,
+    });
+    costs.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes))
+}
+
+/// An upgrade has ended of which 400 bytes were fetched, and nothing can be stored.
+fn ended_in_an_outage() -> (World, Token) {
+    let mut world = World::of(Protocol::Iotda);
+    world.start();
+    world.connect();
+    world.tells("V1");
+    let token = world.granted().token;
+    world.serve(&token, 400);
+    world.stalled = true;
+    world.reports(7, 0, "V2");
+    assert!(world.outcome().is_some());
+    assert_eq!(costs(&world).1, 400);
+    (world, token)
+}
+
+#[test]
+fn a_device_that_fetches_on_while_its_end_cannot_be_stored_has_no_change_written_for_each_byte() {
+    let (mut world, token) = ended_in_an_outage();
+    let count = world.changes.len();
+    for _ in 0..10_000 {
+        late(&mut world, &token, 1, false);
+    }
+    assert_eq!(world.changes.len(), count);
+    world.after(Duration::from_mins(1));
+    assert_eq!(world.changes.len(), count + 1);
+    assert_eq!(costs(&world).1, 10_400);
+    // nor where its connections end one after the other
+    for _ in 0..10_000 {
+        late(&mut world, &token, 1, true);
+    }
+    let changes = world.changes.len() - count;
+    assert!((2..=21).contains(&changes), "{changes}");
+    assert!(costs(&world).1 < 20_400);
+    world.stalled = false;
+    world.after(Duration::from_mins(1));
+    assert_eq!(costs(&world).1, 20_400);
+    // nothing is left, and nothing is planned for it
+    let count = world.changes.len();
+    world.after(Duration::from_mins(5));
+    assert_eq!(world.changes.len(), count);
+    assert_eq!(world.engine.late.next(), None);
+}
+
+#[test]
+fn what_is_not_written_down_waits_while_too_much_is_not_stored() {
+    let (mut world, token) = ended_in_an_outage();
+    for _ in 0..=2_000 {
+        let change = world.changes[0].clone();
+        world.engine.persist_lazily(change);
+    }
+    world.drain();
+    let count = world.changes.len();
+    late(&mut world, &token, 1, true);
+    world.after(Duration::from_mins(3));
+    assert_eq!(world.changes.len(), count);
+    world.stalled = false;
+    world.drain();
+    world.after(Duration::from_mins(1));
+    assert_eq!(costs(&world).1, 401);
+}
+
+#[test]
+fn what_is_not_written_down_is_when_the_server_stops_or_the_device_is_removed() {
+    let stops: [fn(&mut World); 2] = [
+        |world| world.engine.stopping(world.now),
+        |world| {
+            world.command(Command::RemoveDevice {
+                endpoint: DEVICE.into(),
+            });
+        },
+    ];
+    for stop in stops {
+        let (mut world, token) = ended_in_an_outage();
+        late(&mut world, &token, 5, false);
+        assert_eq!(costs(&world).1, 400);
+        stop(&mut world);
+        world.drain();
+        assert_eq!(costs(&world).1, 405);
+    }
+}

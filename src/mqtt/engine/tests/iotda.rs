@@ -88,6 +88,8 @@ fn a_failure_is_told_in_the_device_s_words_and_a_token_is_void_after_it() {
     let token = world.granted().token;
     let changes = world.changes.len();
     world.serve(&token, SIZE);
+    assert_eq!(world.changes.len(), changes);
+    world.after(Duration::from_mins(1));
     assert!(matches!(world.changes[changes..], [Change::Traffic { .. }]));
     // and is refuted until it has connected anew: what it says before that is not believed
     world.command(Command::Start {

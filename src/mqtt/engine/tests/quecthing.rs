@@ -400,6 +400,42 @@ fn on_somebody_elses_broker_a_silent_device_is_sent_its_plan_and_is_upgraded() {
 }
 
 #[test]
+fn on_somebody_elses_broker_one_that_asks_again_is_told_its_plan_again() {
+    let mut config = Config::default();
+    config.mqtt.mode = crate::config::MqttMode::Broker;
+    let mut world = World::with(Protocol::QuecThing, config);
+    world.start();
+    world.connections += 1;
+    let conn = world.conn();
+    world.event(Event::Heard {
+        device: id(),
+        conn,
+        anew: false,
+        release: None,
+    });
+    world.asks_for_its_plan("V1");
+    assert_eq!(world.commands(), [PLAN]);
+    // at once: that is on its way
+    world.asks_for_its_plan("V1");
+    assert!(world.commands().is_empty());
+    // nobody tells whether it has come
+    world.after(Duration::from_secs(10));
+    world.asks_for_its_plan("V1");
+    assert_eq!(world.commands(), [PLAN]);
+    // after a silence it is offered it by being heard, and not twice
+    world.connections += 1;
+    let conn = world.conn();
+    world.event(Event::Heard {
+        device: id(),
+        conn,
+        anew: false,
+        release: None,
+    });
+    world.asks_for_its_plan("V1");
+    assert_eq!(world.commands(), [PLAN]);
+}
+
+#[test]
 fn nothing_leaves_before_the_offer_is_committed_and_what_is_reported_before_is_not_about_it() {
     let mut world = World::quecthing();
     world.comes();
