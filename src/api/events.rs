@@ -235,6 +235,11 @@ fn endpoint(event: &Event) -> Option<&str> {
     }
 }
 
+/// Whether an event is about what somebody does at home.
+const fn is_of_home(event: &Event) -> bool {
+    matches!(event.subject, Subject::Start { .. })
+}
+
 /// What one stream reads.
 struct Feed {
     state: ApiState,
@@ -322,7 +327,8 @@ impl Feed {
         is_let_in.await.ok()
     }
 
-    /// Those of some events that are there for the caller: of its devices, and of tasks that were made for them.
+    /// Those of some events that are there for the caller: of its devices, and of tasks that were made for them. Homes are not there for who
+    /// is granted some devices of a tenant only.
     async fn seen(&self, events: Vec<Event>) -> Option<VecDeque<Event>> {
         if self.scope == Scope::Whole {
             return Some(events.into());
@@ -330,19 +336,26 @@ impl Feed {
         let endpoints = events.iter().filter_map(|event| endpoint(event));
         let seen = Seen::of(&self.state, &self.scope, endpoints).await.ok()?;
         let mut kept = VecDeque::new();
-        for event in events {
+        for mut event in events {
             let owner = tenant::owner(&event.product);
+            let (has, has_all) = (self.scope.has(owner), self.scope.has_all_of(owner));
             let keep = match endpoint(&event) {
-                _ if !self.scope.has(owner) => false,
+                _ if !has => false,
                 // the device may be gone
-                _ if self.scope.has_all_of(owner) => true,
-                Some(endpoint) => seen.has(endpoint),
+                _ if has_all => true,
+                Some(endpoint) => seen.has(endpoint) && !is_of_home(&event),
                 None => (self.state.store.task(event.task).await.ok()?)
                     .is_some_and(|task| scoped::has_task(&self.scope, &task)),
             };
-            if keep {
-                kept.push_back(event);
+            if !keep {
+                continue;
             }
+            if let Subject::Upgrade { home, .. } = &mut event.subject
+                && !has_all
+            {
+                *home = None;
+            }
+            kept.push_back(event);
         }
         Some(kept)
     }

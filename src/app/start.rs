@@ -50,8 +50,9 @@ pub(super) async fn start_device_upgrades(
     api::Json(body): api::Json<StartDevice>,
 ) -> Result<(StatusCode, Json<AppStart>), Problem> {
     let wanted = wanted(&body.entries, "")?;
-    let started = start(&state, &inside, &path.device, wanted, &headers).await?;
-    said(&state, &inside);
+    let came = start(&state, &inside, &path.device, wanted, &headers).await;
+    said(&state, &inside); // what is refused over a weak signal is told, too
+    let started = came?;
     let device = path.device;
     Ok((StatusCode::ACCEPTED, Json(AppStart { device, started })))
 }

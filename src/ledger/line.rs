@@ -463,6 +463,34 @@ pub enum Asked {
     },
 }
 
+impl Asked {
+    /// Whether it is asked in a transfer: to download, to fetch or to upgrade.
+    pub const fn is_of_transfer(&self) -> bool {
+        match self {
+            Self::ToDownload { .. }
+            | Self::ToDownloadAgain
+            | Self::ToUpgrade
+            | Self::ToUpgradeAgain
+            | Self::ToFetch { .. }
+            | Self::ToFetchAgain
+            | Self::AfterServerRestart {
+                question: Question::ToDownload | Question::ToUpgrade,
+            } => true,
+            Self::Version
+            | Self::VersionAgain
+            | Self::WhichVersion
+            | Self::Coverage
+            | Self::CoverageAgain
+            | Self::Cell
+            | Self::CellAgain
+            | Self::ReportVersion
+            | Self::AfterServerRestart {
+                question: Question::Version | Question::Coverage | Question::Cell,
+            } => false,
+        }
+    }
+}
+
 /// What may be asked once more because the server was restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

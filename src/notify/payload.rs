@@ -124,10 +124,10 @@ pub(super) struct UpgradeEventData {
     /// When it began; `null` when it never did.
     #[schema(required, format = DateTime)]
     started_at: Option<String>,
-    /// The home in which the device was when it happened; `null` where it was in none.
+    /// The home in which the device was when it happened; `null` where it was in none, and for who is granted some devices of a tenant only.
     #[schema(required)]
     home: Option<String>,
-    /// How an application at home sees it; `null` where the device was in none.
+    /// How an application at home sees it; `null` where `home` is.
     #[schema(required)]
     app: Option<StatusAtHome>,
 }

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 1_000;
 /// Commits the shards' changes in their order until the shards are gone.
 ///
 /// While nothing can be written the shards are told, and the reason stands in `health`. The end of an attempt may let
-/// another upgrade begin, so the rollout is signalled.
+/// another upgrade begin, so the rollout is signalled. What applications are to be told goes to who tells them.
 pub(super) async fn commit_changes(
     mut committer: Committer,
     clock: SystemClock,
@@ -79,6 +79,7 @@ fn tell(told: Told, exchange: &Exchange, health: &Health, signals: &Signals) {
         }
         Told::Committed(shard, seq) => committed(exchange, shard, seq),
         Told::AttemptEnded => signals.written(),
+        Told::Announced => signals.news.tell(),
         Told::LeftOut(change) => tracing::error!(?change, "a change is left out"),
     }
 }
@@ -98,7 +99,7 @@ mod tests {
     use crate::{
         clock::UtcMillis,
         ledger::{Binding, Change, DeviceIds, QueueMode, Registration},
-        store::{Ledger as _, SqliteStore},
+        store::{Events as _, Ledger as _, SqliteStore, conformance::home_events},
     };
 
     fn registered(endpoint: &str) -> Change {
@@ -173,5 +174,40 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(written, 2, "each is written once");
+    }
+
+    #[tokio::test]
+    async fn who_tells_applications_hears_of_a_beginning_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
+        let begins = home_events::beginning(&*store).await;
+        let signals = Arc::new(Signals::default());
+        let mut news = signals.news.listen();
+        for (change, tells) in [(begins, true), (registered("d0"), false)] {
+            let (sender, changes) = mpsc::unbounded_channel();
+            let emitted = Emitted {
+                shard: ShardId(0),
+                seq: 1,
+                change,
+            };
+            sender.send(emitted).unwrap();
+            drop(sender);
+            let (exchange, _ends) = Exchange::new(DeviceIds::new([7; 32]), 1);
+            commit_changes(
+                Committer::new(u64::from(tells)),
+                SystemClock::start(),
+                store.clone(),
+                Arc::new(Health::starting()),
+                exchange,
+                signals.clone(),
+                changes,
+            )
+            .await;
+            assert_eq!(news.has_changed().unwrap(), tells);
+            news.mark_unchanged();
+        }
+        let events = store.events(0, None, 9).await.unwrap();
+        let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+        assert_eq!(kinds, ["upgrade.started"]);
     }
 }

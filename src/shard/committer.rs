@@ -61,6 +61,8 @@ pub enum Told {
     Committed(ShardId, Seq),
     /// An attempt has ended, so that another upgrade may begin.
     AttemptEnded,
+    /// Applications are to be told something, though no attempt has ended.
+    Announced,
     /// The database does not take this change, which is left out, so that it does not stop the others for ever.
     LeftOut(Box<Change>),
 }
@@ -81,6 +83,7 @@ pub struct Committer {
     /// The batch that is being written, or was, and is told of when all of it is.
     last: BTreeMap<ShardId, Seq>,
     ends: bool,
+    announced: bool,
     refused: Vec<UpgradeId>,
     writing: bool,
     available: bool,
@@ -98,6 +101,7 @@ impl Committer {
             pause: FIRST_PAUSE,
             last: BTreeMap::new(),
             ends: false,
+            announced: false,
             refused: Vec::new(),
             writing: false,
             available: true,
@@ -158,6 +162,7 @@ impl Committer {
         self.writing = false;
         self.pause = FIRST_PAUSE;
         self.refused.extend(report.refused);
+        self.announced |= report.announced;
         if !self.singly.is_empty() {
             return;
         }
@@ -169,8 +174,11 @@ impl Committer {
         let last = std::mem::take(&mut self.last);
         let committed = (last.into_iter()).map(|(shard, seq)| Told::Committed(shard, seq));
         self.told.extend(committed);
+        let announced = std::mem::take(&mut self.announced);
         if std::mem::take(&mut self.ends) {
             self.told.push_back(Told::AttemptEnded);
+        } else if announced {
+            self.told.push_back(Told::Announced);
         }
     }
 
@@ -257,11 +265,13 @@ mod tests {
         assert_eq!(second.changes, [progress(2), progress(3)]);
         committer.written(CommitReport {
             refused: vec![UpgradeId(5)],
+            announced: true,
         });
         let expected = [
             Told::Abandon(UpgradeId(5)),
             Told::Committed(ShardId(0), 2),
             Told::Committed(ShardId(1), 1),
+            Told::Announced,
         ];
         assert_eq!(told(&mut committer), expected);
         assert!(committer.poll_batch(NOW).is_none());

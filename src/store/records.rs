@@ -44,13 +44,15 @@ impl BatchId {
     }
 }
 
-/// What a commit did not do.
+/// What came of a commit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommitReport {
     /// Upgrades whose stage was not stored because they have ended or are unknown, or because their device was excluded, or their
     /// owner's confirmation taken back or put off, before the attempt began: somebody did so while the engine began them. Nothing
     /// should be sent for them; they are to be dropped.
     pub refused: Vec<UpgradeId>,
+    /// Applications are to be told something of it.
+    pub announced: bool,
 }
 
 /// Part of a list.

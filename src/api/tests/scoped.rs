@@ -3,8 +3,12 @@
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Answer, Api, events::Stream};
-use crate::access::{OPERATIONS, Operation, Permission, Reach};
+use super::{Answer, Api, TOKEN, events::Stream};
+use crate::{
+    access::{OPERATIONS, Operation, Permission, Reach},
+    home::OfferId,
+    store::conformance::home_events,
+};
 
 /// Devices `in0` and `in1` in the north, `out0` and `out1` in the south; a task of the carrier's for all of them, whose upgrades are
 /// 1 to 4 in the order of the devices' names; somebody who is granted the north; and a task of this one, for all that it sees.
@@ -413,4 +417,52 @@ async fn events_tell_of_what_is_inside() {
     for expected in inside {
         assert_eq!(some.event().await, *expected);
     }
+}
+
+#[tokio::test]
+async fn events_tell_nothing_of_homes_to_who_is_granted_some_devices() {
+    let world = World::new().await;
+    let api = &world.api;
+    let home = json!({"name": "ours", "things": [{"endpoint": "in0"}]});
+    let put = api.ask(TOKEN, Method::PUT, "/v1/homes/h1", &home.to_string());
+    assert_eq!(put.await.status, StatusCode::OK);
+    let offer = json!({
+        "terms": {
+            "channel": 6, "kind": 0, "percent": 100, "conditions": {"rsrp_dbm": -110},
+            "texts": {"description": {"en": "Saves power."}},
+        },
+        "task": {"name": "offer", "package_id": 1},
+    });
+    let offer = api.post("/v1/offers", &offer).await;
+    assert_eq!(offer.status, StatusCode::CREATED, "{offer:?}");
+    let store = &*api.state.store;
+    home_events::start_waits(store, "in0", OfferId(offer.id())).await;
+    api.fail(world.upgrade("in0").await, world.theirs).await;
+    let path = "/v1/events?after=0";
+    let mut all = Stream::open(api, path, None).await.unwrap();
+    let (_, kind, waits) = all.event().await;
+    assert_eq!(
+        (&*kind, &waits["data"]["home"]),
+        ("start.waiting", &json!("h1"))
+    );
+    let (_, kind, failed) = all.event().await;
+    assert_eq!(
+        (&*kind, &failed["data"]["home"]),
+        ("upgrade.failed", &json!("h1"))
+    );
+    assert_eq!(failed["data"]["app"]["status_name"], "failed");
+    let some = Stream::open_as(api, &world.north, path, None).await;
+    let (_, kind, told) = some.unwrap().event().await;
+    assert_eq!(
+        (&*kind, &told["data"]["endpoint"]),
+        ("upgrade.failed", &json!("in0"))
+    );
+    assert_eq!(
+        (&told["data"]["home"], &told["data"]["app"]),
+        (&Value::Null, &Value::Null)
+    );
+    let whole = json!([{"role": "viewer", "tenant": "default"}]);
+    let (_, whole) = api.token("whole", whole).await;
+    let own = Stream::open_as(api, &whole, path, None).await;
+    assert_eq!(own.unwrap().event().await.2, waits);
 }

@@ -83,9 +83,12 @@ async fn a_weak_signal_waits_for_the_users_word() {
     let offer = app
         .offer("V2", |terms| terms.conditions.rsrp_dbm = Some(-110))
         .await;
+    let mut news = app.state.signals.news.listen();
     for device in ["d1", "d2"] {
         let answer = start(&app, &token, device, &[wanted(&offer)]).await;
         assert_eq!((answer.status, answer.code()), (StatusCode::CONFLICT, 5005));
+        assert!(news.has_changed().unwrap(), "applications are told at once");
+        news.mark_unchanged();
         let waits = status(&app, &token, device).await;
         assert!(waits["continue_until"].is_string(), "{waits}");
         assert_eq!(waits["upgrade"], json!(null));

@@ -139,6 +139,7 @@ impl<H: Hooks> World<H> {
                 }
                 Told::Committed(shard, seq) => self.post(shard, Message::Committed(seq)),
                 Told::AttemptEnded => ended = true,
+                Told::Announced => {} // no application listens
                 Told::LeftOut(change) => return Err(format!("the store refuses {change:?}")),
             }
         }

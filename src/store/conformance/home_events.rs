@@ -2,13 +2,14 @@
 
 use super::{
     NOT_HEARD, UPGRADED, World, ended,
-    homes::{home, key, measured, offered, start, terms},
-    list, new_task, next_batch, stage, t,
+    homes::{home, key, measured, offer_of, offered, refusal, start, terms, user},
+    list, new_task, next_batch, registered, stage, t,
 };
 use crate::{
     clock::UtcMillis,
-    home::HomeId,
-    ledger::{Stage, UpgradeId},
+    filter::Filter,
+    home::{HomeId, OfferId, Refusal},
+    ledger::{Change, Failure, Outcome, Stage, UpgradeId},
     store::{Event, NewWebhook, Store, Subject, TaskRecord, WeakStart},
     tenant::TenantId,
 };
@@ -135,6 +136,26 @@ pub(crate) async fn the_beginning_at_home_is_told_once(store: &impl Store) {
     assert_eq!(told(store).await, expected);
 }
 
+/// What has an upgrade of a device in a home begin.
+pub(crate) async fn beginning(store: &impl Store) -> Change {
+    let (world, package) = World::with_devices(store, 1).await;
+    store
+        .put_home(&home("h1", &["d0"]), None, t(0))
+        .await
+        .unwrap();
+    let task = store.create_task(&new_task(&package, list(&["d0"]))).await;
+    let ids = world.ids(task.unwrap().id).await;
+    stage(ids[0], 1, Stage::WaitingForDevice, t(1))
+}
+
+/// Has a start wait over a weak signal: of an offer that asks for more than -120 dBm, on a device of the home `h1`.
+pub(crate) async fn start_waits(store: &dyn Store, endpoint: &str, offer: OfferId) {
+    let heard = [registered(endpoint, t(0)), measured(endpoint, -120, t(0))];
+    store.commit(next_batch(), &heard).await.unwrap();
+    let weak = store.start(&start(endpoint, &[offer], t(1))).await;
+    assert!(matches!(refusal(weak), Refusal::SignalWeak { .. }));
+}
+
 /// A task that waits for the word of those who own `d0` to `d2`, of which the first two are in the home `h1`.
 pub(crate) async fn asked_for(store: &impl Store) -> TaskRecord {
     let (_, package) = World::with_devices(store, 3).await;
@@ -198,4 +219,142 @@ pub(crate) async fn a_start_that_waits_over_a_weak_signal_is_told(store: &impl S
         },
     };
     assert_eq!(subjects, [waiting("d0", -120), waiting("d1", -111)]);
+}
+
+pub(crate) async fn a_start_that_waits_is_told_once_however_often_it_is_asked_for(
+    store: &impl Store,
+) {
+    let mut asks = terms();
+    asks.conditions.rsrp_dbm = Some(-110);
+    let offer = offered(store, asks.clone()).await;
+    let world = World::new(store);
+    world.commit(&[measured("d0", -120, t(1))]).await;
+    let start_at =
+        async |offers: &[OfferId], at| match refusal(store.start(&start("d0", offers, at)).await) {
+            Refusal::SignalWeak { until, .. } => until,
+            other => panic!("{other:?}"),
+        };
+    for second in 0..10 {
+        assert_eq!(start_at(&[offer.id], t(2 + second)).await, t(602));
+    }
+    let waiting = at_home("start.waiting", "h1");
+    assert_eq!(told(store).await.as_slice(), std::slice::from_ref(&waiting));
+    // another one takes its place, and one that has lapsed waits anew
+    let package = world.package("p", "V3", 3).await;
+    let other = store.publish_offer(&offer_of(&package, asks)).await;
+    let other = other.unwrap().id;
+    assert_eq!(start_at(&[other], t(20)).await, t(620));
+    assert_eq!(start_at(&[offer.id], t(21)).await, t(621));
+    assert_eq!(start_at(&[offer.id], t(621)).await, t(1_221));
+    assert_eq!(told(store).await, vec![waiting; 4]);
+    let export = store.export_user(&user("anna"), t(622)).await.unwrap();
+    assert_eq!(export.starts.len(), 4);
+}
+
+pub(crate) async fn what_ends_with_its_device_names_the_home_in_which_that_was(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 4).await;
+    let put = home("h1", &["d0", "d1", "d2"]);
+    store.put_home(&put, None, t(0)).await.unwrap();
+    let task = store
+        .create_task(&new_task(&package, list(&["d0", "d1", "d2", "d3"])))
+        .await
+        .unwrap();
+    let ids = world.ids(task.id).await;
+    for id in [ids[1], ids[2], ids[3]] {
+        world
+            .commit(&[stage(id, 1, Stage::WaitingForDevice, t(1))])
+            .await;
+    }
+    let begun = at_home("upgrade.started", "h1");
+    assert_eq!(told(store).await, [begun.clone(), begun.clone()]);
+    // it was in none any more
+    let put = home("h1", &["d0", "d1"]);
+    store.put_home(&put, None, t(2)).await.unwrap();
+    for endpoint in ["d0", "d1", "d2", "d3"] {
+        let removed = store.remove_device(endpoint, None, None, t(3)).await;
+        assert!(removed.unwrap());
+    }
+    for id in [ids[1], ids[2], ids[3]] {
+        let gone = Outcome::Failed(Failure::DeviceRemoved);
+        world
+            .commit(&[ended(id, task.id, 1, gone, None, t(4))])
+            .await;
+    }
+    let expected = [
+        begun.clone(),
+        begun,
+        at_home("upgrade.failed", "h1"),
+        at_home("upgrade.failed", "h1"),
+        elsewhere("upgrade.failed"),
+        elsewhere("upgrade.failed"),
+        elsewhere("task.finished"),
+    ];
+    assert_eq!(told(store).await, expected);
+}
+
+pub(crate) async fn a_home_that_a_device_joins_is_asked_for_what_waits_there(store: &impl Store) {
+    asked_for(store).await;
+    let ask = async |at: UtcMillis| store.ask_homes(9, at).await.unwrap();
+    assert_eq!(ask(t(1)).await, 2);
+    // who stays is not asked again, with another name neither
+    let mut put = home("h1", &["d0", "d1", "d2"]);
+    put.devices.as_mut().unwrap()[0].name = Some("cellar".to_owned());
+    store.put_home(&put, None, t(2)).await.unwrap();
+    assert_eq!(ask(t(2)).await, 1);
+    // it moves before the first home is asked again
+    for (id, devices) in [
+        ("h1", &["d0", "d1"][..]),
+        ("h2", &["d2"]),
+        ("h2", &[]),
+        ("h3", &["d2"]),
+    ] {
+        let put = store.put_home(&home(id, devices), None, t(3)).await;
+        put.unwrap();
+    }
+    assert_eq!((ask(t(4)).await, ask(t(5)).await), (1, 0));
+    let asked = |home| at_home("upgrade.awaiting", home);
+    let expected = [asked("h1"), asked("h1"), asked("h1"), asked("h3")];
+    assert_eq!(told(store).await, expected);
+}
+
+pub(crate) async fn who_made_a_task_within_a_filter_is_told_nothing_of_homes(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 1).await;
+    store
+        .put_home(&home("h1", &["d0"]), None, t(0))
+        .await
+        .unwrap();
+    for (number, scope) in (0..).zip([None, Some("endpoint==d0")]) {
+        let mut new = new_task(&package, list(&["d0"]));
+        new.name = format!("task {number}");
+        new.origin.scope = scope.map(|text| Filter::parse(text).unwrap());
+        new.webhook = Some(NewWebhook {
+            tenant: None,
+            task: None,
+            url: "https://hooks.example.com/x".to_owned(),
+            secret: vec![1; 32],
+            vault: None,
+            created_at: t(0),
+        });
+        let task = store.create_task(&new).await.unwrap();
+        let id = world.ids(task.id).await[0];
+        let done = [
+            stage(id, 1, Stage::WaitingForDevice, t(1)),
+            ended(id, task.id, 1, UPGRADED, None, t(2)),
+        ];
+        world.commit(&done).await;
+        let webhooks = store.webhooks(None, None, 9).await.unwrap();
+        let webhook = webhooks.items.iter().find(|it| it.task == Some(task.id));
+        let due = store.due_deliveries(webhook.unwrap().id, t(9), 9).await;
+        let events: Vec<_> = due
+            .unwrap()
+            .iter()
+            .map(|it| kind_and_home(&it.event))
+            .collect();
+        let upgrades = match scope {
+            None => ["upgrade.started", "upgrade.succeeded"].map(|kind| at_home(kind, "h1")),
+            Some(_) => ["upgrade.started", "upgrade.succeeded"].map(elsewhere),
+        };
+        assert_eq!(events[..2], upgrades);
+        assert_eq!(events[2..], [elsewhere("task.finished")]);
+    }
 }

@@ -198,6 +198,10 @@ macro_rules! whole_suite {
                 the_beginning_at_home_is_told_once,
                 a_home_is_asked_for_its_word_once,
                 a_start_that_waits_over_a_weak_signal_is_told,
+                a_start_that_waits_is_told_once_however_often_it_is_asked_for,
+                what_ends_with_its_device_names_the_home_in_which_that_was,
+                a_home_that_a_device_joins_is_asked_for_what_waits_there,
+                who_made_a_task_within_a_filter_is_told_nothing_of_homes,
             }
             targets {
                 a_task_leaves_out_whom_it_excludes,
@@ -249,6 +253,7 @@ macro_rules! whole_suite {
                 nothing_begins_by_itself_of_an_offer_that_was_withdrawn,
                 by_itself_a_weak_signal_begins_nothing_and_asks_nobody,
                 what_was_cancelled_at_home_does_not_begin_its_transfer,
+                what_is_started_behind_a_cancellation_begins_after_it,
             }
             inventory {
                 the_same_package_again_is_the_same_row,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     home::{Channel, Refusal},
-    ledger::{Change, Stage, UpgradeId},
+    ledger::{Asked, Change, Happened, Line, Stage, UpgradeId},
     store::{
         Again, ChangeTaskError, ChangeUpgradeError, NewStart, OfferRecord, PutHome, StartError,
         Starter, Store, TaskChange, UpgradeState,
@@ -404,9 +404,27 @@ pub(crate) async fn what_was_cancelled_at_home_does_not_begin_its_transfer(store
     world.commit(&[waits]).await;
     let cancelled = store.cancel_start(&h1, "d0", &anna, t(3)).await.unwrap();
     assert_eq!(cancelled.upgrades, [upgrade]);
-    let granted = [stage(upgrade, 1, Stage::Downloading, t(3))];
+    let note = |asked, number| Change::Note {
+        upgrade,
+        attempt: 1,
+        line: Box::new(Line::asking(
+            Happened::Quiet { segment: None },
+            asked,
+            Some(number),
+        )),
+        at: t(3),
+    };
+    let granted = [
+        stage(upgrade, 1, Stage::Downloading, t(3)),
+        note(Asked::CellAgain, 1),
+        note(Asked::ToDownloadAgain, 2),
+    ];
     let report = store.commit(next_batch(), &granted).await.unwrap();
     assert_eq!(report.refused, [upgrade]);
+    // nothing of the transfer has left
+    let detail = store.upgrade(upgrade).await.unwrap().unwrap();
+    let asked = detail.events.iter().filter_map(|it| it.line.asked.clone());
+    assert_eq!(asked.collect::<Vec<Asked>>(), [Asked::CellAgain]);
     let waits = UpgradeState::Active(Stage::WaitingForSlot);
     assert_eq!(world.state_of(upgrade).await, waits);
     let let_go = Change::LetGo {
@@ -439,4 +457,43 @@ pub(crate) async fn what_was_cancelled_at_home_does_not_begin_its_transfer(store
         .await;
     let executes = UpgradeState::Active(Stage::Executing);
     assert_eq!(world.state_of(upgrade).await, executes);
+}
+
+pub(crate) async fn what_is_started_behind_a_cancellation_begins_after_it(store: &impl Store) {
+    let offer = offered(store, terms()).await;
+    let world = World::new(store);
+    let (h1, anna) = (key("h1"), user("anna").id);
+    let begin = async |at| {
+        let begun = store.start(&start("d0", &[offer.id], at)).await;
+        let begun = begun.unwrap().remove(0);
+        (begun.upgrade, begun.again)
+    };
+    let (first, _) = begin(t(1)).await;
+    world
+        .commit(&[stage(first, 1, Stage::WaitingForSlot, t(2))])
+        .await;
+    store.cancel_start(&h1, "d0", &anna, t(3)).await.unwrap();
+    // the engine has not heard of it yet
+    let (second, again) = begin(t(4)).await;
+    assert!(second != first && !again);
+    assert_eq!(begin(t(5)).await, (second, true));
+    assert_eq!(due(store, &offer, t(6)).await, None, "one after the other");
+    let let_go = Change::LetGo {
+        upgrade: first,
+        attempt: 1,
+        at: t(7),
+    };
+    world.commit(&[let_go]).await;
+    assert_eq!(world.state_of(first).await, UpgradeState::Cancelled);
+    assert_eq!(world.state_of(second).await, UpgradeState::Pending);
+    assert_eq!(due(store, &offer, t(8)).await, Some(second));
+    // a cancellation is of all that is open
+    world
+        .commit(&[stage(second, 1, Stage::WaitingForSlot, t(9))])
+        .await;
+    store.cancel_start(&h1, "d0", &anna, t(10)).await.unwrap();
+    let (third, _) = begin(t(11)).await;
+    let cancelled = store.cancel_start(&h1, "d0", &anna, t(12)).await.unwrap();
+    assert_eq!(cancelled.upgrades, [second, third]);
+    assert_eq!(world.state_of(third).await, UpgradeState::Cancelled);
 }

@@ -14,11 +14,18 @@ use crate::{
     },
 };
 
-/// An [`EventRow`], from `events e`.
+/// An [`EventRow`], from `events e`, with that home.
 macro_rules! event {
     () => {
-        "json_array(e.id, e.at, e.kind, e.task_id, e.task_name, e.product, e.version, e.upgrade_id, e.endpoint, \
-         e.attempts, e.reason, e.detail, e.arguments, e.cell, e.started_at, e.succeeded, e.failed, e.cancelled, e.home, e.stage)"
+        event!("e.home")
+    };
+    ($home:literal) => {
+        concat!(
+            "json_array(e.id, e.at, e.kind, e.task_id, e.task_name, e.product, e.version, e.upgrade_id, e.endpoint, \
+             e.attempts, e.reason, e.detail, e.arguments, e.cell, e.started_at, e.succeeded, e.failed, e.cancelled, ",
+            $home,
+            ", e.stage)"
+        )
     };
 }
 
@@ -34,12 +41,16 @@ pub(super) const EVENTS_OF_TASK: &str = packed!(
     " AS line FROM events e WHERE e.task_id = ? AND e.id > ? ORDER BY e.id LIMIT ?",
 );
 
-/// Deliveries of a webhook that are due, with their events, each a [`DueRow`]. Their order follows.
+/// Deliveries of a webhook that are due, with their events, each a [`DueRow`]. Their order follows. Who made a task within a filter is
+/// told nothing of homes.
 macro_rules! due {
     ($order:literal) => {
         packed!(
             "SELECT json_array(d.id, d.round, d.attempts, d.first_at, ",
-            event!(),
+            event!(
+                "IIF(EXISTS (SELECT 1 FROM webhooks w CROSS JOIN tasks t ON t.id = w.task_id \
+                     WHERE w.id = d.webhook_id AND t.scope IS NOT NULL), NULL, e.home)"
+            ),
             ") AS line FROM deliveries d JOIN events e ON e.id = d.event_id \
              WHERE d.webhook_id = ? AND d.state = 'pending' AND d.next_at <= ? ",
             $order,

@@ -37,6 +37,11 @@ pub(super) struct Announcements {
 }
 
 impl Announcements {
+    /// Whether there is nothing to tell.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
     /// The upgrades, a JSON list, have ended. An outcome that was told is not told again.
     pub(super) async fn upgrades(
         &mut self,
@@ -48,7 +53,9 @@ impl Announcements {
                  reason, detail, arguments, cell, started_at, home) \
              SELECT u.ended_at, 'upgrade.' || u.state, t.id, t.name, p.product, p.version, u.id, u.endpoint, \
                  u.attempt, u.outcome_reason, u.outcome_detail, u.outcome_arguments, u.cell, u.started_at, \
-                 (SELECT h.home FROM home_devices i CROSS JOIN homes h ON h.id = i.home_id WHERE i.endpoint = u.endpoint) \
+                 IIF(EXISTS (SELECT 1 FROM devices d WHERE d.endpoint = u.endpoint AND d.removed = 0), \
+                     (SELECT h.home FROM home_devices i CROSS JOIN homes h ON h.id = i.home_id WHERE i.endpoint = u.endpoint), \
+                     u.home) \
              FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value CROSS JOIN tasks t ON t.id = u.task_id \
                  CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
              WHERE u.ended_at IS NOT NULL ORDER BY j.id ON CONFLICT DO NOTHING RETURNING id",

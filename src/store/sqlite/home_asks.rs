@@ -7,9 +7,12 @@ use crate::{clock::UtcMillis, store::StoreError};
 
 const ASKING: &str = "telling applications what waits for the word of a home";
 
-/// Those of which nobody was told yet. A task that is being created asks nobody before it is whole.
-const UNTOLD: &str = "SELECT a.upgrade_id FROM home_asks a CROSS JOIN upgrades u ON u.id = a.upgrade_id \
-     CROSS JOIN tasks t ON t.id = u.task_id WHERE a.upgrade_id > 0 AND t.hidden = 0 ORDER BY a.upgrade_id LIMIT ?";
+/// Those of which nobody was told yet, task by task. A task that is being created asks nobody before it is whole: it is passed over as one.
+const UNTOLD: &str = "WITH RECURSIVE asking (task) AS ( \
+         SELECT MIN(task_id) FROM home_asks \
+         UNION ALL SELECT (SELECT MIN(task_id) FROM home_asks WHERE task_id > asking.task) FROM asking WHERE asking.task IS NOT NULL) \
+     SELECT a.upgrade_id FROM asking CROSS JOIN tasks t ON t.id = asking.task \
+         CROSS JOIN home_asks a INDEXED BY home_asks_of_task ON a.task_id = t.id WHERE t.hidden = 0 LIMIT ?";
 
 impl SqliteStore {
     /// Tells of up to so many. Returns how many were looked at.
@@ -51,7 +54,7 @@ pub(super) async fn ask_again(
     upgrades: &str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT OR IGNORE INTO home_asks (upgrade_id) SELECT u.id FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value \
+        "INSERT OR IGNORE INTO home_asks (upgrade_id, task_id) SELECT u.id, u.task_id FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value \
              CROSS JOIN home_devices i ON i.endpoint = u.endpoint WHERE u.unconfirmed = 1",
     )
     .bind(upgrades)

@@ -170,7 +170,7 @@ fn check(
     }
 }
 
-/// The upgrade of a task that has not ended on a device.
+/// The upgrade of a task that has not ended on a device, and is not about to because somebody has cancelled it.
 pub(super) async fn open_of(
     conn: &mut SqliteConnection,
     task: TaskId,
@@ -185,6 +185,6 @@ pub(super) async fn open_of(
     Ok(found.map(UpgradeId))
 }
 
-/// The upgrade of a task that has not ended on a device.
+/// See [`open_of`].
 pub(super) const OPEN_OF: &str = "SELECT u.id FROM upgrades u INDEXED BY upgrades_of_device \
-     WHERE u.endpoint = ? AND u.task_id = ? AND u.phase < 2 ORDER BY u.id DESC LIMIT 1";
+     WHERE u.endpoint = ? AND u.task_id = ? AND u.phase < 2 AND u.cancel_requested_at IS NULL ORDER BY u.id DESC LIMIT 1";

@@ -56,9 +56,8 @@ impl SqliteStore {
             return Ok(Vec::new()); // something else has become of it since it was looked at
         }
         let planned = plan(&mut tx, new, &device, waiting.is_some()).await;
-        if let Some(weak) = weak(&planned)
-            && new.by != Starter::Automatic
-        {
+        if let Some(weak) = weak(new, &planned) {
+            still_waits(&mut tx, new, &device, &weak).await?;
             wait(&mut tx, new, &device, &weak).await.doing(STARTING)?;
             tx.commit().await.doing(STARTING)?;
             return planned.map(|_| Vec::new());
@@ -101,9 +100,14 @@ impl SqliteStore {
         let planned = async {
             let mut reader = self.readers.begin().await.doing(STARTING)?;
             let device = device_in(&mut reader, &new.home, &new.endpoint).await?;
-            plan(&mut reader, new, &device, false).await
+            let planned = plan(&mut reader, new, &device, false).await;
+            if let Some(weak) = weak(new, &planned) {
+                still_waits(&mut reader, new, &device, &weak).await?;
+                return Ok(None);
+            }
+            planned.map(Some)
         };
-        match planned.await {
+        match planned.await.transpose()? {
             // what goes on by itself begins nothing anew
             Ok(planned)
                 if new.by == Starter::Automatic && planned.iter().all(|it| it.open.is_some()) =>
@@ -120,10 +124,6 @@ impl SqliteStore {
                 });
                 started.collect::<Option<_>>().map(Ok)
             }
-            Err(StartError::Refused {
-                refusal: Refusal::SignalWeak { .. },
-                ..
-            }) if new.by != Starter::Automatic => None,
             Err(error) => Some(Err(error)),
         }
     }
@@ -381,8 +381,11 @@ async fn takes_up(
     Ok((!over).then_some((start_at, rules)))
 }
 
-/// What a start waits for the user's word over.
-fn weak(planned: &Result<Vec<Planned>, StartError>) -> Option<WeakStart> {
+/// What a start waits for the user's word over; one that goes on by itself asks nobody.
+fn weak(new: &NewStart, planned: &Result<Vec<Planned>, StartError>) -> Option<WeakStart> {
+    if new.by == Starter::Automatic {
+        return None;
+    }
     let Err(StartError::Refused {
         offer: Some(offer),
         refusal:
@@ -401,6 +404,33 @@ fn weak(planned: &Result<Vec<Planned>, StartError>) -> Option<WeakStart> {
         least_dbm: *least_dbm,
         until: *until,
     })
+}
+
+/// Refuses a start of what waits for the user's word already, until the time that was told: nothing new is to be written of it.
+async fn still_waits(
+    conn: &mut SqliteConnection,
+    new: &NewStart,
+    device: &Device,
+    weak: &WeakStart,
+) -> Result<(), StartError> {
+    let until: Option<i64> = sqlx::query_scalar(
+        "SELECT until FROM app_starts INDEXED BY app_starts_waiting \
+         WHERE endpoint = ? AND state = 'waiting' AND home_id = ? AND until > ? AND offers = ?",
+    )
+    .bind(&new.endpoint)
+    .bind(device.home)
+    .bind(new.now.0)
+    .bind(json_list(new.wanted.iter().map(|it| it.offer.0)))
+    .fetch_optional(conn)
+    .await
+    .doing(STARTING)?;
+    let Some(until) = until else { return Ok(()) };
+    let refusal = Refusal::SignalWeak {
+        rsrp_dbm: weak.rsrp_dbm,
+        least_dbm: weak.least_dbm,
+        until: UtcMillis(until),
+    };
+    Err(refused(weak.offer, refusal))
 }
 
 /// Has a start wait for the user's word, and tells applications so.

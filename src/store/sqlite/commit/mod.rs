@@ -8,7 +8,7 @@ mod devices;
 mod upgrade;
 mod upgrades;
 
-use std::{borrow::Cow, collections::HashMap};
+use std::collections::HashMap;
 
 use sqlx::SqliteConnection;
 
@@ -91,7 +91,7 @@ pub(super) async fn write(
                 attempt,
                 line,
                 at,
-            } => upgrades.line(*upgrade, *attempt, "note", Cow::Borrowed(line), *at),
+            } => upgrades.note(*upgrade, *attempt, line, *at),
             Change::Progress {
                 upgrade, progress, ..
             } => upgrades.progress(*upgrade, *progress),
@@ -139,14 +139,18 @@ pub(super) async fn written_before(
         .fetch_optional(conn)
         .await
         .doing(DOING)?;
-    let refused = last
+    let report = last
         .as_deref()
         .and_then(|last| last.strip_prefix(&batch.to_bytes()));
-    Ok(refused.map(|refused| CommitReport {
-        refused: (refused.chunks_exact(8))
-            .filter_map(|id| id.try_into().ok())
-            .map(|id| UpgradeId(i64::from_be_bytes(id)))
-            .collect(),
+    Ok(report.map(|report| {
+        let refused = report.chunks_exact(8);
+        CommitReport {
+            announced: !refused.remainder().is_empty(),
+            refused: refused
+                .filter_map(|id| id.try_into().ok())
+                .map(|id| UpgradeId(i64::from_be_bytes(id)))
+                .collect(),
+        }
     }))
 }
 
@@ -162,6 +166,8 @@ pub(super) async fn remember(
             .iter()
             .flat_map(|upgrade| upgrade.0.to_be_bytes()),
     );
+    // a byte behind the numbers of eight each
+    value.extend(report.announced.then_some(1));
     rows::set_meta(conn, LAST_BATCH, &value).await
 }
 
@@ -197,9 +203,11 @@ async fn finish(
         }
         repeat_removals(conn, &written.over).await?;
     }
+    let announced = !announcements.is_empty();
     announcements.deliver(conn).await.doing(DOING)?;
     Ok(CommitReport {
         refused: written.refused,
+        announced,
     })
 }
 

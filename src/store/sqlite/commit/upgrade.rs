@@ -117,8 +117,12 @@ impl Upgrade {
     /// Whether it is not to enter that stage: it was cancelled before its transfer, and whoever did so was told that its device will not be
     /// offered the new version.
     pub(super) fn is_not_to_transfer(&self, stage: Stage) -> bool {
-        let transfers = matches!(self.now.state, UpgradeState::Active(it) if it.is_transfer());
-        self.cancelled && stage.is_transfer() && !transfers
+        stage.is_transfer() && self.is_cancelled_before_transfer()
+    }
+
+    /// Whether somebody has cancelled it, and it is not in its transfer: nothing of a transfer leaves.
+    pub(super) fn is_cancelled_before_transfer(&self) -> bool {
+        self.cancelled && !matches!(self.now.state, UpgradeState::Active(it) if it.is_transfer())
     }
 
     /// What its device is served from now on, where that is to be written.

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Change, Happened, Line, Progress, Served, Stage, StageChange, Standby, TaskId, UpgradeId,
+        Asked, Change, Happened, Line, Progress, Served, Stage, StageChange, Standby, TaskId,
+        UpgradeId,
     },
     store::{
         StoreError, UpgradeState,
@@ -258,6 +259,16 @@ impl<'c> Upgrades<'c> {
                 line,
             });
         }
+    }
+
+    /// [`Change::Note`]. What it says was asked has not left where the transfer that it is of was not to begin.
+    pub(super) fn note(&mut self, id: UpgradeId, attempt: u32, line: &'c Line, at: UtcMillis) {
+        let is_of_transfer = line.asked.as_ref().is_some_and(Asked::is_of_transfer);
+        let known = self.known.get(&id);
+        if is_of_transfer && known.is_some_and(Upgrade::is_cancelled_before_transfer) {
+            return;
+        }
+        self.line(id, attempt, "note", Cow::Borrowed(line), at);
     }
 
     pub(super) fn progress(&mut self, id: UpgradeId, progress: Progress) {

@@ -8,6 +8,7 @@ use crate::{
     store::{
         Acting, AuditLog as _, DeviceFilter, Exclude, Groups as _, Members, NewDevice, NewGroup,
         NewMembers, NewPackage, NewTask, Origin, Papers, Selection, TaskChange,
+        conformance::home_events,
     },
     task::{Budget, Membership, Move, PackageRules, TaskRules},
     tenant::TenantId,
@@ -395,4 +396,27 @@ async fn a_budget_that_lets_more_than_a_part_go_on_leaves_one_row() {
     let rows = store.audit_after(0, 9).await.unwrap();
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert!(rows[0].text.contains("1000000"), "{rows:?}");
+}
+
+#[tokio::test]
+async fn homes_are_asked_for_their_word_when_the_task_is_whole() {
+    let (store, _dir) = open_checked().await;
+    let first = home_events::asked_for(&store).await;
+    let mut new = new_task(first.package);
+    new.rules = first.rules.clone();
+    let second = store.create_task(&new).await.unwrap();
+    hide(&store).await;
+    assert_eq!(store.ask_homes(9, T0).await.unwrap(), 0);
+    // one is passed over, be it the first or the last
+    for (task, show) in [
+        (second.id, "UPDATE tasks SET hidden = id = 1"),
+        (first.id, "UPDATE tasks SET hidden = id = 2"),
+    ] {
+        execute(&store, show).await;
+        assert_eq!(store.ask_homes(9, T0).await.unwrap(), 2);
+        let events = store.events(0, None, 9).await.unwrap();
+        let newest = events.iter().rev().take(2).map(|event| event.task);
+        assert_eq!(newest.collect::<Vec<_>>(), [task; 2]);
+    }
+    assert_eq!(count(&store, "SELECT COUNT(*) FROM home_asks").await, 0);
 }
