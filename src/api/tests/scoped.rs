@@ -423,8 +423,8 @@ async fn events_tell_of_what_is_inside() {
 async fn events_tell_nothing_of_homes_to_who_is_granted_some_devices() {
     let world = World::new().await;
     let api = &world.api;
-    let home = json!({"name": "ours", "things": [{"endpoint": "in0"}]});
-    let put = api.ask(TOKEN, Method::PUT, "/v1/homes/h1", &home.to_string());
+    let home = json!({"name": "ours", "things": [{"endpoint": "in0"}]}).to_string();
+    let put = api.ask(TOKEN, Method::PUT, "/v1/homes/h1", &home);
     assert_eq!(put.await.status, StatusCode::OK);
     let offer = json!({
         "terms": {

@@ -6,8 +6,8 @@ use crate::{
     ledger::{AttributesChange, PackageId, RetryPolicy, TaskState},
     package::{PcpOffer, Segmentation, Version},
     store::{
-        Acting, AuditLog as _, DeviceFilter, Exclude, Groups as _, Members, NewDevice, NewGroup,
-        NewMembers, NewPackage, NewTask, Origin, Papers, Selection, TaskChange,
+        Acting, AuditLog as _, DeviceFilter, Exclude, Groups as _, Homes as _, Members, NewDevice,
+        NewGroup, NewMembers, NewPackage, NewTask, Origin, Papers, Selection, TaskChange,
         conformance::home_events,
     },
     task::{Budget, Membership, Move, PackageRules, TaskRules},
@@ -403,7 +403,7 @@ async fn homes_are_asked_for_their_word_when_the_task_is_whole() {
     let (store, _dir) = open_checked().await;
     let first = home_events::asked_for(&store).await;
     let mut new = new_task(first.package);
-    new.rules = first.rules.clone();
+    new.rules = (*first.rules).clone();
     let second = store.create_task(&new).await.unwrap();
     hide(&store).await;
     assert_eq!(store.ask_homes(9, T0).await.unwrap(), 0);
