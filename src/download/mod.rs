@@ -116,6 +116,8 @@ struct Shared {
 /// What has happened so far.
 #[derive(Debug, Default)]
 struct Counted {
+    /// Connections that are open.
+    open: AtomicU64,
     bytes: AtomicU64,
     begun: AtomicU64,
     ended: AtomicU64,
@@ -174,7 +176,7 @@ impl Downloads {
             let listener = TcpListener::from_std(listener)?;
             work.spawn(serve(listener, tls, shared.clone(), slots.clone()));
         }
-        work.spawn(keep_house(shared.clone(), setup.metrics, slots, most));
+        work.spawn(keep_house(shared.clone(), setup.metrics));
         drop(inside);
         let run = async move {
             // none ends before it is told to; one that does ends the part
@@ -263,6 +265,7 @@ async fn serve(
         };
         prepare(&stream);
         let (shared, tls) = (shared.clone(), tls.clone());
+        let open = Open::new(shared.clone());
         connections.spawn(async move {
             let stream = Socket::new(stream);
             match tls {
@@ -281,7 +284,7 @@ async fn serve(
                     }
                 }
             }
-            drop(slot);
+            drop((slot, open));
         });
     }
     drop(listener);
@@ -298,12 +301,23 @@ fn prepare(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
 }
 
-async fn keep_house(
-    shared: Arc<Shared>,
-    metrics: Arc<Metrics>,
-    slots: Arc<Semaphore>,
-    most: usize,
-) {
+/// A connection that is open, for the figures.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.figures.open.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.figures.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn keep_house(shared: Arc<Shared>, metrics: Arc<Metrics>) {
     let mut stop = shared.stopping.clone();
     let mut share = Share::default();
     let mut forgot_at = shared.clock.now().instant;
@@ -315,8 +329,7 @@ async fn keep_house(
             shared.attempts.forget(now.instant);
             shared.grants.remove_expired(now.utc);
         }
-        let free = slots.available_permits();
-        shared.publish(&metrics, &mut share, most.saturating_sub(free));
+        shared.publish(&metrics, &mut share);
         if told {
             return;
         }
@@ -436,7 +449,7 @@ impl Shared {
     }
 
     #[expect(clippy::too_many_lines, reason = "one figure after the other")]
-    fn publish(&self, metrics: &Metrics, share: &mut Share, connections: usize) {
+    fn publish(&self, metrics: &Metrics, share: &mut Share) {
         let mut figures = metrics.of(share);
         let counted = &self.figures;
         for (name, help, counter) in [
@@ -506,7 +519,7 @@ impl Shared {
         figures.gauge(
             "download_connections",
             "Connections for downloads.",
-            connections,
+            usize::try_from(counted.open.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
         );
         figures.gauge(
             "download_grants",

@@ -550,12 +550,15 @@ async fn a_device_that_leaves_dead_connections_behind_is_served_on_a_new_one() {
         assert_eq!(&first, b"HTTP/1.1 200");
         stream
     };
+    world.await_figure("download_connections 0");
     // nobody reads from them any more, and nobody says so
-    let _dead: Vec<_> = (0..3).map(|_| begin()).collect();
+    let dead: Vec<_> = (0..3).map(|_| begin()).collect();
     world.await_figure("download_connections_replaced_total 1");
     let answer = world.right("");
     assert_eq!((answer.status(), answer.body == world.content), (200, true));
     world.await_figure("download_connections_replaced_total 2");
+    drop(dead);
+    world.await_figure("download_connections 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,6 +72,7 @@ pub enum Told {
 /// A batch that cannot be written is tried again for as long as it takes: a change that was dropped would be a device's
 /// answer forgotten. It has the same number each time, for it may have been written although that was not heard.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Committer {
     next: BatchId,
     gathered: VecDeque<Emitted>,
