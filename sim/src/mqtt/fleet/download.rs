@@ -43,6 +43,8 @@ pub(super) enum Told {
 #[derive(Debug, Clone, Default)]
 struct Content {
     received: u64,
+    /// Of all of it; 0 if that is not known.
+    size: u64,
     sha256: Sha256,
     md5: Md5,
 }
@@ -62,6 +64,16 @@ impl Partial {
 
     fn clear(&self) {
         *self.content() = Content::default();
+    }
+
+    /// All of it is so long.
+    fn is_of(&self, size: u64) {
+        self.content().size = size;
+    }
+
+    fn is_whole(&self) -> bool {
+        let content = self.content();
+        content.size > 0 && content.received == content.size
     }
 
     fn take(&self, bytes: &[u8]) {
@@ -97,7 +109,12 @@ impl Download<'_> {
         }
         // the last bytes may have come after the device was told
         self.request.from = self.partial.received();
-        let result = self.fetch().await;
+        // nothing is left to ask for
+        let result = if self.partial.is_whole() {
+            Ok(self.partial.fetched())
+        } else {
+            self.fetch().await
+        };
         // Who is told has been switched off otherwise.
         let _ = self.tell.send(Told::Ended(result)).await;
     }
@@ -214,7 +231,9 @@ impl Download<'_> {
             206 if self.request.from > 0 => {}
             _ => return Err(DownloadFailure::Status(status)),
         }
-        Ok(self.partial.received() + length)
+        let size = self.partial.received() + length;
+        self.partial.is_of(size);
+        Ok(size)
     }
 
     /// Takes bytes step by step, as they would come over a slow line: whoever is told may stop in between.
