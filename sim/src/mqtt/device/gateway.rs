@@ -276,7 +276,9 @@ impl Device {
                 }
             }
         }
+        // one that is restarting downloads nothing
         if behind.current.is_none()
+            && self.line == Line::Up
             && let Some((index, mut request)) = behind.waiting.pop_front()
         {
             if behind.partial_of.replace(index) != Some(index) {
