@@ -417,11 +417,15 @@ mod tests {
         let mut gateway = gateway(Some(Fault::DropsInDownload));
         outputs(&mut gateway);
         is_sent(&mut gateway, 2, "a", "firmware_upgrade", &offer());
+        is_sent(&mut gateway, 2, "b", "firmware_upgrade", &offer());
         outputs(&mut gateway);
         gateway.downloading(3, 60, 100);
         let broken = outputs(&mut gateway);
         assert!(broken.contains(&Output::StopDownload), "{broken:?}");
         assert!(broken.contains(&Output::Disconnect { orderly: false }));
+        // nor does it download for the other one meanwhile
+        let downloads = |it: &Output| matches!(it, Output::Download(_));
+        assert!(!broken.iter().any(downloads), "{broken:?}");
         gateway.handle_timeout(30_000);
         gateway.connected(30_001);
         let again = outputs(&mut gateway);

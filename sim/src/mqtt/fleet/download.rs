@@ -278,3 +278,21 @@ impl Download<'_> {
 async fn read(stream: &mut Box<dyn Stream>, piece: &mut [u8]) -> io::Result<usize> {
     timeout(SILENCE, stream.read(piece)).await?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_come_whole_is_known_to_be_until_it_is_begun_anew() {
+        let partial = Partial::default();
+        assert!(!partial.is_whole(), "its size is not known");
+        partial.is_of(3);
+        partial.take(b"ab");
+        assert!(!partial.is_whole());
+        partial.take(b"c");
+        assert!(partial.is_whole());
+        partial.clear();
+        assert!(!partial.is_whole());
+    }
+}
