@@ -60,6 +60,8 @@ pub struct Config {
     pub download: DownloadConfig,
     /// The operator's side: HTTP.
     pub admin: AdminConfig,
+    /// The operator's side: pages in a browser.
+    pub console: ConsoleConfig,
     /// How people log in by an identity provider.
     pub oidc: OidcConfig,
     /// End users' applications: HTTP.
@@ -95,6 +97,7 @@ impl Default for Config {
             tasks: TaskConfig::default(),
             download: DownloadConfig::default(),
             admin: AdminConfig::default(),
+            console: ConsoleConfig::default(),
             oidc: OidcConfig::default(),
             app: AppConfig::default(),
             tenants: TenantsConfig::default(),
@@ -559,6 +562,58 @@ impl Default for AdminConfig {
             public_url: String::new(),
             totp_required_roles: Vec::new(),
         }
+    }
+}
+
+/// The console: pages below `/console` on the listener of the admin API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConsoleConfig {
+    /// Whether it is served.
+    pub enabled: bool,
+    /// The path below which a proxy serves this host, such as `/cellwise`, without a slash at its end; empty for none. The proxy may take it
+    /// away before it passes a request on, or leave it.
+    pub path_prefix: String,
+}
+
+impl Default for ConsoleConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            path_prefix: String::new(),
+        }
+    }
+}
+
+impl ConsoleConfig {
+    /// What is wrong with the prefix.
+    fn problem(&self) -> Option<&'static str> {
+        // what the listener serves itself
+        const TAKEN: [&str; 7] = [
+            "v1",
+            "docs",
+            "openapi.json",
+            "livez",
+            "readyz",
+            "metrics",
+            "console",
+        ];
+        let part = |part: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+            !part.is_empty() && part != "." && part != ".." && part.bytes().all(plain)
+        };
+        let free = |path: &str| {
+            !TAKEN
+                .iter()
+                .any(|taken| path.split('/').next() == Some(taken))
+        };
+        let good = match self.path_prefix.strip_prefix('/') {
+            Some(path) => path.len() <= 200 && path.split('/').all(part) && free(path),
+            None => self.path_prefix.is_empty(),
+        };
+        (!good).then_some(
+            "give a path such as \"/cellwise\", without a slash at its end, or \"\" for none",
+        )
     }
 }
 

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod coap;
 pub mod config;
+pub mod console;
 pub mod download;
 pub mod dtls;
 pub mod engine;

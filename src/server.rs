@@ -50,6 +50,7 @@ use crate::{
     app::IssuerError,
     clock::SystemClock,
     config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
+    console,
     download::{Downloads, DownloadsSetup},
     engine::{Engine, Setup},
     grants::Grants,
@@ -433,7 +434,13 @@ impl Server {
             signals.clone(),
             told_to_stop.clone(),
         ));
-        let router = api::router(ApiState {
+        let of_console = console::Parts {
+            settings: settings.clone(),
+            clock,
+            signals: signals.clone(),
+            stop: told_to_stop.clone(),
+        };
+        let state = ApiState {
             trail: trail.clone(),
             forecasts,
             store: database,
@@ -458,7 +465,8 @@ impl Server {
             strangers,
             traces: traces.clone(),
             metrics: metrics.handle(),
-        });
+        };
+        let router = api::router_with(state, |operations| console::router(of_console, operations));
         let listeners = Listeners {
             admin: tls.clone(),
             app: app_tls,

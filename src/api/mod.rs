@@ -156,7 +156,17 @@ impl ApiState {
 }
 
 /// The whole API. Serve it with [`serve()`]: requests are counted per source address.
-pub fn router(state: ApiState) -> axum::Router {
+#[cfg(test)]
+pub(crate) fn router(state: ApiState) -> axum::Router {
+    router_with(state, |_| axum::Router::new())
+}
+
+/// The whole API, and a face that stands on it: it is given the routes below `/v1`, and calls them with the credentials of whoever asks it.
+/// What is asked of the face counts as one request, whatever it calls. Serve it with [`serve()`].
+pub fn router_with(
+    state: ApiState,
+    face: impl FnOnce(axum::Router) -> axum::Router,
+) -> axum::Router {
     let limit = Arc::new(middleware::RateLimit::of_requests(state.config.clone()));
     let proxies = source::Proxies {
         settings: state.config.clone(),
@@ -173,10 +183,12 @@ pub fn router(state: ApiState) -> axum::Router {
         let tracing = traces::Tracing { traces, door };
         v1 = v1.route_layer(from_fn_with_state(tracing, traces::trace));
     }
+    let face = face(axum::Router::from(v1.clone()).with_state(state.clone()));
     v1.merge(SwaggerUi::new("/docs").external_url_unchecked(
         "/openapi.json",
         description::complete(&operations::completed(api)),
     ))
+    .merge(face.with_state(()))
     .layer(from_fn_with_state(limit, middleware::limit_rate))
     .merge(axum::Router::from(operations::router()))
     .layer(from_fn_with_state(proxies, source::find_source))

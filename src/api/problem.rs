@@ -216,7 +216,7 @@ impl Problem {
     }
 
     /// What was asked for is not there.
-    pub(super) fn not_found(detail: impl ToString) -> Self {
+    pub(crate) fn not_found(detail: impl ToString) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
@@ -240,6 +240,11 @@ impl Problem {
             "The server failed",
             error,
         )
+    }
+
+    /// As [`internal`](Self::internal), of something that no error tells.
+    pub(crate) fn broken(what: String) -> Self {
+        Self::internal(&std::io::Error::other(what))
     }
 
     /// What axum answers by itself, without a body of ours. `described`: where it is told what there is.
@@ -297,6 +302,8 @@ pub(super) async fn complete(request: Request, next: Next) -> Response {
     let status = response.status();
     let mut problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
+        // a page of the console tells it to people
+        None if is_page(&response) => return response,
         None if status.is_client_error() || status.is_server_error() => {
             Problem::of_status(status, &method, &path, "/openapi.json")
         }
@@ -304,6 +311,11 @@ pub(super) async fn complete(request: Request, next: Next) -> Response {
     };
     problem.instance = path.into();
     in_form(response, &problem)
+}
+
+fn is_page(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
 }
 
 /// An error answer with this problem for its body.

@@ -100,6 +100,9 @@ impl Config {
                 "tls_certificate and tls_key go together",
             );
         }
+        if let Some(problem) = self.console.problem() {
+            check.fail("console.path_prefix", problem);
+        }
         check.collector(&self.telemetry.otlp_endpoint);
         check.oidc(self);
         for (setting, problem) in self.app.problems() {

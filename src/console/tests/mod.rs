@@ -1,0 +1,3 @@
+//! The pages in one process: requests of a browser in, pages out.
+
+mod texts;

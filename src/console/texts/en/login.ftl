@@ -1,0 +1,12 @@
+log-in = Log in
+log-in-to = Log in to Cellwise
+user-name = User name
+password = Password
+second-factor = Code
+second-factor-hint = What your device shows now, or one of your recovery codes. Enter the password again, too.
+log-in-by-link = This link logs you in once.
+log-in-by-provider = Log in by the identity provider
+session-ended = Your session has ended. Log in again: what you have entered is kept.
+goes-on = What you have entered
+goes-on-hint = Your session had ended before this was sent. Nothing of it was carried out yet.
+goes-on-send = Send it now

@@ -1,0 +1,12 @@
+log-in = 登录
+log-in-to = 登录 Cellwise
+user-name = 用户名
+password = 密码
+second-factor = 验证码
+second-factor-hint = 输入设备上当前显示的验证码，或一个恢复码。密码也需要重新输入。
+log-in-by-link = 此链接可登录一次。
+log-in-by-provider = 通过身份提供方登录
+session-ended = 会话已结束。请重新登录：已输入的内容会保留。
+goes-on = 已输入的内容
+goes-on-hint = 在发送之前会话已结束，这些内容尚未执行。
+goes-on-send = 现在发送

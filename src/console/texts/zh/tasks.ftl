@@ -1,0 +1,15 @@
+menu-tasks = 任务
+task-new = 新建任务
+tasks-none = 还没有任务。
+task-name = 名称
+task-state = 状态
+task-progress = 进度
+task-done-of = 共 { $total } 台，已升级 { $done } 台
+task-ask-pause = 暂停任务“{ $name }”？
+task-means-pause = 任务包含 { $count } 台设备。暂停期间不会开始新的升级，正在进行的升级继续。
+task-do-pause = 暂停任务
+done-task-pause = 任务已暂停。
+task-ask-resume = 恢复任务“{ $name }”？
+task-means-resume = 任务包含 { $count } 台设备。
+task-do-resume = 恢复任务
+done-task-resume = 任务已继续。
