@@ -131,6 +131,12 @@ fn what_a_page_says_is_there_and_what_is_there_some_page_says() {
                 path.display()
             );
         }
+        // names that are put together: format!("task-ask-{name}")
+        let begun = text.match_indices("-{").filter_map(|(at, _)| {
+            let before = &text[..at];
+            before.rfind('"').map(|from| before[from + 1..].to_owned())
+        });
+        kinds.extend(begun);
         kinds.extend(
             quoted_after(text, &[".word("])
                 .into_iter()

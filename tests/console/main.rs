@@ -1,0 +1,13 @@
+//! The console in a real browser: Debian's Chromium, driven over WebDriver.
+//!
+//! `tests/run` installs the browser, its driver, and axe-core, which looks for what keeps people with a screen reader or a keyboard out.
+
+mod browser;
+mod fleet;
+mod night;
+mod pages;
+mod people;
+#[path = "../system/support/mod.rs"]
+#[allow(dead_code, reason = "the tests of the system need more of it")]
+mod support;
+mod upgrade;
