@@ -1,6 +1,9 @@
 //! The pages in one process: what a browser sends in, what it is shown out, over a real store.
 
+mod admin;
+mod admin_forms;
 mod door;
+mod people_forms;
 mod texts;
 
 use axum::{
