@@ -52,7 +52,7 @@ impl Site {
         config.faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
         let mut specs = Fleet::specs(&config).unwrap();
         for (spec, cell) in specs.iter_mut().zip((1001..=1004).cycle()) {
-            spec.coverage.cell_id = cell;
+            spec.coverage.cell_id = Some(cell);
         }
         let entries: Vec<_> = specs
             .iter()

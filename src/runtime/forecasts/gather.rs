@@ -379,7 +379,7 @@ impl Gather {
         if let Some(shares) = task.and_then(|task| shares(&task.results)) {
             return Ok(shares);
         }
-        let tasks = self.store.tasks(None, EARLIER_TASKS).await?;
+        let tasks = self.store.tasks(false, None, EARLIER_TASKS).await?;
         let of_product = tasks.items.into_iter().filter(|it| it.product == product);
         let results: Vec<Results> = of_product.flat_map(|it| it.results).collect();
         Ok(shares(&results).unwrap_or_default())

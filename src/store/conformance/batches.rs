@@ -297,10 +297,14 @@ impl Fleet {
             told.sort();
             seen.push(format!("{told:?}"));
         }
-        let cells = store.cells(Some(self.cell - 1), 2).await.unwrap().items;
+        let cells = store
+            .cells(Some(self.cell - 1), None, 2)
+            .await
+            .unwrap()
+            .items;
         for cell in cells
             .iter()
-            .filter(|cell| cell.cell / 100 == self.cell / 100)
+            .filter(|cell| cell.record.cell / 100 == self.cell / 100)
         {
             seen.push(format!("{cell:?}"));
         }

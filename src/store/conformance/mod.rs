@@ -151,6 +151,7 @@ macro_rules! whole_suite {
             cells {
                 rules_are_kept_and_their_changes_seen_in_order,
                 rules_change_all_or_none,
+                closed_cells_are_listed_apart,
                 a_cell_tells_who_has_a_slot_and_what_became_of_upgrades,
             }
             commits {
