@@ -250,10 +250,7 @@ const ROOMS: [(&str, &[&str]); 38] = [
         ],
     ),
     // pages call the operations of the API, and reach nothing past it
-    (
-        "console",
-        &["access", "api", "clock", "config", "signal"],
-    ),
+    ("console", &["access", "api", "clock", "config", "signal"]),
     (
         "server",
         &[
