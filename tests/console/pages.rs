@@ -97,7 +97,7 @@ async fn full() -> Site {
     let site = Site::new(6, &["refuse-notification=0x04=1"]).await;
     let api = &site.server.api;
     let task = json!({"package_id": site.package, "all": true, "name": "Spring <b>release</b>",
-        "phases": [{"percent": 50}, {"percent": 50}], "abort": [{"failed_percent": 90, "min_results": 5, "then": "pause"}]});
+        "phases": [{"percent": 50}, {"percent": 50}], "abort": [{"percent": 90, "min_results": 5, "action": "pause"}]});
     let (status, answer) = api.post("/v1/tasks", &task);
     assert_eq!(status, 201, "{answer}");
     for (path, body) in [
