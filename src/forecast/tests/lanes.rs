@@ -23,13 +23,16 @@ fn there(devices: u32, place: &Place<'_>) -> Given {
     given
 }
 
-/// So many took so long that one after the other they would have.
+/// Whoever has waited for a slot of a site or gateway is asked for its coverage anew when there is one: three round trips at most.
+const ASKED_ANEW_S: u64 = 3 * PER_KIB_MS / 2 / 1_000;
+
+/// It takes so many turns.
 fn assert_rounds(given: &Given, rounds: u64) {
     let course = course(given);
     let took = seconds(course.finish.unwrap());
     let exact = rounds * SERVICE_S;
     assert!(
-        (exact..=exact + 30).contains(&took),
+        (exact..=exact + rounds * ASKED_ANEW_S + 30).contains(&took),
         "{took} s for {rounds} rounds of {SERVICE_S} s"
     );
     assert_eq!(course.succeeded, given.devices.len() as u64);
@@ -128,12 +131,10 @@ fn it_is_told_which_sites_and_gateways_are_through_last_and_what_they_wait_for()
     }
     let made = full(&given);
     let gateways: Vec<_> = (made.gateways.iter())
-        .map(|it| (&*it.lane, it.devices, it.held_by))
+        .map(|it| (&*it.lane, it.devices))
         .collect();
-    assert_eq!(
-        gateways,
-        [("gw-1", 10, HeldBy::Slots), ("gw-2", 10, HeldBy::Slots)]
-    );
+    assert_eq!(gateways, [("gw-1", 10), ("gw-2", 10)]);
+    assert_eq!(made.gateways[0].held_by, HeldBy::Slots);
     let bound = |at: usize| made.gateways[at].lower_bound_s;
     assert!(bound(0) >= 10 * SERVICE_S / 2 && bound(1) <= bound(0) * 3 / 4);
     assert_eq!((&*made.sites[0].lane, made.sites[0].devices), ("depot", 20));
@@ -171,7 +172,8 @@ fn those_who_wait_in_a_closed_cell_keep_no_slot_of_their_site() {
     let course = course(&given);
     assert_eq!((course.succeeded, course.unfinished), (5, 5));
     let last = seconds(*course.ends.last().unwrap());
-    assert!(last <= 5 * SERVICE_S + 30, "{last} s");
+    let most = 5 * (SERVICE_S + ASKED_ANEW_S) + 30;
+    assert!(last <= most, "{last} s");
 }
 
 #[test]
