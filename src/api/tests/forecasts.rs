@@ -137,8 +137,8 @@ async fn a_task_is_forecast_before_it_is_created() {
 #[tokio::test]
 async fn limits_of_sites_and_gateways_are_known_to_a_forecast() {
     let api = Api::with(|config| {
-        let gateways = config.products.entry("g".to_owned()).or_default();
-        gateways.per_gateway = Some(8);
+        let product = config.products.entry("g".to_owned()).or_default();
+        product.per_gateway = Some(8);
     })
     .await;
     let task = api.task(8).await;
