@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::cursors::SEALED;
 use crate::{
     ledger::{Outcome, time_zones},
-    notify::{START_KINDS, TASK_KINDS, UPGRADE_KINDS},
+    notify::{OFFER_KINDS, START_KINDS, TASK_KINDS, UPGRADE_KINDS},
 };
 
 /// The description as it is served.
@@ -123,7 +123,9 @@ fn webhooks() -> Map<String, Value> {
     let upgrades = UPGRADE_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "UpgradeEvent")));
     let tasks = TASK_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "TaskEvent")));
     let starts = START_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "StartEvent")));
-    upgrades.into_iter().chain(starts).chain(tasks).collect()
+    let offers = OFFER_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "OfferEvent")));
+    let at_home = starts.into_iter().chain(offers);
+    upgrades.into_iter().chain(at_home).chain(tasks).collect()
 }
 
 /// Each list, as its cursors begin, and what ends them.

@@ -64,7 +64,7 @@ pub use error::{
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
     DeliveryState, DueDelivery, Event, Events, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE, NewWebhook,
-    Subject, WeakStart, WebhookId, WebhookRecord,
+    OfferSeen, Subject, WeakStart, WebhookId, WebhookRecord,
 };
 pub use files::{
     Content, FileError, PACKAGES_DIRECTORY, PackageFiles, ReadError, SealedUpload, SweepError,

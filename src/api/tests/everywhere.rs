@@ -57,7 +57,7 @@ async fn every_cursor_and_every_webhook_is_described() {
         }
     }
     let webhooks = api.description["webhooks"].as_object().unwrap();
-    assert_eq!(webhooks.len(), 9);
+    assert_eq!(webhooks.len(), 10);
     let answers = &api.description["paths"]["/v1/tasks"]["get"]["responses"];
     for status in ["429", "503"] {
         assert!(answers[status]["headers"]["Retry-After"].is_object());

@@ -287,7 +287,7 @@ impl Fleet {
             for event in store.events(0, Some(task.id), 100).await.unwrap() {
                 let subject = match event.subject {
                     Subject::Upgrade { upgrade, .. } => upgrade.0,
-                    Subject::Start { .. } | Subject::Task { .. } => 0,
+                    Subject::Start { .. } | Subject::Offer { .. } | Subject::Task { .. } => 0,
                 };
                 told.push((
                     subject,
