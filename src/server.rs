@@ -442,6 +442,7 @@ impl Server {
             clock,
             token: kept.token,
             passwords: Arc::default(),
+            links: Arc::default(),
             oidc: oidc.map(Arc::new),
             vault,
             cursors,

@@ -38,6 +38,8 @@ pub(super) const SLEEPING: [(CoverageClass, u32, u32); 3] = [
     (CoverageClass::Medium, 1002, 2),
     (CoverageClass::Poor, 1003, 1),
 ];
+/// The lifetime of registrations where the devices stay when the task has ended: whoever looks hears them each minute.
+const KEPT_LIFETIME_S: u32 = 120;
 /// Fleets of fewer devices have no faults.
 pub(super) const FAULTS_FROM: u32 = 20;
 
@@ -68,6 +70,9 @@ pub(super) fn specs(args: &DemoArgs) -> Result<Vec<DeviceSpec>, String> {
             awake_ms: AWAKE_MS,
             sleep_ms: ASLEEP_MS,
         });
+    }
+    if args.keep && !args.sleeping {
+        config.behaviour.lifetime_s = KEPT_LIFETIME_S;
     }
     let mut specs = Fleet::specs(&config).map_err(|e| e.to_string())?;
     for (index, spec) in (0..).zip(&mut specs) {
