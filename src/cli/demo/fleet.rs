@@ -183,3 +183,29 @@ pub(super) fn content(len: usize, seed: u64) -> Vec<u8> {
     .take(len)
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        demo: DemoArgs,
+    }
+
+    #[test]
+    fn devices_that_stay_are_heard_each_minute() {
+        let lifetimes = |line: &str| {
+            let args = Line::try_parse_from(line.split(' ')).unwrap().demo;
+            let specs = specs(&args).unwrap();
+            specs.into_iter().map(|spec| spec.behaviour.lifetime_s)
+        };
+        assert!(lifetimes("demo --devices 9 --keep").all(|it| it == 120));
+        assert!(lifetimes("demo --devices 9").all(|it| it > 120));
+        // those that sleep are heard when they wake up
+        assert!(lifetimes("demo --devices 9 --keep --sleeping").all(|it| it > 120));
+    }
+}
