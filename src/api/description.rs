@@ -41,6 +41,11 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
         {"required": ["second_factor_required"], "properties": {"second_factor_required": {"type": "boolean"}}},
         {"required": ["disabled"], "properties": {"disabled": {"type": "boolean"}}},
     ]);
+    // Somebody logs in by the one or by the other.
+    api["components"]["schemas"]["LogIn"]["anyOf"] = json!([
+        {"required": ["name", "password"], "properties": {"name": {"type": "string"}, "password": {"type": "string"}, "link": {"type": "null"}}},
+        {"required": ["link"], "properties": {"link": {"type": "string"}, "name": {"type": "null"}, "password": {"type": "null"}}},
+    ]);
     // A group is a list or a filter.
     api["components"]["schemas"]["AddGroup"]["anyOf"] = json!([
         {"properties": {"devices": {"type": "null"}}},

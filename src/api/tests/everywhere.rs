@@ -218,6 +218,7 @@ async fn the_description_lists_every_route() {
             "POST /v1/upgrades/{id}/retry",
             "POST /v1/upgrades/{id}/skip",
             "POST /v1/users",
+            "POST /v1/users/{name}/login-link",
             "POST /v1/webhooks",
             "POST /v1/webhooks/{id}/deliveries/{delivery}/replay",
             "POST /v1/webhooks/{id}/ping",
