@@ -111,6 +111,7 @@ pub const OPERATIONS: &[Operation] = {
         scoped("get_package", Read),
         scoped("get_product", Read),
         scoped("get_sbom", Read),
+        whole("get_settings", Administer),
         tenant("get_site", Read),
         scoped("get_task", Read),
         tenant("get_task_forecast", Read),

@@ -40,6 +40,7 @@ mod second_factor;
 mod series;
 mod serve;
 mod sessions;
+mod settings;
 mod sifted;
 mod sites;
 mod source;
@@ -276,6 +277,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(audit::log::list))
         .routes(routes!(audit::log::export))
         .routes(routes!(audit::log::head))
+        .routes(routes!(settings::get))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::remove))

@@ -158,6 +158,7 @@ async fn the_description_lists_every_route() {
             "GET /v1/products/{product}/keys",
             "GET /v1/session/oidc",
             "GET /v1/session/oidc/callback",
+            "GET /v1/settings",
             "GET /v1/sites",
             "GET /v1/sites/{site}",
             "GET /v1/tasks",
