@@ -21,9 +21,12 @@ const fn item(path: &'static str, text: &'static str, operation: &'static str) -
     }
 }
 
-const ITEMS: [Item; 2] = [
+const ITEMS: [Item; 5] = [
     item("/now", "menu-now", "get_me"),
     item("/tasks", "menu-tasks", "list_tasks"),
+    item("/devices", "menu-devices", "list_devices"),
+    item("/cells", "menu-cells", "list_cells"),
+    item("/gateways", "menu-gateways", "list_devices"),
 ];
 
 impl Viewer {

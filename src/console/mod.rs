@@ -10,6 +10,7 @@ mod chart;
 mod confirm;
 mod door;
 mod fields;
+mod fleet;
 mod listed;
 mod live;
 mod login;
@@ -103,6 +104,7 @@ fn pages(console: Console) -> Router {
         .route("/logout", post(login::log_out))
         .route("/live", get(live::stream))
         .merge(tasks::routes())
+        .merge(fleet::routes())
         .fallback(page::missing)
         .layer(from_fn_with_state(console.clone(), door::admit));
     Router::new()
