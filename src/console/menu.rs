@@ -30,6 +30,12 @@ const ITEMS: [Item; 8] = [
     item("/people", "menu-people", "list_users"),
     item("/audit", "menu-audit", "list_audit"),
     item("/settings", "menu-settings", "get_settings"),
+const ITEMS: [Item; 5] = [
+    item("/now", "menu-now", "get_me"),
+    item("/tasks", "menu-tasks", "list_tasks"),
+    item("/devices", "menu-devices", "list_devices"),
+    item("/cells", "menu-cells", "list_cells"),
+    item("/gateways", "menu-gateways", "list_devices"),
 ];
 
 impl Viewer {

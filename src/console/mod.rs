@@ -14,6 +14,7 @@ mod door;
 mod evidence;
 mod fields;
 mod homes;
+mod fleet;
 mod listed;
 mod live;
 mod login;
@@ -126,6 +127,7 @@ fn pages(console: Console) -> Router {
         .route("/settings", get(settings::show))
         .merge(evidence::routes())
         .merge(account::routes())
+        .merge(fleet::routes())
         .fallback(page::missing)
         .layer(from_fn_with_state(console.clone(), door::admit));
     Router::new()
