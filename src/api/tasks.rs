@@ -692,21 +692,42 @@ fn parse_start(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
     Ok(at)
 }
 
+/// Which tasks are listed.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TasksParams {
+    /// Items in the answer, 1 to 1000; 100 when not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before; the first page when not given.
+    cursor: Option<String>,
+    /// `true`: only those that have not ended.
+    unfinished: Option<bool>,
+}
+
 /// List tasks, newest first.
-#[utoipa::path(get, path = "/v1/tasks", operation_id = "list_tasks", tag = "tasks", params(Paging),
+#[utoipa::path(get, path = "/v1/tasks", operation_id = "list_tasks", tag = "tasks", params(TasksParams),
     responses(
         (status = 200, description = "A page", body = ListBody<TaskBody>),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     scope: Scope,
-    Query(paging): Query<Paging>,
+    Query(params): Query<TasksParams>,
 ) -> Result<Json<ListBody<TaskBody>>, Problem> {
+    let paging = Paging::new(params.limit, params.cursor);
+    let unfinished = params.unfinished.unwrap_or_default();
     let before = paging.after::<i64>("tasks")?.map(TaskId);
     let limit = paging.limit()?;
     let page = match scoped::of_tasks(&scope) {
-        None => state.store.tasks(before, limit).await?,
-        Some(within) => state.store.tasks_within(&within, before, limit).await?,
+        None => state.store.tasks(unfinished, before, limit).await?,
+        Some(within) => {
+            state
+                .store
+                .tasks_within(&within, unfinished, before, limit)
+                .await?
+        }
     };
     let now = state.now();
     let body = |task| TaskBody::new(task, now);

@@ -9,7 +9,7 @@ pub(super) struct Fields(pub(super) Vec<(String, String)>);
 /// What goes with every form, and is not what somebody has entered.
 const OF_THE_PAGE: [&str; 3] = ["csrf", "once", "etag"];
 /// What is not put into a page again.
-const SECRET: [&str; 4] = ["password", "old_password", "code", "key"];
+const SECRET: [&str; 5] = ["password", "old_password", "code", "key", "secret"];
 
 impl Fields {
     /// The fields of a body of the type `application/x-www-form-urlencoded`, or of a query.

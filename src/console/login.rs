@@ -171,7 +171,7 @@ pub(super) async fn log_in(
 }
 
 /// As it was entered, with the blanks.
-fn raw<'f>(fields: &'f Fields, name: &str) -> &'f str {
+pub(super) fn raw<'f>(fields: &'f Fields, name: &str) -> &'f str {
     let found = fields.0.iter().find(|(field, _)| field == name);
     found.map_or("", |(_, value)| value)
 }

@@ -4,23 +4,36 @@
 //! so that what somebody may see and do here is what the API permits. What changes something is a form, and works without a script; the
 //! one script (`assets/console.js`) renews pages, completes filters and shows how far an upload is.
 
+mod account;
 mod assets;
+mod audit;
 mod calls;
 mod chart;
 mod confirm;
 mod door;
+mod evidence;
 mod fields;
 mod fleet;
+mod homes;
 mod listed;
 mod live;
 mod login;
 mod menu;
 mod now;
+mod offers;
+mod packages;
 mod page;
+mod people;
+mod products;
+mod settings;
+mod sheet;
 mod tasks;
+mod tenants;
 mod texts;
 mod times;
+mod upload;
 mod viewer;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -104,6 +117,16 @@ fn pages(console: Console) -> Router {
         .route("/logout", post(login::log_out))
         .route("/live", get(live::stream))
         .merge(tasks::routes())
+        .merge(packages::routes())
+        .merge(products::routes())
+        .merge(people::routes())
+        .merge(homes::routes())
+        .merge(offers::routes())
+        .merge(webhooks::routes())
+        .merge(audit::routes())
+        .route("/settings", get(settings::show))
+        .merge(evidence::routes())
+        .merge(account::routes())
         .merge(fleet::routes())
         .fallback(page::missing)
         .layer(from_fn_with_state(console.clone(), door::admit));

@@ -331,6 +331,7 @@ async fn nothing_of_another_tenant_is_there_for_any_operation() {
         "/v1/devices/unknown",
         "/v1/audit/export",
         "/v1/audit/head",
+        "/v1/settings",
     ] {
         assert_eq!(world.get(path).await.problem(), "forbidden", "{path}");
     }

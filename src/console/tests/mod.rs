@@ -201,12 +201,7 @@ impl Browser<'_> {
     }
 
     /// Sends a form with a file in it (RFC 7578), which stands behind the fields.
-    pub(super) async fn post_file(
-        &self,
-        path: &str,
-        fields: &[(&str, &str)],
-        file: &str,
-    ) -> Shown {
+    pub(super) async fn post_file(&self, path: &str, fields: &[(&str, &str)], file: &str) -> Shown {
         const BOUNDARY: &str = "----the-end-of-a-part";
         let mut body = String::new();
         for (name, value) in fields {

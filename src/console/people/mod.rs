@@ -1,0 +1,67 @@
+//! Who is let in: users, tokens of the API, and the tenants that they are granted something on.
+
+pub(super) mod grants;
+mod tenants;
+mod tokens;
+mod user;
+mod users;
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+
+use super::{
+    Console,
+    sheet::{Block, Link},
+    viewer::Viewer,
+};
+
+/// The pages below `/people`.
+pub(super) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/people", get(users::show))
+        .route("/people/new", get(users::show_new).post(users::add))
+        .route("/people/users/{name}", get(user::show).post(user::change))
+        .route("/people/users/{name}/password", post(user::change_password))
+        .route(
+            "/people/users/{name}/{operation}",
+            get(user::ask).post(user::carry_out),
+        )
+        .route("/people/tokens", get(tokens::show))
+        .route(
+            "/people/tokens/new",
+            get(tokens::show_new).post(tokens::add),
+        )
+        .route(
+            "/people/tokens/{id}/revoke",
+            get(tokens::ask).post(tokens::revoke),
+        )
+        .route("/people/tenants", get(tenants::show))
+        .route(
+            "/people/tenants/+new",
+            get(tenants::show_new).post(tenants::add),
+        )
+        .route(
+            "/people/tenants/{tenant}",
+            get(tenants::show_one).post(tenants::change),
+        )
+        .route(
+            "/people/tenants/{tenant}/delete",
+            get(tenants::ask).post(tenants::delete),
+        )
+}
+
+/// The way from one of these lists to the others.
+fn lists(at: &Viewer) -> Block {
+    let all = [
+        ("list_users", "/people", "menu-people"),
+        ("list_tokens", "/people/tokens", "tokens"),
+        ("list_tenants", "/people/tenants", "tenants"),
+    ];
+    let open = all.into_iter().filter(|(needs, _, _)| at.may(needs));
+    Block::Links(
+        open.map(|(_, path, text)| Link::to(at, path, text))
+            .collect(),
+    )
+}

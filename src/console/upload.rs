@@ -1,0 +1,124 @@
+//! A file of a form goes on to the API while it comes: it is kept nowhere.
+
+use std::io;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Multipart, multipart::Field},
+    http::{HeaderValue, Method, header},
+};
+use futures_util::stream;
+use tokio::sync::mpsc;
+
+use super::{
+    MAX_FORM,
+    calls::{self, Answer, Calls},
+    fields::Fields,
+    viewer::Viewer,
+};
+use crate::api::Problem;
+
+/// Parts of a file that are under way.
+const UNDER_WAY: usize = 4;
+/// So much of a file that is refused is still read, bytes: until it was sent, browsers do not look at the answer.
+const READ_FOR_NOTHING: usize = 64 << 20;
+
+/// Where a file goes.
+pub(super) struct Target {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) kind: &'static str,
+}
+
+/// Takes a form apart: its fields, and the file behind them, which goes where `target` says. Returns the fields, and what was answered.
+pub(super) async fn pass_on(
+    viewer: &Viewer,
+    mut form: Multipart,
+    target: impl FnOnce(&Fields) -> Target,
+) -> (Fields, Result<Answer, Problem>) {
+    let mut fields = Fields::default();
+    let mut length = 0;
+    loop {
+        let field = match form.next_field().await {
+            Ok(Some(field)) => field,
+            Ok(None) => return (fields, Err(no_file())),
+            Err(error) => return (fields, Err(no_form(&error))),
+        };
+        let name = field.name().unwrap_or_default().to_owned();
+        if name == "file" {
+            if field.file_name().unwrap_or_default().is_empty() {
+                return (fields, Err(no_file()));
+            }
+            let target = target(&fields);
+            let answer = send(viewer, field, &fields, target).await;
+            return (fields, answer);
+        }
+        match text(field, &mut length).await {
+            Ok(value) => fields.0.push((name, value)),
+            Err(problem) => return (fields, Err(problem)),
+        }
+    }
+}
+
+fn no_file() -> Problem {
+    Problem::field("file", "choose a file")
+}
+
+fn no_form(error: &dyn std::fmt::Display) -> Problem {
+    Problem::field("file", format!("the form cannot be read: {error}"))
+}
+
+/// What stands in a field that is no file. All of them together have a length.
+async fn text(mut field: Field<'_>, length: &mut usize) -> Result<String, Problem> {
+    let mut value = Vec::new();
+    while let Some(part) = field.chunk().await.map_err(|error| no_form(&error))? {
+        *length += part.len();
+        if *length > MAX_FORM {
+            return Err(Problem::field("file", "the form is too long"));
+        }
+        value.extend_from_slice(&part);
+    }
+    Ok(String::from_utf8_lossy(&value).into_owned())
+}
+
+async fn send(
+    viewer: &Viewer,
+    mut file: Field<'_>,
+    fields: &Fields,
+    target: Target,
+) -> Result<Answer, Problem> {
+    let mut request = Calls::request(target.method, &target.path, None)?;
+    let kind = HeaderValue::from_static(target.kind);
+    request.headers_mut().insert(header::CONTENT_TYPE, kind);
+    fields.leave().put(request.headers_mut());
+    let (to_api, parts) = mpsc::channel::<Result<Bytes, io::Error>>(UNDER_WAY);
+    let parts = stream::unfold(parts, |mut parts| async move {
+        parts.recv().await.map(|part| (part, parts))
+    });
+    *request.body_mut() = Body::from_stream(parts);
+    let reading = async move {
+        let mut left = READ_FOR_NOTHING;
+        loop {
+            let part = match file.chunk().await {
+                Ok(Some(part)) => Ok(part),
+                Ok(None) => break,
+                Err(error) => Err(io::Error::other(error)),
+            };
+            let broken = part.is_err();
+            let length = part.as_ref().map_or(0, Bytes::len);
+            if to_api.send(part).await.is_err() {
+                // it was refused meanwhile
+                match left.checked_sub(length) {
+                    Some(rest) => left = rest,
+                    None => break,
+                }
+            }
+            if broken {
+                break;
+            }
+        }
+    };
+    let sending = viewer.console.calls.send(&viewer.behalf, request);
+    let ((), response) = tokio::join!(reading, sending);
+    calls::answer(response?).await
+}
