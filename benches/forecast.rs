@@ -16,7 +16,7 @@ use std::{
 use cellwise::{
     clock::UtcMillis,
     config::Config,
-    forecast::{Given, PackageGiven, Rhythm, Routes, Subject, TaskGiven, forecast},
+    forecast::{Given, Lanes, PackageGiven, Rhythm, Routes, Subject, TaskGiven, forecast},
     package::Version,
     task::TaskRules,
 };
@@ -132,6 +132,7 @@ fn given(arguments: &Arguments) -> Result<Given, Box<dyn Error>> {
         product: "meter".to_owned(),
         learnt: Vec::new(),
         cells: Vec::new(),
+        lanes: Lanes::default(),
         task: TaskGiven {
             start_at: NOW,
             rules: Arc::new(rules.transpose()?.unwrap_or_default()),

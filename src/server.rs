@@ -449,6 +449,7 @@ impl Server {
             clock,
             token: kept.token,
             passwords: Arc::default(),
+            links: Arc::default(),
             oidc: oidc.map(Arc::new),
             vault,
             cursors,

@@ -161,6 +161,20 @@ impl Server {
         request.send(body).unwrap().body_mut().read_json().unwrap()
     }
 
+    /// Where operators are.
+    #[allow(dead_code, reason = "not every benchmark needs it")]
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    #[allow(dead_code, reason = "not every benchmark needs it")]
+    pub(crate) fn put(&self, path: &str, body: &[u8]) {
+        let request = ureq::put(format!("http://{}{path}", self.admin))
+            .header("authorization", &self.token)
+            .header("content-type", "application/json");
+        request.send(body).unwrap();
+    }
+
     pub(crate) fn get(&self, path: &str) -> Value {
         self.reader().get(path)
     }

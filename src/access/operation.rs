@@ -66,6 +66,7 @@ pub const OPERATIONS: &[Operation] = {
         tenant("add_device", Operate),
         scoped("add_exclusions", Operate),
         tenant("add_group", Operate),
+        tenant("add_login_link", Administer).tells_secret(),
         tenant("add_product_key", Administer),
         whole("add_tenant", Administer),
         tenant("add_token", Administer).tells_secret(),

@@ -7,8 +7,8 @@ pub(super) mod rules;
 use std::time::Duration;
 
 use axum::{Json, extract::State, response::Response};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     ApiState, etag,
@@ -49,11 +49,19 @@ pub(super) struct CellBody {
     succeeded: u64,
     /// Upgrades that have failed there for good, while they waited for a slot or had one.
     failed: u64,
+    /// The cell's own limit.
+    #[schema(required, minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// How it is closed.
+    #[schema(required)]
+    closed: Option<ClosedBody>,
 }
 
-impl From<CellRecord> for CellBody {
-    fn from(cell: CellRecord) -> Self {
+impl CellBody {
+    fn of(cell: CellRecord, rules: &CellRules, now: UtcMillis) -> Self {
         Self {
+            limit: rules.limit,
+            closed: ClosedBody::of(rules, now),
             cell_id: cell.cell,
             active: cell.active,
             waiting: cell.waiting,
@@ -85,12 +93,6 @@ pub(super) struct CellDetailBody {
     /// When that may change by itself, as far as is known.
     #[schema(required, format = DateTime)]
     limit_changes_at: Option<String>,
-    /// The cell's own limit.
-    #[schema(required, minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-    /// How it is closed.
-    #[schema(required)]
-    closed: Option<ClosedBody>,
     /// Hours of the week in which fewer may upgrade.
     #[schema(value_type = Vec<BusyHoursBody>)]
     busy_hours: Vec<BusyHours>,
@@ -236,8 +238,7 @@ impl CellDetailBody {
             limited_by: lower.map_or(limit.by.name(), |_| "crowded"),
             crowded,
             limit_changes_at: limit.changes_at.map(|at| at.to_string()),
-            limit: detail.rules.limit,
-            closed: ClosedBody::of(&detail.rules, now),
+            cell: CellBody::of(detail.record, &detail.rules, now),
             busy_hours: detail.rules.busy_hours,
             adaptive: detail.rules.adaptive,
             note: detail.note,
@@ -246,27 +247,43 @@ impl CellDetailBody {
             admitted: detail.holders.into_iter().map(HolderBody::from).collect(),
             seconds_per_kib: live.per_kib.map(|span| span.as_secs_f64()),
             queue_through_at: live.through_at.map(|at| at.to_string()),
-            cell: detail.record.into(),
         }
     }
 }
 
+/// Which cells are listed.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CellsParams {
+    /// Items in the answer, 1 to 1000; 100 when not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before; the first page when not given.
+    cursor: Option<String>,
+    /// `true`: only those that are closed now.
+    closed: Option<bool>,
+}
+
 /// List the cells in which devices upgraded or waited, or for which there are rules, ordered by number.
-#[utoipa::path(get, path = "/v1/cells", operation_id = "list_cells", tag = "cells", params(Paging),
+#[utoipa::path(get, path = "/v1/cells", operation_id = "list_cells", tag = "cells", params(CellsParams),
     responses(
         (status = 200, description = "A page", body = ListBody<CellBody>),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
-    Query(paging): Query<Paging>,
+    Query(params): Query<CellsParams>,
 ) -> Result<Json<ListBody<CellBody>>, Problem> {
+    let paging = Paging::new(params.limit, params.cursor);
     let after: Option<u32> = paging.after("cells")?;
-    let page = state.store.cells(after, paging.limit()?).await?;
+    let now = state.now();
+    let closed_at = params.closed.filter(|closed| *closed).map(|_| now);
+    let page = state.store.cells(after, closed_at, paging.limit()?).await?;
     Ok(Json(ListBody::new(
         page,
         "cells",
-        |cell| cell.cell,
-        CellBody::from,
+        |cell| cell.record.cell,
+        |cell| CellBody::of(cell.record, &cell.rules, now),
     )))
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::cursors::SEALED;
 use crate::{
     ledger::{Outcome, time_zones},
-    notify::{START_KINDS, TASK_KINDS, UPGRADE_KINDS},
+    notify::{OFFER_KINDS, START_KINDS, TASK_KINDS, UPGRADE_KINDS},
 };
 
 /// The description as it is served.
@@ -40,6 +40,11 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
         {"required": ["password"], "properties": {"password": {"type": "string"}}},
         {"required": ["second_factor_required"], "properties": {"second_factor_required": {"type": "boolean"}}},
         {"required": ["disabled"], "properties": {"disabled": {"type": "boolean"}}},
+    ]);
+    // Somebody logs in by the one or by the other.
+    api["components"]["schemas"]["LogIn"]["anyOf"] = json!([
+        {"required": ["name", "password"], "properties": {"name": {"type": "string"}, "password": {"type": "string"}, "link": {"type": "null"}}},
+        {"required": ["link"], "properties": {"link": {"type": "string"}, "name": {"type": "null"}, "password": {"type": "null"}}},
     ]);
     // A group is a list or a filter.
     api["components"]["schemas"]["AddGroup"]["anyOf"] = json!([
@@ -123,7 +128,9 @@ fn webhooks() -> Map<String, Value> {
     let upgrades = UPGRADE_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "UpgradeEvent")));
     let tasks = TASK_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "TaskEvent")));
     let starts = START_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "StartEvent")));
-    upgrades.into_iter().chain(starts).chain(tasks).collect()
+    let offers = OFFER_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "OfferEvent")));
+    let at_home = starts.into_iter().chain(offers);
+    upgrades.into_iter().chain(at_home).chain(tasks).collect()
 }
 
 /// Each list, as its cursors begin, and what ends them.

@@ -231,13 +231,13 @@ fn number(text: &str) -> Result<i64, Problem> {
 fn endpoint(event: &Event) -> Option<&str> {
     match &event.subject {
         Subject::Upgrade { endpoint, .. } | Subject::Start { endpoint, .. } => Some(endpoint),
-        Subject::Task { .. } => None,
+        Subject::Offer { .. } | Subject::Task { .. } => None,
     }
 }
 
-/// Whether an event is about what somebody does at home.
+/// Whether an event is about what somebody does or sees at home.
 const fn is_of_home(event: &Event) -> bool {
-    matches!(event.subject, Subject::Start { .. })
+    matches!(event.subject, Subject::Start { .. } | Subject::Offer { .. })
 }
 
 /// What one stream reads.
@@ -343,7 +343,8 @@ impl Feed {
                 _ if !has => false,
                 // the device may be gone
                 _ if has_all => true,
-                Some(endpoint) => seen.has(endpoint) && !is_of_home(&event),
+                _ if is_of_home(&event) => false,
+                Some(endpoint) => seen.has(endpoint),
                 None => (self.state.store.task(event.task).await.ok()?)
                     .is_some_and(|task| scoped::has_task(&self.scope, &task)),
             };

@@ -23,6 +23,7 @@ mod grants;
 mod groups;
 mod heard;
 mod homes;
+mod links;
 mod middleware;
 mod offers;
 mod oidc;
@@ -74,6 +75,7 @@ pub(crate) use events::stream_of;
 pub use evidence::{Evidence, Manifest, archive};
 pub use exports::AuditExports;
 pub(crate) use extract::{Json, Path, Query, whole};
+pub use links::Links;
 pub(crate) use middleware::{RateLimit, limit_rate, too_many};
 pub use oidc::{Oidc, OidcError, OidcFiles};
 pub use passwords::Passwords;
@@ -113,6 +115,8 @@ pub struct ApiState {
     pub token: TokenHash,
     /// Looks at the passwords of users.
     pub passwords: Arc<Passwords>,
+    /// The links by which somebody may log in once.
+    pub links: Arc<Links>,
     /// The log-in by an identity provider, if the settings name one.
     pub oidc: Option<Arc<Oidc>>,
     /// Seals the devices' keys; `None` when no key is configured for that.
@@ -292,6 +296,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(second_factor::remove_of_user))
         .routes(routes!(users::add, users::list))
         .routes(routes!(users::get, users::update, users::remove))
+        .routes(routes!(links::add))
         .routes(routes!(sessions::log_in, sessions::log_out))
         .routes(routes!(oidc::begin_log_in))
         .routes(routes!(oidc::end_log_in))

@@ -21,7 +21,7 @@ use super::{ApiState, cookie, door::takes_a_tenant, once, problem::Problem};
 use crate::{
     access::{self, Permission, Secrecy},
     audit::MAX_REASON,
-    notify::{StartEvent, TaskEvent, UpgradeEvent},
+    notify::{OfferEvent, StartEvent, TaskEvent, UpgradeEvent},
     tenant,
 };
 
@@ -35,7 +35,7 @@ use crate::{
             details (RFC 9457).",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem, UpgradeEvent, StartEvent, TaskEvent)),
+    components(schemas(Problem, UpgradeEvent, StartEvent, OfferEvent, TaskEvent)),
     tags(
         (name = "packages", description = "Software packages"),
         (name = "products", description = "What is peculiar to the devices of a product, and who vouches for its packages"),

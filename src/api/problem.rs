@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 80] = [
+const KINDS: [&str; 82] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -98,6 +98,7 @@ const KINDS: [&str; 80] = [
     "no-devices",
     "no-grants",
     "no-identity-provider",
+    "no-password",
     "no-second-factor",
     "no-session",
     "no-signing-key",
@@ -132,6 +133,7 @@ const KINDS: [&str; 80] = [
     "too-many-groups",
     "too-many-homes",
     "too-many-keys",
+    "too-many-links",
     "too-many-log-ins",
     "too-many-offers",
     "too-many-products",

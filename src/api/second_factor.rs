@@ -56,7 +56,7 @@ pub(super) fn code_needed() -> Problem {
         StatusCode::UNAUTHORIZED,
         "code-needed",
         "A second factor is needed",
-        "the password is right; give `code` too, which the user's device shows, or a recovery code",
+        "what else was given is right; give `code` too, which the user's device shows, or a recovery code",
     )
 }
 

@@ -19,7 +19,7 @@ use super::{
     admitted::{Credential, no_session},
     audit::lines,
     cookie::{csrf_token, set_cookie},
-    extract,
+    extract, links,
     middleware::too_many,
     passwords,
     problem::Problem,
@@ -36,19 +36,64 @@ use crate::{
 
 const RANDOM_BYTES: usize = 32;
 
-/// Who logs in.
+/// Who logs in: by a name and a password, or by a link.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogIn {
     /// The name.
     #[schema(max_length = 64, example = "anna")]
-    name: String,
+    name: Option<String>,
     /// The password.
     #[schema(max_length = 128, format = "password")]
-    password: String,
+    password: Option<String>,
+    /// In place of both: the `token` of a link that was made for the user (`POST /v1/users/{name}/login-link`).
+    #[schema(max_length = 64, format = "password")]
+    link: Option<String>,
     /// The second factor, where the user has one: what the user's device shows, or a recovery code.
     #[schema(max_length = 32, example = "123456")]
     code: Option<String>,
+}
+
+/// What somebody logs in by.
+enum Shown {
+    Password { name: String, password: String },
+    Link(String),
+}
+
+impl LogIn {
+    /// What it is, and the code.
+    fn shown(self) -> Result<(Shown, Option<String>), Problem> {
+        const NEEDED: &str = "give a name and a password, or a link";
+        const ALONE: &str = "a link stands for the name and the password: give it without them";
+        let shown = match (self.name, self.password, self.link) {
+            (Some(name), Some(password), None) => Shown::Password { name, password },
+            (None, None, Some(link)) => Shown::Link(link),
+            (_, _, Some(_)) => return Err(Problem::field("link", ALONE)),
+            (None, _, None) => return Err(Problem::field("name", NEEDED)),
+            (Some(_), None, None) => return Err(Problem::field("password", NEEDED)),
+        };
+        Ok((shown, self.code))
+    }
+}
+
+impl Shown {
+    /// Whether it may be somebody's: what is longer is nobody's, and not worth the work.
+    fn is_plausible(&self) -> bool {
+        match self {
+            Self::Password { name, password } => {
+                name.len() <= 64 && passwords::LENGTH.contains(&password.chars().count())
+            }
+            Self::Link(_) => true,
+        }
+    }
+
+    /// Whether it may be looked at, from an address; otherwise the seconds to wait.
+    fn ration(&self, state: &ApiState, source: Source) -> Result<(), u64> {
+        match self {
+            Self::Password { name, .. } => state.passwords.ration(name, source.0),
+            Self::Link(_) => state.passwords.ration_address(source.0),
+        }
+    }
 }
 
 /// A session.
@@ -65,88 +110,113 @@ pub(super) struct SessionBody {
 
 /// Log in.
 ///
-/// The answer sets the cookie `__Host-cellwise`, which browsers take over TLS, and from the machine itself. Attempts are rationed: 10 a
-/// minute for one user, 30 from one address. A user with a second factor gives `code` too; without it the answer is 401 with the problem
-/// `code-needed`.
+/// With `name` and `password`, or with `link`. The answer sets the cookie `__Host-cellwise`, which browsers take over TLS, and from the machine
+/// itself. Attempts are rationed: 10 a minute for one user (links are not), 30 from one address. A user with a second factor gives `code` too;
+/// without it the answer is 401 with the problem `code-needed`. A link is used up when the session begins, and not before.
 #[utoipa::path(post, path = "/v1/session", operation_id = "log_in", tag = "access", request_body = LogIn,
     responses(
         (status = 201, description = "Logged in", body = SessionBody,
             headers(("Set-Cookie" = String, description = "The session"))),
-        (status = 401, description = "The name, the password or the code is wrong, or a code is needed", body = Problem),
+        (status = 401, description = "The name, the password or the code is wrong, the link is not good, or a code is needed", body = Problem),
         (status = 403, description = "The user is disabled", body = Problem),
         (status = 409, description = "The credential key is not set with which the second factor was stored", body = Problem),
+        (status = 422, description = "There is neither a name with a password nor a link, or there are both", body = Problem),
         (status = 503, description = "Too many people log in at once, or the database is not available", body = Problem),
     ))]
-#[expect(clippy::too_many_lines, reason = "one check after the other")]
 pub(super) async fn log_in(
     State(state): State<ApiState>,
     Extension(source): Extension<Source>,
     extract::Json(body): extract::Json<LogIn>,
 ) -> Result<Response, Problem> {
-    // longer ones are nobody's, and not worth the work
-    let plausible =
-        body.name.len() <= 64 && passwords::LENGTH.contains(&body.password.chars().count());
-    if !plausible {
-        return Ok(wrong());
+    let (shown, code) = body.shown()?;
+    if !shown.is_plausible() {
+        return Err(wrong());
     }
-    if let Err(wait_s) = state.passwords.ration(&body.name, source.0) {
+    if let Err(wait_s) = shown.ration(&state, source) {
         lines::log_in_failed(None, source.0);
         return Ok(too_many("too many attempts to log in", wait_s));
     }
-    let user = state.store.user(&body.name).await?;
-    // who logs in by an identity provider has no password
-    let hash = user.as_ref().map(|user| user.password.clone());
-    let hash = hash.filter(|hash| !hash.is_empty());
-    let fits = state.passwords.is(body.password, hash).await?;
-    let user = match user {
-        Some(user) if fits => user,
-        known => {
-            lines::log_in_failed(known.as_ref().map(|user| &*user.name), source.0);
-            return Ok(wrong());
+    let (user, link) = match shown {
+        Shown::Password { name, password } => {
+            let user = by_password(&state, &name, password, source).await?;
+            (user, None)
+        }
+        Shown::Link(link) => {
+            let (user, link) = links::user_of(&state, &link, source).await?;
+            (user, Some(link))
         }
     };
+    let failed = || lines::log_in_failed(Some(&user.name), source.0);
     if user.disabled {
-        lines::log_in_failed(Some(&user.name), source.0);
+        failed();
         return Err(disabled(&user.name));
     }
-    let (mut shown, mut rationed) = (None, false);
-    if user.totp.is_some() {
-        let Some(code) = body.code else {
-            lines::log_in_failed(Some(&user.name), source.0);
-            return Err(second_factor::code_needed());
-        };
-        rationed = second_factor::is_guessable(&code);
-        if rationed
-            && let Err(wait_s) = state
-                .passwords
-                .ration_code(user.id.0, state.clock.now().instant)
-        {
-            lines::log_in_failed(Some(&user.name), source.0);
-            return Ok(too_many("too many codes", wait_s));
-        }
-        shown = second_factor::proof(&state, &user, &code)?;
-        if shown.is_none() {
-            lines::log_in_failed(Some(&user.name), source.0);
-            return Err(second_factor::code_wrong());
-        }
+    let rationed = user.totp.is_some() && code.as_deref().is_some_and(second_factor::is_guessable);
+    let at = state.clock.now().instant;
+    if rationed && let Err(wait_s) = state.passwords.ration_code(user.id.0, at) {
+        failed();
+        return Ok(too_many("too many codes", wait_s));
     }
-    let recovered = matches!(shown, Some(Proof::Recovery(_)));
-    let Some(begun) = begin(&state, &user, shown).await? else {
-        lines::log_in_failed(Some(&user.name), source.0);
-        return match user.totp {
+    let factor = factor(&state, &user, code.as_deref()).inspect_err(|_| failed())?;
+    let recovered = matches!(factor, Some(Proof::Recovery(_)));
+    let Some(begun) = begin(&state, &user, factor).await? else {
+        failed();
+        return Err(match (&user.totp, link) {
             // it was used before, as far as can be told
-            Some(_) => Err(second_factor::code_wrong()),
-            None => Ok(wrong()),
-        };
+            (Some(_), _) => second_factor::code_wrong(),
+            (None, Some(_)) => links::not_good(),
+            (None, None) => wrong(),
+        });
     };
     if rationed {
-        state
-            .passwords
-            .code_was_right(user.id.0, state.clock.now().instant);
+        let at = state.clock.now().instant;
+        state.passwords.code_was_right(user.id.0, at);
     }
     if recovered {
         lines::recovery_code_used(&begun.caller.who(), source.0);
     }
+    if let Some(link) = link {
+        lines::link_used(&begun.caller.who(), &link.used(), source.0);
+    }
+    Ok(logged_in(begun, source))
+}
+
+/// The user who has this name and this password.
+async fn by_password(
+    state: &ApiState,
+    name: &str,
+    password: String,
+    source: Source,
+) -> Result<UserRecord, Problem> {
+    let user = state.store.user(name).await?;
+    // who logs in by an identity provider has no password
+    let hash = user.as_ref().map(|user| user.password.clone());
+    let hash = hash.filter(|hash| !hash.is_empty());
+    let fits = state.passwords.is(password, hash).await?;
+    match user {
+        Some(user) if fits => Ok(user),
+        known => {
+            lines::log_in_failed(known.as_ref().map(|user| &*user.name), source.0);
+            Err(wrong())
+        }
+    }
+}
+
+/// What is shown as the second factor, by a user who has one.
+fn factor(
+    state: &ApiState,
+    user: &UserRecord,
+    code: Option<&str>,
+) -> Result<Option<Proof>, Problem> {
+    if user.totp.is_none() {
+        return Ok(None);
+    }
+    let code = code.ok_or_else(second_factor::code_needed)?;
+    let proof = second_factor::proof(state, user, code)?;
+    proof.map(Some).ok_or_else(second_factor::code_wrong)
+}
+
+fn logged_in(begun: Begun, source: Source) -> Response {
     lines::logged_in(&begun.caller.who(), source.0);
     let body = Json(SessionBody {
         who: begun.caller.who(),
@@ -154,7 +224,7 @@ pub(super) async fn log_in(
         expires_at: begun.expires_at.to_string(),
     });
     let cookie = [(header::SET_COOKIE, begun.cookie())];
-    Ok((StatusCode::CREATED, Extension(begun.caller), cookie, body).into_response())
+    (StatusCode::CREATED, Extension(begun.caller), cookie, body).into_response()
 }
 
 /// A session that has begun.
@@ -212,14 +282,13 @@ pub(super) fn disabled(name: &str) -> Problem {
     )
 }
 
-fn wrong() -> Response {
+fn wrong() -> Problem {
     Problem::new(
         StatusCode::UNAUTHORIZED,
         "unauthorized",
         "The name or the password is wrong",
         "the name or the password is wrong",
     )
-    .into_response()
 }
 
 /// Log out.

@@ -162,6 +162,9 @@ pub(super) struct TaskBody {
     /// one that is for it is below what it runs, `skipped` where an operator passed over it. They are among `cancelled`; for phases and thresholds they do not count.
     #[schema(example = json!({"no_package": 2}))]
     skipped: BTreeMap<String, u64>,
+    /// Devices that have failed, by reason: those that `counts` has as `failed`.
+    #[schema(example = json!({"device_not_heard": 2}))]
+    failures: BTreeMap<String, u64>,
     /// How many of them are in each state.
     #[schema(example = json!({"pending": 3, "downloading": 10, "succeeded": 187}))]
     counts: BTreeMap<&'static str, u64>,
@@ -302,6 +305,10 @@ impl TaskBody {
         let share = Share::of(rules);
         let results = (task.phase, &*task.results);
         let hold = task.hold.as_ref();
+        let mut failures = BTreeMap::new();
+        for (reason, count) in task.results.iter().flat_map(|results| &results.failed) {
+            *failures.entry(reason.clone()).or_default() += count;
+        }
         let stand = Stand::of(task.state, task.start_at, rules, hold, results, now)
             .with_put_off(task.put_off);
         Self {
@@ -359,6 +366,7 @@ impl TaskBody {
             allow_downgrade: task.packages.allow_downgrade,
             conditions: ConditionsBody::shown(task.packages.conditions),
             skipped: task.skipped,
+            failures,
             tenant: tenant::told(&task.product),
             product: tenant::product_name(&task.product).to_owned(),
             version: task.version.to_string(),
@@ -692,21 +700,42 @@ fn parse_start(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
     Ok(at)
 }
 
+/// Which tasks are listed.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TasksParams {
+    /// Items in the answer, 1 to 1000; 100 when not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before; the first page when not given.
+    cursor: Option<String>,
+    /// `true`: only those that have not ended.
+    unfinished: Option<bool>,
+}
+
 /// List tasks, newest first.
-#[utoipa::path(get, path = "/v1/tasks", operation_id = "list_tasks", tag = "tasks", params(Paging),
+#[utoipa::path(get, path = "/v1/tasks", operation_id = "list_tasks", tag = "tasks", params(TasksParams),
     responses(
         (status = 200, description = "A page", body = ListBody<TaskBody>),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     scope: Scope,
-    Query(paging): Query<Paging>,
+    Query(params): Query<TasksParams>,
 ) -> Result<Json<ListBody<TaskBody>>, Problem> {
+    let paging = Paging::new(params.limit, params.cursor);
+    let unfinished = params.unfinished.unwrap_or_default();
     let before = paging.after::<i64>("tasks")?.map(TaskId);
     let limit = paging.limit()?;
     let page = match scoped::of_tasks(&scope) {
-        None => state.store.tasks(before, limit).await?,
-        Some(within) => state.store.tasks_within(&within, before, limit).await?,
+        None => state.store.tasks(unfinished, before, limit).await?,
+        Some(within) => {
+            state
+                .store
+                .tasks_within(&within, unfinished, before, limit)
+                .await?
+        }
     };
     let now = state.now();
     let body = |task| TaskBody::new(task, now);

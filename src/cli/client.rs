@@ -254,6 +254,11 @@ impl Client {
         self.delete("/v1/session")
     }
 
+    /// Where a path of the server is.
+    pub(super) fn address_of(&self, path: &str) -> String {
+        format!("{}{path}", self.api)
+    }
+
     /// `GET path?query`.
     pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, CommandError> {
         let path = with_query(path, query);

@@ -3,6 +3,8 @@
 
 mod authority;
 mod canary;
+mod console;
+mod devices;
 mod fleet;
 mod gateways;
 mod homes;
@@ -32,6 +34,7 @@ use crate::{
 };
 use authority::Certificate;
 use canary::Canary;
+use devices::Devices;
 use report::Report;
 use watch::{Until, Watch};
 
@@ -79,6 +82,9 @@ pub struct DemoArgs {
     /// Give up after this many seconds.
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     pub timeout_s: u64,
+    /// Stay when the task has ended, with the server and its devices, until Ctrl-C (SIGINT or SIGTERM): to look around in the console.
+    #[arg(long)]
+    pub keep: bool,
     /// What is printed on standard output; progress goes to standard error.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -98,24 +104,28 @@ pub fn run(args: &DemoArgs) -> ExitCode {
         Err(error) => return super::print(Err(format!("the system gives no threads: {error}"))),
     };
     match runtime.block_on(demo(args)) {
-        Ok(report) => {
-            let text = match args.format {
-                Format::Text => Ok(report.to_string()),
-                Format::Json => report.to_json().map_err(|e| e.to_string()),
-            };
-            let printed = super::print(text);
-            if report.is_as_expected() {
-                printed
-            } else {
-                report.complain();
-                ExitCode::FAILURE
-            }
-        }
+        Ok(code) => code,
         Err(problem) => super::print(Err(problem)),
     }
 }
 
-async fn demo(args: &DemoArgs) -> Result<Report, String> {
+/// Prints the report. Exit codes: as above.
+fn tell(args: &DemoArgs, report: &Report) -> ExitCode {
+    let text = match args.format {
+        Format::Text => Ok(report.to_string()),
+        Format::Json => report.to_json().map_err(|e| e.to_string()),
+    };
+    let printed = super::print(text);
+    if report.is_as_expected() {
+        printed
+    } else {
+        report.complain();
+        ExitCode::FAILURE
+    }
+}
+
+/// Looks at what the command line has no form for.
+fn check(args: &DemoArgs) -> Result<(), String> {
     if args.phases && args.devices < canary::LEAST_DEVICES {
         let least = canary::LEAST_DEVICES;
         return Err(format!(
@@ -128,6 +138,14 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     if args.homes && args.devices < 3 {
         return Err("--homes needs at least 3 devices (--devices)".to_owned());
     }
+    Ok(())
+}
+
+/// What the demo has shown, with devices that are switched on still.
+type Shown = (Report, Devices);
+
+async fn demo(args: &DemoArgs) -> Result<ExitCode, String> {
+    check(args)?;
     let own = Permissions::from_mode(0o700);
     let dir = tempfile::Builder::new().permissions(own).tempdir();
     let dir = dir.map_err(|e| format!("no temporary directory: {e}"))?;
@@ -139,28 +157,54 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
         mqtt::set(&mut config, certificate);
     }
     telemetry::start_log(&config.log).map_err(|e| e.to_string())?;
-    let server = Server::start(config, Purpose::Demo)
+    let mut server = Server::start(config, Purpose::Demo)
         .await
         .map_err(|e| e.to_string())?;
+    let token_file = dir.path().join(TOKEN_FILE);
     let client = Client::new(&ApiArgs {
         api: Some(format!("http://{}", server.admin_addr)),
-        token_file: Some(dir.path().join(TOKEN_FILE)),
+        token_file: Some(token_file.clone()),
         ..ApiArgs::default()
     });
     let client = Arc::new(client.map_err(|e| e.to_string())?);
-    let shown = match &certificate {
-        Some(certificate) if args.gateway => {
-            gateways::show(args, &server, &client, certificate).await
+    let shown = show_and_tell(args, &server, &client, certificate.as_ref()).await;
+    let ended = match shown {
+        Ok((code, devices)) => {
+            let kept = if args.keep {
+                console::keep(&mut server, &client, &token_file).await
+            } else {
+                Ok(())
+            };
+            devices.stop().await;
+            kept.map(|()| code)
         }
-        _ if args.homes => homes::show(args, &server, &client).await,
-        _ => show(args, &server, &client, certificate.as_ref()).await,
+        Err(problem) => Err(problem),
     };
     // It has a runtime of its own, which may not end in this one.
     tokio::task::spawn_blocking(move || drop(client))
         .await
         .map_err(|error| error.to_string())?;
     server.stop().await;
-    shown
+    ended
+}
+
+/// Has the server upgrade devices, and prints what came of it.
+async fn show_and_tell(
+    args: &DemoArgs,
+    server: &Server,
+    client: &Arc<Client>,
+    certificate: Option<&Certificate>,
+) -> Result<(ExitCode, Devices), String> {
+    let opened = client.clone();
+    blocking(move || console::open(&opened).map_err(|error| error.to_string())).await?;
+    let (report, devices) = match certificate {
+        Some(certificate) if args.gateway => {
+            gateways::show(args, server, client, certificate).await
+        }
+        _ if args.homes => homes::show(args, server, client).await,
+        _ => show(args, server, client, certificate).await,
+    }?;
+    Ok((tell(args, &report), devices))
 }
 
 /// Has the server upgrade simulated devices.
@@ -170,7 +214,7 @@ async fn show(
     server: &Server,
     client: &Arc<Client>,
     certificate: Option<&Certificate>,
-) -> Result<Report, String> {
+) -> Result<Shown, String> {
     let (of_coap, of_mqtt) = shares(args);
     let mut specs = match of_coap {
         0 => Vec::new(),
@@ -215,26 +259,26 @@ async fn show(
     } else {
         Vec::new()
     };
-    let mut devices = Vec::new();
+    let mut devices = Devices::default();
     for (specs, address) in [
         (specs, address),
         (unsecured, server.coap_addr.unwrap_or(address)),
     ] {
         if !specs.is_empty() {
-            devices.push(switched_on(specs, address).await?);
+            devices.add(switched_on(specs, address).await?);
         }
     }
-    let over_mqtt = match certificate {
-        Some(certificate) => Some(mqtt::switched_on(others, server, certificate)?),
-        None => None,
-    };
+    if let Some(certificate) = certificate {
+        devices.over_mqtt = Some(mqtt::switched_on(others, server, certificate)?);
+    }
     let watch = Watch::begin(Duration::from_secs(args.timeout_s));
-    let (mut pause, mut mended) = (None, None);
+    let mut pause = None;
     if let (Some(canary), Some(weak)) = (&canary, weak) {
         let weak = switched_on(weak, address).await?;
         let of = (task, &plan);
         let (paused, again) = canary.play(client, of, watch, weak, address).await?;
-        (pause, mended) = (Some(paused), Some(again));
+        pause = Some(paused);
+        devices.add(again);
     }
     let watched = {
         let plan = plan.clone();
@@ -244,7 +288,7 @@ async fn show(
             ended.map_err(|e| e.to_string())
         })
     };
-    let (watched, idle) = match devices.first() {
+    let (watched, idle) = match devices.over_coap.first() {
         Some(fleet) if args.sleeping => {
             let mut idle = idle::Idle::default();
             let watched = idle.look_until(watched, fleet, client, task, &plan).await;
@@ -252,19 +296,13 @@ async fn show(
         }
         _ => (watched.await, None),
     };
-    for fleet in devices.into_iter().chain(mended) {
-        fleet.stop().await;
-    }
-    let mut downloaded_bytes = None;
-    if let Some(fleet) = over_mqtt {
-        downloaded_bytes = Some(fleet.stop().await.stats.bytes_downloaded);
-    }
     let ended = watched?;
     if let Some(pause) = &mut pause {
         pause.ended(&ended.record);
     }
-    let traffic = (segments_served(server), downloaded_bytes);
-    Ok(Report::new(&plan, ended, traffic, idle, pause))
+    let traffic = (segments_served(server), devices.downloaded_bytes());
+    let report = Report::new(&plan, ended, traffic, idle, pause);
+    Ok((report, devices))
 }
 
 /// Segments of packages that were sent.

@@ -20,8 +20,8 @@ use super::{
 
 /// Pause between two looks.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Cells that are shown.
-const CELLS: usize = 10;
+/// Cells, sites and gateways that are shown.
+const LANES: usize = 10;
 /// Devices that are named.
 const NAMED: usize = 10;
 
@@ -58,6 +58,10 @@ struct ResultView {
     phases: Vec<PhaseView>,
     cells_total: u64,
     cells: Vec<CellView>,
+    sites_total: u64,
+    sites: Vec<SiteView>,
+    gateways_total: u64,
+    gateways: Vec<GatewayView>,
     holds: Vec<HoldView>,
     assumed: AssumedView,
 }
@@ -92,6 +96,26 @@ struct PhaseView {
 #[derive(Debug, Deserialize)]
 struct CellView {
     cell: Option<u32>,
+    #[serde(flatten)]
+    lane: LaneView,
+}
+
+#[derive(Debug, Deserialize)]
+struct SiteView {
+    site: String,
+    #[serde(flatten)]
+    lane: LaneView,
+}
+
+#[derive(Debug, Deserialize)]
+struct GatewayView {
+    gateway: String,
+    #[serde(flatten)]
+    lane: LaneView,
+}
+
+#[derive(Debug, Deserialize)]
+struct LaneView {
     devices: u64,
     sleeping: u64,
     ends: SpanView,
@@ -203,7 +227,7 @@ fn print(view: &ForecastView, out: &mut dyn Write) -> Result<(), CommandError> {
             or_dash(hold.first.p50.as_ref())
         )?;
     }
-    cells(result, out)?;
+    lanes(result, out)?;
     assumed(&result.assumed, out)?;
     Ok(())
 }
@@ -273,33 +297,52 @@ fn phases(result: &ResultView, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
-fn cells(result: &ResultView, out: &mut dyn Write) -> io::Result<()> {
-    let rows: Vec<[String; 7]> = (result.cells.iter().take(CELLS))
-        .map(|cell| {
+/// The cells that are through last, and the sites and gateways, where there are any.
+fn lanes(result: &ResultView, out: &mut dyn Write) -> io::Result<()> {
+    let cells = result.cells.iter().map(|it| {
+        let name = it.cell.map(|cell| cell.to_string());
+        (name.unwrap_or_else(|| "unknown".to_owned()), &it.lane)
+    });
+    bottlenecks(("cell", "CELL"), result.cells_total, cells, out)?;
+    if result.sites_total > 0 {
+        let sites = result.sites.iter().map(|it| (it.site.clone(), &it.lane));
+        bottlenecks(("site", "SITE"), result.sites_total, sites, out)?;
+    }
+    if result.gateways_total > 0 {
+        let gateways = (result.gateways.iter()).map(|it| (it.gateway.clone(), &it.lane));
+        bottlenecks(("gateway", "GATEWAY"), result.gateways_total, gateways, out)?;
+    }
+    Ok(())
+}
+
+fn bottlenecks<'v>(
+    (what, title): (&str, &str),
+    total: u64,
+    lanes: impl Iterator<Item = (String, &'v LaneView)>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let rows: Vec<[String; 7]> = (lanes.take(LANES))
+        .map(|(name, lane)| {
             [
-                cell.cell
-                    .map_or_else(|| "unknown".to_owned(), |cell| cell.to_string()),
-                cell.devices.to_string(),
-                cell.sleeping.to_string(),
-                never(cell.ends.p50.as_ref()).to_owned(),
-                never(cell.ends.p90.as_ref()).to_owned(),
+                name,
+                lane.devices.to_string(),
+                lane.sleeping.to_string(),
+                never(lane.ends.p50.as_ref()).to_owned(),
+                never(lane.ends.p90.as_ref()).to_owned(),
                 format!(
                     "{:.1} h",
-                    Duration::from_secs(cell.lower_bound_seconds).as_secs_f64() / 3_600.0
+                    Duration::from_secs(lane.lower_bound_seconds).as_secs_f64() / 3_600.0
                 ),
-                cell.held_by.clone(),
+                lane.held_by.clone(),
             ]
         })
         .collect();
-    writeln!(
-        out,
-        "\nof {}, these are through last:",
-        counted(result.cells_total, "cell")
-    )?;
+    let total = counted(total, what);
+    writeln!(out, "\nof {total}, these are through last:")?;
     output::table(
         out,
         [
-            "CELL",
+            title,
             "DEVICES",
             "SLEEPING",
             "THROUGH P50",

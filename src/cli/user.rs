@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use totp::TotpCommand;
 
@@ -31,6 +31,8 @@ pub enum UserCommand {
     Grant(GrantArgs),
     /// Give a user another password. The user's sessions end.
     Passwd(PasswdArgs),
+    /// Make a link by which a user logs in to the console once, within ten minutes, without the password.
+    Link(LinkArgs),
     /// Keep a user out. The user's sessions end.
     Disable(NameArgs),
     /// Let a user in again.
@@ -88,6 +90,15 @@ pub struct PasswdArgs {
     api: ApiArgs,
 }
 
+/// `cellwise user link`.
+#[derive(Debug, Args)]
+pub struct LinkArgs {
+    /// The name.
+    name: String,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
 /// `cellwise user remove`.
 #[derive(Debug, Args)]
 pub struct NameArgs {
@@ -105,7 +116,14 @@ struct UserView {
     last_login_at: Option<String>,
     second_factor: bool,
     disabled: bool,
-    identity: Option<serde_json::Value>,
+    identity: Option<Value>,
+}
+
+/// A link by which somebody logs in.
+#[derive(Debug, Deserialize)]
+struct LinkView {
+    path: String,
+    expires_at: String,
 }
 
 impl UserView {
@@ -130,6 +148,7 @@ impl UserCommand {
             Self::List(args) => list(&args, out),
             Self::Grant(args) => grant(&args, out),
             Self::Passwd(args) => passwd(&args, out),
+            Self::Link(args) => link(&args, out),
             Self::Disable(args) => keep_out(&args, true, out),
             Self::Enable(args) => keep_out(&args, false, out),
             Self::Totp(command) => command.run(out),
@@ -204,6 +223,30 @@ fn passwd(args: &PasswdArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     client.patch(&path_of(&args.name), &body)?;
     writeln!(out, "{} has another password", args.name)?;
     Ok(())
+}
+
+fn link(args: &LinkArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let (address, mut made) = login_link(&client, &args.name)?;
+    match args.result.format {
+        Format::Json => {
+            made["url"] = address.into();
+            output::json(out, &made)?;
+        }
+        Format::Text => {
+            let view: LinkView = client.view(&made)?;
+            writeln!(out, "{address}")?;
+            writeln!(out, "good once, until {}", view.expires_at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a link by which a user logs in. Gives its address, and what was answered.
+pub(super) fn login_link(client: &Client, name: &str) -> Result<(String, Value), CommandError> {
+    let made = client.post(&format!("{}/login-link", path_of(name)), &json!({}))?;
+    let view: LinkView = client.view(&made)?;
+    Ok((client.address_of(&view.path), made))
 }
 
 fn keep_out(args: &NameArgs, disabled: bool, out: &mut dyn Write) -> Result<(), CommandError> {

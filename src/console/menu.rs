@@ -21,11 +21,15 @@ const fn item(path: &'static str, text: &'static str, operation: &'static str) -
     }
 }
 
-const ITEMS: [Item; 8] = [
+const ITEMS: [Item; 12] = [
     item("/now", "menu-now", "get_me"),
     item("/tasks", "menu-tasks", "list_tasks"),
+    item("/approvals", "menu-approvals", "approve_task"),
+    item("/devices", "menu-devices", "list_devices"),
+    item("/cells", "menu-cells", "list_cells"),
     item("/packages", "menu-packages", "list_packages"),
     item("/homes", "menu-homes", "list_homes"),
+    item("/gateways", "menu-gateways", "list_devices"),
     item("/webhooks", "menu-webhooks", "list_webhooks"),
     item("/people", "menu-people", "list_users"),
     item("/audit", "menu-audit", "list_audit"),

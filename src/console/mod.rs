@@ -13,6 +13,7 @@ mod confirm;
 mod door;
 mod evidence;
 mod fields;
+mod fleet;
 mod homes;
 mod listed;
 mod live;
@@ -30,6 +31,7 @@ mod tasks;
 mod tenants;
 mod texts;
 mod times;
+mod upgrades;
 mod upload;
 mod viewer;
 mod webhooks;
@@ -126,6 +128,8 @@ fn pages(console: Console) -> Router {
         .route("/settings", get(settings::show))
         .merge(evidence::routes())
         .merge(account::routes())
+        .merge(fleet::routes())
+        .merge(upgrades::routes())
         .fallback(page::missing)
         .layer(from_fn_with_state(console.clone(), door::admit));
     Router::new()

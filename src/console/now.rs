@@ -2,32 +2,244 @@
 
 use askama::Template;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
+    chart::{self, Svg},
     listed::Listed,
-    page::{Paged, page},
+    page::{Failure, Paged, page},
     viewer::Viewer,
 };
+
+/// Tasks of which it is told when they will be through.
+const FORECASTS: usize = 4;
+/// Things of one kind that are named; of the others there is the number.
+const NAMED: usize = 5;
 
 #[derive(Template)]
 #[template(path = "now.html")]
 struct NowPage<'a> {
     at: &'a Viewer,
-    tasks: Vec<Running>,
+    needs: Vec<Need>,
+    running: Vec<Running>,
+    scheduled: Vec<Task>,
+    /// There is no task at all.
+    begins: bool,
+}
+
+/// Something that waits for a person.
+struct Need {
+    /// The class of its colour, and the name of the word for it.
+    class: &'static str,
+    word: &'static str,
+    text: String,
+    link: String,
+}
+
+/// A task that runs, and when it will be through.
+struct Running {
+    task: Task,
+    /// Half of all cases, and nine of ten.
+    finish: Option<(String, String)>,
+    forecast: bool,
+}
+
+/// What the page takes of a task.
+#[derive(Debug, Deserialize)]
+struct Task {
+    id: i64,
+    name: String,
+    product: String,
+    version: String,
+    state: String,
+    total: u64,
+    start_at: String,
+    stand: Stand,
+    summary: Summary,
 }
 
 #[derive(Debug, Deserialize)]
-struct Running {
+struct Stand {
+    code: String,
+    text: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Summary {
+    pub(super) pending: u64,
+    pub(super) pushed: u64,
+    pub(super) upgrading: u64,
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+    pub(super) cancelled: u64,
+}
+
+impl Summary {
+    /// How far a task is.
+    pub(super) fn bar(&self) -> Svg {
+        chart::bar(&[
+            ("good", self.succeeded),
+            ("bad", self.failed),
+            ("busy", self.pushed + self.upgrading),
+            ("rest", self.pending + self.cancelled),
+        ])
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Cell {
+    cell_id: u32,
+    closed: Option<Closed>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Closed {
+    until: Option<String>,
+    reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Strangers {
+    items: Vec<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Webhook {
     id: i64,
-    name: String,
-    state: String,
+    url: String,
+    failed: u64,
 }
 
 /// The page.
 pub(super) async fn show(viewer: Viewer) -> Paged {
-    let tasks: Listed<Running> = viewer.get("/v1/tasks?limit=50").await?;
+    let at = &viewer;
+    let (tasks, mut needs) = tokio::join!(
+        at.get::<Listed<Task>>("/v1/tasks?unfinished=true&limit=100"),
+        others(at)
+    );
+    let tasks = tasks?.items;
+    let begins = tasks.is_empty() && {
+        let all: Listed<Value> = at.get("/v1/tasks?limit=1").await?;
+        all.items.is_empty()
+    };
+    let (mut running, mut scheduled, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+    for task in tasks {
+        match task.state.as_str() {
+            "paused" | "awaiting_approval" => waiting.push(task),
+            "scheduled" => scheduled.push(task),
+            _ => running.push(task),
+        }
+    }
+    let mut first: Vec<Need> = waiting.iter().map(|task| of_task(at, task)).collect();
+    first.append(&mut needs);
+    let mut shown = Vec::new();
+    for (i, task) in running.into_iter().enumerate() {
+        let left = task.summary.pending + task.summary.pushed + task.summary.upgrading;
+        let asks = i < FORECASTS && left > 0 && at.may("get_task_forecast");
+        let finish = if asks {
+            finish(at, task.id).await?
+        } else {
+            None
+        };
+        shown.push(Running {
+            task,
+            finish,
+            forecast: asks,
+        });
+    }
     Ok(page(&NowPage {
-        at: &viewer,
-        tasks: tasks.items,
+        at,
+        needs: first,
+        running: shown,
+        scheduled,
+        begins,
     }))
+}
+
+/// A task that somebody has to decide on.
+fn of_task(at: &Viewer, task: &Task) -> Need {
+    let (class, word) = match (task.state.as_str(), task.stand.code.as_str()) {
+        ("awaiting_approval", _) => ("busy", "need-approval"),
+        (_, "failures" | "phase_failed") => ("bad", "need-held"),
+        _ => ("warn", "need-paused"),
+    };
+    Need {
+        class,
+        word,
+        text: format!("{}: {}", task.name, task.stand.text),
+        link: at.url(format_args!("/tasks/{}", task.id)),
+    }
+}
+
+/// What is no task, and waits for a person all the same. What the viewer may not see, or cannot be read now, is not told.
+async fn others(at: &Viewer) -> Vec<Need> {
+    let mut needs = Vec::new();
+    if at.may("list_cells")
+        && let Ok(cells) = at
+            .get::<Listed<Cell>>("/v1/cells?closed=true&limit=100")
+            .await
+    {
+        of_cells(at, &cells, &mut needs);
+    }
+    if at.may("list_webhooks")
+        && let Ok(webhooks) = at.get::<Listed<Webhook>>("/v1/webhooks?limit=1000").await
+    {
+        let failing = webhooks.items.iter().filter(|webhook| webhook.failed > 0);
+        needs.extend(failing.take(NAMED).map(|webhook| Need {
+            class: "bad",
+            word: "need-webhook",
+            text: at.t2("now-webhook", "url", &*webhook.url, "count", webhook.failed),
+            link: at.url(format_args!("/webhooks/{}", webhook.id)),
+        }));
+    }
+    if at.may("list_unknown_devices")
+        && let Ok(strangers) = at.get::<Strangers>("/v1/devices/unknown").await
+        && !strangers.items.is_empty()
+    {
+        needs.push(Need {
+            class: "warn",
+            word: "need-unknown",
+            text: at.t1("now-unknown", "count", strangers.items.len()),
+            link: at.url("/devices/unknown"),
+        });
+    }
+    needs
+}
+
+fn of_cells(at: &Viewer, cells: &Listed<Cell>, needs: &mut Vec<Need>) {
+    for cell in cells.items.iter().take(NAMED) {
+        let Some(closed) = &cell.closed else { continue };
+        let (id, reason) = (cell.cell_id.to_string(), &*closed.reason);
+        let text = match &closed.until {
+            Some(until) => {
+                let until = ("until", at.time(until).into());
+                let rest = [("cell", id.into()), ("reason", reason.into()), until];
+                at.say("now-closed-until", &rest)
+            }
+            None => at.t2("now-closed", "cell", id, "reason", reason),
+        };
+        needs.push(Need {
+            class: "warn",
+            word: "need-closed",
+            text,
+            link: at.url(format_args!("/cells/{}", cell.cell_id)),
+        });
+    }
+    let more = cells.items.len().saturating_sub(NAMED);
+    if more > 0 {
+        needs.push(Need {
+            class: "warn",
+            word: "need-closed",
+            text: at.t1("now-closed-more", "count", more),
+            link: at.url("/cells"),
+        });
+    }
+}
+
+/// When a task will be through, where that is known by now.
+async fn finish(at: &Viewer, task: i64) -> Result<Option<(String, String)>, Failure> {
+    let forecast: Option<Value> = at.look(&format!("/v1/tasks/{task}/forecast")).await?;
+    let finish = forecast.map(|forecast| forecast["result"]["finish"].clone());
+    let of = |finish: &Value, name: &str| finish[name].as_str().map(|it| at.time(it));
+    Ok(finish.and_then(|finish| Some((of(&finish, "p50")?, of(&finish, "p90")?))))
 }

@@ -10,6 +10,16 @@ use crate::{
 /// Numbers the changes in the order in which they were emitted; 0 comes before the first.
 pub type Seq = u64;
 
+/// The upgrade that a device has under way which is sent a request. Where a change of that is refused, the request does not leave; and
+/// where it does not, it does not count for it ([`Engine::unsent`](super::Engine::unsent)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct About {
+    /// The upgrade.
+    pub upgrade: UpgradeId,
+    /// The request went before.
+    pub again: bool,
+}
+
 /// What the engine wants done. Effects come out in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -28,8 +38,8 @@ pub enum Effect {
         datagram: Datagram,
         /// Not before this change is committed. A restart then never forgets what a device was told.
         after: Seq,
-        /// The upgrade that its device has under way: where a change of that is refused, it does not leave.
-        about: Option<UpgradeId>,
+        /// For which upgrade it is sent, where it is a request.
+        about: Option<About>,
     },
     /// Something an operator wants to see in the log.
     Report(Report),

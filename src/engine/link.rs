@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
-use super::{Effect, Engine, Incoming, asked::Tag, device::Device, key::DeviceKey};
+use super::{About, Effect, Engine, Incoming, asked::Tag, device::Device, key::DeviceKey};
 use crate::{
     coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, QueuedRequest, Token},
     ledger::{Fate, Happened, Inbound, Postponed, Repeated},
@@ -241,7 +241,10 @@ impl Engine {
         self.count_sent(key, peer, datagram.len(), sent);
         let device = self.device(key);
         let after = device.pending;
-        let about = device.session.as_ref().map(|it| it.order.upgrade);
+        let about = device.session.as_ref().map(|it| About {
+            upgrade: it.order.upgrade,
+            again: sent == Try::Again,
+        });
         self.effects.push_back(Effect::Transmit {
             peer,
             datagram,

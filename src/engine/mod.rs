@@ -60,7 +60,7 @@ mod told;
 mod traffic;
 
 pub use command::Command;
-pub use effect::{Counters, Effect, Report, Seq};
+pub use effect::{About, Counters, Effect, Report, Seq};
 pub use id::ShardId;
 pub use moves::{MovingDevice, Seek, Sought, Welcome, Whose};
 pub use speaker::Speaker;

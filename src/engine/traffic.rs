@@ -4,7 +4,7 @@
 //! is none of it: they come without an upgrade too. Nor is what comes in the device's name from somebody who does not know a token: a flood
 //! of it costs the device nothing.
 
-use super::{Engine, Incoming, key::DeviceKey, link::Try};
+use super::{About, Engine, Incoming, key::DeviceKey, link::Try};
 use crate::{
     coap::{Kind, Peer},
     session::Counted,
@@ -28,6 +28,19 @@ impl Engine {
                     again,
                 },
             );
+        }
+    }
+
+    /// A request to a device with that upgrade under way, of so many bytes, never left.
+    pub fn unsent(&mut self, about: About, bytes: usize, secured: bool) {
+        let key = self.holders.get(&about.upgrade).copied();
+        if let Some(session) = key.and_then(|key| self.device_mut(key).session.as_mut()) {
+            let again = about.again;
+            session.meter.unsent(Counted {
+                bytes,
+                secured,
+                again,
+            });
         }
     }
 

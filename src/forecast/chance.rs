@@ -36,6 +36,8 @@ pub(super) enum Draw {
     Route = 6,
     /// How it can be reached, where it was never heard.
     Rhythm = 7,
+    /// At which site it is, and behind which gateway, where it is not there yet.
+    Lanes = 8,
 }
 
 impl Draws {

@@ -1,6 +1,6 @@
 //! What came of one course.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter, time::Duration};
 
 use super::{
     Given,
@@ -29,7 +29,8 @@ pub(super) struct Course {
     pub(super) unfinished: u64,
     pub(super) bytes: u64,
     pub(super) phases: Vec<PhaseCourse>,
-    pub(super) cells: BTreeMap<u32, CellCourse>,
+    /// What came of cells, sites and gateways.
+    pub(super) lanes: BTreeMap<Lane, LaneCourse>,
     /// When the task was held, and why.
     pub(super) held: Vec<(Instant, &'static str)>,
     /// The first of those that do not make it, by their numbers.
@@ -52,9 +53,9 @@ pub(super) struct PhaseCourse {
     pub(super) missed: u64,
 }
 
-/// What came of a cell.
+/// What came of a cell, site or gateway.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CellCourse {
+pub(super) struct LaneCourse {
     pub(super) devices: u64,
     pub(super) ended: Option<Instant>,
     pub(super) missed: u64,
@@ -63,6 +64,27 @@ pub(super) struct CellCourse {
     pub(super) bound_ms: u64,
     /// From the first slot to the last end, ms.
     pub(super) took_ms: u64,
+    /// Devices of it wait for another lane of theirs as long, whose slots are hardly ever idle.
+    pub(super) elsewhere: bool,
+}
+
+impl LaneCourse {
+    /// Its slots are hardly ever idle.
+    pub(super) const fn is_full(&self) -> bool {
+        self.bound_ms > self.took_ms / 5 * 4
+    }
+}
+
+/// How long devices held the slots of a lane.
+#[derive(Debug, Default)]
+struct Served {
+    held: Vec<(u32, Duration)>,
+    first: Option<Instant>,
+}
+
+/// The lanes of a device: its cell, and the site and gateway for which it competes besides.
+fn lanes_of(given: &Given, unit: &Unit) -> impl Iterator<Item = Lane> {
+    iter::once(unit.lane).chain(given.lanes.get(unit.lanes).lanes())
 }
 
 impl Course {
@@ -147,55 +169,73 @@ impl Course {
 
     /// Nothing more happens.
     pub(super) fn close(mut self, given: &Given, units: &[Unit]) -> Self {
-        let mut served: BTreeMap<u32, Vec<(u32, std::time::Duration)>> = BTreeMap::new();
-        let mut first: BTreeMap<u32, Instant> = BTreeMap::new();
+        let usual = given.config.admission.per_gateway;
+        let mut served: BTreeMap<Lane, Served> = BTreeMap::new();
         for (at, (subject, unit)) in given.devices.iter().zip(units).enumerate() {
-            let Lane::Cell(number) = unit.lane else {
-                continue; // each is in a cell
-            };
-            let cell = self.cells.entry(number).or_default();
             let phase = &mut self.phases[subject.phase as usize];
-            cell.devices += 1;
-            cell.sleeping += u64::from(unit.sleeps);
-            let missed = unit.state != State::Over || unit.ended_at.is_none();
-            if missed {
+            let unfinished = unit.state != State::Over || unit.ended_at.is_none();
+            if unfinished {
                 self.unfinished += 1;
                 if self.missed.len() < NAMED {
                     self.missed.push(u32::try_from(at).unwrap_or(u32::MAX));
                 }
             }
-            let held = std::time::Duration::from_millis(self.held_ms[at]);
+            let held = Duration::from_millis(self.held_ms[at]);
+            let began = self.admitted[at].map(|last| last.before(held));
             let expired = unit.ended_at.is_some() && unit.attempts == 0;
-            if missed || expired {
-                cell.missed += 1;
-                phase.missed += 1;
-            }
-            if !held.is_zero() {
-                served.entry(number).or_default().push((unit.limit, held));
-            }
-            if let Some(began) = self.admitted[at].map(|last| last.before(held)) {
-                let first = first.entry(number).or_insert(began);
-                *first = (*first).min(began);
-            }
-            if let Some(ended) = unit.ended_at {
-                self.ends.push(ended);
-                cell.ended = cell.ended.max(Some(ended));
-                phase.ended = phase.ended.max(Some(ended));
+            let missed = u64::from(unfinished || expired);
+            phase.missed += missed;
+            self.ends.extend(unit.ended_at);
+            phase.ended = phase.ended.max(unit.ended_at);
+            for lane in lanes_of(given, unit) {
+                let it = self.lanes.entry(lane).or_default();
+                it.devices += 1;
+                it.sleeping += u64::from(unit.sleeps);
+                it.missed += missed;
+                it.ended = it.ended.max(unit.ended_at);
+                let limit = match lane {
+                    Lane::Cell(_) => unit.limit,
+                    Lane::Site(_) | Lane::Gateway(_) => given.lanes.limit(lane, usual),
+                };
+                let served = served.entry(lane).or_default();
+                served
+                    .held
+                    .extend((!held.is_zero()).then_some((limit, held)));
+                served.first = served.first.into_iter().chain(began).min();
             }
         }
         self.ends.sort_unstable();
         self.finish = (self.ends.last().copied()).filter(|_| self.unfinished == 0);
-        for (number, served) in served {
-            let bound = lower_bound(served);
-            if let Some(cell) = self.cells.get_mut(&number) {
-                cell.bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
-                let took = cell.ended.zip(first.get(&number).copied());
-                cell.took_ms = took.map_or(0, |(ended, first)| {
+        for (lane, served) in served {
+            let bound = lower_bound(served.held);
+            if let Some(it) = self.lanes.get_mut(&lane) {
+                it.bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+                let took = it.ended.zip(served.first);
+                it.took_ms = took.map_or(0, |(ended, first)| {
                     u64::try_from(ended.since(first).as_millis()).unwrap_or(u64::MAX)
                 });
             }
         }
+        if !given.lanes.is_empty() {
+            self.find_full(given, units);
+        }
         (self.admitted, self.held_ms) = (Vec::new(), Vec::new());
         self
+    }
+
+    /// Which lanes wait for others: those of whose devices others take about as long, and are full.
+    fn find_full(&mut self, given: &Given, units: &[Unit]) {
+        for (_, unit) in given.devices.iter().zip(units) {
+            for lane in lanes_of(given, unit) {
+                let took_ms = self.lanes.get(&lane).map_or(0, |it| it.took_ms);
+                let elsewhere = lanes_of(given, unit).any(|other| {
+                    let other = self.lanes.get(&other).filter(|_| other != lane);
+                    other.is_some_and(|it| it.is_full() && it.took_ms > took_ms / 5 * 4)
+                });
+                if elsewhere && let Some(it) = self.lanes.get_mut(&lane) {
+                    it.elsewhere = true;
+                }
+            }
+        }
     }
 }

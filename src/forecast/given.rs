@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{RouteId, Routes};
+use super::{Lanes, LanesId, RouteId, Routes};
 use crate::{
     clock::UtcMillis,
     config::{Appointments, Config},
@@ -25,6 +25,8 @@ pub struct Given {
     pub learnt: Vec<Learnt>,
     /// The rules of cells.
     pub cells: Vec<(u32, CellRules)>,
+    /// The sites and gateways for which devices compete besides, and their limits.
+    pub lanes: Lanes,
     /// The task.
     pub task: TaskGiven,
     /// What devices download, by what they run and are.
@@ -91,6 +93,8 @@ pub struct Subject {
     pub cell: Option<u32>,
     /// How many may upgrade at once in its cell for it to be one of them, where its cell is known.
     pub limit: u32,
+    /// The site and gateway for which it competes besides.
+    pub lanes: LanesId,
     /// When its coverage was measured.
     pub measured_at: Option<UtcMillis>,
     /// When it was heard last.

@@ -12,6 +12,7 @@
 mod chance;
 mod course;
 mod given;
+mod lanes;
 mod pace;
 mod play;
 mod quantiles;
@@ -21,10 +22,11 @@ mod unit;
 use std::ops::ControlFlow;
 
 pub use given::{Account, Given, PackageGiven, Place, Rhythm, Subject, TaskGiven};
+pub use lanes::{Lanes, LanesId};
 pub use routes::{Route, RouteId, Routes};
 
 pub use quantiles::{
-    Assumed, CellForecast, Count, Forecast, HeldBy, HoldForecast, PhaseForecast, Share, Span,
+    Assumed, Count, Forecast, HeldBy, HoldForecast, LaneForecast, PhaseForecast, Share, Span,
 };
 
 use chance::Draws;

@@ -135,6 +135,9 @@ impl<'g> Play<'g> {
             let lane = Lane::Cell(*cell);
             self.gate.rule(self.clock(), lane, rules.clone());
         }
+        for (lane, most) in self.given.lanes.limits() {
+            self.gate.limit(lane, Some(most));
+        }
         self.rollout.deal(self.given, &mut self.units);
         for number in 0..self.unit_count() {
             if self.units[number as usize].state != State::Waits {

@@ -1,10 +1,13 @@
 //! What several courses come to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
     Given, Rhythm, Route,
-    course::{CellCourse, Course, NAMED, PhaseCourse},
+    course::{Course, LaneCourse, NAMED, PhaseCourse},
     pace::Pace,
     play::RESUMED_AFTER,
     unit::utc,
@@ -48,8 +51,12 @@ pub struct Forecast {
     pub bytes: Count,
     /// Its phases.
     pub phases: Vec<PhaseForecast>,
-    /// Its cells, those that are through last first.
-    pub cells: Vec<CellForecast>,
+    /// Its cells, those that are through last first. `None`: no cell of any device is known, and it stands for some of them.
+    pub cells: Vec<LaneForecast<Option<u32>>>,
+    /// Its sites that have a limit, in the same order.
+    pub sites: Vec<LaneForecast<Box<str>>>,
+    /// Its gateways, in the same order.
+    pub gateways: Vec<LaneForecast<Box<str>>>,
     /// When it will be held by itself.
     pub holds: Vec<HoldForecast>,
     /// How many devices have a final outcome at which time, in the middle course.
@@ -100,11 +107,11 @@ pub struct PhaseForecast {
     pub missed: Count,
 }
 
-/// A cell.
+/// A cell, site or gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CellForecast {
-    /// Its number; `None` where that is not known of any device: it stands for some of them.
-    pub cell: Option<u32>,
+pub struct LaneForecast<N> {
+    /// Its number or name.
+    pub lane: N,
     /// Its devices that have no final outcome.
     pub devices: u64,
     /// Of these, so many sleep.
@@ -119,11 +126,13 @@ pub struct CellForecast {
     pub missed: Count,
 }
 
-/// What a cell waits for most.
+/// What a cell, site or gateway waits for most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldBy {
     /// Its slots: it is never idle.
     Slots,
+    /// Slots of another lane of its devices: a cell for those of a site or gateway, or the other way round.
+    Elsewhere,
     /// Devices that sleep.
     Sleep,
     /// The task: its phases, windows, rate or attempts; or a closing of the cell.
@@ -208,7 +217,19 @@ impl Forecast {
             missed: named.map(|it| it.endpoint.clone()).take(NAMED).collect(),
             bytes: count(&|it| it.bytes),
             phases: phases(courses),
-            cells: cells(courses),
+            cells: lanes(courses, |lane| match lane {
+                // others stand for those that are not known
+                Lane::Cell(number) => Some(Some(number).filter(|number| *number < 1 << 30)),
+                Lane::Site(_) | Lane::Gateway(_) => None,
+            }),
+            sites: lanes(courses, |lane| match lane {
+                Lane::Site(_) => given.lanes.name(lane).map(Into::into),
+                Lane::Cell(_) | Lane::Gateway(_) => None,
+            }),
+            gateways: lanes(courses, |lane| match lane {
+                Lane::Gateway(_) => given.lanes.name(lane).map(Into::into),
+                Lane::Cell(_) | Lane::Site(_) => None,
+            }),
             holds: holds(courses),
             progress: middle.map_or_else(Vec::new, |it| points(&it.ends)),
             assumed: Assumed::of(given, courses.len() as u64),
@@ -270,14 +291,26 @@ fn phases(courses: &[Course]) -> Vec<PhaseForecast> {
     phases.collect()
 }
 
-fn cells(courses: &[Course]) -> Vec<CellForecast> {
-    let numbers: BTreeSet<u32> = courses
-        .iter()
-        .flat_map(|it| it.cells.keys().copied())
+/// Those that have a name, the last one first.
+fn lanes<N: Ord>(courses: &[Course], name: impl Fn(Lane) -> Option<N>) -> Vec<LaneForecast<N>> {
+    let all = courses.iter().flat_map(|it| it.lanes.keys().copied());
+    let all: BTreeSet<Lane> = all.collect();
+    let named = all.into_iter().filter_map(|lane| Some((lane, name(lane)?)));
+    let mut lanes: Vec<LaneForecast<N>> = named
+        .map(|(lane, name)| LaneForecast::of(courses, lane, name))
         .collect();
-    let cell = |number: u32| {
-        let all = || courses.iter().filter_map(move |it| it.cells.get(&number));
-        let middle = |of: fn(&CellCourse) -> u64| Count::of(all().map(of)).p50;
+    let last = |it: &LaneForecast<N>| it.ends.p50.map_or(i64::MAX, |at| at.0);
+    lanes.sort_by(|a, b| {
+        let order = |it: &LaneForecast<N>| Reverse((last(it), it.missed.p50));
+        (order(a), &a.lane).cmp(&(order(b), &b.lane))
+    });
+    lanes
+}
+
+impl<N> LaneForecast<N> {
+    fn of(courses: &[Course], lane: Lane, name: N) -> Self {
+        let all = || courses.iter().filter_map(move |it| it.lanes.get(&lane));
+        let middle = |of: fn(&LaneCourse) -> u64| Count::of(all().map(of)).p50;
         let missed = Count::of(all().map(|it| it.missed));
         let (bound_ms, took_ms) = (middle(|it| it.bound_ms), middle(|it| it.took_ms));
         let sleeping = middle(|it| it.sleeping);
@@ -286,14 +319,16 @@ fn cells(courses: &[Course]) -> Vec<CellForecast> {
         } else {
             Span::of(all().map(|it| it.ended))
         };
-        CellForecast {
-            cell: Some(number).filter(|number| *number < 1 << 30),
+        Self {
+            lane: name,
             devices: middle(|it| it.devices),
             sleeping,
             ends,
             lower_bound_s: bound_ms / 1_000,
             held_by: if bound_ms > took_ms / 5 * 4 {
                 HeldBy::Slots
+            } else if middle(|it| it.elsewhere.into()) > 0 {
+                HeldBy::Elsewhere
             } else if sleeping > 0 {
                 HeldBy::Sleep
             } else {
@@ -301,11 +336,7 @@ fn cells(courses: &[Course]) -> Vec<CellForecast> {
             },
             missed,
         }
-    };
-    let mut cells: Vec<CellForecast> = numbers.into_iter().map(cell).collect();
-    let last = |it: &CellForecast| it.ends.p50.map_or(i64::MAX, |at| at.0);
-    cells.sort_by_key(|it| (std::cmp::Reverse((last(it), it.missed.p50)), it.cell));
-    cells
+    }
 }
 
 fn holds(courses: &[Course]) -> Vec<HoldForecast> {

@@ -1,3 +1,5 @@
+mod lanes;
+
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use super::{chance::Draws, course::Course, play::Play, *};
@@ -59,6 +61,7 @@ fn awake(devices: u32, limit: u32) -> Given {
         product: "meter".to_owned(),
         learnt: paces.into_iter().chain([habits]).collect(),
         cells: Vec::new(),
+        lanes: Lanes::default(),
         task: TaskGiven {
             start_at: NOW,
             ..TaskGiven::default()
@@ -137,10 +140,10 @@ fn no_course_beats_the_bound() {
     }
     let course = course(&given);
     assert_eq!(course.unfinished, 0);
-    for (number, cell) in &course.cells {
+    for (number, cell) in &course.lanes {
         assert!(
             cell.bound_ms > 0 && cell.bound_ms <= cell.took_ms,
-            "{number}: {cell:?}"
+            "{number:?}: {cell:?}"
         );
     }
     let forecast = full(&given);
@@ -349,7 +352,7 @@ fn what_is_not_known_is_drawn_from_what_is() {
         device.cell = None;
     }
     let nothing = full(&given);
-    assert!(nothing.cells.iter().all(|cell| cell.cell.is_none()));
+    assert!(nothing.cells.iter().all(|cell| cell.lane.is_none()));
     assert_eq!(nothing.succeeded.p50, 100);
 }
 

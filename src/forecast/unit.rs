@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Given, Place, Rhythm, RouteId, Subject,
+    Given, LanesId, Place, Rhythm, RouteId, Subject,
     chance::{Chance, Draw, Draws},
     pace::{AROUND, Pace},
 };
@@ -31,6 +31,8 @@ const NO_CELL: u32 = 1 << 30;
 pub(super) struct Unit {
     pub(super) lane: Lane,
     pub(super) limit: u32,
+    /// The site and gateway for which it competes besides.
+    pub(super) lanes: LanesId,
     pub(super) state: State,
     /// Attempts that have begun.
     pub(super) attempts: u32,
@@ -103,6 +105,8 @@ pub(super) struct Likeness {
     /// How those that were heard can be reached: so many seconds from one wake-up to the next, or at any time.
     rhythms: Vec<Option<u32>>,
     routes: Vec<RouteId>,
+    /// Where those are that join.
+    lanes: Vec<LanesId>,
 }
 
 impl Likeness {
@@ -129,6 +133,10 @@ impl Likeness {
             periods,
             rhythms: rhythms.collect(),
             routes: given.devices.iter().filter_map(|it| it.route).collect(),
+            lanes: (given.devices.iter())
+                .filter(|_| given.joining_per_day.is_some() && !given.lanes.is_empty())
+                .map(|it| it.lanes)
+                .collect(),
         }
     }
 
@@ -176,6 +184,12 @@ impl Likeness {
         let like = chance.below(number, Draw::Route, self.routes.len());
         let like = self.routes.get(like).copied().filter(|_| several);
         like.unwrap_or_default()
+    }
+
+    /// At which site, and behind which gateway, a device is taken to be that joins.
+    pub(super) fn lanes(&self, number: u32, chance: Chance) -> LanesId {
+        let like = chance.below(number, Draw::Lanes, self.lanes.len());
+        self.lanes.get(like).copied().unwrap_or_default()
     }
 
     fn period_s(&self, number: u32, chance: Chance) -> Option<u32> {
@@ -244,6 +258,7 @@ impl Unit {
         let mut unit = Self {
             lane,
             limit: limit.max(1),
+            lanes: subject.lanes,
             state: State::Waits,
             attempts: subject.attempts,
             attempts_before: subject.attempts_before,

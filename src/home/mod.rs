@@ -18,7 +18,7 @@ pub use ids::{HomeId, HomeKey, NoHomeId, NoUserId, OfferId, UserId, UserKey};
 pub use member::{Action, Role};
 pub use offer::{
     Channel, Conditions, MAX_FROM, MAX_STAGES, OfferError, OfferMode, OfferStage, OfferTerms,
-    OfferTexts, UpgradeKind,
+    OfferTexts, UpgradeKind, place,
 };
 pub use quiet::{MINUTES_OF_DAY, QuietHours};
 pub use status::{Seen, Stand, Status, Told, UNKNOWN_PROGRESS};

@@ -297,6 +297,22 @@ impl OfferTerms {
         self.stage_of(place).map(|from| from.max(published_at))
     }
 
+    /// To how many of a hundred homes it is visible at `now`: to those at places below.
+    pub fn percent_at(&self, now: UtcMillis) -> u8 {
+        let begun = self.stages.iter().take_while(|stage| stage.from <= now);
+        begun.last().map_or(self.percent, |stage| stage.percent)
+    }
+
+    /// From when on more than so many of a hundred homes see it, if they ever do.
+    pub fn sees_more_at(&self, percent: u8, now: UtcMillis) -> Option<UtcMillis> {
+        if self.percent_at(now) > percent {
+            return Some(now);
+        }
+        let mut stages = self.stages.iter();
+        let first = stages.find(|stage| stage.percent > percent);
+        first.map(|stage| stage.from)
+    }
+
     /// When the stage begins that is the first for a home at that place.
     fn stage_of(&self, place: u64) -> Option<UtcMillis> {
         let mut stages = self.stages.iter();
@@ -305,8 +321,8 @@ impl OfferTerms {
     }
 }
 
-/// Where a home stands among a hundred, for an offer.
-fn place(home: &HomeKey, offer: OfferId) -> u64 {
+/// Where a home stands among a hundred, for an offer: 0 to 99. It sees the offer where that is visible to more.
+pub fn place(home: &HomeKey, offer: OfferId) -> u64 {
     let digest = Sha256::digest(format!("{} {}", offer.0, home.text()));
     let bytes = digest.iter().take(8);
     let number = bytes.fold(0_u64, |number, byte| number << 8 | u64::from(*byte));

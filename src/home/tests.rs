@@ -396,6 +396,22 @@ fn a_stage_adds_homes_and_takes_none_away() {
         seen.collect::<Vec<_>>()
     };
     let before = |at: UtcMillis| UtcMillis(at.0 - 1);
+    for (now, percent, next) in [
+        (at(0), 10, Some(at(2))),
+        (before(at(2)), 10, Some(at(2))),
+        (at(2), 40, Some(at(5))),
+        (at(5), 100, None),
+        (at(900), 100, None),
+    ] {
+        assert_eq!(staged.percent_at(now), percent);
+        assert_eq!(staged.sees_more_at(percent, now), next);
+        assert_eq!(staged.sees_more_at(percent - 1, now), Some(now));
+        let places = homes.iter().map(|home| (place(home, offer), home));
+        for (place, home) in places {
+            let sees = staged.is_visible_to(home, offer, now);
+            assert_eq!(sees, place < u64::from(percent));
+        }
+    }
     let days = [at(0), before(at(2)), at(2), before(at(5)), at(5), at(900)].map(seen_at);
     for pair in days.windows(2) {
         assert!(pair[0].iter().all(|home| pair[1].contains(home)));

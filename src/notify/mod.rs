@@ -21,7 +21,8 @@ mod tests;
 pub use address::{ForbiddenAddress, Target, TargetError};
 pub use dispatcher::{Dispatcher, DispatcherSetup};
 pub use payload::{
-    Instance, Payload, START_KINDS, StartEvent, TASK_KINDS, TaskEvent, UPGRADE_KINDS, UpgradeEvent,
+    Instance, OFFER_KINDS, OfferEvent, Payload, START_KINDS, StartEvent, TASK_KINDS, TaskEvent,
+    UPGRADE_KINDS, UpgradeEvent,
 };
 pub use ping::{Ping, ping};
 pub use signature::{Secret, SecretError};

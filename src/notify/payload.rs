@@ -35,6 +35,8 @@ pub enum Payload {
     Upgrade(UpgradeEvent),
     /// A start at home waits for the user's word.
     Start(StartEvent),
+    /// An offer has become visible to a home.
+    Offer(OfferEvent),
     /// A task has ended, or begins no further upgrade.
     Task(TaskEvent),
 }
@@ -71,6 +73,23 @@ pub struct StartEvent {
     timestamp: String,
     /// Which device waits, and why.
     data: StartEventData,
+}
+
+/// An offer has become visible to a home with devices that it fits: those at home can start it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OfferEvent {
+    /// The same whenever the event is told: the idempotency key.
+    #[schema(example = "evt_1f3a5b7c9d2e4f60_40")]
+    id: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    #[schema(schema_with = offer_kinds)]
+    kind: String,
+    /// When.
+    #[schema(format = DateTime)]
+    timestamp: String,
+    /// Which offer, and which home.
+    data: OfferEventData,
 }
 
 /// A task has ended, or begins no further upgrade.
@@ -165,6 +184,30 @@ pub(super) struct StartEventData {
     app: StatusAtHome,
 }
 
+/// What is told of an offer that a home sees.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OfferEventData {
+    /// The standing task of the offer.
+    task_id: i64,
+    /// The task's name.
+    task_name: String,
+    /// Whose task it is; not there where it is the tenant `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
+    /// The package's product.
+    product: String,
+    /// The package's version.
+    version: String,
+    /// `visible`.
+    state: String,
+    /// The home.
+    home: String,
+    /// The offer.
+    offer: i64,
+    /// For how many devices of the home it is.
+    devices: u32,
+}
+
 /// How an application at home sees a device, by the numbers of `/app/v1`. Whether it sleeps at that moment is not looked at.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StatusAtHome {
@@ -220,6 +263,8 @@ pub const UPGRADE_KINDS: [&str; 5] = [
 ];
 /// Types of events about a start.
 pub const START_KINDS: [&str; 1] = ["start.waiting"];
+/// Types of events about an offer.
+pub const OFFER_KINDS: [&str; 1] = ["offer.visible"];
 /// Types of events about a task.
 pub const TASK_KINDS: [&str; 3] = ["task.finished", "task.stopped", "task.paused"];
 
@@ -229,6 +274,10 @@ fn upgrade_kinds() -> Object {
 
 fn start_kinds() -> Object {
     one_of(START_KINDS)
+}
+
+fn offer_kinds() -> Object {
+    one_of(OFFER_KINDS)
 }
 
 fn task_kinds() -> Object {
@@ -316,6 +365,22 @@ impl Payload {
                     },
                 },
             }),
+            Subject::Offer { home, sees } => Self::Offer(OfferEvent {
+                id,
+                kind,
+                timestamp,
+                data: OfferEventData {
+                    task_id,
+                    task_name,
+                    tenant,
+                    product,
+                    version,
+                    state,
+                    home: home.to_string(),
+                    offer: sees.offer.0,
+                    devices: sees.devices,
+                },
+            }),
             Subject::Task {
                 hold,
                 succeeded,
@@ -350,6 +415,7 @@ impl Payload {
         match self {
             Self::Upgrade(event) => &event.id,
             Self::Start(event) => &event.id,
+            Self::Offer(event) => &event.id,
             Self::Task(event) => &event.id,
         }
     }

@@ -1,4 +1,5 @@
-//! Applications are told of the upgrades that wait for the word of a home (`upgrade.awaiting`): it is looked for them again and again.
+//! Applications are told of the upgrades that wait for the word of a home (`upgrade.awaiting`), and of the homes to which an offer has become
+//! visible (`offer.visible`): it is looked for them again and again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +15,8 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(5);
 /// Upgrades that are told of in one transaction, for which all other writers wait.
 const PART: u32 = 1_000;
+/// Homes that are looked at in one transaction: up to 256 devices of each.
+const HOMES: u32 = 100;
 /// Between two parts, for all else that is to be written.
 const BETWEEN_PARTS: Duration = Duration::from_millis(100);
 
@@ -28,6 +31,12 @@ pub(super) async fn keep_asking(
         tokio::select! {
             done = ask(&*store, clock, &signals, PART) => if let Err(error) = done {
                 tracing::warn!(%error, "applications are not told yet of upgrades that wait for the word of a home");
+            },
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        tokio::select! {
+            done = show(&*store, clock, &signals, HOMES) => if let Err(error) = done {
+                tracing::warn!(%error, "applications are not told yet of homes to which an offer has become visible");
             },
             _ = stop.wait_for(|stop| *stop) => return,
         }
@@ -57,10 +66,49 @@ async fn ask(
     }
 }
 
+/// Has all told of that see an offer since lately, part by part.
+async fn show(
+    store: &dyn Store,
+    clock: SystemClock,
+    signals: &Signals,
+    part: u32,
+) -> Result<(), StoreError> {
+    while store.tell_of_offers(part, clock.now().utc).await? {
+        signals.news.tell();
+        sleep(BETWEEN_PARTS).await;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Events as _, SqliteStore, conformance::home_events};
+    use crate::store::{
+        Events as _, Offers as _, SqliteStore,
+        conformance::{home_events, starts},
+    };
+
+    #[tokio::test]
+    async fn all_homes_that_see_an_offer_are_told_of_in_parts_and_a_restart_repeats_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path()).await.unwrap();
+        starts::switched_on(&store, ["UTC"; 3]).await;
+        let signals = Signals::default();
+        let mut news = signals.news.listen();
+        let clock = SystemClock::start();
+        // a part, and the server is gone
+        assert!(store.tell_of_offers(1, clock.now().utc).await.unwrap());
+        store.close().await;
+        let store = SqliteStore::open(dir.path()).await.unwrap();
+        show(&store, clock, &signals, 1).await.unwrap();
+        assert!(news.has_changed().unwrap());
+        news.mark_unchanged();
+        show(&store, clock, &signals, 1).await.unwrap();
+        assert!(!news.has_changed().unwrap());
+        let events = store.events(0, None, 9).await.unwrap();
+        let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+        assert_eq!(kinds, ["offer.visible"; 3]);
+    }
 
     #[tokio::test]
     async fn all_that_wait_are_told_of_in_parts() {

@@ -37,6 +37,30 @@ pub struct Meter {
     last: Option<(Instant, Way)>,
     /// Datagrams that were sent, less those that came and of which nothing but an address says whose they are.
     unproven_left: u32,
+    /// What was counted as sent and never left, less what was taken off for that.
+    unsent: Unsent,
+}
+
+/// Datagrams that were counted as sent and never left.
+#[derive(Debug, Default)]
+struct Unsent {
+    bytes: u64,
+    wire: u64,
+    repeats: u64,
+}
+
+impl Unsent {
+    /// Takes off what of it there is: the rest of it was written down already, and is taken off what is written down next.
+    fn take_off(&mut self, traffic: &mut Traffic, wire_down: &mut u64) {
+        let take = |owed: &mut u64, sum: &mut u64| {
+            let part = (*owed).min(*sum);
+            *owed -= part;
+            *sum -= part;
+        };
+        take(&mut self.bytes, &mut traffic.bytes_down);
+        take(&mut self.wire, wire_down);
+        take(&mut self.repeats, &mut traffic.repeats_down);
+    }
 }
 
 impl Meter {
@@ -52,6 +76,15 @@ impl Meter {
             self.active(now.since(at));
         }
         self.last = Some((now, Way::Down));
+    }
+
+    /// A datagram that was counted as sent never left: nothing of it counts but the time since the device was heard, as it waits for it.
+    pub fn unsent(&mut self, it: Counted) {
+        let bytes = it.bytes as u64;
+        self.unsent.bytes += bytes;
+        self.unsent.wire += bytes + overhead(it.secured);
+        self.unsent.repeats += u64::from(it.again);
+        self.unproven_left = self.unproven_left.saturating_sub(1);
     }
 
     /// A datagram came from the device. The time since the datagram before counts as active.
@@ -89,13 +122,14 @@ impl Meter {
     /// What is to be written down, in the coverage that the device has; `None` when nothing was exchanged.
     pub fn take(&mut self, coverage: Option<&Coverage>) -> Option<Traffic> {
         let mut traffic = std::mem::take(&mut self.traffic);
-        if traffic.is_none() {
-            return None;
-        }
-        let (down, up) = (
+        let (mut down, up) = (
             std::mem::take(&mut self.wire_down),
             std::mem::take(&mut self.wire_up),
         );
+        self.unsent.take_off(&mut traffic, &mut down);
+        if traffic.is_none() {
+            return None;
+        }
         traffic.airtime_estimated_ms = airtime_ms(down, up, coverage);
         Some(traffic)
     }
@@ -196,6 +230,35 @@ mod tests {
         assert_eq!(traffic, only_bytes);
         meter.fetched(0);
         assert_eq!(meter.take(None), None);
+    }
+
+    #[test]
+    fn what_never_left_does_not_count_also_where_it_was_written_down() {
+        let mut meter = Meter::default();
+        let again = Counted {
+            again: true,
+            ..of(300)
+        };
+        meter.sent(at(0), of(100));
+        meter.sent(at(1), again);
+        meter.unsent(again);
+        let traffic = meter.take(None).unwrap();
+        assert_eq!((traffic.bytes_down, traffic.repeats_down), (100, 0));
+        assert_eq!(traffic.airtime_estimated_ms, airtime_ms(128, 0, None));
+        // nobody may say more in its name for it
+        meter.came_unproven(at(2), of(10));
+        meter.came_unproven(at(2), of(10));
+        assert_eq!(meter.take(None).unwrap().bytes_up, 10);
+
+        meter.unsent(of(100));
+        assert_eq!(meter.take(None), None);
+        meter.sent(at(3), of(40));
+        let traffic = meter.take(None).unwrap();
+        assert_eq!(traffic.bytes_down, 0, "less than was written down");
+        meter.sent(at(4), of(200));
+        let traffic = meter.take(None).unwrap();
+        assert_eq!(traffic.bytes_down, 140);
+        assert_eq!(traffic.airtime_estimated_ms, airtime_ms(168, 0, None));
     }
 
     #[test]

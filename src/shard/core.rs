@@ -19,10 +19,11 @@ use crate::{
     coap::Peer,
     config::Config,
     engine::{
-        Command, Counters, Effect, Report, Seek, Seq, ShardId, Sought, Speaker, Tables, Whose,
+        About, Command, Counters, Effect, Report, Seek, Seq, ShardId, Sought, Speaker, Tables,
+        Whose,
     },
     grants::Served,
-    ledger::{Change, DeviceId, DeviceIds, UpgradeId},
+    ledger::{Change, DeviceId, DeviceIds},
     mqtt::{self, endpoint::Event, engine::Out},
     session::GateAsk,
 };
@@ -259,8 +260,10 @@ impl<D: Done> Core<D> {
         };
         let untold = match &command {
             Some(Command::Abandon { upgrade }) => {
-                for after in self.outbox.abandoned(*upgrade) {
-                    around.dropped(here, after);
+                for dropped in self.outbox.abandoned(*upgrade) {
+                    let len = dropped.outgoing.datagram.len();
+                    (self.machine).unsent(dropped.about, len, dropped.outgoing.peer.secured);
+                    around.dropped(here, dropped.after);
                 }
                 self.held.abandoned(*upgrade)
             }
@@ -465,7 +468,7 @@ impl<D: Done> Core<D> {
     fn transmit<S: Surroundings<Done = D>>(
         &mut self,
         mut outgoing: Outgoing,
-        (mut after, about): (Seq, Option<UpgradeId>),
+        (mut after, about): (Seq, Option<About>),
         around: &mut S,
     ) {
         let needed = after;
@@ -477,7 +480,12 @@ impl<D: Done> Core<D> {
                 around.send(outgoing);
             }
             Ok(None) => around.offered(self.id, needed, self.committed, true),
-            Err(_) => self.figures.unsent += 1,
+            Err(unsent) => {
+                self.figures.unsent += 1;
+                if let Some(about) = about {
+                    (self.machine).unsent(about, unsent.datagram.len(), unsent.peer.secured);
+                }
+            }
         }
     }
 

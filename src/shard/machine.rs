@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
-    engine::{Command, Counters, Engine, Seq, Tables},
+    engine::{About, Command, Counters, Engine, Seq, Tables},
     ledger::{ActiveUpgrade, DeviceId, DeviceRecord, Learnt},
     mqtt,
     session::Offers,
@@ -91,6 +91,13 @@ impl Machine {
 
     pub(super) fn committed(&mut self, seq: Seq) {
         either!(self, engine => engine.committed(seq));
+    }
+
+    /// A request never left. What devices over MQTT are told does not count.
+    pub(super) fn unsent(&mut self, about: About, bytes: usize, secured: bool) {
+        if let Self::Coap(engine) = self {
+            engine.unsent(about, bytes, secured);
+        }
     }
 
     pub(super) fn has(&self, device: DeviceId) -> bool {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use crate::{
     coap::{Datagram, Peer},
-    engine::Seq,
+    engine::{About, Seq},
     ledger::UpgradeId,
 };
 
@@ -18,7 +18,18 @@ pub struct Outgoing {
 }
 
 /// A datagram that waits, and the upgrade that its device has under way.
-type Held = (Outgoing, Option<UpgradeId>);
+type Held = (Outgoing, Option<About>);
+
+/// A request that has waited for a change and does not leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// The change.
+    pub after: Seq,
+    /// The request.
+    pub outgoing: Outgoing,
+    /// For which upgrade it was.
+    pub about: About,
+}
 
 /// Datagrams that wait for a commit.
 #[derive(Debug, Default)]
@@ -38,12 +49,12 @@ impl Outbox {
     pub const PER_PEER: u8 = 32;
 
     /// Returns the datagram if it may leave now, else holds it until change `after` is committed.
-    /// `Err` when too many are held. `about`: the upgrade that the device has under way.
+    /// `Err` when too many are held. `about`: for which upgrade it is sent.
     pub fn offer(
         &mut self,
         outgoing: Outgoing,
         after: Seq,
-        about: Option<UpgradeId>,
+        about: Option<About>,
     ) -> Result<Option<Outgoing>, Outgoing> {
         if after <= self.committed {
             return Ok(Some(outgoing));
@@ -74,19 +85,26 @@ impl Outbox {
         released
     }
 
-    /// A change of the upgrade was refused: what its device was to be asked because of it does not leave. Gives the changes for which that
-    /// has waited. Whoever misses something else among it repeats, as if it were lost.
-    pub fn abandoned(&mut self, upgrade: UpgradeId) -> Vec<Seq> {
+    /// A change of the upgrade was refused: what its device was to be asked because of it does not leave. Gives that. Whoever misses
+    /// something else among it repeats, as if it were lost.
+    pub fn abandoned(&mut self, upgrade: UpgradeId) -> Vec<Dropped> {
         let mut dropped = Vec::new();
         for (after, held) in &mut self.held {
-            let its = held.extract_if(.., |(_, about)| *about == Some(upgrade));
-            dropped.extend(its.map(|(outgoing, _)| (*after, outgoing.peer)));
+            let of = |about: &Option<About>| about.is_some_and(|about| about.upgrade == upgrade);
+            let its = held.extract_if(.., |(_, about)| of(about));
+            dropped.extend(its.filter_map(|(outgoing, about)| {
+                about.map(|about| Dropped {
+                    after: *after,
+                    outgoing,
+                    about,
+                })
+            }));
         }
         self.held.retain(|_, held| !held.is_empty());
-        for (_, peer) in &dropped {
-            self.left(*peer);
+        for dropped in &dropped {
+            self.left(dropped.outgoing.peer);
         }
-        dropped.into_iter().map(|(after, _)| after).collect()
+        dropped
     }
 
     /// One for that peer waits no more.
@@ -158,13 +176,22 @@ mod tests {
     #[test]
     fn what_is_about_an_upgrade_that_was_refused_does_not_leave() {
         let mut outbox = Outbox::default();
-        let about = |upgrade| Some(UpgradeId(upgrade));
+        let about = |upgrade| {
+            Some(About {
+                upgrade: UpgradeId(upgrade),
+                again: false,
+            })
+        };
         assert_eq!(outbox.offer(datagram(1), 2, about(7)), Ok(None));
         assert_eq!(outbox.offer(datagram(2), 2, None), Ok(None));
         assert_eq!(outbox.offer(datagram(3), 3, about(8)), Ok(None));
         assert_eq!(outbox.offer(datagram(4), 4, about(7)), Ok(None));
-        assert_eq!(outbox.abandoned(UpgradeId(7)), [2, 4]);
-        assert_eq!(outbox.abandoned(UpgradeId(7)), [0_u64; 0]);
+        let dropped = outbox.abandoned(UpgradeId(7));
+        let dropped: Vec<_> = (dropped.into_iter())
+            .map(|it| (it.after, it.outgoing))
+            .collect();
+        assert_eq!(dropped, [(2, datagram(1)), (4, datagram(4))]);
+        assert!(outbox.abandoned(UpgradeId(7)).is_empty());
         assert_eq!(outbox.len(), 2);
         assert_eq!(outbox.committed(9), [datagram(2), datagram(3)]);
         assert!(outbox.is_empty() && outbox.of_peer.is_empty());

@@ -9,11 +9,15 @@ use std::{
 
 use serde::Serialize;
 
-use super::{offered::Offered, scenario::product_name};
+use super::{
+    offered::Offered,
+    scenario::product_name,
+    sites::{self, Sites},
+};
 use crate::{
     clock::UtcMillis,
     config::Config,
-    forecast::{self, Account, Given, PackageGiven, Routes, Subject, TaskGiven},
+    forecast::{self, Account, Given, Lanes, PackageGiven, Routes, Subject, TaskGiven},
     ledger::{
         ActiveUpgrade, Change, CoverageReading, CoverageSource, DeviceRecord, Learnt, PackageId,
         RetryPolicy, Usage,
@@ -116,6 +120,8 @@ pub(super) struct Known<'a> {
     pub(super) used: Usage,
     /// As the operator has given it.
     pub(super) hardware: Option<&'a str>,
+    /// The name of its site.
+    pub(super) site: Option<&'a str>,
 }
 
 /// What a device has spent, where the task has a budget.
@@ -141,6 +147,7 @@ pub(super) struct Setting<'a> {
     pub(super) rules: &'a TaskRules,
     pub(super) retry: RetryPolicy,
     pub(super) offered: &'a Offered,
+    pub(super) sites: &'a Sites,
     /// The task, as the store has it, unless it has ended.
     pub(super) head: Option<TaskHead>,
 }
@@ -244,7 +251,7 @@ impl Foresight {
             bytes_p50: forecast.bytes.p50,
             cells: (forecast.cells.iter().take(10))
                 .map(|cell| CellForeseen {
-                    cell: cell.cell,
+                    cell: cell.lane,
                     finish_p50_seconds: cell.ends.p50.map(seconds),
                 })
                 .collect(),
@@ -320,6 +327,8 @@ fn given(
     // in their order: nobody asks for their numbers
     let numbers: Vec<_> = (1..).take(packages.len()).map(PackageId).collect();
     let mut routes = Routes::new(&setting.offered.rules(&numbers), &packages);
+    let mut lanes =
+        Lanes::new((setting.sites.all()).map(|(name, limit)| (Sites::lane(name), limit)));
     let mut ended = vec![Results::default(); setting.rules.phase_count()];
     let mut devices = Vec::with_capacity(all.len());
     for known in all {
@@ -331,6 +340,7 @@ fn given(
         }
         let mut subject = Subject::of(known.record, &setting.config, setting.start_at);
         subject.route = (known.record.version).map(|runs| routes.of(runs, known.hardware));
+        subject.lanes = lanes.of(known.site.map(|site| (sites::TENANT, site)), None);
         subject.phase = known.phase;
         subject.account = account(setting, known);
         subject.attempts = known.attempts;
@@ -356,6 +366,7 @@ fn given(
         product: product_name(0),
         learnt: learnt.to_vec(),
         cells: Vec::new(),
+        lanes,
         failures: shares_that_fail(&ended).unwrap_or_else(|| failures.to_vec()),
         task: stands(setting, ended),
         routes,

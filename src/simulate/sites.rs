@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::ledger::Lane;
 
 /// The tenant of all devices.
-const TENANT: &str = "default";
+pub(super) const TENANT: &str = "default";
 
 /// A site of a fleet file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

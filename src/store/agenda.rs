@@ -49,9 +49,10 @@ pub trait Agenda: Send + Sync + 'static {
         limit: u32,
     ) -> Result<OpenUpgrades, StoreError>;
 
-    /// Tasks with numbers below `before`, newest first.
+    /// Tasks with numbers below `before`, newest first; `unfinished`: only those that have not ended.
     async fn tasks(
         &self,
+        unfinished: bool,
         before: Option<TaskId>,
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError>;
@@ -60,6 +61,7 @@ pub trait Agenda: Send + Sync + 'static {
     async fn tasks_within(
         &self,
         parts: &[Part],
+        unfinished: bool,
         before: Option<TaskId>,
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError>;

@@ -31,7 +31,7 @@ pub struct Event {
     /// When it happened.
     pub at: UtcMillis,
     /// What: `upgrade.succeeded`, `upgrade.failed`, `upgrade.cancelled`, `task.finished`, `task.stopped` or `task.paused`; of a device in a
-    /// home also `upgrade.started`, `upgrade.awaiting` and `start.waiting`.
+    /// home also `upgrade.started`, `upgrade.awaiting` and `start.waiting`; of a home `offer.visible`.
     pub kind: String,
     /// The task.
     pub task: TaskId,
@@ -78,6 +78,13 @@ pub enum Subject {
         /// Until when, and why.
         waits: WeakStart,
     },
+    /// A home to which an offer has become visible.
+    Offer {
+        /// The home.
+        home: HomeId,
+        /// What it sees.
+        sees: OfferSeen,
+    },
     /// That of a task, whose upgrades have all ended; or that it begins no further one.
     Task {
         /// Why it begins no further upgrade, or has stopped by itself.
@@ -102,6 +109,15 @@ pub struct WeakStart {
     pub least_dbm: i32,
     /// From then on nothing waits.
     pub until: UtcMillis,
+}
+
+/// What a home sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferSeen {
+    /// The offer.
+    pub offer: OfferId,
+    /// For how many of its devices that is.
+    pub devices: u32,
 }
 
 /// A webhook to be added.

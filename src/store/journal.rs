@@ -1,9 +1,12 @@
 use async_trait::async_trait;
 
 use super::{
-    CellRecord, DeviceUpgrade, Page, StoreError, UpgradeDetail, UpgradeRecord, UpgradeState,
+    DeviceUpgrade, ListedCell, Page, StoreError, UpgradeDetail, UpgradeRecord, UpgradeState,
 };
-use crate::ledger::{TaskId, UpgradeId};
+use crate::{
+    clock::UtcMillis,
+    ledger::{TaskId, UpgradeId},
+};
 
 /// What became of upgrades, and what happens in cells.
 #[async_trait]
@@ -37,6 +40,12 @@ pub trait Journal: Send + Sync + 'static {
     /// An upgrade with the newest lines of its timeline, oldest of them first.
     async fn upgrade(&self, id: UpgradeId) -> Result<Option<UpgradeDetail>, StoreError>;
 
-    /// Cells in which a device waited for a slot or had one, ordered by number, after `after`.
-    async fn cells(&self, after: Option<u32>, limit: u32) -> Result<Page<CellRecord>, StoreError>;
+    /// Cells in which a device waited for a slot or had one, or that has or had rules, ordered by number, after `after`; only those that are
+    /// closed at `closed_at`, where that is given.
+    async fn cells(
+        &self,
+        after: Option<u32>,
+        closed_at: Option<UtcMillis>,
+        limit: u32,
+    ) -> Result<Page<ListedCell>, StoreError>;
 }

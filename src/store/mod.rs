@@ -64,7 +64,7 @@ pub use error::{
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
     DeliveryState, DueDelivery, Event, Events, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE, NewWebhook,
-    Subject, WeakStart, WebhookId, WebhookRecord,
+    OfferSeen, Subject, WeakStart, WebhookId, WebhookRecord,
 };
 pub use files::{
     Content, FileError, PACKAGES_DIRECTORY, PackageFiles, ReadError, SealedUpload, SweepError,
@@ -98,11 +98,11 @@ pub use reach::{LatestUpgrade, MendedProduct, Reach, ReachPage, Reached, Reaches
 pub use records::{
     AddedDevice, Again, Approval, BatchId, CellChange, CellDetail, CellRecord, CellUpdate,
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
-    DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, MqttCredential, NewDevice,
-    NewPackage, NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap, Overlaps,
-    PackageRecord, Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder,
-    SoakRecord, SoakState, SoaksDue, StoredMqtt, StoredPsk, TaskChange, TaskPackages, TaskRecord,
-    TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop, Within,
+    DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, ListedCell, MqttCredential,
+    NewDevice, NewPackage, NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap,
+    Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection,
+    SlotHolder, SoakRecord, SoakState, SoaksDue, StoredMqtt, StoredPsk, TaskChange, TaskPackages,
+    TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop, Within,
 };
 pub use second_factors::{Proof, SecondFactors};
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};

@@ -927,6 +927,15 @@ pub struct CellRecord {
     pub failed: u64,
 }
 
+/// A cell in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedCell {
+    /// What upgrades tell of it.
+    pub record: CellRecord,
+    /// What the operator rules.
+    pub rules: CellRules,
+}
+
 /// What is to become of a cell's rules and its note.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CellUpdate {

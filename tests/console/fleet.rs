@@ -25,7 +25,7 @@ pub(crate) struct Site {
     pub(crate) server: Server,
     pub(crate) package: i64,
     /// They live until they are dropped.
-    _fleet: Fleet,
+    _fleet: Option<Fleet>,
 }
 
 /// A user, and the roles that it is granted.
@@ -45,14 +45,15 @@ impl Site {
     pub(crate) async fn new(devices: usize, faults: &[&str]) -> Self {
         let server = Server::with(&QUICK);
         let version = |text| pcp::Version::new(text).unwrap();
-        let mut config = FleetConfig::new(devices, version("V1.0"));
+        let mut config = FleetConfig::new(devices.max(1), version("V1.0"));
         config.target = Some(version("V2.0"));
         config.endpoint_prefix = "meter-".into();
         config.timing = Timing::default().faster(100);
         config.faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
         let mut specs = Fleet::specs(&config).unwrap();
+        specs.truncate(devices);
         for (spec, cell) in specs.iter_mut().zip((1001..=1004).cycle()) {
-            spec.coverage.cell_id = cell;
+            spec.coverage.cell_id = Some(cell);
         }
         let entries: Vec<_> = specs
             .iter()
@@ -62,12 +63,17 @@ impl Site {
                 json!({"endpoint": spec.endpoint, "product": "meter", "site": site, "tags": {"customer": "acme"}})
             })
             .collect();
-        let (status, answer) = (server.api).post("/v1/devices", &json!({"devices": entries}));
-        assert_eq!(status, 200, "{answer}");
+        if !entries.is_empty() {
+            let (status, answer) = (server.api).post("/v1/devices", &json!({"devices": entries}));
+            assert!(status < 300, "{answer}");
+        }
         let package = server.api.upload("meter", "V2.0", &noise(3, 8 * 1024));
-        let package = package["id"].as_i64().unwrap();
+        let package = package.as_i64().unwrap();
         add_user(&server, "anna", &ALL);
-        let fleet = Fleet::start(specs, server.coap).await.unwrap();
+        let fleet = match specs.as_slice() {
+            [] => None,
+            _ => Some(Fleet::start(specs, server.coap).await.unwrap()),
+        };
         Self {
             server,
             package,

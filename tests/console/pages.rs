@@ -37,8 +37,12 @@ async fn links(browser: &Browser) -> BTreeSet<String> {
     links.filter(|link| !link.is_empty()).collect()
 }
 
-/// Walks from page to page, and looks at each.
-async fn walk(browser: &Browser, what: &str) -> BTreeMap<String, usize> {
+/// Walks from page to page, and looks at each: at barriers, or at what a script finds there that should not be.
+pub(crate) async fn walk(
+    browser: &Browser,
+    what: &str,
+    finds: Option<&str>,
+) -> BTreeMap<String, usize> {
     let mut seen = BTreeSet::new();
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     let mut ahead = VecDeque::from(["/now".to_owned()]);
@@ -55,7 +59,14 @@ async fn walk(browser: &Browser, what: &str) -> BTreeMap<String, usize> {
         *looked += 1;
         browser.go(&path).await;
         let title = browser.client.title().await.unwrap();
-        let mut found = browser.barriers().await;
+        let mut found = match finds {
+            None => browser.barriers().await,
+            Some(script) => {
+                let found = browser.client.execute(script, Vec::new()).await.unwrap();
+                let found = found.as_array().unwrap().iter();
+                found.map(ToString::to_string).collect()
+            }
+        };
         let wide = browser.too_wide().await;
         if wide > 0 {
             found.push(format!("it is {wide} pixels wider than the window"));
@@ -86,17 +97,30 @@ async fn full() -> Site {
     let site = Site::new(6, &["refuse-notification=0x04=1"]).await;
     let api = &site.server.api;
     let task = json!({"package_id": site.package, "all": true, "name": "Spring <b>release</b>",
-        "phases": [{"percent": 50}, {"percent": 50}], "abort": [{"failed_percent": 90, "min_results": 5, "then": "pause"}]});
+        "phases": [{"percent": 50}, {"percent": 50}], "abort": [{"percent": 90, "min_results": 5, "action": "pause"}]});
     let (status, answer) = api.post("/v1/tasks", &task);
     assert_eq!(status, 201, "{answer}");
     for (path, body) in [
         (
             "/v1/groups",
-            json!({"name": "North", "product": "meter", "filter": "site==north"}),
+            json!({"name": "North", "filter": "product==meter;site==north"}),
         ),
         (
             "/v1/exclusions",
-            json!({"devices": ["meter-000005"], "reason": "on loan"}),
+            json!({"endpoints": ["meter-000005"], "reason": "on loan"}),
+        ),
+        (
+            "/v1/homes",
+            json!({"homes": [{"home": "elm-7", "name": "Elm Street 7", "zone": "Europe/Berlin",
+                "people": [{"user": "mia", "role": "owner"}], "things": [{"endpoint": "meter-000004"}]}]}),
+        ),
+        (
+            "/v1/tokens",
+            json!({"name": "nightly-import", "grants": [{"role": "viewer"}]}),
+        ),
+        (
+            "/v1/webhooks",
+            json!({"url": "https://hooks.invalid/cellwise"}),
         ),
     ] {
         let (status, answer) = api.post(path, &body);
@@ -116,6 +140,7 @@ async fn every_page_is_open_to_everybody_at_both_widths_in_both_languages() {
         kinds = walk(
             &browser,
             &format!("{language}, {theme}, {} pixels:", size.0),
+            None,
         )
         .await;
     }

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{cellwise, run};
+use crate::support::{Api, Running, cellwise, run, wait_for};
 
 #[test]
 fn the_demo_ends_as_it_should_and_keeps_every_limit() {
@@ -115,4 +115,39 @@ fn a_demo_of_one_device_is_a_demo() {
     demo.args(["demo", "--devices", "1", "--package-kib", "1"]);
     let done = run(&mut demo, b"", Duration::from_mins(1));
     assert!(done.status.success(), "{done:?}");
+}
+
+#[test]
+fn a_demo_that_is_kept_stays_with_its_devices_until_it_is_told_to_end() {
+    let minute = Duration::from_mins(1);
+    let mut command = cellwise();
+    command.args("demo --mqtt --devices 5 --package-kib 1 --keep --format json".split(' '));
+    let mut demo = Running::start(&mut command);
+    let of_page = |line: &str| {
+        let (host, link) = line.split_once("/console/login?link=").unwrap();
+        let host = host.strip_prefix("http://").unwrap();
+        (host.parse().unwrap(), link.to_owned())
+    };
+    let (server, first) = of_page(&demo.says("Console: ", minute));
+    let report: Value = serde_json::from_str(&demo.prints(2 * minute)).unwrap();
+    assert_eq!(report["succeeded"], 5, "{report}");
+    let (same, second) = of_page(&demo.says("Console: ", minute));
+    assert_eq!(server, same);
+    let token_file = demo.says("--token-file ", minute);
+    let token = std::fs::read_to_string(&token_file).unwrap();
+    let api = Api::new(server, token.trim());
+    // a newer link has ended the first
+    for (link, status) in [(&first, 401), (&second, 201), (&second, 401)] {
+        let (answered, body) = api.post("/v1/session", &json!({ "link": link }));
+        assert_eq!(answered, status, "{body}");
+    }
+    // they are there, after the restart that an upgrade ends with
+    wait_for(minute, "devices that are connected", || {
+        let (_, devices) = api.get("/v1/devices");
+        let devices = devices["items"].as_array().unwrap().clone();
+        let connected = devices.iter().all(|device| !device["connected"].is_null());
+        (connected && devices.len() == 5).then_some(())
+    });
+    demo.assert_running();
+    assert!(demo.interrupt(minute).success());
 }

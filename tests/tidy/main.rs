@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 37] = [
+const ROOMS: [(&str, &[&str]); 38] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -249,6 +249,8 @@ const ROOMS: [(&str, &[&str]); 37] = [
             "ledger",
         ],
     ),
+    // pages call the operations of the API, and reach nothing past it
+    ("console", &["access", "api", "clock", "config", "signal"]),
     (
         "server",
         &[
@@ -275,6 +277,7 @@ const ROOMS: [(&str, &[&str]); 37] = [
             "grants",
             "api",
             "app",
+            "console",
             "ledger",
         ],
     ),

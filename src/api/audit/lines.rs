@@ -39,6 +39,11 @@ pub(in crate::api) fn recovery_code_used(who: &str, source: IpAddr) {
     tracing::warn!(target: "cellwise::audit", %source, who, "a recovery code was used");
 }
 
+/// Tells of somebody who has logged in by a link, and of who had made that.
+pub(in crate::api) fn link_used(who: &str, made_by: &str, source: IpAddr) {
+    tracing::info!(target: "cellwise::audit", %source, who, made_by, "a login link was used");
+}
+
 /// Tells of a token that is not the server's.
 pub(in crate::api) fn token_rejected(request: &Request) {
     if REJECTED.check().is_ok() {

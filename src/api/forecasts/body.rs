@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 
 use crate::{
     clock::UtcMillis,
-    forecast::{Assumed, CellForecast, Count, Forecast, HeldBy, PhaseForecast, Span},
+    forecast::{Assumed, Count, Forecast, HeldBy, LaneForecast, PhaseForecast, Span},
     runtime::{ForecastJob, ForecastState},
 };
 
-/// Cells that are named: those that are through last.
-const CELLS: usize = 100;
+/// Cells, sites and gateways that are named: those that are through last.
+const NAMED: usize = 100;
 
 /// A forecast, as far as it is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -82,6 +82,14 @@ struct ForecastResult {
     cells_total: usize,
     /// The bottlenecks: the 100 cells that are through last, the last first.
     cells: Vec<CellForecastBody>,
+    /// Sites that have a limit, in which its devices are.
+    sites_total: usize,
+    /// The 100 of these that are through last, the last first.
+    sites: Vec<SiteForecastBody>,
+    /// Gateways through which its devices are reached.
+    gateways_total: usize,
+    /// The 100 of these that are through last, the last first.
+    gateways: Vec<GatewayForecastBody>,
     /// When the task is held by itself, and is taken to be resumed an hour later.
     holds: Vec<HoldForecastBody>,
     /// Up to 100 points of the progress that is expected.
@@ -139,6 +147,31 @@ struct CellForecastBody {
     /// Its number; `null`: no cell of any device is known, and this one stands for some of them.
     #[schema(required)]
     cell: Option<u32>,
+    #[serde(flatten)]
+    lane: LaneForecastBody,
+}
+
+/// A site that has a limit.
+#[derive(Debug, Serialize, ToSchema)]
+struct SiteForecastBody {
+    /// Its name.
+    site: String,
+    #[serde(flatten)]
+    lane: LaneForecastBody,
+}
+
+/// A gateway.
+#[derive(Debug, Serialize, ToSchema)]
+struct GatewayForecastBody {
+    /// The name of its own device.
+    gateway: String,
+    #[serde(flatten)]
+    lane: LaneForecastBody,
+}
+
+/// What is forecast of a cell, site or gateway.
+#[derive(Debug, Serialize, ToSchema)]
+struct LaneForecastBody {
     /// Its devices without a final outcome.
     devices: u64,
     /// Of these, so many sleep.
@@ -152,12 +185,14 @@ struct CellForecastBody {
     missed: QuantilesBody,
 }
 
-/// What a cell waits for most.
+/// What a cell, site or gateway waits for most.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum HeldByName {
     /// Its slots: it is hardly ever idle.
     Slots,
+    /// Slots of another one: of a site or gateway for the devices of a cell, or the other way round.
+    Elsewhere,
     /// Devices that sleep.
     Sleep,
     /// The task: its phases, windows, rate or attempts; or a closing of the cell.
@@ -293,7 +328,11 @@ impl From<&Forecast> for ForecastResult {
             bytes: made.bytes.into(),
             phases: made.phases.iter().map(Into::into).collect(),
             cells_total: made.cells.len(),
-            cells: made.cells.iter().take(CELLS).map(Into::into).collect(),
+            cells: made.cells.iter().take(NAMED).map(Into::into).collect(),
+            sites_total: made.sites.len(),
+            sites: made.sites.iter().take(NAMED).map(Into::into).collect(),
+            gateways_total: made.gateways.len(),
+            gateways: (made.gateways.iter().take(NAMED)).map(Into::into).collect(),
             holds: holds.collect(),
             progress: progress.collect(),
             assumed: (&made.assumed).into(),
@@ -332,20 +371,47 @@ impl From<&PhaseForecast> for PhaseForecastBody {
     }
 }
 
-impl From<&CellForecast> for CellForecastBody {
-    fn from(cell: &CellForecast) -> Self {
+impl From<&LaneForecast<Option<u32>>> for CellForecastBody {
+    fn from(cell: &LaneForecast<Option<u32>>) -> Self {
         Self {
-            cell: cell.cell,
-            devices: cell.devices,
-            sleeping: cell.sleeping,
-            ends: cell.ends.into(),
-            lower_bound_seconds: cell.lower_bound_s,
-            held_by: match cell.held_by {
+            cell: cell.lane,
+            lane: cell.into(),
+        }
+    }
+}
+
+impl From<&LaneForecast<Box<str>>> for SiteForecastBody {
+    fn from(site: &LaneForecast<Box<str>>) -> Self {
+        Self {
+            site: site.lane.to_string(),
+            lane: site.into(),
+        }
+    }
+}
+
+impl From<&LaneForecast<Box<str>>> for GatewayForecastBody {
+    fn from(gateway: &LaneForecast<Box<str>>) -> Self {
+        Self {
+            gateway: gateway.lane.to_string(),
+            lane: gateway.into(),
+        }
+    }
+}
+
+impl<N> From<&LaneForecast<N>> for LaneForecastBody {
+    fn from(lane: &LaneForecast<N>) -> Self {
+        Self {
+            devices: lane.devices,
+            sleeping: lane.sleeping,
+            ends: lane.ends.into(),
+            lower_bound_seconds: lane.lower_bound_s,
+            held_by: match lane.held_by {
                 HeldBy::Slots => HeldByName::Slots,
+                HeldBy::Elsewhere => HeldByName::Elsewhere,
                 HeldBy::Sleep => HeldByName::Sleep,
                 HeldBy::Task => HeldByName::Task,
             },
-            missed: cell.missed.into(),
+            missed: lane.missed.into(),
         }
     }
 }

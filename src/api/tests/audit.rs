@@ -194,6 +194,13 @@ fn steps() -> Vec<Step> {
             "users/anna",
         ),
         (
+            "POST",
+            "/v1/users/anna/login-link",
+            json!({}),
+            "add_login_link",
+            "users/anna",
+        ),
+        (
             "DELETE",
             "/v1/users/anna",
             none.clone(),

@@ -57,7 +57,7 @@ async fn every_cursor_and_every_webhook_is_described() {
         }
     }
     let webhooks = api.description["webhooks"].as_object().unwrap();
-    assert_eq!(webhooks.len(), 9);
+    assert_eq!(webhooks.len(), 10);
     let answers = &api.description["paths"]["/v1/tasks"]["get"]["responses"];
     for status in ["429", "503"] {
         assert!(answers[status]["headers"]["Retry-After"].is_object());
@@ -219,6 +219,7 @@ async fn the_description_lists_every_route() {
             "POST /v1/upgrades/{id}/retry",
             "POST /v1/upgrades/{id}/skip",
             "POST /v1/users",
+            "POST /v1/users/{name}/login-link",
             "POST /v1/webhooks",
             "POST /v1/webhooks/{id}/deliveries/{delivery}/replay",
             "POST /v1/webhooks/{id}/ping",

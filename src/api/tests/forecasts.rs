@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -132,6 +132,83 @@ async fn a_task_is_forecast_before_it_is_created() {
     assert!(time(&result["finish"]["p50"]) < time(&result["finish"]["p90"]));
     let filter = json!({"name": "x", "package_id": package, "filter": "endpoint==d2"});
     assert_eq!(api.forecast(&filter).await["devices"], 1);
+}
+
+#[tokio::test]
+async fn limits_of_sites_and_gateways_are_known_to_a_forecast() {
+    let api = Api::with(|config| {
+        let product = config.products.entry("g".to_owned()).or_default();
+        product.per_gateway = Some(8);
+    })
+    .await;
+    let task = api.task(8).await;
+    let package = task.body["package_id"].clone();
+    let names: Vec<String> = (0..8).map(|number| format!("d{number}")).collect();
+    for device in &names {
+        api.is_there(device).await;
+    }
+    let patch = async |endpoint: &str, body: &Value| {
+        let path = format!("/v1/devices/{endpoint}");
+        let set = api.json(Method::PATCH, &path, &body.to_string()).await;
+        assert_eq!(set.status, StatusCode::OK, "{set:?}");
+    };
+    let body = json!({"name": "x", "package_id": package, "devices": names});
+    let took = |result: &Value| {
+        let made = time(&result["made_at"]);
+        time(&result["finish"]["p50"]).since(made)
+    };
+    let free = api.forecast(&body).await;
+    assert_eq!(
+        (&free["sites"], &free["gateways"]),
+        (&json!([]), &json!([]))
+    );
+
+    for device in &names {
+        patch(device, &json!({"site": "depot"})).await;
+    }
+    assert_eq!(api.forecast(&body).await["sites"], json!([]), "no limit");
+    let limit = json!({"limit": 1}).to_string();
+    let set = api.json(Method::PUT, "/v1/sites/depot", &limit).await;
+    assert_eq!(set.status, StatusCode::OK, "{set:?}");
+    let narrow = api.forecast(&body).await;
+    assert!(took(&narrow) >= took(&free) * 6, "{narrow}");
+    let site = &narrow["sites"][0];
+    assert_eq!(
+        (&site["site"], &site["devices"]),
+        (&json!("depot"), &json!(8))
+    );
+    assert_eq!(
+        (&site["held_by"], &narrow["cells"][0]["held_by"]),
+        (&json!("slots"), &json!("elsewhere"))
+    );
+    assert_eq!(
+        (&narrow["sites_total"], &narrow["gateways_total"]),
+        (&json!(1), &json!(0))
+    );
+
+    let gone = api.delete("/v1/sites/depot").await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    let gateway = json!({"endpoint": "gw-1", "product": "g"});
+    let added = api.post("/v1/devices", &gateway).await;
+    assert!(added.status.is_success(), "{added:?}");
+    for device in &names {
+        patch(device, &json!({"via": "gw-1"})).await;
+    }
+    let behind = api.forecast(&body).await;
+    assert_eq!(behind["gateways"][0]["gateway"], "gw-1");
+    assert!(
+        took(&behind) < took(&free) * 2,
+        "as its product says: {behind}"
+    );
+    patch("gw-1", &json!({"gateway_limit": 1})).await;
+    let narrow = api.forecast(&body).await;
+    assert!(took(&narrow) >= took(&free) * 6, "{narrow}");
+    assert_eq!(narrow["gateways"][0]["held_by"], "slots");
+    // and so to one of a task that is there
+    let asked = api.get(&format!("/v1/tasks/{}/forecast", task.id())).await;
+    let ended = api.ended(&format!("/v1/forecasts/{}", asked.id())).await;
+    let result = &ended.body["result"];
+    assert!(took(result) >= took(&free) * 6, "{ended:?}");
 }
 
 #[tokio::test]

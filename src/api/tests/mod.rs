@@ -17,6 +17,7 @@ mod exclusions;
 mod forecasts;
 mod groups;
 mod homes;
+mod links;
 mod lists;
 mod oidc;
 mod once;
@@ -123,6 +124,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         trail: Arc::new(AuditTrail::new(Key::of_seed(&[5; 32]).unwrap())),
         token: TokenHash::of(TOKEN),
         passwords: Arc::default(),
+        links: Arc::default(),
         oidc: None,
         vault: Some(Vault::new([9; 32])),
         cursors: Cursors::new([8; 32]),

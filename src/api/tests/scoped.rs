@@ -436,10 +436,16 @@ async fn events_tell_nothing_of_homes_to_who_is_granted_some_devices() {
     let offer = api.post("/v1/offers", &offer).await;
     assert_eq!(offer.status, StatusCode::CREATED, "{offer:?}");
     let store = &*api.state.store;
+    assert!(store.tell_of_offers(9, api.state.now()).await.unwrap());
     home_events::start_waits(store, "in0", OfferId(offer.id())).await;
     api.fail(world.upgrade("in0").await, world.theirs).await;
     let path = "/v1/events?after=0";
     let mut all = Stream::open(api, path, None).await.unwrap();
+    let (_, kind, sees) = all.event().await;
+    assert_eq!(
+        (&*kind, &sees["data"]["home"], &sees["data"]["offer"]),
+        ("offer.visible", &json!("h1"), &json!(offer.id()))
+    );
     let (_, kind, waits) = all.event().await;
     assert_eq!(
         (&*kind, &waits["data"]["home"]),
@@ -464,5 +470,5 @@ async fn events_tell_nothing_of_homes_to_who_is_granted_some_devices() {
     let whole = json!([{"role": "viewer", "tenant": "default"}]);
     let (_, whole) = api.token("whole", whole).await;
     let own = Stream::open_as(api, &whole, path, None).await;
-    assert_eq!(own.unwrap().event().await.2, waits);
+    assert_eq!(own.unwrap().event().await.2, sees);
 }

@@ -12,9 +12,9 @@ use super::{
 };
 
 /// What makes codes.
-struct Device {
+pub(super) struct Device {
     totp: Totp,
-    recovery: Vec<String>,
+    pub(super) recovery: Vec<String>,
 }
 
 impl Device {
@@ -31,7 +31,7 @@ impl Device {
     }
 
     /// The code of so many half minutes after now.
-    fn code(&self, api: &Api, after: u64) -> String {
+    pub(super) fn code(&self, api: &Api, after: u64) -> String {
         let at = api.state.now() + Duration::from_secs(30 * after);
         let seconds = u64::try_from(at.0 / 1_000).unwrap();
         self.totp.generate(seconds).to_string()
@@ -45,7 +45,7 @@ impl Api {
     }
 
     /// Sets a second factor up, with the code of now.
-    async fn set_up(&self, session: &Session) -> Device {
+    pub(super) async fn set_up(&self, session: &Session) -> Device {
         let password = json!({"password": PASSWORD});
         let begun = self.send_by(session, "/v1/me/totp", &password).await;
         assert_eq!(begun.status, StatusCode::CREATED, "{begun:?}");

@@ -16,6 +16,23 @@ pub(super) struct Session {
     csrf: String,
 }
 
+impl Session {
+    /// That of an answer to a log-in.
+    pub(super) fn of(answer: &Answer) -> Self {
+        let set = answer.header(header::SET_COOKIE);
+        let (cookie, attributes) = set.split_once("; ").unwrap();
+        assert_eq!(
+            attributes,
+            "Path=/; Max-Age=43200; Secure; HttpOnly; SameSite=Strict"
+        );
+        assert!(cookie.starts_with("__Host-cellwise="), "{cookie}");
+        Self {
+            cookie: cookie.to_owned(),
+            csrf: answer.body["csrf_token"].as_str().unwrap().to_owned(),
+        }
+    }
+}
+
 impl Api {
     pub(super) async fn user(&self, name: &str, grants: Value) {
         let body = json!({"name": name, "password": PASSWORD, "grants": grants});
@@ -49,17 +66,7 @@ impl Api {
     pub(super) async fn log_in(&self, name: &str) -> Session {
         let answer = self.try_log_in(name, PASSWORD).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
-        let set = answer.header(header::SET_COOKIE);
-        let (cookie, attributes) = set.split_once("; ").unwrap();
-        assert_eq!(
-            attributes,
-            "Path=/; Max-Age=43200; Secure; HttpOnly; SameSite=Strict"
-        );
-        assert!(cookie.starts_with("__Host-cellwise="), "{cookie}");
-        Session {
-            cookie: cookie.to_owned(),
-            csrf: answer.body["csrf_token"].as_str().unwrap().to_owned(),
-        }
+        Session::of(&answer)
     }
 
     pub(super) async fn by(

@@ -38,6 +38,8 @@ pub(super) const SLEEPING: [(CoverageClass, u32, u32); 3] = [
     (CoverageClass::Medium, 1002, 2),
     (CoverageClass::Poor, 1003, 1),
 ];
+/// The lifetime of registrations where the devices stay when the task has ended: whoever looks hears them each minute.
+const KEPT_LIFETIME_S: u32 = 120;
 /// Fleets of fewer devices have no faults.
 pub(super) const FAULTS_FROM: u32 = 20;
 
@@ -68,6 +70,9 @@ pub(super) fn specs(args: &DemoArgs) -> Result<Vec<DeviceSpec>, String> {
             awake_ms: AWAKE_MS,
             sleep_ms: ASLEEP_MS,
         });
+    }
+    if args.keep && !args.sleeping {
+        config.behaviour.lifetime_s = KEPT_LIFETIME_S;
     }
     let mut specs = Fleet::specs(&config).map_err(|e| e.to_string())?;
     for (index, spec) in (0..).zip(&mut specs) {
@@ -177,4 +182,30 @@ pub(super) fn content(len: usize, seed: u64) -> Vec<u8> {
     })
     .take(len)
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        demo: DemoArgs,
+    }
+
+    #[test]
+    fn devices_that_stay_are_heard_each_minute() {
+        let lifetimes = |line: &str| {
+            let args = Line::try_parse_from(line.split(' ')).unwrap().demo;
+            let specs = specs(&args).unwrap();
+            specs.into_iter().map(|spec| spec.behaviour.lifetime_s)
+        };
+        assert!(lifetimes("demo --devices 9 --keep").all(|it| it == 120));
+        assert!(lifetimes("demo --devices 9").all(|it| it > 120));
+        // those that sleep are heard when they wake up
+        assert!(lifetimes("demo --devices 9 --keep --sleeping").all(|it| it > 120));
+    }
 }

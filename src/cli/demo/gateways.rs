@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sim::mqtt::{Fleet, Spec};
 
 use super::{
-    DemoArgs,
+    DemoArgs, Shown,
     authority::Certificate,
     blocking,
     fleet::{self, Plan},
@@ -83,7 +83,7 @@ pub(super) async fn show(
     server: &Server,
     client: &Arc<Client>,
     certificate: &Certificate,
-) -> Result<Report, String> {
+) -> Result<Shown, String> {
     let specs = mqtt::specs(args, args.devices)?;
     let ways = Ways::of(&specs);
     let mut plan = Plan::of(&[]);
@@ -124,9 +124,9 @@ pub(super) async fn show(
     let gateways = ways.gateways.clone();
     let lanes = blocking(move || lanes::read(&asked, &ids, &gateways)).await?;
     surprises.extend(lanes.iter().filter_map(LaneLine::surprise));
-    let downloaded = devices.stop().await.stats.bytes_downloaded;
+    let downloaded = devices.stats().bytes_downloaded;
     let report = Report::new(&plan, ended, (0, Some(downloaded)), None, None);
-    Ok(report.with_lanes(lanes, surprises))
+    Ok((report.with_lanes(lanes, surprises), devices.into()))
 }
 
 /// The owner's application: confirms most of the upgrades that wait for that, and refuses some.

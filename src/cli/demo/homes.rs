@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    DemoArgs, blocking,
+    DemoArgs, Shown, blocking,
     fleet::{self, Plan},
     prepare,
     report::Report,
@@ -88,7 +88,7 @@ pub(super) async fn show(
     args: &DemoArgs,
     server: &Server,
     client: &Arc<Client>,
-) -> Result<Report, String> {
+) -> Result<Shown, String> {
     let specs = fleet::specs(args)?;
     let mut plan = Plan::of(&specs);
     let homes = homes(&plan);
@@ -120,11 +120,10 @@ pub(super) async fn show(
         shown.map_err(|error| error.to_string())
     })
     .await;
-    devices.stop().await;
     let (surprises, ended) = shown?;
     let traffic = (segments_served(server), None);
     let report = Report::new(&plan, ended, traffic, None, None);
-    Ok(report.with_lanes(Vec::new(), surprises))
+    Ok((report.with_lanes(Vec::new(), surprises), devices.into()))
 }
 
 /// Makes the homes, creates the task of the plan, and offers its package. Returns both tasks, and who lives there.

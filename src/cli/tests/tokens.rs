@@ -75,6 +75,36 @@ async fn users_are_added_granted_and_removed() {
 }
 
 #[tokio::test]
+async fn a_link_for_a_log_in_is_a_whole_address() {
+    let shell = Shell::new().await;
+    let file = shell.file("password", b"correct horse battery\n");
+    shell
+        .text(&format!(
+            "user add anna --grant viewer --password-file {file}"
+        ))
+        .await;
+    let text = shell.text("user link anna").await;
+    let [address, until] = text.lines().collect::<Vec<_>>()[..] else {
+        panic!("two lines: {text}");
+    };
+    let begin = format!("{}/console/login?link=", shell.url);
+    let link = address.strip_prefix(&begin).unwrap();
+    assert_eq!(link.len(), 64, "{text}");
+    let until = until.strip_prefix("good once, until ").unwrap();
+    let now = shell.state.clock.now().utc;
+    assert!(now.to_string().as_str() < until, "{text}");
+    let json = shell.run("user link anna --format json").await.unwrap();
+    let json = json.json();
+    let token = json["token"].as_str().unwrap();
+    assert_eq!(json["url"], format!("{begin}{token}"));
+    assert_eq!(json["path"], format!("/console/login?link={token}"));
+    assert!(json["expires_at"].as_str().unwrap() >= until);
+    assert!(token != link);
+    let nobody = shell.error("user link nobody").await;
+    assert!(nobody.contains("no user"), "{nobody}");
+}
+
+#[tokio::test]
 async fn a_second_factor_is_set_up_and_taken_away() {
     let shell = Shell::new().await;
     let file = shell.file("password", b"correct horse battery\n");

@@ -8,10 +8,7 @@
   // The zone of the browser, until another one is chosen.
   const cookie = (name) => document.cookie.split("; ").some((it) => it.startsWith(name + "="));
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  if (zone && !cookie("cellwise-zone")) {
-    document.cookie = `cellwise-zone=${zone}; Path=/; Max-Age=31536000; SameSite=Lax`;
-    if (all("time").length) renew();
-  }
+  if (zone && !cookie("cellwise-zone")) document.cookie = `cellwise-zone=${zone}; Path=/; Max-Age=31536000; SameSite=Lax`;
 
   // A page that renews itself: what has the attribute data-renew is read anew when the server says that something has changed.
   let reading = false, again = false;

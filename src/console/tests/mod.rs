@@ -3,7 +3,10 @@
 mod admin;
 mod admin_forms;
 mod door;
+mod fleet;
+mod new_task;
 mod people_forms;
+mod tasks;
 mod texts;
 
 use axum::{
@@ -200,6 +203,27 @@ impl Browser<'_> {
     /// The same without that.
     pub(super) async fn post_bare(&self, path: &str, fields: &[(&str, &str)]) -> Shown {
         self.send(&format!("/console{path}"), Some(fields)).await
+    }
+
+    /// Sends a form with a file in it (RFC 7578), which stands behind the fields.
+    pub(super) async fn post_file(&self, path: &str, fields: &[(&str, &str)], file: &str) -> Shown {
+        const BOUNDARY: &str = "----the-end-of-a-part";
+        let mut body = String::new();
+        for (name, value) in fields {
+            body.push_str(&format!(
+                "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            ));
+        }
+        body.push_str(&format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\
+             Content-Type: text/csv\r\n\r\n{file}\r\n--{BOUNDARY}--\r\n"
+        ));
+        let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+        let request = Request::post(format!("/console{path}"))
+            .header(header::COOKIE, &self.cookies)
+            .header(header::CONTENT_TYPE, kind)
+            .body(Body::from(body));
+        self.pages.send(request.unwrap()).await
     }
 
     /// What the pages of the session send back.

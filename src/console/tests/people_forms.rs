@@ -93,6 +93,12 @@ async fn a_user_is_changed_kept_out_and_removed() {
     done(&anna, &shown, "/people/users/bert").await;
     let shown = anna.post("/people/users/bert/remove-factor", &[]).await;
     assert_eq!(shown.status, StatusCode::NOT_FOUND, "{shown:?}");
+    let shown = anna.post("/people/users/bert/login-link", &[]).await;
+    let (_, link) = shown.text.split_once("/console/login?link=").unwrap();
+    let link = link.split('<').next().unwrap();
+    let browser = pages.browser();
+    let shown = browser.post_bare("/login", &[("link", link)]).await;
+    assert_eq!(shown.status, StatusCode::SEE_OTHER, "{shown:?}");
     let shown = anna.post("/people/users/bert/remove", &[]).await;
     let shown = done(&anna, &shown, "/people").await;
     assert!(!shown.says("bert"));

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     forecast::unit::{State, Unit},
-    ledger::{Deadline, DeviceId, Further},
+    ledger::{Deadline, DeviceId},
     session::{GateOrder, GateRequest, Work},
     upgrade::Readiness,
 };
@@ -113,7 +113,7 @@ impl Play<'_> {
         let wait = GateRequest::Wait {
             task: if unit.lot.is_some() { TASK } else { OTHERS },
             limit: unit.limit,
-            further: Further::NONE,
+            further: self.given.lanes.get(unit.lanes),
             since,
             work: self.work(unit),
             adaptive: None,
@@ -138,7 +138,7 @@ impl Play<'_> {
         let unit = &self.units[number as usize];
         let request = GateRequest::Hold {
             limit: unit.limit,
-            further: Further::NONE,
+            further: self.given.lanes.get(unit.lanes),
             work: self.work(unit),
             adaptive: None,
         };

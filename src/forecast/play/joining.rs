@@ -32,6 +32,7 @@ impl Play<'_> {
             phase,
             not_before: now.utc,
             rhythm: Rhythm::Unheard,
+            lanes: self.likeness.lanes(number, self.chance),
             ..Subject::default()
         };
         let known = (&self.likeness, &self.pace);

@@ -6,7 +6,7 @@ use crate::{
     home::OfferId,
     ledger::{TaskId, UpgradeId},
     package::Version,
-    store::WeakStart,
+    store::{OfferSeen, WeakStart},
 };
 
 fn told(kind: &str, subject: Subject) -> Value {
@@ -85,6 +85,25 @@ fn what_happens_at_home_is_told_with_the_home_and_as_an_application_sees_it() {
     let data = told("upgrade.succeeded", upgrade(None, Some("upgraded"), None))["data"].take();
     assert_eq!((&data["home"], &data["app"]), (&Value::Null, &Value::Null));
     assert!(data.as_object().unwrap().contains_key("home"));
+}
+
+#[test]
+fn a_home_that_sees_an_offer_is_told_with_it() {
+    let subject = Subject::Offer {
+        home: "h-1".parse().unwrap(),
+        sees: OfferSeen {
+            offer: OfferId(3),
+            devices: 2,
+        },
+    };
+    let expected = json!({
+        "id": "evt_0707070707070707_42", "type": "offer.visible", "timestamp": "2027-01-15T08:00:00.000Z",
+        "data": {
+            "task_id": 7, "task_name": "Locks", "product": "lock", "version": "V2", "state": "visible",
+            "home": "h-1", "offer": 3, "devices": 2,
+        },
+    });
+    assert_eq!(told("offer.visible", subject), expected);
 }
 
 #[test]

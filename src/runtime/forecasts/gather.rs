@@ -1,11 +1,13 @@
 //! What a forecast is made of, read from the store in parts: the writer is left to others, and nothing that is read is locked.
 
 mod joining;
+mod lanes;
 mod left_out;
 mod selection;
 
 use std::{collections::HashMap, sync::Arc};
 
+use lanes::lanes_of;
 use left_out::LeftOut;
 use selection::Page;
 
@@ -14,7 +16,8 @@ use crate::{
     clock::UtcMillis,
     config::Config,
     forecast::{
-        Account, Given, MOST_DEVICES, PackageGiven, Place, RouteId, Routes, Subject, TaskGiven,
+        Account, Given, Lanes, MOST_DEVICES, PackageGiven, Place, RouteId, Routes, Subject,
+        TaskGiven,
     },
     ledger::{ActiveUpgrade, TaskId, UpgradeId, Usage},
     store::{
@@ -62,6 +65,7 @@ impl Gather {
     ) -> Result<Given, Ended> {
         let package = self.package(new).await?;
         let mut routes = self.routes(&package, &new.packages).await?;
+        let mut lanes = self.lanes().await?;
         let start_at = new.start_at.unwrap_or(self.now).max(self.now);
         let out = LeftOut::of(self, new, &package.package.product).await?;
         let mut devices: Vec<(Subject, InDraw)> = Vec::new();
@@ -73,6 +77,7 @@ impl Gather {
             {
                 let mut subject = Subject::of(&detail.device, &self.config, start_at);
                 subject.route = route(&mut routes, detail);
+                subject.lanes = lanes_of(&mut lanes, detail);
                 let zone = detail.attributes.time_zone.as_deref();
                 subject.zone = zone.filter(|_| new.rules.knows_zones()).map(Into::into);
                 devices.push((subject, in_draw(&new.rules, detail, new.created_at)));
@@ -107,9 +112,10 @@ impl Gather {
             ..TaskGiven::default()
         };
         let failures = self.failures(&package.package.product, None).await?;
-        let others = self.others(None, devices.len(), ends).await?;
+        let others = self.others(None, &mut lanes, devices.len(), ends).await?;
         let targets = Some(joining::targets(new));
-        self.given(&package, routes, task, failures, (devices, others), targets)
+        let known = (routes, lanes);
+        self.given(&package, known, task, failures, (devices, others), targets)
             .await
     }
 
@@ -125,7 +131,10 @@ impl Gather {
         let package = package.ok_or_else(|| {
             Ended::Failed(format!("package {} of the task is gone", task.package.0))
         })?;
-        let mut routes = self.routes(&package, &task.packages).await?;
+        let mut known = (
+            self.routes(&package, &task.packages).await?,
+            self.lanes().await?,
+        );
         let active = self.active().await?;
         let mut devices = Vec::new();
         // of each phase, those that are excluded: they wait, and hold it open
@@ -134,7 +143,7 @@ impl Gather {
         loop {
             let part = self.store.open_upgrades(id, after, PART).await?;
             let open = (part.items, &mut excluded[..]);
-            self.subjects(&task, &mut routes, &active, open, &mut devices)
+            self.subjects(&task, &mut known, &active, open, &mut devices)
                 .await?;
             goes_on(devices.len(), ends)?;
             after = part.next;
@@ -143,13 +152,14 @@ impl Gather {
             }
         }
         if task.rules.budget.is_some() {
-            self.accounts(&routes, devices.iter_mut()).await?;
+            self.accounts(&known.0, devices.iter_mut()).await?;
             goes_on(devices.len(), ends)?;
         }
         let failures = self.failures(&task.product, Some(&task)).await?;
         let heads = self.store.task_heads(self.now).await?;
         let head = heads.into_iter().find(|head| head.task == id);
-        let others = self.others(Some(id), devices.len(), ends).await?;
+        let others = self.others(Some(id), &mut known.1, devices.len(), ends);
+        let others = others.await?;
         let given = TaskGiven {
             start_at: task.start_at,
             rules: task.rules.clone(),
@@ -167,22 +177,15 @@ impl Gather {
             expired: task.expired,
         };
         let targets = task.targets.clone();
-        self.given(
-            &package,
-            routes,
-            given,
-            failures,
-            (devices, others),
-            targets,
-        )
-        .await
+        self.given(&package, known, given, failures, (devices, others), targets)
+            .await
     }
 
     /// The devices of upgrades that have no final outcome.
     async fn subjects(
         &self,
         task: &TaskRecord,
-        routes: &mut Routes,
+        (routes, lanes): &mut (Routes, Lanes),
         active: &HashMap<UpgradeId, ActiveUpgrade>,
         (open, excluded): (Vec<OpenUpgrade>, &mut [u64]),
         devices: &mut Vec<Subject>,
@@ -205,6 +208,7 @@ impl Gather {
             }
             let mut subject = Subject::of(&detail.device, &self.config, upgrade.not_before);
             subject.route = route(routes, detail);
+            subject.lanes = lanes_of(lanes, detail);
             subject.phase = upgrade.phase;
             subject.attempts = upgrade.attempts;
             subject.attempts_before = upgrade.attempts_before;
@@ -223,7 +227,7 @@ impl Gather {
     async fn given(
         &self,
         package: &PackageRecord,
-        routes: Routes,
+        (routes, mut lanes): (Routes, Lanes),
         task: TaskGiven,
         failures: Vec<(String, f64)>,
         (devices, others): (Vec<Subject>, Vec<Subject>),
@@ -232,12 +236,14 @@ impl Gather {
         let product = &package.package.product;
         let joining = self.joining_per_day(&task.rules, product, targets);
         let joining_per_day = joining.await?;
+        self.add_products(&mut lanes).await?;
         Ok(Given {
             now: self.now,
             config: self.config.clone(),
             product: package.package.product.clone(),
             learnt: self.store.restore_learnt().await?,
             cells: self.cells().await?,
+            lanes,
             task,
             routes,
             failures,
@@ -338,6 +344,7 @@ impl Gather {
     async fn others(
         &self,
         task: Option<TaskId>,
+        lanes: &mut Lanes,
         devices: usize,
         ends: &impl Fn() -> bool,
     ) -> Result<Vec<Subject>, Ended> {
@@ -359,6 +366,7 @@ impl Gather {
                 };
                 let total = upgrade.progress.map_or(0, |progress| progress.total_bytes);
                 let mut subject = Subject::of(&detail.device, &self.config, self.now);
+                subject.lanes = lanes_of(lanes, detail);
                 subject.goes_on(upgrade, total);
                 if subject.place != Place::Begun {
                     others.push(subject);
@@ -379,7 +387,7 @@ impl Gather {
         if let Some(shares) = task.and_then(|task| shares(&task.results)) {
             return Ok(shares);
         }
-        let tasks = self.store.tasks(None, EARLIER_TASKS).await?;
+        let tasks = self.store.tasks(false, None, EARLIER_TASKS).await?;
         let of_product = tasks.items.into_iter().filter(|it| it.product == product);
         let results: Vec<Results> = of_product.flat_map(|it| it.results).collect();
         Ok(shares(&results).unwrap_or_default())

@@ -6,7 +6,7 @@ use crate::{
     engine::{Engine, Setup},
     ledger::{
         DeviceRecord, Further, PackageId, Protocol, RetryPolicy, Served, Standby, TaskId,
-        UpgradeOrder, Via,
+        UpgradeId, UpgradeOrder, Via,
     },
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
     session::Offers,
@@ -81,8 +81,18 @@ fn device() -> DeviceRecord {
     }
 }
 
+/// Where the device is.
+fn peer() -> Peer {
+    Peer::from(SocketAddr::from(([192, 0, 2, 1], 5_683)))
+}
+
 /// A shard with a device that has an upgrade and registers: nothing is committed of that, and nothing was sent because of it.
 fn begun() -> (Core<Nobody>, Around) {
+    begun_behind(0)
+}
+
+/// The same where so many datagrams to the device wait for another change.
+fn begun_behind(waiting: u8) -> (Core<Nobody>, Around) {
     let ids = DeviceIds::new([9; 32]);
     let setup = Setup {
         config: Arc::new(Config::default()),
@@ -135,8 +145,12 @@ fn begun() -> (Core<Nobody>, Around) {
         // nobody is sent much more than was received from there
         .payload(br#"</>;rt="oma.lwm2m",</1/0>,</3/0>,</4/0>,</5/0>,</19/0>,</19/1>"#.to_vec())
         .build();
-    let peer = Peer::from(SocketAddr::from(([192, 0, 2, 1], 5_683)));
-    core.hear(NOW, &peer.into(), &registers);
+    for _ in 0..waiting {
+        let (peer, datagram) = (peer(), [1].into());
+        let held = core.outbox.offer(Outgoing { peer, datagram }, 1_000, None);
+        assert_eq!(held, Ok(None));
+    }
+    core.hear(NOW, &peer().into(), &registers);
     core.drain(NOW, &mut around);
     assert!(!core.is_committed());
     assert_eq!(around.sent, []);
@@ -183,4 +197,58 @@ fn nothing_leaves_because_of_a_change_that_the_store_has_refused() {
     let newest = core.newest;
     core.take(NOW, Message::Committed(newest), &mut around);
     assert_eq!(sent(&around), (1, 0));
+}
+
+/// Bytes that are written down as sent to devices for their upgrades.
+fn bytes_down(around: &Around) -> u64 {
+    let counted = around.emitted.iter().map(|it| match &it.change {
+        Change::Traffic { traffic, .. } => traffic.bytes_down,
+        _ => 0,
+    });
+    counted.sum()
+}
+
+/// Its upgrade is refused: what it has exchanged is written down.
+fn abandon(core: &mut Core<Nobody>, around: &mut Around) {
+    let upgrade = UpgradeId(1);
+    core.take(NOW, Message::Obey(Command::Abandon { upgrade }), around);
+}
+
+#[test]
+fn what_an_upgrade_costs_is_what_has_left() {
+    let (mut core, mut around) = begun();
+    let committed = Message::Committed(core.newest);
+    core.take(NOW, committed, &mut around);
+    abandon(&mut core, &mut around);
+    let requests = around.sent.iter().filter(|outgoing| {
+        let bytes = outgoing.datagram.to_bytes();
+        coap::Message::parse(&bytes).unwrap().kind() == Kind::Confirmable
+    });
+    let len: usize = requests.map(|outgoing| outgoing.datagram.len()).sum();
+    assert!(len > 0);
+    assert_eq!(bytes_down(&around), len as u64);
+}
+
+#[test]
+fn what_is_dropped_from_the_outbox_costs_nothing() {
+    let (mut core, mut around) = begun();
+    abandon(&mut core, &mut around);
+    assert_eq!((around.dropped, bytes_down(&around)), (1, 0));
+}
+
+#[test]
+fn what_finds_the_outbox_full_costs_nothing() {
+    let (mut core, mut around) = begun_behind(Outbox::PER_PEER);
+    // the answer to its registration, and the request
+    assert_eq!(core.figures().unsent, 2);
+    abandon(&mut core, &mut around);
+    assert_eq!((around.dropped, bytes_down(&around)), (0, 0));
+    // with room for both the request counts
+    let (mut core, mut around) = begun_behind(Outbox::PER_PEER - 2);
+    assert_eq!(core.figures().unsent, 0);
+    let newest = core.newest;
+    core.take(NOW, Message::Committed(newest), &mut around);
+    assert_eq!(sent(&around), (1, 1));
+    abandon(&mut core, &mut around);
+    assert!(bytes_down(&around) > 0);
 }

@@ -107,6 +107,11 @@ impl Invariants {
         self.sites = sites;
     }
 
+    /// Where devices are.
+    pub(in super::super) const fn sites(&self) -> &Sites {
+        &self.sites
+    }
+
     fn at_site_of(&mut self, device: usize) -> Option<(usize, &mut u32)> {
         let number = self.sites.number_of(device)?;
         Some((number, self.at_site.get_mut(number)?))

@@ -100,3 +100,17 @@ fn a_task_with_phases_is_forecast_while_it_runs_as_a_server_would() {
         assert!(off.abs() <= BOUND, "{}: {off:+.1} %", made.made_seconds);
     }
 }
+
+#[test]
+fn the_limit_of_a_site_is_known_to_a_forecast() {
+    let listens = "start_within_s = 60\n[[listening]]\nshare = 1\n[coverage]\ngood = 1\n";
+    let fleet = format!("{listens}[sites.depot]\nlimit = 2\n");
+    for seed in [1, 2] {
+        let summary = run(&fleet, 40, (8, Faults::None), seed);
+        let took_s = seconds(summary.took_ms);
+        let made = summary.foreseen.iter().find(|it| it.known == "earlier");
+        let finish_s = made.unwrap().finish_p50_seconds.unwrap();
+        let off = (finish_s - took_s) / took_s * 100.0;
+        assert!(off.abs() <= BOUND, "{seed}: {off:+.1} % of {took_s} s");
+    }
+}

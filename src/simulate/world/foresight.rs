@@ -85,6 +85,7 @@ impl<H: Hooks> World<H> {
                     active: active.get(&end.upgrade).copied(),
                     used: self.checker.used(device, now),
                     hardware: self.units.get(device)?.hardware(),
+                    site: self.checker.sites().name_of(device),
                 })
             })
             .collect();
@@ -95,6 +96,7 @@ impl<H: Hooks> World<H> {
             rules: &foresees.rules,
             retry: foresees.retry,
             offered,
+            sites: self.checker.sites(),
             head: heads.into_iter().next(),
         };
         let learnt = self.store.restore_learnt()?;

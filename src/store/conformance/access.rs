@@ -191,7 +191,10 @@ pub(crate) async fn tasks_are_listed_by_the_devices_they_were_made_for(store: &i
             filter: Some(filter(text)),
         };
         let parts: Vec<Part> = scopes.iter().map(part).collect();
-        let page = store.tasks_within(&parts, before, limit).await.unwrap();
+        let page = store
+            .tasks_within(&parts, false, before, limit)
+            .await
+            .unwrap();
         assert!(page.items.iter().all(|task| task.total() == 2));
         let ids: Vec<TaskId> = page.items.iter().map(|task| task.id).collect();
         (ids, page.more)

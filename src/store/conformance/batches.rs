@@ -287,7 +287,7 @@ impl Fleet {
             for event in store.events(0, Some(task.id), 100).await.unwrap() {
                 let subject = match event.subject {
                     Subject::Upgrade { upgrade, .. } => upgrade.0,
-                    Subject::Start { .. } | Subject::Task { .. } => 0,
+                    Subject::Start { .. } | Subject::Offer { .. } | Subject::Task { .. } => 0,
                 };
                 told.push((
                     subject,
@@ -297,10 +297,14 @@ impl Fleet {
             told.sort();
             seen.push(format!("{told:?}"));
         }
-        let cells = store.cells(Some(self.cell - 1), 2).await.unwrap().items;
+        let cells = store
+            .cells(Some(self.cell - 1), None, 2)
+            .await
+            .unwrap()
+            .items;
         for cell in cells
             .iter()
-            .filter(|cell| cell.cell / 100 == self.cell / 100)
+            .filter(|cell| cell.record.cell / 100 == self.cell / 100)
         {
             seen.push(format!("{cell:?}"));
         }

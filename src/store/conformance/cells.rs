@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use super::{NOT_HEARD, T0, UPGRADED, World, ended, stage, t};
 use crate::{
+    clock::UtcMillis,
     ledger::Stage,
     store::{CellChange, CellUpdate, Store, UpdateCellsError, UpgradeState},
     task::{BusyHours, CellRules, ClosingUpdate, LimitedBy, RulesUpdate},
@@ -87,9 +90,44 @@ pub(crate) async fn rules_are_kept_and_their_changes_seen_in_order(store: &impl 
     let last = store.cell_changes_since(revision, 9).await.unwrap();
     assert_eq!(last[0].rules, rules);
     assert!(changed(store, last[0].revision).await.is_empty());
-    let page = store.cells(None, 9).await.unwrap();
-    let cells: Vec<u32> = page.items.iter().map(|cell| cell.cell).collect();
+    let page = store.cells(None, None, 9).await.unwrap();
+    let cells: Vec<u32> = page.items.iter().map(|cell| cell.record.cell).collect();
     assert_eq!(cells, [51, u32::MAX]);
+    assert_eq!(page.items[0].rules, rules);
+}
+
+pub(crate) async fn closed_cells_are_listed_apart(store: &impl Store) {
+    let at = |ms: u64| T0 + Duration::from_millis(ms);
+    let close = |cell, until: Option<UtcMillis>| {
+        let reason = Some("works".to_owned());
+        closing(cell, ClosingUpdate::Close { until, reason })
+    };
+    let updates = [
+        close(61, None),
+        close(62, Some(at(1_000))),
+        close(64, Some(at(2_000))),
+        limit(63, Some(1)),
+    ];
+    store.update_cells(&updates, T0).await.unwrap();
+    let closed = async |after, ms, limit| {
+        let page = store.cells(after, Some(at(ms)), limit).await.unwrap();
+        let cells: Vec<u32> = page.items.iter().map(|cell| cell.record.cell).collect();
+        (cells, page.more)
+    };
+    assert_eq!(closed(None, 0, 9).await, (vec![61, 62, 64], false));
+    assert_eq!(closed(None, 0, 2).await, (vec![61, 62], true));
+    assert_eq!(closed(Some(62), 0, 2).await, (vec![64], false));
+    // as the rules themselves say
+    for ms in [999, 1_000, 1_999, 2_000] {
+        let page = store.cells(None, None, 99).await.unwrap();
+        let all = page.items.into_iter();
+        let told = all.filter(|cell| cell.rules.closed(at(ms)).is_some());
+        let told: Vec<u32> = told.map(|cell| cell.record.cell).collect();
+        assert_eq!(closed(None, ms, 99).await.0, told, "{ms}");
+    }
+    let open = closing(61, ClosingUpdate::Open);
+    store.update_cells(&[open], at(2_000)).await.unwrap();
+    assert_eq!(closed(None, 2_000, 9).await, (vec![], false));
 }
 
 pub(crate) async fn rules_change_all_or_none(store: &impl Store) {

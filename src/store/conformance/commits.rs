@@ -524,7 +524,7 @@ pub(crate) async fn cells_count_holders_and_waiters_and_keep_their_peaks(store: 
             stage(ids[3], 1, Stage::QueryingCell, t(1)),
         ])
         .await;
-    let cell = store.cells(None, 9).await.unwrap().items[0];
+    let cell = store.cells(None, None, 9).await.unwrap().items[0].record;
     assert_eq!((cell.cell, cell.active, cell.waiting), (51_234, 0, 3));
     assert_eq!((cell.limit_max, cell.last_admitted_at), (0, None));
     world
@@ -539,14 +539,14 @@ pub(crate) async fn cells_count_holders_and_waiters_and_keep_their_peaks(store: 
     world
         .commit(&[ended(ids[1], task.id, 1, UPGRADED, None, t(5))])
         .await;
-    let cell = store.cells(None, 9).await.unwrap().items[0];
+    let cell = store.cells(None, None, 9).await.unwrap().items[0].record;
     assert_eq!((cell.active, cell.waiting), (1, 1));
     assert_eq!((cell.limit_max, cell.concurrent_peak), (50, 2));
     assert_eq!(
         (cell.admitted_total, cell.last_admitted_at),
         (2, Some(t(3)))
     );
-    assert_eq!(store.cells(Some(51_234), 9).await.unwrap().items, []);
+    assert_eq!(store.cells(Some(51_234), None, 9).await.unwrap().items, []);
 }
 
 pub(crate) async fn hundreds_of_changes_in_one_commit(store: &impl Store) {
@@ -638,7 +638,11 @@ pub(crate) async fn what_nobody_has_any_more_begins_again_if_somebody_wants_it(s
     commit(let_go(1, t(6))).await;
     let running = UpgradeState::Active(Stage::Downloading);
     assert_eq!(world.state_of(id).await, running);
-    let cell = async || store.cells(None, 9).await.unwrap().items[0].active;
+    let cell = async || {
+        store.cells(None, None, 9).await.unwrap().items[0]
+            .record
+            .active
+    };
     assert_eq!(cell().await, 1);
     // nobody wants it any more: it ends, and with it its task
     store.cancel_upgrade(id, None, t(7)).await.unwrap();

@@ -102,7 +102,7 @@ pub(crate) async fn new_tasks_leave_excluded_devices_out(store: &impl Store) {
         refused,
         Err(CreateTaskError::DevicesOfOtherProduct { .. })
     ));
-    let tasks = store.tasks(None, 9).await.unwrap().items.len();
+    let tasks = store.tasks(false, None, 9).await.unwrap().items.len();
     exclude(store, &["d0", "d2"], "on loan").await;
     for (selection, left_out) in [(Selection::All, 4), (list(&["d0", "d1"]), 2)] {
         match store.create_task(&new_task(&package, selection)).await {
@@ -110,7 +110,10 @@ pub(crate) async fn new_tasks_leave_excluded_devices_out(store: &impl Store) {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(store.tasks(None, 9).await.unwrap().items.len(), tasks);
+    assert_eq!(
+        store.tasks(false, None, 9).await.unwrap().items.len(),
+        tasks
+    );
 }
 
 pub(crate) async fn what_waits_on_an_excluded_device_does_not_begin(store: &impl Store) {

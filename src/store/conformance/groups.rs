@@ -195,7 +195,7 @@ pub(crate) async fn a_task_selects_by_filter_or_group(store: &impl Store) {
         assert_eq!(endpoints.join(" "), expected);
         assert_eq!(task.total(), endpoints.len() as u64);
     }
-    let tasks = store.tasks(None, 9).await.unwrap().items.len();
+    let tasks = store.tasks(false, None, 9).await.unwrap().items.len();
     let nobody = new_task(&package, Selection::Filter(filter("product==q")));
     let refused = store.create_task(&nobody).await;
     assert!(matches!(refused, Err(CreateTaskError::NoDevices { .. })));
@@ -205,7 +205,10 @@ pub(crate) async fn a_task_selects_by_filter_or_group(store: &impl Store) {
         refused,
         Err(CreateTaskError::GroupNotFound(GroupId(99)))
     ));
-    assert_eq!(store.tasks(None, 9).await.unwrap().items.len(), tasks);
+    assert_eq!(
+        store.tasks(false, None, 9).await.unwrap().items.len(),
+        tasks
+    );
 }
 
 /// What thingsboard's users miss: an update for a profile or a group that was planned for later does not come (thingsboard #7987).

@@ -3,14 +3,16 @@
 use super::{
     NOT_HEARD, UPGRADED, World, ended,
     homes::{home, key, measured, offer_of, offered, refusal, start, terms, user},
-    list, new_task, next_batch, registered, stage, t,
+    list, new_task, next_batch, registered, stage,
+    starts::runs,
+    t,
 };
 use crate::{
     clock::UtcMillis,
     filter::Filter,
-    home::{HomeId, OfferId, Refusal},
+    home::{HomeId, OfferId, OfferStage, Refusal},
     ledger::{Change, Failure, Outcome, Stage, UpgradeId},
-    store::{Event, NewWebhook, Store, Subject, TaskRecord, WeakStart},
+    store::{Event, NewWebhook, OfferRecord, OfferSeen, Store, Subject, TaskRecord, WeakStart},
     tenant::TenantId,
 };
 
@@ -23,7 +25,7 @@ async fn told(store: &impl Store) -> Vec<(String, Option<String>)> {
 fn kind_and_home(event: &Event) -> (String, Option<String>) {
     let home = match &event.subject {
         Subject::Upgrade { home, .. } => home.as_ref(),
-        Subject::Start { home, .. } => Some(home),
+        Subject::Start { home, .. } | Subject::Offer { home, .. } => Some(home),
         Subject::Task { .. } => None,
     };
     (event.kind.clone(), home.map(HomeId::to_string))
@@ -357,4 +359,142 @@ pub(crate) async fn who_made_a_task_within_a_filter_is_told_nothing_of_homes(sto
         assert_eq!(events[..2], upgrades);
         assert_eq!(events[2..], [elsewhere("task.finished")]);
     }
+}
+
+/// An offer of V2 to so many of a hundred of the homes `h0` to `h39`, each with a device that runs V1, and to more of them later.
+async fn staged(store: &impl Store, percent: u8, stages: &[(u8, u64)]) -> OfferRecord {
+    let (world, package) = World::with_devices(store, 40).await;
+    for at in 0..40 {
+        let endpoint = format!("d{at}");
+        world
+            .commit(&[registered(&endpoint, t(0)), runs(&endpoint, "V1")])
+            .await;
+        let put = home(&format!("h{at}"), &[&endpoint]);
+        store.put_home(&put, None, t(0)).await.unwrap();
+    }
+    let mut terms = terms();
+    terms.percent = percent;
+    terms.stages = (stages.iter())
+        .map(|(percent, second)| OfferStage {
+            from: t(*second),
+            percent: *percent,
+        })
+        .collect();
+    let offer = store.publish_offer(&offer_of(&package, terms)).await;
+    offer.unwrap()
+}
+
+/// All is told that is to be.
+async fn show(store: &impl Store, part: u32, at: UtcMillis) {
+    for _ in 0..200 {
+        if !store.tell_of_offers(part, at).await.unwrap() {
+            return;
+        }
+    }
+    panic!("it does not end");
+}
+
+/// The homes of which it was told that they see an offer, in order.
+async fn shown(store: &impl Store) -> Vec<String> {
+    let told = told(store).await.into_iter();
+    let homes = told.filter(|(kind, _)| kind == "offer.visible");
+    let mut homes: Vec<String> = homes.filter_map(|(_, home)| home).collect();
+    homes.sort();
+    homes
+}
+
+/// Those of the homes that see it.
+fn see(offer: &OfferRecord, at: UtcMillis) -> Vec<String> {
+    let homes = (0..40).map(|number| format!("h{number}"));
+    let mut see: Vec<String> = homes
+        .filter(|home| offer.terms.is_visible_to(&key(home), offer.id, at))
+        .collect();
+    see.sort();
+    see
+}
+
+pub(crate) async fn each_home_is_told_once_that_it_sees_an_offer(store: &impl Store) {
+    let offer = staged(store, 30, &[(60, 100), (100, 200)]).await;
+    let tenant = TenantId::default();
+    for (second, next) in [(10, 100), (100, 200), (250, 900)] {
+        show(store, 7, t(second)).await;
+        let expected = see(&offer, t(second));
+        assert_eq!(shown(store).await, expected, "at {second}");
+        // and nothing more until the next stage
+        show(store, 7, t(next - 1)).await;
+        assert_eq!(shown(store).await, expected, "before {next}");
+    }
+    assert_eq!(shown(store).await.len(), 40);
+    let events = store.events(0, Some(offer.task), 1).await.unwrap();
+    let sees = OfferSeen {
+        offer: offer.id,
+        devices: 1,
+    };
+    assert!(
+        matches!(&events[0].subject, Subject::Offer { sees: told, .. } if *told == sees),
+        "{events:?}"
+    );
+    // on other terms nobody is told again
+    let mut terms = offer.terms.clone();
+    terms.stages.clear();
+    for percent in [10, 100] {
+        terms.percent = percent;
+        store
+            .change_offer(&tenant, offer.id, &terms, None)
+            .await
+            .unwrap();
+        show(store, 7, t(1_000)).await;
+    }
+    assert_eq!(shown(store).await.len(), 40);
+}
+
+pub(crate) async fn an_offer_that_more_homes_see_is_told_to_the_others(store: &impl Store) {
+    let offer = staged(store, 20, &[]).await;
+    show(store, 100, t(1)).await;
+    let few = shown(store).await;
+    assert_eq!(few, see(&offer, t(1)));
+    let mut terms = offer.terms.clone();
+    terms.percent = 50;
+    let tenant = TenantId::default();
+    let offer = store.change_offer(&tenant, offer.id, &terms, None).await;
+    show(store, 100, t(2)).await;
+    let more = shown(store).await;
+    assert_eq!(more, see(&offer.unwrap(), t(2)));
+    assert!(more.len() > few.len());
+}
+
+pub(crate) async fn only_homes_are_told_of_an_offer_that_it_is_for(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 4).await;
+    for endpoint in ["d0", "d1", "d2", "d3"] {
+        world.commit(&[registered(endpoint, t(0))]).await;
+    }
+    world
+        .commit(&[runs("d0", "V1"), runs("d1", "V2"), runs("d2", "V1")])
+        .await;
+    for (name, devices) in [
+        ("h0", &["d0"][..]),
+        ("h1", &["d1"]),
+        ("h2", &["d2"]),
+        ("h3", &["d3"]),
+        ("h4", &[]),
+    ] {
+        let put = home(name, devices);
+        store.put_home(&put, None, t(0)).await.unwrap();
+    }
+    let excluded = ["d2".to_owned()];
+    let done = store.exclude(&excluded, "broken", None, t(0)).await;
+    done.unwrap();
+    let offer = store.publish_offer(&offer_of(&package, terms())).await;
+    show(store, 2, t(1)).await;
+    // one is up to date, one is excluded; what `d3` runs is not known
+    assert_eq!(shown(store).await, ["h0", "h3"]);
+    // another one is withdrawn before anybody is told
+    let tenant = TenantId::default();
+    let other = store.publish_offer(&offer_of(&package, terms())).await;
+    let other = other.unwrap().id;
+    assert_ne!(other, offer.unwrap().id);
+    store.withdraw_offer(&tenant, other, t(2)).await.unwrap();
+    show(store, 2, t(3)).await;
+    assert_eq!(shown(store).await, ["h0", "h3"]);
+    assert!(!store.tell_of_offers(2, t(9_999)).await.unwrap());
 }

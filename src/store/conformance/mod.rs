@@ -151,6 +151,7 @@ macro_rules! whole_suite {
             cells {
                 rules_are_kept_and_their_changes_seen_in_order,
                 rules_change_all_or_none,
+                closed_cells_are_listed_apart,
                 a_cell_tells_who_has_a_slot_and_what_became_of_upgrades,
             }
             commits {
@@ -202,6 +203,9 @@ macro_rules! whole_suite {
                 what_ends_with_its_device_names_the_home_in_which_that_was,
                 a_home_that_a_device_joins_is_asked_for_what_waits_there,
                 who_made_a_task_within_a_filter_is_told_nothing_of_homes,
+                each_home_is_told_once_that_it_sees_an_offer,
+                an_offer_that_more_homes_see_is_told_to_the_others,
+                only_homes_are_told_of_an_offer_that_it_is_for,
             }
             targets {
                 a_task_leaves_out_whom_it_excludes,

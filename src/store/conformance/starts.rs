@@ -31,7 +31,7 @@ async fn followed(store: &impl Store) -> (OfferRecord, OfferRecord) {
     (v2, v3.unwrap())
 }
 
-fn runs(endpoint: &str, text: &str) -> Change {
+pub(super) fn runs(endpoint: &str, text: &str) -> Change {
     Change::VersionReported {
         endpoint: endpoint.to_owned(),
         version: version(text),

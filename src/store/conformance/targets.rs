@@ -159,7 +159,7 @@ pub(crate) async fn whom_a_task_excludes_has_to_be_known(store: &impl Store) {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(store.tasks(None, 9).await.unwrap().items, []);
+    assert_eq!(store.tasks(false, None, 9).await.unwrap().items, []);
 }
 
 pub(crate) async fn a_group_stays_while_a_task_leaves_it_out(store: &impl Store) {

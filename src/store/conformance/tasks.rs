@@ -4,6 +4,7 @@ use super::{
     stage, t,
 };
 use crate::{
+    access::Part,
     ledger::{
         Cancellation, Change, Outcome, PackageId, Stage, StopReason, TaskId, TaskState, UpgradeId,
     },
@@ -11,6 +12,7 @@ use crate::{
         CancelUpgradeError, CreateTaskError, DeleteTaskError, NewTask, Overlap, Overlaps,
         Selection, StopTaskError, Store, TaskRecord, TimelineEntry, UpgradeState,
     },
+    tenant::TenantId,
 };
 
 pub(crate) async fn a_task_selects_by_list_by_product_or_all(store: &impl Store) {
@@ -61,7 +63,7 @@ pub(crate) async fn a_list_with_devices_that_do_not_fit_is_refused(store: &impl 
     }
     let other = create(Selection::Product("q".to_owned())).await;
     assert!(matches!(other, CreateTaskError::OtherProduct { .. }));
-    assert_eq!(store.tasks(None, 9).await.unwrap().items, []);
+    assert_eq!(store.tasks(false, None, 9).await.unwrap().items, []);
 }
 
 pub(crate) async fn a_package_that_is_not_current_is_refused(store: &impl Store) {
@@ -91,7 +93,7 @@ pub(crate) async fn nobody_to_upgrade_is_refused(store: &impl Store) {
         let refused = store.create_task(&new_task(&package, selection)).await;
         assert!(matches!(refused, Err(CreateTaskError::NoDevices { .. })));
     }
-    assert_eq!(store.tasks(None, 9).await.unwrap().items, []);
+    assert_eq!(store.tasks(false, None, 9).await.unwrap().items, []);
 }
 
 pub(crate) async fn stopping_cancels_what_waits_and_keeps_what_runs(store: &impl Store) {
@@ -319,11 +321,29 @@ pub(crate) async fn tasks_are_listed_newest_first_with_counts(store: &impl Store
             .await
             .unwrap();
     }
-    let first = store.tasks(None, 2).await.unwrap();
+    let first = store.tasks(false, None, 2).await.unwrap();
     assert!(first.more && first.items[0].id > first.items[1].id);
     assert!(first.items.iter().all(|task| task.total() == 2));
-    let rest = store.tasks(Some(first.items[1].id), 2).await.unwrap();
+    let rest = store
+        .tasks(false, Some(first.items[1].id), 2)
+        .await
+        .unwrap();
     assert_eq!((rest.items.len(), rest.more), (1, false));
+    // one that has ended is not among those that have not
+    let ended = first.items[1].id;
+    store.stop_task(ended, t(9), false).await.unwrap();
+    let all = Part {
+        tenant: Some(TenantId::default()),
+        filter: None,
+    };
+    let open = [
+        store.tasks(true, None, 9).await.unwrap(),
+        store.tasks_within(&[all], true, None, 9).await.unwrap(),
+    ];
+    for open in open {
+        let ids: Vec<_> = open.items.iter().map(|task| task.id).collect();
+        assert_eq!(ids, [first.items[0].id, rest.items[0].id]);
+    }
 }
 
 pub(crate) async fn upgrades_are_listed_by_state_in_pages(store: &impl Store) {

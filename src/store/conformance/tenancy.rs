@@ -453,7 +453,7 @@ pub(crate) async fn tasks_are_listed_by_their_tenants(store: &impl Store) {
     };
     let narrowed = store.create_task(&narrowed).await.unwrap();
     let list = async |parts: &[Part], limit| {
-        let page = store.tasks_within(parts, None, limit).await.unwrap();
+        let page = store.tasks_within(parts, false, None, limit).await.unwrap();
         let ids: Vec<TaskId> = page.items.iter().map(|task| task.id).collect();
         (ids, page.more)
     };

@@ -100,7 +100,7 @@ pub(crate) async fn what_upgrades_cost_is_summed_by_upgrade_task_and_cell(store:
     expected += traffic(1_000);
     let shown = store.task(task.id).await.unwrap().unwrap();
     assert_eq!(shown.traffic, expected);
-    let listed = store.tasks(None, 9).await.unwrap().items;
+    let listed = store.tasks(false, None, 9).await.unwrap().items;
     assert_eq!(listed[0].traffic, expected);
     let other = store.upgrade(ids[1]).await.unwrap().unwrap();
     assert_eq!(other.traffic, traffic(1_000));

@@ -149,20 +149,23 @@ impl Agenda for SqliteStore {
 
     async fn tasks(
         &self,
+        unfinished: bool,
         before: Option<TaskId>,
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError> {
+        const ALL: &str = "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
+             WHERE t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?";
+        const UNFINISHED: &str = "SELECT t.*, p.product, p.version FROM tasks t INDEXED BY tasks_unfinished \
+             JOIN packages p ON p.id = t.package_id \
+             WHERE t.state IN ('scheduled', 'running', 'stopping') AND t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?";
         let doing = "listing tasks";
         let mut conn = self.readers.acquire().await.doing(doing)?;
-        let rows = sqlx::query(
-            "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?",
-        )
-        .bind(before.map_or(i64::MAX, |id| id.0))
-        .bind(rows::one_more(limit))
-        .fetch_all(&mut *conn)
-        .await
-        .doing(doing)?;
+        let rows = sqlx::query(if unfinished { UNFINISHED } else { ALL })
+            .bind(before.map_or(i64::MAX, |id| id.0))
+            .bind(rows::one_more(limit))
+            .fetch_all(&mut *conn)
+            .await
+            .doing(doing)?;
         let mut page = rows::page(&rows, limit, tasks::record)?;
         tasks::add_counts(&mut conn, &mut page.items).await?;
         Ok(page)
@@ -171,14 +174,16 @@ impl Agenda for SqliteStore {
     async fn tasks_within(
         &self,
         parts: &[Part],
+        unfinished: bool,
         before: Option<TaskId>,
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError> {
         const OF_TENANT: &str = "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.tenant = ? AND t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?";
+             WHERE t.tenant = ?1 AND t.id < ?2 AND t.hidden = 0 \
+             AND (NOT ?4 OR t.state IN ('scheduled', 'running', 'stopping')) ORDER BY t.id DESC LIMIT ?3";
         const WITHIN: &str = "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.scope = ? AND t.id < ? AND t.hidden = 0 AND t.tenant = COALESCE(?4, t.tenant) \
-             ORDER BY t.id DESC LIMIT ?3";
+             WHERE t.scope = ?1 AND t.id < ?2 AND t.hidden = 0 AND t.tenant = COALESCE(?5, t.tenant) \
+             AND (NOT ?4 OR t.state IN ('scheduled', 'running', 'stopping')) ORDER BY t.id DESC LIMIT ?3";
         let doing = "listing tasks";
         let mut conn = self.readers.acquire().await.doing(doing)?;
         let mut found = Vec::new();
@@ -186,12 +191,13 @@ impl Agenda for SqliteStore {
             let tenant = part.tenant.as_ref().map(TenantId::as_str);
             let query = match (&part.filter, tenant) {
                 (None, Some(tenant)) => sqlx::query(OF_TENANT).bind(tenant.to_owned()),
-                (None, None) => return self.tasks(before, limit).await,
+                (None, None) => return self.tasks(unfinished, before, limit).await,
                 (Some(filter), _) => sqlx::query(WITHIN).bind(filter.to_string()),
             };
             let mut query = query
                 .bind(before.map_or(i64::MAX, |id| id.0))
-                .bind(rows::one_more(limit));
+                .bind(rows::one_more(limit))
+                .bind(unfinished);
             if part.filter.is_some() {
                 query = query.bind(tenant);
             }

@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// What an event is called that is about an offer and a home.
+const OFFER_VISIBLE: &str = "offer.visible";
+
 /// An [`EventRow`], from `events e`, with that home.
 macro_rules! event {
     () => {
@@ -125,6 +128,12 @@ impl EventRow {
                 endpoint,
                 home: self.home.ok_or_else(incomplete)?,
                 waits: (self.arguments.as_deref())
+                    .and_then(|arguments| serde_json::from_str(arguments).ok())
+                    .ok_or_else(incomplete)?,
+            },
+            (None, None) if self.kind == OFFER_VISIBLE => Subject::Offer {
+                home: self.home.ok_or_else(incomplete)?,
+                sees: (self.arguments.as_deref())
                     .and_then(|arguments| serde_json::from_str(arguments).ok())
                     .ok_or_else(incomplete)?,
             },

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    home::HomeId,
+    home::{HomeId, OfferId},
     ledger::TaskId,
     store::{
         AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
@@ -132,6 +132,29 @@ impl Announcements {
         .bind(home.as_str())
         .bind(waits.offer.0)
         .fetch_optional(conn)
+        .await?;
+        self.events.extend(told);
+        Ok(())
+    }
+
+    /// An offer has become visible to these homes, a JSON list of pairs: a home, and for how many of its devices the offer is.
+    pub(super) async fn visible(
+        &mut self,
+        conn: &mut SqliteConnection,
+        offer: OfferId,
+        homes: &str,
+        now: UtcMillis,
+    ) -> Result<(), sqlx::Error> {
+        let told: Vec<i64> = sqlx::query_scalar(
+            "INSERT INTO events (at, kind, task_id, task_name, product, version, arguments, home) \
+             SELECT ?, 'offer.visible', t.id, t.name, o.product, o.version, \
+                 json_object('offer', o.id, 'devices', j.value ->> 1), j.value ->> 0 \
+             FROM json_each(?) j CROSS JOIN offers o ON o.id = ? CROSS JOIN tasks t ON t.id = o.task_id RETURNING id",
+        )
+        .bind(now.0)
+        .bind(homes)
+        .bind(offer.0)
+        .fetch_all(conn)
         .await?;
         self.events.extend(told);
         Ok(())

@@ -41,6 +41,7 @@ mod joining;
 mod ledger;
 mod marker;
 mod narrowing;
+mod offer_news;
 mod offers;
 mod one_upgrade;
 mod open_upgrades;

@@ -6,6 +6,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, SqliteStore,
     bulk::json_list,
+    offer_news,
     rows::{self, Columns as _},
     standing, task_packages, tenancy,
     watched::Table,
@@ -67,6 +68,9 @@ impl Offers for SqliteStore {
         .await
         .doing(PUBLISHING)?;
         let offer = record(&row)?;
+        offer_news::publish(&mut tx, offer.id)
+            .await
+            .doing(PUBLISHING)?;
         tx.made(Table::Offers, offer.id.0);
         tx.commit().await.doing(PUBLISHING)?;
         Ok(offer)
@@ -101,6 +105,7 @@ impl Offers for SqliteStore {
         .execute(&mut *tx)
         .await
         .doing(CHANGING)?;
+        offer_news::change(&mut tx, id).await.doing(CHANGING)?;
         let offer = self::known(&mut tx, tenant, id).await?;
         tx.commit().await.doing(CHANGING)?;
         Ok(offer)
@@ -235,6 +240,10 @@ impl Offers for SqliteStore {
         now: UtcMillis,
     ) -> Result<(u64, Option<String>), StoreError> {
         self.start_automatic_part(after, limit, now).await
+    }
+
+    async fn tell_of_offers(&self, limit: u32, now: UtcMillis) -> Result<bool, StoreError> {
+        self.tell_some_of_offers(limit, now).await
     }
 }
 

@@ -15,9 +15,10 @@ use crate::{
     clock::UtcMillis,
     ledger::{TaskId, UpgradeId},
     store::{
-        CellRecord, DeviceUpgrade, Journal, Page, StoreError, TimelineEntry, UpgradeDetail,
-        UpgradeRecord, UpgradeState,
+        CellRecord, DeviceUpgrade, Journal, ListedCell, Page, StoreError, TimelineEntry,
+        UpgradeDetail, UpgradeRecord, UpgradeState,
     },
+    task::{BusyHours, CellRules, Closing},
 };
 
 /// Lines of a timeline that are shown.
@@ -129,21 +130,74 @@ impl Journal for SqliteStore {
         }))
     }
 
-    async fn cells(&self, after: Option<u32>, limit: u32) -> Result<Page<CellRecord>, StoreError> {
-        let query = sqlx::query(CELLS)
+    async fn cells(
+        &self,
+        after: Option<u32>,
+        closed_at: Option<UtcMillis>,
+        limit: u32,
+    ) -> Result<Page<ListedCell>, StoreError> {
+        let query = match closed_at {
+            None => sqlx::query(CELLS),
+            Some(now) => sqlx::query(CLOSED_CELLS).bind(now.0),
+        };
+        let query = query
             .bind(after.map_or(-1, i64::from))
             .bind(rows::one_more(limit));
         Packed::fetch(query, &self.readers, "listing cells")
             .await?
-            .page(limit, |row: CellRow| Ok(row.record()))
+            .page(limit, |row: ListedRow| Ok(row.listed()))
     }
 }
 
-const CELLS: &str = packed!(
-    "SELECT json_array(cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at, \
-         succeeded, failed) AS line \
-     FROM cells WHERE cell > ? ORDER BY cell LIMIT ?"
+/// The list of cells of which this is true.
+macro_rules! cells_where {
+    ($of:literal $($condition:literal)?) => {
+        packed!(concat!(
+            "SELECT json_array(json_array(cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at, \
+                 succeeded, failed), own_limit, json(closing), json(outage), json(busy_hours), \
+                 CASE adaptive WHEN 1 THEN json('true') WHEN 0 THEN json('false') END) AS line FROM cells ",
+            $of,
+            $($condition,)?
+            " ORDER BY cell LIMIT ?"
+        ))
+    };
+}
+
+const CELLS: &str = cells_where!("WHERE cell > ?");
+
+/// Closed at a time.
+const CLOSED_CELLS: &str = cells_where!(
+    "INDEXED BY cells_closings WHERE (closing IS NOT NULL OR outage IS NOT NULL) \
+     AND ((json_extract(closing, '$.from') <= ?1 AND ifnull(?1 < json_extract(closing, '$.until'), 1)) \
+       OR (json_extract(outage, '$.from') <= ?1 AND ifnull(?1 < json_extract(outage, '$.until'), 1))) AND cell > ?"
 );
+
+/// A cell with its rules, as the list has it.
+#[derive(Deserialize)]
+struct ListedRow(
+    CellRow,
+    Option<u32>,
+    Option<Closing>,
+    Option<Closing>,
+    Option<Vec<BusyHours>>,
+    Option<bool>,
+);
+
+impl ListedRow {
+    fn listed(self) -> ListedCell {
+        let Self(row, limit, closing, outage, busy_hours, adaptive) = self;
+        ListedCell {
+            record: row.record(),
+            rules: CellRules {
+                limit,
+                closing,
+                outage,
+                busy_hours: busy_hours.unwrap_or_default(),
+                adaptive,
+            },
+        }
+    }
+}
 
 /// A cell, as far as upgrades tell of it.
 #[derive(Deserialize)]

@@ -1,10 +1,16 @@
 use std::{
     env,
-    io::{Read, Write},
+    io::{BufRead as _, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
     thread,
     time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 use super::wait_for;
@@ -67,6 +73,72 @@ impl Drop for Ended {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A process that goes on until it is told to end. It does not outlive the test.
+pub(crate) struct Running {
+    child: Ended,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Self {
+            child: Ended(child),
+            stdout,
+            stderr,
+        }
+    }
+
+    /// The next line of standard output.
+    pub(crate) fn prints(&self, limit: Duration) -> String {
+        let line = self.stdout.recv_timeout(limit);
+        line.unwrap_or_else(|e| panic!("it prints nothing: {e}"))
+    }
+
+    /// What follows `begin` on the next line of standard error with that.
+    pub(crate) fn says(&self, begin: &str, limit: Duration) -> String {
+        wait_for(limit, &format!("a line with {begin:?}"), || {
+            let line = self.stderr.try_recv().ok()?;
+            let (_, rest) = line.split_once(begin)?;
+            Some(rest.to_owned())
+        })
+    }
+
+    /// Panics when it has ended.
+    pub(crate) fn assert_running(&mut self) {
+        assert_eq!(self.child.0.try_wait().unwrap(), None, "it has ended");
+    }
+
+    /// SIGINT, as Ctrl-C. Returns the exit status, and panics when it takes longer than `limit`.
+    pub(crate) fn interrupt(&mut self, limit: Duration) -> ExitStatus {
+        let pid = Pid::from_raw(i32::try_from(self.child.0.id()).unwrap());
+        kill(pid, Signal::SIGINT).unwrap();
+        wait_for(limit, "its end", || self.child.0.try_wait().unwrap())
+    }
+}
+
+/// The lines of a stream as they come.
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines() {
+            // a test that has ended wants no more
+            let Ok(()) = sender.send(line.unwrap_or_default()) else {
+                return;
+            };
+        }
+    });
+    receiver
 }
 
 fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {

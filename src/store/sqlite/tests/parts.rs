@@ -111,7 +111,7 @@ async fn a_task_that_is_not_whole_is_seen_by_nobody_and_gone_after_the_next_star
     let upgrade = store.upgrades(task.id, None, None, 9).await.unwrap().items[0].id;
     hide(&store).await;
     assert_eq!(store.task(task.id).await.unwrap(), None);
-    assert_eq!(store.tasks(None, 9).await.unwrap().items, []);
+    assert_eq!(store.tasks(false, None, 9).await.unwrap().items, []);
     assert_eq!(store.upgrade(upgrade).await.unwrap(), None);
     let page = store.upgrades(task.id, None, None, 9).await.unwrap();
     assert_eq!(page.items, []);
@@ -199,7 +199,7 @@ async fn what_was_counted_before_is_kept_after_an_update() {
     kept_is_counted(&dir.path().join(FILE_NAME)).await;
     let free = count(&store, "SELECT SUM(id) FROM upgrades WHERE free = 1").await;
     assert_eq!(free, 5 + 6, "on a the other one runs");
-    let cell = store.cells(None, 9).await.unwrap().items[0];
+    let cell = store.cells(None, None, 9).await.unwrap().items[0].record;
     assert_eq!((cell.active, cell.waiting), (1, 1));
 }
 

@@ -1,0 +1,80 @@
+//! Adds the devices of a file.
+
+use askama::Template;
+use axum::{extract::Multipart, http::StatusCode};
+use serde::Deserialize;
+
+use crate::{
+    api::Problem,
+    console::{
+        calls::part,
+        fields::Fields,
+        fleet::{Tenant, for_tenant, tenants, upload},
+        page::{Paged, page, page_with, status},
+        viewer::Viewer,
+    },
+};
+
+#[derive(Template)]
+#[template(path = "fleet/devices_import.html")]
+struct ImportPage<'a> {
+    at: &'a Viewer,
+    fields: &'a Fields,
+    tenants: Vec<Tenant>,
+    problem: Option<Problem>,
+}
+
+#[derive(Template)]
+#[template(path = "fleet/devices_imported.html")]
+struct ImportedPage<'a> {
+    at: &'a Viewer,
+    taken: Taken,
+}
+
+/// What became of the rows.
+#[derive(Debug, Deserialize)]
+struct Taken {
+    rows: u64,
+    added: u64,
+    unchanged: u64,
+    updated: u64,
+    keys_set: u64,
+    refused_total: u64,
+    refused: Vec<Refused>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Refused {
+    line: u64,
+    column: Option<String>,
+    detail: String,
+}
+
+/// The form.
+pub(super) async fn ask(viewer: Viewer) -> Paged {
+    form(&viewer, &Fields::default(), None).await
+}
+
+async fn form(at: &Viewer, fields: &Fields, problem: Option<Problem>) -> Paged {
+    let code = problem.as_ref().map_or(StatusCode::OK, status);
+    let shown = ImportPage {
+        at,
+        fields,
+        tenants: tenants(at).await?,
+        problem,
+    };
+    Ok(page_with(code, &shown))
+}
+
+/// Adds them.
+pub(super) async fn take(viewer: Viewer, body: Multipart) -> Paged {
+    let path = |fields: &Fields| for_tenant("/v1/devices", fields);
+    let sent = upload::pass_on(&viewer, body, path).await;
+    match sent.answer {
+        Ok(answer) => Ok(page(&ImportedPage {
+            at: &viewer,
+            taken: part(answer.body)?,
+        })),
+        Err(problem) => form(&viewer, &sent.fields.entered(), Some(problem)).await,
+    }
+}
