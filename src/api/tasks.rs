@@ -162,6 +162,9 @@ pub(super) struct TaskBody {
     /// one that is for it is below what it runs, `skipped` where an operator passed over it. They are among `cancelled`; for phases and thresholds they do not count.
     #[schema(example = json!({"no_package": 2}))]
     skipped: BTreeMap<String, u64>,
+    /// Devices that have failed, by reason: those that `counts` has as `failed`.
+    #[schema(example = json!({"device_not_heard": 2}))]
+    failures: BTreeMap<String, u64>,
     /// How many of them are in each state.
     #[schema(example = json!({"pending": 3, "downloading": 10, "succeeded": 187}))]
     counts: BTreeMap<&'static str, u64>,
@@ -302,6 +305,10 @@ impl TaskBody {
         let share = Share::of(rules);
         let results = (task.phase, &*task.results);
         let hold = task.hold.as_ref();
+        let mut failures = BTreeMap::new();
+        for (reason, count) in task.results.iter().flat_map(|results| &results.failed) {
+            *failures.entry(reason.clone()).or_default() += count;
+        }
         let stand = Stand::of(task.state, task.start_at, rules, hold, results, now)
             .with_put_off(task.put_off);
         Self {
@@ -359,6 +366,7 @@ impl TaskBody {
             allow_downgrade: task.packages.allow_downgrade,
             conditions: ConditionsBody::shown(task.packages.conditions),
             skipped: task.skipped,
+            failures,
             tenant: tenant::told(&task.product),
             product: tenant::product_name(&task.product).to_owned(),
             version: task.version.to_string(),

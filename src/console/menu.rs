@@ -21,9 +21,10 @@ const fn item(path: &'static str, text: &'static str, operation: &'static str) -
     }
 }
 
-const ITEMS: [Item; 11] = [
+const ITEMS: [Item; 12] = [
     item("/now", "menu-now", "get_me"),
     item("/tasks", "menu-tasks", "list_tasks"),
+    item("/approvals", "menu-approvals", "approve_task"),
     item("/devices", "menu-devices", "list_devices"),
     item("/cells", "menu-cells", "list_cells"),
     item("/packages", "menu-packages", "list_packages"),

@@ -31,6 +31,7 @@ mod tasks;
 mod tenants;
 mod texts;
 mod times;
+mod upgrades;
 mod upload;
 mod viewer;
 mod webhooks;
@@ -128,6 +129,7 @@ fn pages(console: Console) -> Router {
         .merge(evidence::routes())
         .merge(account::routes())
         .merge(fleet::routes())
+        .merge(upgrades::routes())
         .fallback(page::missing)
         .layer(from_fn_with_state(console.clone(), door::admit));
     Router::new()

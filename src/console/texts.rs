@@ -65,7 +65,7 @@ macro_rules! of_each {
     };
 }
 
-of_each!("base" "login" "now" "tasks" "devices" "cells" "fleet" "packages" "homes" "hooks" "people" "admin");
+of_each!("base" "login" "now" "tasks" "task" "newtask" "upgrades" "devices" "cells" "fleet" "packages" "homes" "hooks" "people" "admin");
 
 static OF_ENGLISH: LazyLock<Bundle> = LazyLock::new(|| bundle(Language::English, ENGLISH));
 static OF_CHINESE: LazyLock<Bundle> = LazyLock::new(|| bundle(Language::Chinese, CHINESE));

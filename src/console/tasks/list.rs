@@ -6,12 +6,15 @@ use askama::Template;
 use axum::extract::RawQuery;
 use serde::Deserialize;
 
-use super::super::{
-    chart::{self, Svg},
-    fields::Fields,
-    listed::{Listed, Pager, query},
-    page::{Paged, page},
-    viewer::Viewer,
+use super::{
+    super::{
+        chart::{self, Svg},
+        fields::Fields,
+        listed::{Listed, Pager, query},
+        page::{Paged, page},
+        viewer::Viewer,
+    },
+    tone,
 };
 
 #[derive(Template)]
@@ -38,6 +41,11 @@ pub(super) struct Task {
 impl Task {
     fn count(&self, state: &str) -> u64 {
         self.counts.get(state).copied().unwrap_or_default()
+    }
+
+    /// The class of its state's colour.
+    fn tone(&self) -> &'static str {
+        tone(&self.state)
     }
 
     /// How far it is.

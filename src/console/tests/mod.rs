@@ -2,6 +2,8 @@
 
 mod door;
 mod fleet;
+mod new_task;
+mod tasks;
 mod texts;
 
 use axum::{

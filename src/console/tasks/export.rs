@@ -1,0 +1,139 @@
+//! The upgrades of a task as CSV (RFC 4180): read and sent a page of the API at a time.
+
+use std::fmt::Write as _;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, RawQuery},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+
+use super::super::{
+    fields::{Fields, encode},
+    listed::Listed,
+    page::{Failure, Paged},
+    upgrades::Upgrade,
+    viewer::Viewer,
+};
+
+/// Upgrades that are read at once.
+const ROWS: u32 = 500;
+const HEAD: &str = "id,device,state,reason,detail,attempts,cell,created_at,started_at,ended_at\r\n";
+
+/// The file.
+pub(super) async fn send(viewer: Viewer, Path(id): Path<i64>, RawQuery(given): RawQuery) -> Paged {
+    let given = Fields::parse(given.unwrap_or_default().as_bytes());
+    let state = given.some("state").map(encode);
+    let state = state.map_or_else(String::new, |state| format!("&state={state}"));
+    let path = format!("/v1/tasks/{id}/upgrades?limit={ROWS}{state}");
+    // what is refused is refused before anything is sent
+    let first: Listed<Upgrade> = viewer.get(&path).await?;
+    Ok(file(viewer, id, path, first))
+}
+
+fn file(viewer: Viewer, id: i64, path: String, first: Listed<Upgrade>) -> Response {
+    let begin = (HEAD.to_owned(), Some(first));
+    let pages = stream::try_unfold(begin, move |(mut text, page)| {
+        let (viewer, path) = (viewer.clone(), path.clone());
+        async move {
+            let Some(page) = page else {
+                return Ok(None);
+            };
+            for upgrade in &page.items {
+                write_row(&mut text, upgrade);
+            }
+            let next: Option<Listed<Upgrade>> = match page.next_cursor {
+                Some(cursor) => {
+                    let path = format!("{path}&cursor={}", encode(&cursor));
+                    Some(viewer.get(&path).await.map_err(broken)?)
+                }
+                None => None,
+            };
+            Ok::<_, std::io::Error>(Some((Bytes::from(text), (String::new(), next))))
+        }
+    });
+    let name = format!("attachment; filename=\"task-{id}-upgrades.csv\"");
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            "text/csv; charset=utf-8; header=present".to_owned(),
+        ),
+        (header::CONTENT_DISPOSITION, name),
+    ];
+    (headers, Body::from_stream(pages)).into_response()
+}
+
+/// The file breaks off: a browser tells that it is not whole.
+fn broken(failure: Failure) -> std::io::Error {
+    std::io::Error::other(failure.0.detail.into_string())
+}
+
+fn write_row(text: &mut String, upgrade: &Upgrade) {
+    let outcome = upgrade.outcome.as_ref();
+    let cell = upgrade.cell_id.map(|cell| cell.to_string());
+    let (id, attempts) = (upgrade.id.to_string(), upgrade.attempts.to_string());
+    let fields: [&str; 10] = [
+        &id,
+        &upgrade.endpoint,
+        &upgrade.state,
+        outcome.map_or("", |it| &it.reason),
+        outcome.map_or("", |it| &it.detail),
+        &attempts,
+        cell.as_deref().unwrap_or_default(),
+        &upgrade.created_at,
+        upgrade.started_at.as_deref().unwrap_or_default(),
+        upgrade.ended_at.as_deref().unwrap_or_default(),
+    ];
+    for (i, field) in fields.into_iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        write_field(text, field);
+    }
+    text.push_str("\r\n");
+}
+
+/// A field. One that a spreadsheet would calculate is made text by an apostrophe (OWASP, "CSV Injection").
+pub(in crate::console) fn write_field(text: &mut String, field: &str) {
+    let calculates = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let is_number = field.parse::<i64>().is_ok() && !field.starts_with('+');
+    let quotes = field.contains([',', '"', '\r', '\n']);
+    let apostrophe = if calculates && !is_number { "'" } else { "" };
+    // a string takes everything
+    let _ = if quotes {
+        write!(text, "\"{apostrophe}{}\"", field.replace('"', "\"\""))
+    } else {
+        write!(text, "{apostrophe}{field}")
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_and_made_harmless() {
+        for (field, written) in [
+            ("urn:imei:1", "urn:imei:1"),
+            ("", ""),
+            ("a,b", "\"a,b\""),
+            ("say \"no\"", "\"say \"\"no\"\"\""),
+            ("two\r\nlines", "\"two\r\nlines\""),
+            ("=1+1", "'=1+1"),
+            ("+1", "'+1"),
+            ("-1+1", "'-1+1"),
+            // what is a number is none
+            ("-110", "-110"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\tx", "'\tx"),
+            ("=a,\"b\"", "\"'=a,\"\"b\"\"\""),
+            ("电表😀", "电表😀"),
+        ] {
+            let mut text = String::new();
+            write_field(&mut text, field);
+            assert_eq!(text, written, "{field:?}");
+        }
+    }
+}
