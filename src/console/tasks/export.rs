@@ -98,8 +98,9 @@ fn write_row(text: &mut String, upgrade: &Upgrade) {
 /// A field. One that a spreadsheet would calculate is made text by an apostrophe (OWASP, "CSV Injection").
 pub(in crate::console) fn write_field(text: &mut String, field: &str) {
     let calculates = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let is_number = field.parse::<i64>().is_ok() && !field.starts_with('+');
     let quotes = field.contains([',', '"', '\r', '\n']);
-    let apostrophe = if calculates { "'" } else { "" };
+    let apostrophe = if calculates && !is_number { "'" } else { "" };
     // a string takes everything
     let _ = if quotes {
         write!(text, "\"{apostrophe}{}\"", field.replace('"', "\"\""))
@@ -122,7 +123,9 @@ mod tests {
             ("two\r\nlines", "\"two\r\nlines\""),
             ("=1+1", "'=1+1"),
             ("+1", "'+1"),
-            ("-1", "'-1"),
+            ("-1+1", "'-1+1"),
+            // what is a number is none
+            ("-110", "-110"),
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\tx", "'\tx"),
             ("=a,\"b\"", "\"'=a,\"\"b\"\"\""),

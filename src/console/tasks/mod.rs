@@ -20,6 +20,7 @@ use axum::{
 };
 
 pub(super) use self::{
+    export::write_field,
     new::time,
     view::{Traffic, tone},
 };
