@@ -281,6 +281,8 @@ impl Browser {
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let entries = self.client.issue_cmd(Log).await.unwrap();
         let entries = entries.as_array().unwrap().iter();
+        // advice is no complaint
+        let entries = entries.filter(|entry| entry["level"] != "DEBUG" && entry["level"] != "INFO");
         let said = entries.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned());
         said.collect()
     }

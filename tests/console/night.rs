@@ -33,7 +33,7 @@ async fn a_clerk_is_told_why_a_meter_is_not_upgraded() {
     let devices = json!({"devices": [{"endpoint": "urn:imei:1", "product": "meter"}, {"endpoint": "urn:imei:2", "product": "meter"},
         {"endpoint": "urn:imei:3", "product": "meter"}]});
     assert!(api.post("/v1/devices", &devices).0 < 300);
-    let excluded = json!({"devices": ["urn:imei:2"], "reason": "on loan"});
+    let excluded = json!({"endpoints": ["urn:imei:2"], "reason": "on loan"});
     let (status, answer) = api.post("/v1/exclusions", &excluded);
     assert!(status < 300, "{answer}");
     let task = json!({"package_id": site.package, "devices": ["urn:imei:1"], "name": "Spring"});

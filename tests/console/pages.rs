@@ -103,11 +103,24 @@ async fn full() -> Site {
     for (path, body) in [
         (
             "/v1/groups",
-            json!({"name": "North", "product": "meter", "filter": "site==north"}),
+            json!({"name": "North", "filter": "product==meter;site==north"}),
         ),
         (
             "/v1/exclusions",
-            json!({"devices": ["meter-000005"], "reason": "on loan"}),
+            json!({"endpoints": ["meter-000005"], "reason": "on loan"}),
+        ),
+        (
+            "/v1/homes",
+            json!({"homes": [{"home": "elm-7", "name": "Elm Street 7", "zone": "Europe/Berlin",
+                "people": [{"user": "mia", "role": "owner"}], "things": [{"endpoint": "meter-000004"}]}]}),
+        ),
+        (
+            "/v1/tokens",
+            json!({"name": "nightly-import", "grants": [{"role": "viewer"}]}),
+        ),
+        (
+            "/v1/webhooks",
+            json!({"url": "https://hooks.invalid/cellwise"}),
         ),
     ] {
         let (status, answer) = api.post(path, &body);

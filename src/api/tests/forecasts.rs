@@ -205,8 +205,7 @@ async fn limits_of_sites_and_gateways_are_known_to_a_forecast() {
     assert!(took(&narrow) >= took(&free) * 6, "{narrow}");
     assert_eq!(narrow["gateways"][0]["held_by"], "slots");
     // and so to one of a task that is there
-    let path = format!("/v1/tasks/{}/forecast", task.id());
-    let asked = api.get(&path).await;
+    let asked = api.get(&format!("/v1/tasks/{}/forecast", task.id())).await;
     let ended = api.ended(&format!("/v1/forecasts/{}", asked.id())).await;
     let result = &ended.body["result"];
     assert!(took(result) >= took(&free) * 6, "{ended:?}");

@@ -162,12 +162,14 @@ fn those_who_wait_in_a_closed_cell_keep_no_slot_of_their_site() {
     for device in &mut given.devices[..5] {
         device.cell = Some(8);
     }
-    let mut closed = CellRules::default();
-    closed.closing = Some(Closing {
-        from: NOW,
-        until: None,
-        reason: "mast".to_owned(),
-    });
+    let closed = CellRules {
+        closing: Some(Closing {
+            from: NOW,
+            until: None,
+            reason: "mast".to_owned(),
+        }),
+        ..CellRules::default()
+    };
     given.cells = vec![(8, closed)];
     let course = course(&given);
     assert_eq!((course.succeeded, course.unfinished), (5, 5));

@@ -179,7 +179,7 @@ async fn offered_to(
         let home = homes.get(number)?;
         Some((home.id.as_str(), *devices))
     });
-    Ok(json_list(&pairs.collect::<Vec<_>>()))
+    Ok(json_list(pairs))
 }
 
 /// It was told of homes at places below that. It is looked at again when more homes see it.

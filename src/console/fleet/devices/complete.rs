@@ -489,7 +489,7 @@ mod tests {
 
     #[test]
     fn what_is_suggested_goes_on_with_what_is_there() {
-        assert_eq!(suggested("si", &[]), ["sinr", "site"]);
+        assert_eq!(suggested("si", &[]), ["site", "sinr"]);
         assert_eq!(suggested("tag.o", &["owner", "x"]), ["tag.owner"]);
         assert_eq!(suggested("secure", &[]), ["secure==", "secure!="]);
         assert_eq!(suggested("secure!", &[]).len(), 0);

@@ -100,7 +100,7 @@ async fn the_rules_of_a_cell_are_asked_back_and_changed() {
     )
     .await;
     let cell = pages.api(Method::GET, "/v1/cells/7", None).await;
-    assert_eq!(cell["closed"]["until"], "2099-03-01T02:00:00Z");
+    assert_eq!(cell["closed"]["until"], "2099-03-01T02:00:00.000Z");
     let shown = anna.get("/cells/7").await;
     assert!(
         shown.says("mast works") && shown.says("closed by the operator"),
