@@ -16,6 +16,7 @@ use super::{
 use crate::console::{
     fields::encode, listed::Listed, page::Paged, tasks::write_field, viewer::Viewer,
 };
+use crate::console::{csv::line, fields::encode, listed::Listed, page::Paged, viewer::Viewer};
 
 /// Devices that are read at once.
 const AT_ONCE: u32 = 500;
