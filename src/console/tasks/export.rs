@@ -98,55 +98,5 @@ fn write_row(text: &mut String, upgrade: &Upgrade) {
         upgrade.started_at.as_deref().unwrap_or_default(),
         upgrade.ended_at.as_deref().unwrap_or_default(),
     ];
-    for (i, field) in fields.into_iter().enumerate() {
-        if i > 0 {
-            text.push(',');
-        }
-        write_field(text, field);
-    }
-    text.push_str("\r\n");
-}
-
-/// A field. One that a spreadsheet would calculate is made text by an apostrophe (OWASP, "CSV Injection").
-pub(in crate::console) fn write_field(text: &mut String, field: &str) {
-    let calculates = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let is_number = field.parse::<i64>().is_ok() && !field.starts_with('+');
-    let quotes = field.contains([',', '"', '\r', '\n']);
-    let apostrophe = if calculates && !is_number { "'" } else { "" };
-    // a string takes everything
-    let _ = if quotes {
-        write!(text, "\"{apostrophe}{}\"", field.replace('"', "\"\""))
-    } else {
-        write!(text, "{apostrophe}{field}")
-    };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_quoted_and_made_harmless() {
-        for (field, written) in [
-            ("urn:imei:1", "urn:imei:1"),
-            ("", ""),
-            ("a,b", "\"a,b\""),
-            ("say \"no\"", "\"say \"\"no\"\"\""),
-            ("two\r\nlines", "\"two\r\nlines\""),
-            ("=1+1", "'=1+1"),
-            ("+1", "'+1"),
-            ("-1+1", "'-1+1"),
-            // what is a number is none
-            ("-110", "-110"),
-            ("@SUM(A1)", "'@SUM(A1)"),
-            ("\tx", "'\tx"),
-            ("=a,\"b\"", "\"'=a,\"\"b\"\"\""),
-            ("电表😀", "电表😀"),
-        ] {
-            let mut text = String::new();
-            write_field(&mut text, field);
-            assert_eq!(text, written, "{field:?}");
-        }
-    }
     text.push_str(&line(fields.into_iter()));
 }

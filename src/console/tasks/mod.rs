@@ -20,7 +20,6 @@ use axum::{
 };
 
 pub(super) use self::{
-    export::write_field,
     new::time,
     view::{Traffic, tone},
 };
