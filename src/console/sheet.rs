@@ -278,7 +278,7 @@ impl Input {
     }
 
     pub(super) fn ticked(mut self, ticked: bool) -> Self {
-        self.value = if ticked { "1" } else { "" }.to_owned();
+        self.value = String::from(if ticked { "1" } else { "" });
         self
     }
 

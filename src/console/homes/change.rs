@@ -18,7 +18,7 @@ use super::{
         viewer::Viewer,
     },
     Named,
-    one::Home,
+    one::HomeBody,
 };
 use crate::api::Problem;
 
@@ -108,7 +108,7 @@ pub(in crate::console) async fn show(
     let named = Named::of(home, query);
     let read = viewer.read(&named.api("")).await?;
     let etag = read.etag();
-    let it: Home = part(read.body)?;
+    let it: HomeBody = part(read.body)?;
     let (from, to) = it.quiet.map(|it| (it.from, it.to)).unwrap_or_default();
     let entered = [
         ("name", it.name),

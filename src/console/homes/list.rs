@@ -12,7 +12,7 @@ use super::super::{
 };
 
 #[derive(Debug, Deserialize)]
-struct Home {
+struct HomeBody {
     home: String,
     name: String,
     tenant: Option<String>,
@@ -26,7 +26,7 @@ struct Home {
 pub(in crate::console) async fn show(viewer: Viewer, RawQuery(given): RawQuery) -> Paged {
     let given = Fields::parse(given.unwrap_or_default().as_bytes());
     let path = format!("/v1/homes?{}", query(&given, &[]));
-    let homes: Listed<Home> = viewer.get(&path).await?;
+    let homes: Listed<HomeBody> = viewer.get(&path).await?;
     let pager = Pager::of(&viewer, "/homes", &given, homes.next_cursor.as_deref());
     let at = &viewer;
     let tenants = homes.items.iter().any(|it| it.tenant.is_some());

@@ -25,7 +25,7 @@ const ROLES: [&str; 3] = ["member", "administrator", "owner"];
 
 /// A home.
 #[derive(Debug, Deserialize)]
-pub(super) struct Home {
+pub(super) struct HomeBody {
     pub(super) home: String,
     pub(super) name: String,
     tenant: Option<String>,
@@ -67,7 +67,7 @@ pub(in crate::console) async fn show(
 }
 
 async fn sheet(at: &Viewer, named: &Named, entered: &Fields, problem: Option<Problem>) -> Paged {
-    let it: Home = at.get(&named.api("")).await?;
+    let it: HomeBody = at.get(&named.api("")).await?;
     let quiet = it.quiet.as_ref();
     let quiet = quiet.map(|it| at.t2("home-quiet-from-to", "from", &*it.from, "to", &*it.to));
     let mut facts = vec![
@@ -111,7 +111,7 @@ async fn sheet(at: &Viewer, named: &Named, entered: &Fields, problem: Option<Pro
     })
 }
 
-fn members(at: &Viewer, named: &Named, it: &Home) -> Block {
+fn members(at: &Viewer, named: &Named, it: &HomeBody) -> Block {
     let removable = at.may("remove_home_member");
     let rows = it.people.iter().map(|it| {
         let mut row = vec![
@@ -137,7 +137,7 @@ fn members(at: &Viewer, named: &Named, it: &Home) -> Block {
     })
 }
 
-fn devices(at: &Viewer, named: &Named, it: &Home) -> Block {
+fn devices(at: &Viewer, named: &Named, it: &HomeBody) -> Block {
     let removable = at.may("remove_home_device");
     let rows = it.things.iter().map(|it| {
         let device = format!("/devices/{}", encode(&it.endpoint));
@@ -259,7 +259,7 @@ pub(in crate::console) async fn ask_delete(
 async fn delete_question(at: &Viewer, named: &Named, problem: Option<Problem>) -> Paged {
     let read = at.read(&named.api("")).await?;
     let etag = read.etag();
-    let it: Home = part(read.body)?;
+    let it: HomeBody = part(read.body)?;
     let question = Question {
         at,
         title: at.t1("home-ask-delete", "name", it.name),

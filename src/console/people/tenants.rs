@@ -4,6 +4,7 @@ use axum::{
     body::Bytes,
     extract::{Path, RawQuery},
     http::Method,
+    response::Response,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -77,10 +78,10 @@ pub(in crate::console) async fn show(viewer: Viewer, RawQuery(given): RawQuery) 
 
 /// The form.
 pub(in crate::console) async fn show_new(viewer: Viewer) -> Paged {
-    form(&viewer, &Fields::default(), None)
+    Ok(form(&viewer, &Fields::default(), None))
 }
 
-fn form(at: &Viewer, entered: &Fields, problem: Option<Problem>) -> Paged {
+fn form(at: &Viewer, entered: &Fields, problem: Option<Problem>) -> Response {
     let form = Form {
         action: at.url("/people/tenants/+new"),
         groups: vec![Group::of(vec![
@@ -93,9 +94,9 @@ fn form(at: &Viewer, entered: &Fields, problem: Option<Problem>) -> Paged {
         button: at.t("tenant-new"),
         ..Form::default()
     };
-    Ok(Sheet::new(at, at.t("tenant-new"))
+    Sheet::new(at, at.t("tenant-new"))
         .form(form, problem)
-        .page())
+        .page()
 }
 
 /// Adds one.
@@ -110,7 +111,7 @@ pub(in crate::console) async fn add(viewer: Viewer, body: Bytes) -> Paged {
         .await
     {
         Ok(_) => Ok(done(&viewer, "/people/tenants", "tenant-added")),
-        Err(problem) => form(&viewer, &fields.entered(), Some(problem)),
+        Err(problem) => Ok(form(&viewer, &fields.entered(), Some(problem))),
     }
 }
 

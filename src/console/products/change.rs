@@ -18,7 +18,7 @@ use super::{
         viewer::Viewer,
     },
     Named,
-    one::Product,
+    one::ProductBody,
     settings,
 };
 use crate::api::Problem;
@@ -85,7 +85,7 @@ pub(in crate::console) async fn show(
     let named = Named::of(product, query);
     let read = viewer.read(&named.api("")).await?;
     let etag = read.etag();
-    let it: Product = part(read.body)?;
+    let it: ProductBody = part(read.body)?;
     let mut entered = settings::entered(&it.settings);
     entered.0.push(("signatures".to_owned(), it.signatures));
     Ok(form(&viewer, &named, (&entered, etag), None))

@@ -12,7 +12,7 @@ use super::super::{
 };
 
 #[derive(Debug, Deserialize)]
-struct Product {
+struct ProductBody {
     product: String,
     tenant: Option<String>,
     created: bool,
@@ -24,7 +24,7 @@ struct Product {
 pub(in crate::console) async fn show(viewer: Viewer, RawQuery(given): RawQuery) -> Paged {
     let given = Fields::parse(given.unwrap_or_default().as_bytes());
     let path = format!("/v1/products?{}", query(&given, &[]));
-    let products: Listed<Product> = viewer.get(&path).await?;
+    let products: Listed<ProductBody> = viewer.get(&path).await?;
     let pager = Pager::of(
         &viewer,
         "/products",

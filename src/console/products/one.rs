@@ -23,7 +23,7 @@ use crate::api::Problem;
 
 /// A product.
 #[derive(Debug, Deserialize)]
-pub(super) struct Product {
+pub(super) struct ProductBody {
     pub(super) product: String,
     tenant: Option<String>,
     created: bool,
@@ -55,7 +55,7 @@ pub(super) async fn sheet(
     entered: &Fields,
     problem: Option<Problem>,
 ) -> Paged {
-    let it: Product = at.get(&named.api("")).await?;
+    let it: ProductBody = at.get(&named.api("")).await?;
     let mut facts = vec![(
         at.t("product-signatures"),
         Cell::Text(at.word("signatures", &it.signatures)),
@@ -101,7 +101,7 @@ pub(in crate::console) async fn ask_remove(
 async fn question(at: &Viewer, named: &Named, problem: Option<Problem>) -> Paged {
     let read = at.read(&named.api("")).await?;
     let etag = read.etag();
-    let it: Product = part(read.body)?;
+    let it: ProductBody = part(read.body)?;
     let question = Question {
         at,
         title: at.t1("product-ask-remove", "product", &*it.product),

@@ -26,7 +26,7 @@ fn refused(shown: &Shown, kept: &[&str]) {
     }
 }
 
-/// The ETag that a page has in a form.
+/// The `ETag` that a page has in a form.
 async fn etag(browser: &Browser<'_>, path: &str) -> String {
     let shown = browser.get(path).await;
     shown.value_of("etag").replace("&#34;", "\"")
