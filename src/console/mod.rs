@@ -10,6 +10,7 @@ mod audit;
 mod calls;
 mod chart;
 mod confirm;
+mod csv;
 mod door;
 mod evidence;
 mod fields;

@@ -35,7 +35,7 @@ pub(super) async fn show(viewer: Viewer, Path(id): Path<i64>) -> Paged {
     if task.rules.windows.is_none() {
         form.set("zone", viewer.zone.name());
     }
-    filled_in(&viewer, (task, form, etag), None)
+    Ok(filled_in(&viewer, (task, form, etag), None))
 }
 
 async fn read(viewer: &Viewer, id: i64) -> Result<(Task, String), Failure> {
@@ -48,7 +48,7 @@ fn filled_in(
     viewer: &Viewer,
     (task, f, etag): (Task, Form, String),
     problem: Option<Problem>,
-) -> Paged {
+) -> Response {
     let shown = ChangePage {
         at: viewer,
         task,
@@ -56,10 +56,10 @@ fn filled_in(
         etag,
         problem,
     };
-    Ok(match &shown.problem {
+    match &shown.problem {
         None => page(&shown),
         Some(problem) => page_with(status(problem), &shown),
-    })
+    }
 }
 
 /// The form was sent: for another row, the question, or to be saved.
@@ -76,15 +76,15 @@ pub(super) async fn send(viewer: Viewer, Path(id): Path<i64>, body: Bytes) -> Pa
         "review" | "save" => changed(&viewer, &before, &form),
         _ => {
             form.add_row(what.trim_start_matches("more-"));
-            return filled_in(&viewer, (task, form, etag), None);
+            return Ok(filled_in(&viewer, (task, form, etag), None));
         }
     };
     let changed = match changed {
         Ok(changed) => changed,
-        Err(problem) => return filled_in(&viewer, (task, form, etag), Some(problem)),
+        Err(problem) => return Ok(filled_in(&viewer, (task, form, etag), Some(problem))),
     };
     if what == "review" {
-        return Ok(review(&viewer, &task, &form, etag, changed)?);
+        return review(&viewer, &task, &form, etag, changed);
     }
     let path = format!("/v1/tasks/{id}");
     let body = Value::from(changed);
@@ -93,7 +93,7 @@ pub(super) async fn send(viewer: Viewer, Path(id): Path<i64>, body: Bytes) -> Pa
         .await
     {
         Ok(_) => Ok(done(&viewer, &format!("/tasks/{id}"), "task-changed")),
-        Err(problem) => filled_in(&viewer, (task, form, etag), Some(problem)),
+        Err(problem) => Ok(filled_in(&viewer, (task, form, etag), Some(problem))),
     }
 }
 

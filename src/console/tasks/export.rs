@@ -1,7 +1,5 @@
 //! The upgrades of a task as CSV (RFC 4180): read and sent a page of the API at a time.
 
-use std::fmt::Write as _;
-
 use axum::{
     body::{Body, Bytes},
     extract::{Path, RawQuery},
@@ -11,6 +9,7 @@ use axum::{
 use futures_util::stream;
 
 use super::super::{
+    csv::line,
     fields::{Fields, encode},
     listed::Listed,
     page::{Failure, Paged},
@@ -33,25 +32,38 @@ pub(super) async fn send(viewer: Viewer, Path(id): Path<i64>, RawQuery(given): R
     Ok(file(viewer, id, path, first))
 }
 
+/// What is left to be sent.
+enum Next {
+    /// The first page was read before the answer began.
+    First(Listed<Upgrade>),
+    After(String),
+    End,
+}
+
 fn file(viewer: Viewer, id: i64, path: String, first: Listed<Upgrade>) -> Response {
-    let begin = (HEAD.to_owned(), Some(first));
-    let pages = stream::try_unfold(begin, move |(mut text, page)| {
+    let pages = stream::try_unfold(Next::First(first), move |next| {
         let (viewer, path) = (viewer.clone(), path.clone());
         async move {
-            let Some(page) = page else {
-                return Ok(None);
+            let mut text = String::new();
+            let page = match next {
+                Next::First(page) => {
+                    text.push_str(HEAD);
+                    page
+                }
+                Next::After(_) if *viewer.console.parts.stop.borrow() => {
+                    return Err(std::io::Error::other("the server stops"));
+                }
+                Next::After(cursor) => {
+                    let path = format!("{path}&cursor={}", encode(&cursor));
+                    viewer.get(&path).await.map_err(broken)?
+                }
+                Next::End => return Ok(None),
             };
             for upgrade in &page.items {
                 write_row(&mut text, upgrade);
             }
-            let next: Option<Listed<Upgrade>> = match page.next_cursor {
-                Some(cursor) => {
-                    let path = format!("{path}&cursor={}", encode(&cursor));
-                    Some(viewer.get(&path).await.map_err(broken)?)
-                }
-                None => None,
-            };
-            Ok::<_, std::io::Error>(Some((Bytes::from(text), (String::new(), next))))
+            let next = page.next_cursor.map_or(Next::End, Next::After);
+            Ok::<_, std::io::Error>(Some((Bytes::from(text), next)))
         }
     });
     let name = format!("attachment; filename=\"task-{id}-upgrades.csv\"");
@@ -86,54 +98,5 @@ fn write_row(text: &mut String, upgrade: &Upgrade) {
         upgrade.started_at.as_deref().unwrap_or_default(),
         upgrade.ended_at.as_deref().unwrap_or_default(),
     ];
-    for (i, field) in fields.into_iter().enumerate() {
-        if i > 0 {
-            text.push(',');
-        }
-        write_field(text, field);
-    }
-    text.push_str("\r\n");
-}
-
-/// A field. One that a spreadsheet would calculate is made text by an apostrophe (OWASP, "CSV Injection").
-pub(in crate::console) fn write_field(text: &mut String, field: &str) {
-    let calculates = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let is_number = field.parse::<i64>().is_ok() && !field.starts_with('+');
-    let quotes = field.contains([',', '"', '\r', '\n']);
-    let apostrophe = if calculates && !is_number { "'" } else { "" };
-    // a string takes everything
-    let _ = if quotes {
-        write!(text, "\"{apostrophe}{}\"", field.replace('"', "\"\""))
-    } else {
-        write!(text, "{apostrophe}{field}")
-    };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_quoted_and_made_harmless() {
-        for (field, written) in [
-            ("urn:imei:1", "urn:imei:1"),
-            ("", ""),
-            ("a,b", "\"a,b\""),
-            ("say \"no\"", "\"say \"\"no\"\"\""),
-            ("two\r\nlines", "\"two\r\nlines\""),
-            ("=1+1", "'=1+1"),
-            ("+1", "'+1"),
-            ("-1+1", "'-1+1"),
-            // what is a number is none
-            ("-110", "-110"),
-            ("@SUM(A1)", "'@SUM(A1)"),
-            ("\tx", "'\tx"),
-            ("=a,\"b\"", "\"'=a,\"\"b\"\"\""),
-            ("电表😀", "电表😀"),
-        ] {
-            let mut text = String::new();
-            write_field(&mut text, field);
-            assert_eq!(text, written, "{field:?}");
-        }
-    }
+    text.push_str(&line(fields.into_iter()));
 }

@@ -20,11 +20,28 @@ use axum::{
 };
 
 pub(super) use self::{
-    export::write_field,
     new::time,
     view::{Traffic, tone},
 };
 use super::Console;
+
+/// The days of the week, as the API names them.
+pub(super) const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// The states of upgrades, as the API names them.
+pub(super) const STATES: &[&str] = &[
+    "pending",
+    "waiting_for_device",
+    "querying_version",
+    "querying_coverage",
+    "querying_cell",
+    "waiting_for_slot",
+    "downloading",
+    "executing",
+    "succeeded",
+    "failed",
+    "cancelled",
+];
 
 /// The pages below `/tasks`, and `/approvals`.
 pub(super) fn routes() -> Router<Console> {

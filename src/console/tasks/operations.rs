@@ -281,8 +281,7 @@ fn inputs(at: &Viewer, kind: Kind, task: &Task, given: &Fields) -> Vec<Input> {
         required,
     };
     match kind {
-        Kind::Pause => vec![input("note", "u-note", "text", false)],
-        Kind::Approve => vec![input("note", "u-note", "text", false)],
+        Kind::Pause | Kind::Approve => vec![input("note", "u-note", "text", false)],
         Kind::Refuse => vec![input("note", "note-why", "text", true)],
         Kind::Stop => vec![input("soft", "stop-soft", "checkbox", false)],
         Kind::Copy => {

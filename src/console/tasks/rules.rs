@@ -211,8 +211,8 @@ impl Rules {
     }
 
     fn share(&self, at: &Viewer) -> Vec<String> {
-        let priority = self.priority.map(u64::from).unwrap_or(5);
-        let weight = self.weight.map(u64::from).unwrap_or(1);
+        let priority = self.priority.map_or(5, u64::from);
+        let weight = self.weight.map_or(1, u64::from);
         if (priority, weight) == (5, 1) {
             return Vec::new();
         }

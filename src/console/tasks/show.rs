@@ -64,9 +64,10 @@ impl TaskPage<'_> {
 pub(super) async fn show(viewer: Viewer, Path(id): Path<i64>, RawQuery(given): RawQuery) -> Paged {
     let task: Task = viewer.get(&format!("/v1/tasks/{id}")).await?;
     let course = Course::of(&viewer, id, task.total).await?;
-    let forecast = match task.has_ended() || task.state == "stopping" {
-        true => None,
-        false => forecast(&viewer, id).await?,
+    let forecast = if task.has_ended() || task.state == "stopping" {
+        None
+    } else {
+        forecast(&viewer, id).await?
     };
     let given = Fields::parse(given.unwrap_or_default().as_bytes());
     let count = |name| given.get(name).parse().ok().filter(|count| *count > 0);

@@ -15,21 +15,6 @@ use super::super::{
 /// Pages of the API that are looked through for the upgrades that have ended for one reason. Further ones are on the next page.
 const LOOKED_THROUGH: u32 = 6;
 
-/// The states of upgrades, as the API names them.
-const STATES: &[&str] = &[
-    "pending",
-    "waiting_for_device",
-    "querying_version",
-    "querying_coverage",
-    "querying_cell",
-    "waiting_for_slot",
-    "downloading",
-    "executing",
-    "succeeded",
-    "failed",
-    "cancelled",
-];
-
 #[derive(Template)]
 #[template(path = "tasks/upgrades.html")]
 struct UpgradesPage<'a> {
@@ -45,12 +30,6 @@ struct UpgradesPage<'a> {
 struct Named {
     id: i64,
     name: String,
-}
-
-impl UpgradesPage<'_> {
-    fn states(&self) -> &'static [&'static str] {
-        STATES
-    }
 }
 
 /// The page.

@@ -91,7 +91,7 @@ impl Pages {
             outcome: Outcome::Failed(failure),
             facts: Box::default(),
             retry_at: None,
-            at: self.state.now(),
+            at: self.state.clock.now().utc,
         };
         let store = &self.state.store;
         store.commit(next_batch(), &[ended]).await.unwrap();

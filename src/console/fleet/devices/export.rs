@@ -13,9 +13,7 @@ use super::{
     columns::{Column, chosen},
     list::asked,
 };
-use crate::console::{
-    fields::encode, listed::Listed, page::Paged, tasks::write_field, viewer::Viewer,
-};
+use crate::console::{csv::line, fields::encode, listed::Listed, page::Paged, viewer::Viewer};
 
 /// Devices that are read at once.
 const AT_ONCE: u32 = 500;
@@ -102,17 +100,4 @@ fn row(columns: &[Column], device: &Device) -> String {
     let cells = columns.iter().map(|column| (column.plain)(device));
     let cells: Vec<String> = cells.collect();
     line(std::iter::once(&*device.endpoint).chain(cells.iter().map(String::as_str)))
-}
-
-/// A line of a file.
-fn line<'c>(cells: impl Iterator<Item = &'c str>) -> String {
-    let mut line = String::new();
-    for (i, cell) in cells.enumerate() {
-        if i > 0 {
-            line.push(',');
-        }
-        write_field(&mut line, cell);
-    }
-    line.push_str("\r\n");
-    line
 }

@@ -6,7 +6,7 @@ use super::{
     super::{super::fields::Fields, rules::Rules, view::Task},
     request::Maker,
 };
-use crate::{api::Problem, console::viewer::Viewer, ledger::Outcome};
+use crate::{api::Problem, console::viewer::Viewer};
 
 /// A kind of rows of which there may be any number: how its fields begin, where their number stands, and how many there are at the most.
 #[derive(Debug, Clone, Copy)]
@@ -29,9 +29,6 @@ const fn rows(prefix: &'static str, count: &'static str, most: usize) -> Rows {
         most,
     }
 }
-
-/// The days of the week, as the API names them.
-const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// What is used less often, beside the rows of thresholds and windows.
 const MORE: [&str; 12] = [
@@ -155,15 +152,6 @@ impl Form {
 
     pub(in crate::console::tasks) fn windows(&self) -> Vec<Row<'_>> {
         self.rows(WINDOWS)
-    }
-
-    pub(in crate::console::tasks) fn days(&self) -> [&'static str; 7] {
-        DAYS
-    }
-
-    /// The reasons of failures.
-    pub(in crate::console::tasks) fn reasons(&self) -> &'static [&'static str] {
-        Outcome::FAILURES
     }
 
     /// What it says of the rules that may change, as `PATCH /v1/tasks/{id}` takes them.
