@@ -159,3 +159,44 @@ impl std::fmt::Display for Section {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn course(points: &[(u32, u64)]) -> Course {
+        let point = |(minute, succeeded): &(u32, u64)| Point {
+            at: format!("2027-01-15T0{}:{:02}:00Z", minute / 60, minute % 60),
+            waiting: 100 - succeeded,
+            running: 0,
+            succeeded: *succeeded,
+            failed: 0,
+            cancelled: 0,
+            expected: Some(80),
+        };
+        Course {
+            points: points.iter().map(point).collect(),
+            total: 100,
+        }
+    }
+
+    #[test]
+    fn what_ended_in_the_last_hour_is_the_speed() {
+        let long = course(&[(0, 0), (30, 10), (60, 25), (90, 60)]);
+        assert_eq!(long.speed(), Some(50));
+        assert_eq!(long.behind(), Some((60, 80)));
+        // one that is younger than an hour
+        assert_eq!(course(&[(0, 3), (30, 10)]).speed(), Some(10));
+        assert_eq!(course(&[]).speed(), None);
+    }
+
+    #[test]
+    fn a_chart_goes_from_the_first_point_to_the_last() {
+        let svg = course(&[(0, 0), (90, 50)]).svg().to_string();
+        // half of the whole, which is at the top, at the right end
+        assert!(
+            svg.contains(r#"class="good" points="0.0,160.0 600.0,82.0 ""#),
+            "{svg}"
+        );
+    }
+}

@@ -507,7 +507,10 @@ mod tests {
     #[test]
     fn what_is_suggested_goes_on_with_what_is_there() {
         assert_eq!(suggested("si", &[]), ["site", "sinr"]);
-        assert_eq!(suggested("tag.o", &["owner", "x"])[..2], ["tag.owner", "tag.o=="]);
+        assert_eq!(
+            suggested("tag.o", &["owner", "x"])[..2],
+            ["tag.owner", "tag.o=="]
+        );
         assert_eq!(suggested("secure", &[]), ["secure==", "secure!="]);
         assert_eq!(suggested("secure!", &[]).len(), 0);
         assert_eq!(suggested("site =", &[]), ["==", "=in=(", "=out=("]);

@@ -145,9 +145,15 @@ impl Maker<'_> {
             let field = |name: &str| format!("phases[{i}].{name}");
             let mut phase = Map::new();
             let (kind, size) = (row.get("kind"), row.get("size"));
+            let is_used = ["size", "success", "min", "soak"]
+                .iter()
+                .any(|part| !row.get(part).is_empty());
+            if !is_used && kind != "rest" {
+                continue;
+            }
             match kind {
-                _ if size.is_empty() && kind != "rest" => continue,
-                "rest" => {}
+                // the last one may have all that are left
+                _ if size.is_empty() || kind == "rest" => {}
                 "filter" => put(&mut phase, "filter", size.into()),
                 "count" => {
                     let count = self.whole(size, &field("count"))?;
