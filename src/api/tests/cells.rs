@@ -202,3 +202,35 @@ async fn each_change_of_a_crowded_cells_limit_is_told_with_its_reason() {
     let other = api.get("/v1/cells/8/limits").await;
     assert_eq!(other.body, json!({"points": []}));
 }
+
+#[tokio::test]
+async fn the_cells_that_are_closed_are_listed_by_pages() {
+    let api = Api::new().await;
+    for cell in [1, 2, 3, 4] {
+        let rules = match cell {
+            2 => json!({"limit": 5}),
+            _ => json!({"closed_until": "further_notice", "reason": "mast works"}),
+        };
+        let path = format!("/v1/cells/{cell}");
+        let changed = api.json(Method::PATCH, &path, &rules.to_string()).await;
+        assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+    }
+    let opened = json!({"closed_until": null}).to_string();
+    api.json(Method::PATCH, "/v1/cells/4", &opened).await;
+    let outage = json!({"cells": [5], "closed_until": "2099-01-01T00:00:00Z", "reason": "storm"});
+    api.post("/v1/outages", &outage).await;
+    let (mut found, mut path) = (Vec::new(), "/v1/cells?closed=true&limit=2".to_owned());
+    loop {
+        let page = api.get(&path).await;
+        assert_eq!(page.status, StatusCode::OK, "{page:?}");
+        let items = page.body["items"].as_array().unwrap();
+        found.extend(items.iter().map(|it| it["cell_id"].as_i64().unwrap()));
+        let Some(cursor) = page.body["next_cursor"].as_str() else {
+            break;
+        };
+        path = format!("/v1/cells?closed=true&limit=2&cursor={cursor}");
+    }
+    assert_eq!(found, [1, 3, 5]);
+    let all = api.get("/v1/cells").await;
+    assert_eq!(all.body["items"].as_array().unwrap().len(), 5, "{all:?}");
+}

@@ -136,13 +136,13 @@ impl Journal for SqliteStore {
         closed_at: Option<UtcMillis>,
         limit: u32,
     ) -> Result<Page<ListedCell>, StoreError> {
-        let query = match closed_at {
-            None => sqlx::query(CELLS),
-            Some(now) => sqlx::query(CLOSED_CELLS).bind(now.0),
-        };
-        let query = query
+        let of = closed_at.map_or(CELLS, |_| CLOSED_CELLS);
+        let mut query = sqlx::query(of)
             .bind(after.map_or(-1, i64::from))
             .bind(rows::one_more(limit));
+        if let Some(now) = closed_at {
+            query = query.bind(now.0);
+        }
         Packed::fetch(query, &self.readers, "listing cells")
             .await?
             .page(limit, |row: ListedRow| Ok(row.listed()))
@@ -158,18 +158,18 @@ macro_rules! cells_where {
                  CASE adaptive WHEN 1 THEN json('true') WHEN 0 THEN json('false') END) AS line FROM cells ",
             $of,
             $($condition,)?
-            " ORDER BY cell LIMIT ?"
+            " ORDER BY cell LIMIT ?2"
         ))
     };
 }
 
-const CELLS: &str = cells_where!("WHERE cell > ?");
+const CELLS: &str = cells_where!("WHERE cell > ?1");
 
 /// Closed at a time.
 const CLOSED_CELLS: &str = cells_where!(
     "INDEXED BY cells_closings WHERE (closing IS NOT NULL OR outage IS NOT NULL) \
-     AND ((json_extract(closing, '$.from') <= ?1 AND ifnull(?1 < json_extract(closing, '$.until'), 1)) \
-       OR (json_extract(outage, '$.from') <= ?1 AND ifnull(?1 < json_extract(outage, '$.until'), 1))) AND cell > ?"
+     AND ((json_extract(closing, '$.from') <= ?3 AND ifnull(?3 < json_extract(closing, '$.until'), 1)) \
+       OR (json_extract(outage, '$.from') <= ?3 AND ifnull(?3 < json_extract(outage, '$.until'), 1))) AND cell > ?1"
 );
 
 /// A cell with its rules, as the list has it.

@@ -343,15 +343,14 @@ impl Place {
 }
 
 fn fields(typed: &str, keys: &[String]) -> Vec<String> {
-    if let Some(kind) = kind(typed) {
-        return possible(kind)
-            .map(|sign| format!("{typed}{sign}"))
-            .collect();
-    }
+    let signs = kind(typed).into_iter().flat_map(possible);
+    let signs = signs.map(|sign| format!("{typed}{sign}"));
     let names = FIELDS.iter().map(|(name, _)| (*name).to_owned());
     let tags = keys.iter().map(|key| format!("{TAG}{key}"));
     let names = names.chain(tags);
-    names.filter(|name| name.starts_with(typed)).collect()
+    let longer = names.filter(|name| name.starts_with(typed) && name != typed);
+    // any key may be one of a tag, also where longer ones begin so
+    longer.chain(signs).collect()
 }
 
 /// Flags are compared by two signs only.
@@ -508,9 +507,12 @@ mod tests {
     #[test]
     fn what_is_suggested_goes_on_with_what_is_there() {
         assert_eq!(suggested("si", &[]), ["site", "sinr"]);
-        assert_eq!(suggested("tag.o", &["owner", "x"]), ["tag.owner"]);
+        assert_eq!(
+            suggested("tag.o", &["owner", "x"])[..2],
+            ["tag.owner", "tag.o=="]
+        );
         assert_eq!(suggested("secure", &[]), ["secure==", "secure!="]);
-        assert_eq!(suggested("secure!", &[]).len(), 0);
+        assert_eq!(suggested("secure!", &[]), ["!="]);
         assert_eq!(suggested("site =", &[]), ["==", "=in=(", "=out=("]);
         assert_eq!(suggested("secure==t", &[]), ["true"]);
         assert_eq!(suggested("last_heard<-7", &[]), ["-7d"]);

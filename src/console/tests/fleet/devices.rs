@@ -278,7 +278,7 @@ async fn a_list_of_devices_is_passed_on() {
         .post_file("/devices/import", &[("csrf", &csrf)], "nothing\n")
         .await;
     assert_eq!(shown.status, StatusCode::UNPROCESSABLE_ENTITY, "{shown:?}");
-    let long = "x".repeat(100_000);
+    let long = "x".repeat(2 << 20);
     let shown = anna
         .post_file("/devices/import", &[("csrf", &long)], &file)
         .await;
