@@ -82,7 +82,7 @@ async fn show(viewer: Viewer, RawQuery(given): RawQuery) -> Paged {
     // what is wrong with the choice is said beside it
     let (listed, problem) = match at.get::<Listed<Row>>(&path).await {
         Ok(listed) => (listed, None),
-        Err(failure) if failure.0.status == 422 => {
+        Err(failure) if matches!(failure.0.status, 400 | 422) => {
             let none = Listed {
                 items: Vec::new(),
                 next_cursor: None,
@@ -165,9 +165,10 @@ fn row(at: &Viewer, it: Row) -> Vec<Cell> {
         Cell::Code(it.operation),
         Cell::maybe(it.target),
         Cell::Tag(class, at.word("audit-result", &it.result)),
-        match further.is_empty() {
-            true => Cell::None,
-            false => Cell::Folded(at.t("audit-show"), further),
+        if further.is_empty() {
+            Cell::None
+        } else {
+            Cell::Folded(at.t("audit-show"), further)
         },
     ]
 }

@@ -74,7 +74,7 @@ async fn show(viewer: Viewer, RawQuery(given): RawQuery) -> Paged {
     let path = format!("/v1/evidence/count?cve={}", encode(cve));
     let counted = match at.get::<Counted>(&path).await {
         Ok(counted) => counted,
-        Err(Failure(problem)) if matches!(problem.status, 404 | 422) => {
+        Err(Failure(problem)) if matches!(problem.status, 400 | 404 | 422) => {
             return Ok(sheet.form(choice(at, &given), Some(problem)).page());
         }
         Err(failure) => return Err(failure),

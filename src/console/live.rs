@@ -98,10 +98,11 @@ pub(super) async fn stream(State(console): State<Console>, viewer: Viewer) -> Re
             }
             feed.news.borrow_and_update();
         }
+        // browsers tell a script of no event without data (HTML, "Server-sent events")
         let name = if feed.begun { "changed" } else { "open" };
         feed.begun = true;
         Some((
-            Ok::<_, Infallible>(sse::Event::default().event(name).data("")),
+            Ok::<_, Infallible>(sse::Event::default().event(name).data("-")),
             feed,
         ))
     });

@@ -201,6 +201,17 @@ impl Cell {
     }
 }
 
+impl Table {
+    /// What stands above the columns, and whether there are numbers below.
+    fn heads(&self) -> impl Iterator<Item = (bool, &str)> {
+        let first = self.rows.first();
+        self.columns.iter().enumerate().map(move |(i, column)| {
+            let below = first.and_then(|row| row.get(i));
+            (matches!(below, Some(Cell::Number(_))), column.as_str())
+        })
+    }
+}
+
 impl Group {
     pub(super) fn of(inputs: Vec<Input>) -> Self {
         Self {

@@ -20,9 +20,12 @@ pub(super) async fn several(at: &Viewer) -> Result<Vec<(String, String)>, Failur
     if tenants.len() < 2 {
         return Ok(Vec::new());
     }
-    let shown = |it: Tenant| match it.name == it.id {
-        true => (it.id, it.name),
-        false => (it.id.clone(), format!("{} ({})", it.name, it.id)),
+    let shown = |it: Tenant| {
+        if it.name == it.id {
+            (it.id, it.name)
+        } else {
+            (it.id.clone(), format!("{} ({})", it.name, it.id))
+        }
     };
     Ok(tenants.into_iter().map(shown).collect())
 }

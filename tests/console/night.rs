@@ -49,8 +49,8 @@ async fn a_clerk_is_told_why_a_meter_is_not_upgraded() {
         anna.fill("input[name=filter]", &format!("endpoint=={endpoint}"))
             .await;
         anna.keys("\u{e00c}\u{e007}").await; // away with what completes it, and sends it
-        anna.wait_for("td a[href*='/devices/urn']").await;
-        anna.click("td a[href*='/devices/urn']").await;
+        anna.wait_for("table a[href*='/devices/urn']").await;
+        anna.click("table a[href*='/devices/urn']").await;
         anna.wait_for_text(endpoint, SOON).await;
         let shown = anna.shown().await;
         assert!(shown.contains(answer), "{endpoint}: {shown}");

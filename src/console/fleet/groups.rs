@@ -118,7 +118,7 @@ async fn new(at: &Viewer, fields: &Fields, problem: Option<Problem>) -> Paged {
         at,
         changed: None,
         fields,
-        tenants: tenants(at).await?,
+        tenants: tenants(at, fields).await?,
         problem,
     }))
 }

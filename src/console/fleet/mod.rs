@@ -7,18 +7,16 @@ mod gateways;
 mod groups;
 mod names;
 mod sites;
-mod upload;
 
 use std::time::Duration;
 
 use axum::Router;
-use serde::Deserialize;
 
 use super::{
     Console,
     fields::{Fields, encode},
-    listed::Listed,
     page::Failure,
+    tenants::several as several_tenants,
     viewer::Viewer,
 };
 
@@ -33,27 +31,23 @@ pub(super) fn routes() -> Router<Console> {
         .merge(gateways::routes())
 }
 
-/// A tenant, as a form has it.
-#[derive(Debug, Deserialize)]
+/// A tenant that a form lets choose.
 struct Tenant {
     id: String,
     name: String,
-}
-
-impl Tenant {
-    fn is(&self, id: &str) -> bool {
-        self.id == id
-    }
+    chosen: bool,
 }
 
 /// The tenants that a form lets choose from: none where there is no choice.
-async fn tenants(viewer: &Viewer) -> Result<Vec<Tenant>, Failure> {
-    if !viewer.may("list_tenants") {
-        return Ok(Vec::new());
-    }
-    let found: Option<Listed<Tenant>> = viewer.look("/v1/tenants?limit=1000").await?;
-    let found = found.map_or_else(Vec::new, |listed| listed.items);
-    Ok(if found.len() > 1 { found } else { Vec::new() })
+async fn tenants(viewer: &Viewer, fields: &Fields) -> Result<Vec<Tenant>, Failure> {
+    let chosen = fields.some("tenant").unwrap_or("default");
+    let tenants = several_tenants(viewer).await?.into_iter();
+    let tenants = tenants.map(|(id, name)| Tenant {
+        chosen: id == chosen,
+        id,
+        name,
+    });
+    Ok(tenants.collect())
 }
 
 /// A path of the API, for the tenant that a form or an address names.

@@ -41,7 +41,8 @@ pub(super) fn routes() -> Router<Console> {
 
 #[derive(Debug, Deserialize)]
 struct Site {
-    site: String,
+    #[serde(rename = "site")]
+    name: String,
     #[serde(default)]
     tenant: Option<String>,
     limit: u32,
@@ -55,12 +56,12 @@ struct Site {
 impl Site {
     /// Names it in an address.
     fn query(&self) -> String {
-        query_of(&self.site, self.tenant.as_deref())
+        query_of(&self.name, self.tenant.as_deref())
     }
 
     /// The filter for its devices.
     fn filter(&self) -> String {
-        let site = quoted(&self.site);
+        let site = quoted(&self.name);
         match &self.tenant {
             Some(tenant) => format!("site=={site};tenant=={}", quoted(tenant)),
             None => format!("site=={site}"),
@@ -148,7 +149,7 @@ async fn form(
 ) -> Result<Response, Failure> {
     let code = problem.as_ref().map_or(StatusCode::OK, status);
     let tenants = if etag.is_empty() {
-        tenants(at).await?
+        tenants(at, fields).await?
     } else {
         Vec::new()
     };
@@ -224,11 +225,11 @@ async fn clearing(at: &Viewer, fields: &Fields, problem: Option<Problem>) -> Pag
     let site: Site = part(answer.body)?;
     let question = Question {
         at,
-        title: at.t1("site-ask-clear", "name", &site.site),
+        title: at.t1("site-ask-clear", "name", &site.name),
         means: vec![at.t("site-means-clear")],
         inputs: Vec::new(),
         hidden: vec![
-            ("site", site.site.clone()),
+            ("site", site.name.clone()),
             ("tenant", site.tenant.clone().unwrap_or_default()),
             ("etag", etag),
         ],

@@ -47,9 +47,10 @@ pub(in crate::console) async fn show(viewer: Viewer, RawQuery(given): RawQuery) 
             it.tenant.as_deref(),
         );
         let mut row = vec![
-            match may_see {
-                true => Cell::Link(it.name, at.url(path)),
-                false => Cell::Text(it.name),
+            if may_see {
+                Cell::Link(it.name, at.url(path))
+            } else {
+                Cell::Text(it.name)
             },
             Cell::Code(it.home),
             Cell::Number(at.n(it.members)),

@@ -13,6 +13,7 @@ use super::{
         viewer::Viewer,
     },
     list::standing,
+    terms::{called, number_told},
 };
 use crate::api::Problem;
 
@@ -91,13 +92,9 @@ pub(in crate::console) async fn show(viewer: Viewer, Path(id): Path<i64>) -> Pag
 
 fn terms(at: &Viewer, terms: &Value) -> Vec<(String, Cell)> {
     let mut facts = Vec::new();
-    for (name, text) in [
-        ("channel", "offer-channel"),
-        ("kind", "offer-kind"),
-        ("mode", "offer-mode"),
-    ] {
-        let word = terms[name].to_string();
-        facts.push((at.t(text), Cell::Text(at.word(text, &word))));
+    for name in ["channel", "kind", "mode"] {
+        let word = number_told(at, name, &terms[name].to_string());
+        facts.push((called(at, name), Cell::Text(word)));
     }
     let conditions = &terms["conditions"];
     for (name, text) in [

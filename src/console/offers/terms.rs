@@ -85,19 +85,39 @@ fn further(texts: &Value) -> Value {
     Value::Object(kept)
 }
 
+/// What one of the terms that are numbers is called: `channel`, `kind`, `mode`.
+pub(super) fn called(at: &Viewer, name: &str) -> String {
+    match name {
+        "channel" => at.t("offer-channel"),
+        "kind" => at.t("offer-kind"),
+        _ => at.t("offer-mode"),
+    }
+}
+
+/// What a number means there.
+pub(super) fn number_told(at: &Viewer, name: &str, number: &str) -> String {
+    match name {
+        "channel" => at.word("offer-channel", number),
+        "kind" => at.word("offer-kind", number),
+        _ => at.word("offer-mode", number),
+    }
+}
+
 /// The inputs, with what was entered.
 pub(super) fn groups(at: &Viewer, entered: &Fields) -> Vec<Group> {
-    let numbered = |name: &'static str, text, known: &[&str], kind| {
-        let choices = known.iter().map(|it| ((*it).to_owned(), at.word(kind, it)));
-        Input::choice(name, at.t(text), choices.collect()).value(entered.get(name))
+    let numbered = |name: &'static str, known: &[&str]| {
+        let choices = known
+            .iter()
+            .map(|it| ((*it).to_owned(), number_told(at, name, it)));
+        Input::choice(name, called(at, name), choices.collect()).value(entered.get(name))
     };
     let number = |name: &'static str, text| {
         Input::typed(name, at.t(text), "number").value(entered.get(name))
     };
     let what = vec![
-        numbered("channel", "offer-channel", &CHANNELS, "offer-channel"),
-        numbered("kind", "offer-kind", &KINDS, "offer-kind"),
-        numbered("mode", "offer-mode", &["0", "1"], "offer-mode"),
+        numbered("channel", &CHANNELS),
+        numbered("kind", &KINDS),
+        numbered("mode", &["0", "1"]),
         Input::tick("controllable", at.t("offer-controllable"))
             .ticked(entered.ticked("controllable")),
     ];

@@ -182,9 +182,10 @@ fn papers(at: &Viewer, it: &Package) -> Vec<(String, Cell)> {
             .collect(),
         ),
     };
-    let cves = match it.cves_mended.is_empty() {
-        true => Cell::Text(at.t("package-cves-none")),
-        false => Cell::Lines(it.cves_mended.clone()),
+    let cves = if it.cves_mended.is_empty() {
+        Cell::Text(at.t("package-cves-none"))
+    } else {
+        Cell::Lines(it.cves_mended.clone())
     };
     let mut facts = vec![
         (at.t("package-signature"), signature),

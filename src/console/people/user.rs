@@ -1,10 +1,12 @@
 //! One user: what it is granted, its password, its second factor.
 
 use axum::{body::Bytes, extract::Path, http::Method};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     super::{
+        calls::part,
         confirm::Question,
         fields::{Fields, encode},
         login::raw,
@@ -16,6 +18,12 @@ use super::{
     users::User,
 };
 use crate::api::Problem;
+
+/// A link that lets a user in once.
+#[derive(Debug, Deserialize)]
+struct LoginLink {
+    path: String,
+}
 
 fn api(name: &str) -> String {
     format!("/v1/users/{}", encode(name))
@@ -68,6 +76,10 @@ async fn sheet(
         let to = format!("{page}/remove-factor");
         let link = Link::to(at, to, "user-remove-factor").danger();
         sheet = sheet.link("remove_user_totp", link);
+    }
+    if it.identity.is_none() && !it.disabled {
+        let link = Link::to(at, format!("{page}/login-link"), "user-login-link");
+        sheet = sheet.link("add_login_link", link);
     }
     let remove = Link::to(at, format!("{page}/remove"), "user-remove").danger();
     sheet = sheet.link("remove_user", remove);
@@ -218,6 +230,16 @@ fn named(name: &str) -> Result<Operation, Failure> {
             means: "user-means-remove-factor",
             button: "user-remove-factor",
         }),
+        "login-link" => Ok(Operation {
+            name: "login-link",
+            method: Method::POST,
+            behind: "/login-link",
+            change: None,
+            danger: false,
+            ask: "user-ask-login-link",
+            means: "user-means-login-link",
+            button: "user-login-link",
+        }),
         other => Err(Problem::not_found(format!("nothing is called {other:?} here")).into()),
     }
 }
@@ -264,6 +286,18 @@ pub(in crate::console) async fn carry_out(
     let change = operation.change.as_ref();
     let changed = viewer.change(operation.method.clone(), &path, change, &fields);
     match changed.await {
+        Ok(answer) if operation.name == "login-link" => {
+            let link: LoginLink = part(answer.body)?;
+            Ok(Sheet::new(&viewer, viewer.t("user-login-link"))
+                .block(Block::Sentence("warning", viewer.t("shown-once")))
+                .block(Block::Plain("link", viewer.t("user-link-path"), link.path))
+                .block(Block::Links(vec![Link::to(
+                    &viewer,
+                    place(&name),
+                    "user-show",
+                )]))
+                .page())
+        }
         Ok(_) => {
             let page = match operation.name {
                 "remove" => "/people".to_owned(),

@@ -68,7 +68,7 @@ async fn filled(pages: &Pages) {
     post("/v1/tasks", task).await;
 }
 
-const READ: [&str; 22] = [
+const READ: [&str; 23] = [
     "/devices",
     "/devices?filter=product%3D%3Dmeter&columns=tags&columns=model&columns=registered",
     "/devices?group=1",
@@ -89,6 +89,7 @@ const READ: [&str; 22] = [
     "/gateways/gate",
     "/cells",
     "/cells?by=list",
+    "/cells?by=closed",
     "/cells/51234",
     "/cells/1",
 ];

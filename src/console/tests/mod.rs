@@ -1,8 +1,11 @@
 //! The pages in one process: what a browser sends in, what it is shown out, over a real store.
 
+mod admin;
+mod admin_forms;
 mod door;
 mod fleet;
 mod new_task;
+mod people_forms;
 mod tasks;
 mod texts;
 

@@ -130,9 +130,10 @@ fn row(at: &Viewer, webhook: i64, it: Delivery) -> Vec<Cell> {
         time(it.last_at),
         time(it.next_at),
         Cell::maybe(it.last_error),
-        match replayable {
-            true => Cell::Link(at.t("delivery-replay"), at.url(replay)),
-            false => Cell::None,
+        if replayable {
+            Cell::Link(at.t("delivery-replay"), at.url(replay))
+        } else {
+            Cell::None
         },
     ]
 }

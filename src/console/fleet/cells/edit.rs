@@ -117,7 +117,7 @@ fn filled(cell: &Detail) -> Fields {
         Some(false) => "no",
         None => "",
     };
-    let limit = cell.limit.map(|limit| limit.to_string());
+    let limit = cell.cell.limit.map(|limit| limit.to_string());
     let mut fields = vec![
         ("limit", limit.unwrap_or_default()),
         ("adaptive", adaptive.to_owned()),

@@ -1,13 +1,18 @@
 //! Changes the rules of the cells of a file.
 
 use askama::Template;
-use axum::{extract::Multipart, http::StatusCode, response::Response};
+use axum::{
+    extract::Multipart,
+    http::{Method, StatusCode},
+    response::Response,
+};
 
 use crate::{
     api::Problem,
     console::{
-        fleet::upload,
+        fields::Fields,
         page::{Paged, done, page_with, status},
+        upload::{Target, pass_on},
         viewer::Viewer,
     },
 };
@@ -31,8 +36,12 @@ fn form(at: &Viewer, problem: Option<Problem>) -> Response {
 
 /// Changes them.
 pub(super) async fn take(viewer: Viewer, body: Multipart) -> Paged {
-    let sent = upload::pass_on(&viewer, body, |_| "/v1/cells".to_owned()).await;
-    match sent.answer {
+    let target = |_: &Fields| Target {
+        method: Method::POST,
+        path: "/v1/cells".to_owned(),
+        kind: "text/csv",
+    };
+    match pass_on(&viewer, body, target).await.1 {
         Ok(_) => Ok(done(&viewer, "/cells", "cells-imported")),
         Err(problem) => Ok(form(&viewer, Some(problem))),
     }

@@ -20,18 +20,27 @@ enum By {
     Load,
     Limit,
     Failures,
+    /// Only those that are closed.
+    Closed,
     /// It is no map.
     List,
 }
 
 impl By {
-    const ALL: [Self; 4] = [Self::Load, Self::Limit, Self::Failures, Self::List];
+    const ALL: [Self; 5] = [
+        Self::Load,
+        Self::Limit,
+        Self::Failures,
+        Self::Closed,
+        Self::List,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Load => "load",
             Self::Limit => "limit",
             Self::Failures => "failures",
+            Self::Closed => "closed",
             Self::List => "list",
         }
     }
@@ -80,7 +89,9 @@ pub(super) async fn show(viewer: Viewer, RawQuery(given): RawQuery) -> Paged {
     let cursor = given
         .some("cursor")
         .map(|it| format!("&cursor={}", encode(it)));
-    let path = format!("/v1/cells?limit={limit}{}", cursor.unwrap_or_default());
+    let closed = if by == By::Closed { "&closed=true" } else { "" };
+    let cursor = cursor.unwrap_or_default();
+    let path = format!("/v1/cells?limit={limit}{closed}{cursor}");
     let found: Listed<Cell> = viewer.get(&path).await?;
     let cells = found.items.into_iter().map(|cell| Tile {
         class: heat(by, &cell),
@@ -100,16 +111,18 @@ pub(super) async fn show(viewer: Viewer, RawQuery(given): RawQuery) -> Paged {
 /// How much it is, of four.
 fn heat(by: By, cell: &Cell) -> &'static str {
     let percent = match by {
+        By::Load | By::Limit if cell.closed.is_some() => 100,
         By::Load if cell.waiting > 0 => 100,
-        By::Load => share(cell.active, cell.limit_max.max(cell.active)),
+        By::Load => share(cell.active, most(cell).max(cell.active)),
         // the fewer are let in the hotter
-        By::Limit => match cell.limit_max {
+        By::Limit => match most(cell) {
             0 => 0,
             1..=2 => 100,
             3..=5 => 60,
             _ => 20,
         },
         By::Failures => share(cell.failed, cell.failed.saturating_add(cell.succeeded)) * 4,
+        By::Closed => 100,
         By::List => 0,
     };
     match percent {
@@ -118,6 +131,11 @@ fn heat(by: By, cell: &Cell) -> &'static str {
         50..100 => "heat-2",
         _ => "heat-3",
     }
+}
+
+/// How many may upgrade at once: by its own limit, or as coverage has allowed.
+fn most(cell: &Cell) -> u64 {
+    cell.limit.map_or(cell.limit_max, u64::from)
 }
 
 /// A part of a whole, in percent; a part that is there is one at least.
@@ -129,6 +147,11 @@ fn share(part: u64, whole: u64) -> u64 {
 }
 
 fn told(at: &Viewer, by: By, cell: &Cell) -> String {
+    if let Some(closed) = &cell.closed
+        && by != By::Failures
+    {
+        return at.t1("cell-is-closed", "reason", &closed.reason);
+    }
     match by {
         By::Load => at.t2(
             "cell-load-is",
@@ -137,8 +160,8 @@ fn told(at: &Viewer, by: By, cell: &Cell) -> String {
             "waiting",
             cell.waiting,
         ),
-        By::Limit if cell.limit_max == 0 => at.t("cell-limit-unknown"),
-        By::Limit => at.t1("cell-limit-is", "limit", cell.limit_max),
+        By::Limit if most(cell) == 0 => at.t("cell-limit-unknown"),
+        By::Limit => at.t1("cell-limit-is", "limit", most(cell)),
         By::Failures => at.t2(
             "cell-failures-are",
             "percent",
@@ -146,7 +169,7 @@ fn told(at: &Viewer, by: By, cell: &Cell) -> String {
             "count",
             cell.failed,
         ),
-        By::List => String::new(),
+        By::Closed | By::List => String::new(),
     }
 }
 
@@ -157,7 +180,7 @@ mod tests {
     #[test]
     fn a_map_is_hotter_where_more_is() {
         let cell = |active, waiting, limit_max, succeeded, failed| Cell {
-            cell_id: 1,
+            id: 1,
             active,
             waiting,
             limit_max,
@@ -166,6 +189,8 @@ mod tests {
             last_admitted_at: None,
             succeeded,
             failed,
+            limit: None,
+            closed: None,
         };
         for (by, cell, class) in [
             (By::Load, cell(0, 0, 0, 0, 0), "heat-0"),

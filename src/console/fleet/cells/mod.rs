@@ -30,7 +30,8 @@ pub(super) fn routes() -> Router<Console> {
 /// A cell, as the list has it.
 #[derive(Debug, Deserialize)]
 struct Cell {
-    cell_id: u32,
+    #[serde(rename = "cell_id")]
+    id: u32,
     active: u64,
     waiting: u64,
     limit_max: u64,
@@ -39,6 +40,9 @@ struct Cell {
     last_admitted_at: Option<String>,
     succeeded: u64,
     failed: u64,
+    /// Its own.
+    limit: Option<u32>,
+    closed: Option<Closed>,
 }
 
 /// A cell, its rules, and who upgrades in it.
@@ -49,8 +53,6 @@ struct Detail {
     limit_now: Option<u32>,
     limited_by: String,
     limit_changes_at: Option<String>,
-    limit: Option<u32>,
-    closed: Option<Closed>,
     busy_hours: Vec<BusyHours>,
     adaptive: Option<bool>,
     note: Option<String>,

@@ -20,12 +20,14 @@ struct CellPage<'a> {
     cell: Option<Detail>,
     points: Vec<Point>,
     chart: Svg,
-    limits: Vec<Limit>,
+    limits: Vec<LimitChange>,
 }
 
 impl CellPage<'_> {
     fn is_closed(&self) -> bool {
-        self.cell.as_ref().is_some_and(|cell| cell.closed.is_some())
+        self.cell
+            .as_ref()
+            .is_some_and(|cell| cell.cell.closed.is_some())
     }
 }
 
@@ -41,7 +43,7 @@ struct Point {
 
 /// A change of its limit.
 #[derive(Debug, Deserialize)]
-struct Limit {
+struct LimitChange {
     at: String,
     limit: Option<u32>,
     detail: String,
@@ -58,7 +60,7 @@ pub(super) async fn show(viewer: Viewer, Path(id): Path<u32>) -> Paged {
     let (points, limits) = match &cell {
         Some(_) => {
             let series: Series<Point> = viewer.get(&format!("/v1/cells/{id}/series")).await?;
-            let limits: Series<Limit> = viewer.get(&format!("/v1/cells/{id}/limits")).await?;
+            let limits: Series<LimitChange> = viewer.get(&format!("/v1/cells/{id}/limits")).await?;
             (series.points, limits.points)
         }
         // its devices lead here all the same

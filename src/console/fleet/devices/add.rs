@@ -48,7 +48,7 @@ async fn form(at: &Viewer, fields: &Fields, problem: Option<Problem>) -> Paged {
     let shown = NewPage {
         at,
         fields,
-        tenants: tenants(at).await?,
+        tenants: tenants(at, fields).await?,
         problem,
     };
     Ok(page_with(code, &shown))

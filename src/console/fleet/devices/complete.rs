@@ -87,6 +87,14 @@ pub(super) struct Suggestion {
     to: usize,
 }
 
+/// Why it is not read on.
+enum Stop {
+    /// The text ends, and something is expected there.
+    At(Place),
+    /// It is no filter.
+    NoFilter,
+}
+
 /// Reads what stands before the cursor.
 struct Reader<'t> {
     text: &'t [char],
@@ -96,6 +104,15 @@ struct Reader<'t> {
 impl Reader<'_> {
     fn rest(&self) -> &[char] {
         &self.text[self.at..]
+    }
+
+    /// Here the text ends; `wanted` has begun at `from`.
+    fn stop(&self, from: usize, wanted: Wanted) -> Stop {
+        Stop::At(Place {
+            wanted,
+            from,
+            to: self.at,
+        })
     }
 
     fn is_at_end(&self) -> bool {
@@ -162,13 +179,19 @@ pub(super) fn place(text: &str, at: usize) -> Option<Place> {
         text: &all[..cursor],
         at: 0,
     };
-    let mut depth = 0_usize;
+    match read(&mut reader) {
+        Stop::At(place) => Some(reach(place, &all)),
+        Stop::NoFilter => None,
+    }
+}
+
+/// Reads comparisons and what joins them, to the end of the text.
+fn read(reader: &mut Reader<'_>) -> Stop {
+    let mut depth = 0;
     loop {
-        if let Some(found) = comparison(&mut reader, &mut depth)? {
-            return Some(reach(found, &all));
-        }
-        if let Some(found) = joint(&mut reader, &mut depth)? {
-            return Some(found);
+        let read = comparison(reader, &mut depth).and_then(|()| joint(reader, &mut depth));
+        if let Err(stop) = read {
+            return stop;
         }
     }
 }
@@ -193,8 +216,8 @@ fn reach(mut place: Place, all: &[char]) -> Place {
     place
 }
 
-/// Reads a comparison; returns what is expected where it ends too early.
-fn comparison(reader: &mut Reader<'_>, depth: &mut usize) -> Option<Option<Place>> {
+/// Reads a comparison.
+fn comparison(reader: &mut Reader<'_>, depth: &mut usize) -> Result<(), Stop> {
     while reader.peek() == Some('(') {
         reader.at += 1;
         *depth += 1;
@@ -202,70 +225,65 @@ fn comparison(reader: &mut Reader<'_>, depth: &mut usize) -> Option<Option<Place
     let from = reader.at;
     let field = reader.word(in_name);
     if reader.is_at_end() {
-        return place_of(reader, from, Wanted::Field(field));
+        return Err(reader.stop(from, Wanted::Field(field)));
     }
-    kind(&field)?;
+    if kind(&field).is_none() {
+        return Err(Stop::NoFilter);
+    }
     reader.peek();
     let from = reader.at;
     let rest: String = reader.rest().iter().take("=out=".len()).collect();
     let Some(sign) = SIGNS.into_iter().find(|sign| rest.starts_with(sign)) else {
         let begins = SIGNS.into_iter().any(|sign| sign.starts_with(&rest));
         reader.at = reader.text.len();
-        return begins.then(|| place_of(reader, from, Wanted::Sign(field, rest)))?;
+        return Err(if begins {
+            reader.stop(from, Wanted::Sign(field, rest))
+        } else {
+            Stop::NoFilter
+        });
     };
     reader.at += sign.len();
     if !matches!(sign, "=in=" | "=out=") {
         return value(reader, field);
     }
     match reader.peek() {
-        None => return place_of(reader, reader.at, Wanted::List),
+        None => return Err(reader.stop(reader.at, Wanted::List)),
         Some('(') => reader.at += 1,
-        Some(_) => return None,
+        Some(_) => return Err(Stop::NoFilter),
     }
     loop {
-        if let Some(found) = value(reader, field.clone())? {
-            return Some(Some(found));
-        }
+        value(reader, field.clone())?;
         match reader.peek() {
-            None => return place_of(reader, reader.at, Wanted::Further),
+            None => return Err(reader.stop(reader.at, Wanted::Further)),
             Some(',') => reader.at += 1,
             Some(')') => break,
-            Some(_) => return None,
+            Some(_) => return Err(Stop::NoFilter),
         }
     }
     reader.at += 1;
-    Some(None)
+    Ok(())
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as those return that call it")]
-fn place_of(reader: &Reader<'_>, from: usize, wanted: Wanted) -> Option<Option<Place>> {
-    Some(Some(Place {
-        wanted,
-        from,
-        to: reader.at,
-    }))
-}
-
-fn value(reader: &mut Reader<'_>, field: String) -> Option<Option<Place>> {
+fn value(reader: &mut Reader<'_>, field: String) -> Result<(), Stop> {
     reader.peek();
     let from = reader.at;
     let (typed, goes_on) = reader.value();
     if goes_on {
-        return place_of(reader, from, Wanted::Value(field, typed));
+        return Err(reader.stop(from, Wanted::Value(field, typed)));
     }
     // there is none before something else
-    (reader.at > from).then_some(None)
+    (reader.at > from).then_some(()).ok_or(Stop::NoFilter)
 }
 
-/// Reads what joins comparisons; returns what is expected where the text ends.
-fn joint(reader: &mut Reader<'_>, depth: &mut usize) -> Option<Option<Place>> {
+/// Reads what joins comparisons.
+fn joint(reader: &mut Reader<'_>, depth: &mut usize) -> Result<(), Stop> {
     loop {
         let next = reader.peek();
         let from = reader.at;
         match next {
             Some(';' | ',') => {
                 reader.at += 1;
-                return Some(None);
+                return Ok(());
             }
             Some(')') if *depth > 0 => {
                 reader.at += 1;
@@ -274,12 +292,12 @@ fn joint(reader: &mut Reader<'_>, depth: &mut usize) -> Option<Option<Place>> {
             _ => {
                 let word = reader.word(|c| c.is_ascii_alphabetic());
                 if reader.is_at_end() {
-                    return place_of(reader, from, Wanted::Joint(word, *depth > 0));
+                    return Err(reader.stop(from, Wanted::Joint(word, *depth > 0)));
                 }
                 let is_joint = ["and", "or"]
                     .iter()
                     .any(|it| it.eq_ignore_ascii_case(&word));
-                return is_joint.then_some(None);
+                return is_joint.then_some(()).ok_or(Stop::NoFilter);
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Adds the devices of a file.
 
 use askama::Template;
-use axum::{extract::Multipart, http::StatusCode};
+use axum::{
+    extract::Multipart,
+    http::{Method, StatusCode},
+};
 use serde::Deserialize;
 
 use crate::{
@@ -9,8 +12,9 @@ use crate::{
     console::{
         calls::part,
         fields::Fields,
-        fleet::{Tenant, for_tenant, tenants, upload},
+        fleet::{Tenant, for_tenant, tenants},
         page::{Paged, page, page_with, status},
+        upload::{Target, pass_on},
         viewer::Viewer,
     },
 };
@@ -19,7 +23,6 @@ use crate::{
 #[template(path = "fleet/devices_import.html")]
 struct ImportPage<'a> {
     at: &'a Viewer,
-    fields: &'a Fields,
     tenants: Vec<Tenant>,
     problem: Option<Problem>,
 }
@@ -59,8 +62,7 @@ async fn form(at: &Viewer, fields: &Fields, problem: Option<Problem>) -> Paged {
     let code = problem.as_ref().map_or(StatusCode::OK, status);
     let shown = ImportPage {
         at,
-        fields,
-        tenants: tenants(at).await?,
+        tenants: tenants(at, fields).await?,
         problem,
     };
     Ok(page_with(code, &shown))
@@ -68,13 +70,17 @@ async fn form(at: &Viewer, fields: &Fields, problem: Option<Problem>) -> Paged {
 
 /// Adds them.
 pub(super) async fn take(viewer: Viewer, body: Multipart) -> Paged {
-    let path = |fields: &Fields| for_tenant("/v1/devices", fields);
-    let sent = upload::pass_on(&viewer, body, path).await;
-    match sent.answer {
+    let target = |fields: &Fields| Target {
+        method: Method::POST,
+        path: for_tenant("/v1/devices", fields),
+        kind: "text/csv",
+    };
+    let (fields, answer) = pass_on(&viewer, body, target).await;
+    match answer {
         Ok(answer) => Ok(page(&ImportedPage {
             at: &viewer,
             taken: part(answer.body)?,
         })),
-        Err(problem) => form(&viewer, &sent.fields.entered(), Some(problem)).await,
+        Err(problem) => form(&viewer, &fields.entered(), Some(problem)).await,
     }
 }

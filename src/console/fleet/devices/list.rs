@@ -75,12 +75,11 @@ pub(super) async fn show(viewer: Viewer, RawQuery(query): RawQuery) -> Paged {
 
 /// What the API is asked for.
 pub(super) fn asked(given: &Fields) -> String {
-    let names = ["filter", "group"];
-    let named = names.into_iter().filter_map(|name| {
+    let asked = ["filter", "group"].into_iter().filter_map(|name| {
         let value = given.some(name)?;
         Some((name.to_owned(), value.to_owned()))
     });
-    Fields(named.collect()).query()
+    Fields(asked.collect()).query()
 }
 
 async fn list(viewer: &Viewer, given: &Fields) -> Paged {

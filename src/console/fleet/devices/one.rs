@@ -70,11 +70,11 @@ pub(super) async fn show(viewer: Viewer, Path(endpoint): Path<String>) -> Paged 
     }))
 }
 
-/// Both from the bottom: the weakest that NB-IoT reports is −140 dBm (3GPP TS 36.133 §9.1.22.9), with −20 dB.
+/// The bottom is −140 dBm, and −20 dB; what is below stands at the bottom.
 fn drawn(points: &[Point]) -> Svg {
     let at = |point: &Point| point.at.parse::<jiff::Timestamp>().ok();
     let times: Vec<Option<i64>> = (points.iter())
-        .map(|point| at(point).map(|at| at.as_second()))
+        .map(|point| at(point).map(jiff::Timestamp::as_second))
         .collect();
     let known = || times.iter().flatten();
     let (Some(first), Some(last)) = (known().min(), known().max()) else {

@@ -14,9 +14,11 @@ use super::{
     complete::{Place, Suggestion, Wanted, beginning, place},
 };
 use crate::console::{
-    fields::{Fields, encode},
+    fields::encode,
     listed::Listed,
+    login::raw,
     page::{Failure, Paged},
+    tenants::several,
     viewer::Viewer,
 };
 
@@ -47,12 +49,6 @@ pub(super) async fn complete(viewer: Viewer, RawQuery(query): RawQuery) -> Paged
 
 fn answered(place: &Place, text: &str, known: &[String]) -> Response {
     Json(place.suggestions(text, known)).into_response()
-}
-
-/// As it was typed, with the blanks.
-fn raw<'f>(fields: &'f Fields, name: &str) -> &'f str {
-    let found = fields.0.iter().find(|(field, _)| field == name);
-    found.map_or("", |(_, value)| value)
 }
 
 async fn known(viewer: &Viewer, place: &Place) -> Result<Vec<String>, Failure> {
@@ -88,8 +84,8 @@ async fn listed(viewer: &Viewer, field: &str) -> Result<Vec<String>, Failure> {
             items.map(|it| it.site).collect()
         }
         "tenant" => {
-            let tenants = super::super::tenants(viewer).await?;
-            tenants.into_iter().map(|it| it.id).collect()
+            let tenants = several(viewer).await?;
+            tenants.into_iter().map(|(id, _)| id).collect()
         }
         _ => Vec::new(),
     };

@@ -102,6 +102,10 @@ async fn the_rules_of_a_cell_are_asked_back_and_changed() {
     let cell = pages.api(Method::GET, "/v1/cells/7", None).await;
     assert_eq!(cell["closed"]["until"], "2099-03-01T02:00:00.000Z");
     let shown = anna.get("/cells/7").await;
+    let map = anna.get("/cells").await;
+    assert!(map.says("Closed: mast works"), "{}", map.text);
+    assert!(anna.get("/cells?by=limit").await.says("class=\"heat-3\""));
+    assert!(anna.get("/cells?by=closed").await.says("cells/7\""));
     assert!(
         shown.says("mast works") && shown.says("closed by the operator"),
         "{}",

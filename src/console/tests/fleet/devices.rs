@@ -1,5 +1,7 @@
 //! Devices, groups and exclusions.
 
+use std::fmt::Write as _;
+
 use super::*;
 
 #[tokio::test]
@@ -254,7 +256,7 @@ async fn a_list_of_devices_is_passed_on() {
     let anna = pages.log_in("anna").await;
     let mut file = "endpoint,product,site\n".to_owned();
     for i in 0..30_000 {
-        file.push_str(&format!("m{i},meter,north\n"));
+        writeln!(file, "m{i},meter,north").unwrap();
     }
     file.push_str("a b,meter,<b>\n");
     let csrf = anna.csrf().await;
