@@ -93,7 +93,8 @@ impl UpgradePage<'_> {
     }
 
     fn can_be_tried_again(&self) -> bool {
-        matches!(&*self.upgrade.state, "failed" | "cancelled" | "pending")
+        let waits_again = self.upgrade.state == "pending" && self.upgrade.attempts > 0;
+        waits_again || matches!(&*self.upgrade.state, "failed" | "cancelled")
     }
 
     fn can_be_passed_over(&self) -> bool {
