@@ -25,11 +25,11 @@ pub(super) struct Forecast {
     pub(super) state: String,
     progress: f64,
     error: Option<String>,
-    result: Option<Made>,
+    result: Option<Foreseen>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Made {
+struct Foreseen {
     made_at: String,
     devices: u64,
     finish: Span,
@@ -40,8 +40,8 @@ struct Made {
     expired: Quantiles,
     unfinished: Quantiles,
     bytes: Quantiles,
-    phases: Vec<Phase>,
-    cells: Vec<Cell>,
+    phases: Vec<OfPhase>,
+    cells: Vec<OfCell>,
     holds: Vec<Hold>,
     assumed: Assumed,
 }
@@ -66,7 +66,7 @@ struct Quantiles {
 }
 
 #[derive(Debug, Deserialize)]
-struct Phase {
+struct OfPhase {
     phase: u64,
     devices: u64,
     begins: Span,
@@ -74,7 +74,7 @@ struct Phase {
 }
 
 #[derive(Debug, Deserialize)]
-struct Cell {
+struct OfCell {
     cell: Option<u32>,
     devices: u64,
     ends: Span,
@@ -110,8 +110,8 @@ fn told(time: Option<&String>, at: &Viewer) -> String {
     time.map_or_else(|| at.t("forecast-no-time"), |time| at.time(time))
 }
 
-impl Made {
-    fn cells(&self) -> &[Cell] {
+impl Foreseen {
+    fn cells(&self) -> &[OfCell] {
         &self.cells[..self.cells.len().min(CELLS)]
     }
 }

@@ -35,7 +35,7 @@ enum Kind {
 }
 
 /// An operation on a task.
-struct Operation {
+struct Deed {
     kind: Kind,
     /// As the address has it.
     name: &'static str,
@@ -53,8 +53,8 @@ const fn operation(
     (name, operation): (&'static str, &'static str),
     danger: bool,
     (ask, button, done): (&'static str, &'static str, &'static str),
-) -> Operation {
-    Operation {
+) -> Deed {
+    Deed {
         kind,
         name,
         operation,
@@ -65,7 +65,7 @@ const fn operation(
     }
 }
 
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Deed; 9] = [
     operation(
         Kind::Pause,
         ("pause", "pause_task"),
@@ -126,7 +126,7 @@ const OPERATIONS: [Operation; 9] = [
     ),
 ];
 
-fn named(viewer: &Viewer, name: &str) -> Result<&'static Operation, Failure> {
+fn named(viewer: &Viewer, name: &str) -> Result<&'static Deed, Failure> {
     let found = OPERATIONS.iter().find(|operation| operation.name == name);
     let missing = || Problem::not_found(format!("nothing is called {name:?} here"));
     let found = found.ok_or_else(|| Failure(missing()))?;
@@ -158,7 +158,7 @@ pub(super) async fn ask(
 async fn question(
     viewer: &Viewer,
     id: i64,
-    operation: &Operation,
+    operation: &Deed,
     given: &Fields,
     problem: Option<Problem>,
 ) -> Result<Response, Failure> {

@@ -11,7 +11,7 @@ pub(super) struct Rules {
     pub(super) stratified: bool,
     pub(super) abort: Vec<Threshold>,
     pub(super) rate: Option<Rate>,
-    pub(super) windows: Option<Windows>,
+    pub(super) windows: Option<Hours>,
     pub(super) not_after: Option<String>,
     pub(super) retry: Option<Retry>,
     pub(super) confirmation: Option<String>,
@@ -58,7 +58,7 @@ pub(super) struct Rate {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Windows {
+pub(super) struct Hours {
     pub(super) windows: Vec<Window>,
     pub(super) zone: String,
     pub(super) fallback_zone: Option<String>,
@@ -259,7 +259,7 @@ impl Rate {
     }
 }
 
-impl Windows {
+impl Hours {
     fn told(&self, at: &Viewer) -> Vec<String> {
         let mut told: Vec<_> = self.windows.iter().map(|it| it.told(at)).collect();
         told.push(if self.zone == "device" {

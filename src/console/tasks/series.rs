@@ -40,7 +40,7 @@ impl Point {
     /// Since 1970, milliseconds.
     fn time(&self) -> i64 {
         let at = self.at.parse::<Timestamp>();
-        at.map_or(0, |at| at.as_millisecond())
+        at.map_or(0, Timestamp::as_millisecond)
     }
 
     fn ended(&self) -> u64 {

@@ -55,13 +55,13 @@ pub(super) struct Stand {
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskPackage {
     pub(super) package_id: i64,
-    pub(super) from: Option<From>,
+    pub(super) from: Option<Fitting>,
 }
 
 /// For whom a package is.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct From {
+pub(super) struct Fitting {
     pub(super) versions: Option<Vec<String>>,
     pub(super) version_from: Option<String>,
     pub(super) version_below: Option<String>,

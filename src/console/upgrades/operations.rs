@@ -20,7 +20,7 @@ use super::{
 use crate::api::Problem;
 
 /// An operation on an upgrade.
-struct Operation {
+struct Deed {
     /// As the address has it.
     name: &'static str,
     /// As the API calls it, and the end of its path.
@@ -34,8 +34,8 @@ struct Operation {
     done: &'static str,
 }
 
-const OPERATIONS: [Operation; 6] = [
-    Operation {
+const OPERATIONS: [Deed; 6] = [
+    Deed {
         name: "cancel",
         operation: "cancel_upgrade",
         path: "cancel",
@@ -45,7 +45,7 @@ const OPERATIONS: [Operation; 6] = [
         button: "upgrade-cancel",
         done: "upgrade-cancel",
     },
-    Operation {
+    Deed {
         name: "retry",
         operation: "retry_upgrade",
         path: "retry",
@@ -55,7 +55,7 @@ const OPERATIONS: [Operation; 6] = [
         button: "upgrade-retry",
         done: "upgrade-retry",
     },
-    Operation {
+    Deed {
         name: "skip",
         operation: "skip_upgrade",
         path: "skip",
@@ -65,7 +65,7 @@ const OPERATIONS: [Operation; 6] = [
         button: "upgrade-skip",
         done: "upgrade-skip",
     },
-    Operation {
+    Deed {
         name: "confirm",
         operation: "confirm_upgrade",
         path: "confirm",
@@ -75,7 +75,7 @@ const OPERATIONS: [Operation; 6] = [
         button: "upgrade-confirm",
         done: "upgrade-confirm",
     },
-    Operation {
+    Deed {
         name: "refuse",
         operation: "confirm_upgrade",
         path: "confirm",
@@ -85,7 +85,7 @@ const OPERATIONS: [Operation; 6] = [
         button: "upgrade-refuse",
         done: "upgrade-refuse",
     },
-    Operation {
+    Deed {
         name: "take-back",
         operation: "confirm_upgrade",
         path: "confirm",
@@ -97,7 +97,7 @@ const OPERATIONS: [Operation; 6] = [
     },
 ];
 
-fn named(viewer: &Viewer, name: &str) -> Result<&'static Operation, Failure> {
+fn named(viewer: &Viewer, name: &str) -> Result<&'static Deed, Failure> {
     let found = OPERATIONS.iter().find(|operation| operation.name == name);
     let missing = || Problem::not_found(format!("nothing is called {name:?} here"));
     let found = found.ok_or_else(|| Failure(missing()))?;
@@ -124,7 +124,7 @@ pub(super) async fn ask(
 async fn question(
     viewer: &Viewer,
     id: i64,
-    operation: &Operation,
+    operation: &Deed,
     given: &Fields,
     problem: Option<Problem>,
 ) -> Result<Response, Failure> {
@@ -176,7 +176,7 @@ pub(super) async fn carry_out(
 async fn send(
     viewer: &Viewer,
     id: i64,
-    operation: &Operation,
+    operation: &Deed,
     fields: &Fields,
 ) -> Result<(), Problem> {
     let path = format!("/v1/upgrades/{id}/{}", operation.path);
