@@ -40,6 +40,10 @@ use crate::{
 /// A use is noted when the last one that was noted is so long ago.
 const NOTED_EVERY: Duration = Duration::from_mins(1);
 
+/// Goes with a request that no person has made, such as that of a page which renews itself: it does not keep a session from ending.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unattended;
+
 /// What stands before the routes.
 pub(super) struct Door {
     state: ApiState,
@@ -95,14 +99,18 @@ impl Door {
     }
 
     /// Who has this session; `None`: it has ended.
-    async fn logged_in(&self, session: &str) -> Result<Option<(Caller, Credential)>, StoreError> {
+    async fn logged_in(
+        &self,
+        session: &str,
+        attended: bool,
+    ) -> Result<Option<(Caller, Credential)>, StoreError> {
         let hash = *TokenHash::of(session).bytes();
         let (now, idle) = (self.state.now(), idle(&self.state));
         let found = self.state.store.find_session(&hash, now, idle).await?;
         let Some((user, seen)) = found else {
             return Ok(None);
         };
-        if now.since(seen) >= NOTED_EVERY {
+        if attended && now.since(seen) >= NOTED_EVERY {
             let store = self.state.store.clone();
             tokio::spawn(async move {
                 if let Err(error) = store.session_seen(&hash, now).await {
@@ -235,9 +243,10 @@ pub(super) async fn admit(
         }
     }
     let (token, session) = (bearer(&request), cookie::cookie(request.headers()));
+    let attended = request.extensions().get::<Unattended>().is_none();
     let found = match (&token, &session) {
         (Some(token), _) => door.holder(token).await,
-        (None, Some(session)) => door.logged_in(session).await,
+        (None, Some(session)) => door.logged_in(session, attended).await,
         (None, None) => return unauthorized(HOW),
     };
     let (caller, credential) = match found {

@@ -218,7 +218,9 @@ pub(super) async fn add(
     if user.disabled {
         return Err(sessions::disabled(&user.name));
     }
-    let made = state.links.make(&user, caller.who(), state.now())?;
+    let mut made = state.links.make(&user, caller.who(), state.now())?;
+    made.path
+        .insert_str(0, &state.config.get().console.path_prefix);
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 

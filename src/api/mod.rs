@@ -70,6 +70,7 @@ use utoipa_swagger_ui::SwaggerUi;
 pub(crate) use crate::lwm2m::check_endpoint;
 pub use cursors::Cursors;
 pub(crate) use devices::path as device_path;
+pub(crate) use door::Unattended;
 pub use events::Streams;
 pub(crate) use events::stream_of;
 pub use evidence::{Evidence, Manifest, archive};

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use crate::api::{Problem, Source};
+use crate::api::{Problem, Source, Unattended};
 
 /// Largest answer that a page is made of.
 const MAX_ANSWER: usize = 16 << 20;
@@ -27,6 +27,8 @@ pub(super) struct Behalf {
     pub(super) source: Source,
     /// The cookies that the browser has sent.
     pub(super) cookies: Option<HeaderValue>,
+    /// A page renews itself, and nobody may be there.
+    pub(super) unattended: bool,
 }
 
 /// What goes with something that changes something.
@@ -73,6 +75,9 @@ impl Calls {
                 .insert(header::COOKIE, cookies.clone());
         }
         request.extensions_mut().insert(behalf.source);
+        if behalf.unattended {
+            request.extensions_mut().insert(Unattended);
+        }
         let response = self.0.clone().oneshot(request).await;
         let mut response = response.unwrap_or_else(|never| match never {});
         match response.extensions_mut().remove::<Problem>() {

@@ -17,11 +17,15 @@ use super::{
 };
 use crate::api::{Problem, Source};
 
+/// The script says so where a page renews itself, and nobody has asked for it.
+const RENEWS: &str = "x-renew";
+
 /// The browser that sends a request.
 pub(super) fn guest(console: &Console, request: &Request) -> Guest {
     let behalf = Behalf {
         source: Source(Source::of(request)),
         cookies: cookies(request.headers()),
+        unattended: request.headers().contains_key(RENEWS) || request.uri().path() == "/live",
     };
     Guest::of(console, request.headers(), request.uri(), behalf)
 }
@@ -38,6 +42,7 @@ pub(super) async fn admit(
         Ok(None) => return ask(&guest, request).await,
         Err(problem) => return page::broken(&guest, &problem),
     };
+    let is_read = request.method().is_safe();
     if viewer.has_to_enrol && !is_of_account(request.uri().path()) {
         return Redirect::to(&viewer.url("/account")).into_response();
     }
@@ -45,7 +50,7 @@ pub(super) async fn admit(
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<page::Failure>() {
         // the session has ended between two calls
-        Some(failure) if failure.0.status == 401 => {
+        Some(failure) if failure.0.status == 401 && is_read => {
             Redirect::to(&login_for(&guest)).into_response()
         }
         Some(failure) => page::failed(&viewer, &failure.0),
@@ -71,20 +76,22 @@ async fn ask(guest: &Guest, request: Request) -> Response {
     if *request.method() != Method::POST {
         return Redirect::to(&login_for(guest)).into_response();
     }
+    // the session's cookie does not come with what another site has sent: that is nobody's entry
+    let own = login::is_own(request.headers());
     let kind = request.headers().get(header::CONTENT_TYPE);
     let is_form = kind.is_some_and(|kind| {
         kind.as_bytes()
             .starts_with(b"application/x-www-form-urlencoded")
     });
-    let mut kept = Fields::default();
-    if is_form {
-        match to_bytes(request.into_body(), MAX_FORM).await {
-            Ok(body) => kept = Fields::parse(&body).entered(),
-            Err(error) => {
-                let problem = Problem::broken(format!("the form cannot be read: {error}"));
-                return page::broken(guest, &problem);
-            }
+    if !own || !is_form {
+        // a file is not kept
+        return Redirect::to(&login_for(guest)).into_response();
+    }
+    match to_bytes(request.into_body(), MAX_FORM).await {
+        Ok(body) => login::again(guest, &Fields::parse(&body).kept()),
+        Err(error) => {
+            let problem = Problem::field("form", format!("the form cannot be read: {error}"));
+            page::broken(guest, &problem)
         }
     }
-    login::again(guest, &kept)
 }

@@ -8,6 +8,8 @@ pub(super) struct Fields(pub(super) Vec<(String, String)>);
 
 /// What goes with every form, and is not what somebody has entered.
 const OF_THE_PAGE: [&str; 3] = ["csrf", "once", "etag"];
+/// A field of this name stands for one that has to be entered again.
+pub(super) const AGAIN: &str = "enter-again";
 /// What is not put into a page again.
 const SECRET: [&str; 5] = ["password", "old_password", "code", "key", "secret"];
 
@@ -54,6 +56,19 @@ impl Fields {
         let told = |name: &str| !OF_THE_PAGE.contains(&name) && !SECRET.contains(&name);
         let entered = self.0.iter().filter(|(name, _)| told(name));
         Self(entered.cloned().collect())
+    }
+
+    /// What is kept while somebody logs in: what was entered, of which version of a thing it was, and of secrets that they were there
+    /// ([`AGAIN`]).
+    pub(super) fn kept(&self) -> Self {
+        let of_session = |name: &str| matches!(name, "csrf" | "once" | AGAIN);
+        let entered = self.0.iter().filter(|(name, _)| !of_session(name));
+        let kept = entered.filter_map(|(name, value)| match SECRET.contains(&name.as_str()) {
+            false => Some((name.clone(), value.clone())),
+            true if value.is_empty() => None,
+            true => Some((AGAIN.to_owned(), name.clone())),
+        });
+        Self(kept.collect())
     }
 
     /// The same as a query.

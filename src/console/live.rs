@@ -16,7 +16,7 @@ use futures_util::stream;
 use tokio::{sync::watch, time::sleep};
 
 use super::{Console, viewer::Viewer};
-use crate::api::stream_of;
+use crate::{api::stream_of, clock::Instant};
 
 /// Pages that are told at the same time. Further ones look by themselves.
 const MAX_PAGES: usize = 512;
@@ -26,6 +26,8 @@ const MAX_PAGES_OF_ONE: usize = 64;
 const SOON: Duration = Duration::from_secs(2);
 /// What is not written down, such as who waits, is looked at as often as this.
 const IDLE: Duration = Duration::from_secs(10);
+/// Between two looks whether the session goes on.
+const LOOKED_AT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
 /// The pages that are told.
@@ -69,7 +71,22 @@ struct Feed {
     news: watch::Receiver<()>,
     stop: watch::Receiver<bool>,
     begun: bool,
+    viewer: Viewer,
+    let_in_at: Instant,
     _place: Place,
+}
+
+impl Feed {
+    /// Whether the session goes on. It is asked once in a while.
+    async fn is_let_in_still(&mut self) -> bool {
+        let now = self.viewer.console.parts.clock.now().instant;
+        if now.since(self.let_in_at) < LOOKED_AT {
+            return true;
+        }
+        self.let_in_at = now;
+        // what cannot be told now is told the next time
+        !matches!(Viewer::find((*self.viewer).clone()).await, Ok(None))
+    }
 }
 
 /// `changed`, whenever a page may have changed, two seconds apart at the least.
@@ -83,6 +100,8 @@ pub(super) async fn stream(State(console): State<Console>, viewer: Viewer) -> Re
         news: console.parts.signals.news.listen(),
         stop: console.parts.stop.clone(),
         begun: false,
+        let_in_at: console.parts.clock.now().instant,
+        viewer,
         _place: place,
     };
     let events = stream::unfold(feed, |mut feed| async move {
@@ -97,6 +116,9 @@ pub(super) async fn stream(State(console): State<Console>, viewer: Viewer) -> Re
                 _ = feed.stop.wait_for(|stop| *stop) => return None,
             }
             feed.news.borrow_and_update();
+            if !feed.is_let_in_still().await {
+                return None;
+            }
         }
         // browsers tell a script of no event without data (HTML, "Server-sent events")
         let name = if feed.begun { "changed" } else { "open" };

@@ -14,7 +14,7 @@ use super::{
     Console,
     calls::{Behalf, Calls},
     door,
-    fields::Fields,
+    fields::{AGAIN, Fields, encode},
     page::{page, page_with},
     texts::Language,
     viewer::{Guest, LANGUAGE, Viewer},
@@ -95,6 +95,24 @@ struct GoesOn<'a> {
     to: &'a str,
 }
 
+impl GoesOn<'_> {
+    /// What is sent as it is.
+    fn sent(&self) -> impl Iterator<Item = &(String, String)> {
+        self.kept.0.iter().filter(|(name, _)| name != AGAIN)
+    }
+
+    /// What of it somebody has entered.
+    fn told(&self) -> impl Iterator<Item = &(String, String)> {
+        let told = |(name, value): &&(String, String)| name != "etag" && !value.is_empty();
+        self.sent().filter(told)
+    }
+
+    /// What has to be entered again.
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.kept.all(AGAIN)
+    }
+}
+
 /// Begins a session.
 pub(super) async fn log_in(
     State(console): State<Console>,
@@ -106,9 +124,10 @@ pub(super) async fn log_in(
     let behalf = Behalf {
         source,
         cookies: None,
+        unattended: false,
     };
     let mut guest = Guest::of(&console, &headers, &uri, behalf);
-    if !is_own(&headers) {
+    if !is_own(&headers) && !is_no_browser(&headers) {
         return Redirect::to(&guest.url("/login")).into_response();
     }
     let fields = Fields::parse(&body);
@@ -176,10 +195,42 @@ pub(super) fn raw<'f>(fields: &'f Fields, name: &str) -> &'f str {
     found.map_or("", |(_, value)| value)
 }
 
-/// Whether a page of this host has sent it: browsers say so (Fetch Metadata, `Sec-Fetch-Site`).
-fn is_own(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site");
-    site.is_none_or(|site| site == "same-origin" || site == "none")
+/// Whether a page of this host has sent it: browsers say so (Fetch Metadata, `Sec-Fetch-Site`), and old ones say at least which page has
+/// (RFC 6454 §7).
+pub(super) fn is_own(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin";
+    }
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let origin = text(header::ORIGIN).and_then(|origin| origin.split_once("://"));
+    match (origin, text(header::HOST)) {
+        (Some((_, origin)), Some(host)) => origin == host,
+        _ => false,
+    }
+}
+
+/// Browsers send one of the two with every form.
+fn is_no_browser(headers: &HeaderMap) -> bool {
+    !headers.contains_key("sec-fetch-site") && !headers.contains_key(header::ORIGIN)
+}
+
+/// Leads to the identity provider, and from there to a page of the console.
+pub(super) async fn by_provider(State(console): State<Console>, request: Request) -> Response {
+    let guest = door::guest(&console, &request);
+    let query = Fields::parse(request.uri().query().unwrap_or_default().as_bytes());
+    let begin = async |to: &str| {
+        let path = format!("/v1/session/oidc?return_to={}", encode(&guest.url(to)));
+        let request = Calls::request(Method::GET, &path, None)?;
+        guest.console.calls.send(&guest.behalf, request).await
+    };
+    let mut begun = begin(next(&query)).await;
+    if begun.as_ref().is_err_and(|problem| problem.status == 422) {
+        begun = begin("/now").await; // a page with more in its address than a way back takes
+    }
+    match begun {
+        Ok(response) => response,
+        Err(problem) => super::page::broken(&guest, &problem),
+    }
 }
 
 /// Chooses a language, and leads to a page.

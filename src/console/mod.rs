@@ -132,9 +132,17 @@ fn pages(console: Console) -> Router {
         .merge(fleet::routes())
         .merge(upgrades::routes())
         .fallback(page::missing)
+        .method_not_allowed_fallback(page::missing)
         .layer(from_fn_with_state(console.clone(), door::admit));
     Router::new()
-        .route("/login", get(login::show).post(login::log_in))
+        .route(
+            "/login",
+            // with what was entered in another form
+            get(login::show)
+                .post(login::log_in)
+                .layer(DefaultBodyLimit::max(4 * MAX_FORM)),
+        )
+        .route("/login/provider", get(login::by_provider))
         .route("/language", get(login::set_language))
         .route("/static/{version}/{name}", get(assets::serve))
         .merge(inside)

@@ -8,6 +8,7 @@ use super::{
     chart::{self, Svg},
     listed::Listed,
     page::{Failure, Paged, page},
+    texts::Language,
     viewer::Viewer,
 };
 
@@ -15,6 +16,8 @@ use super::{
 const FORECASTS: usize = 4;
 /// Things of one kind that are named; of the others there is the number.
 const NAMED: usize = 5;
+/// Tasks and cells that are looked at.
+const MOST: usize = 100;
 
 #[derive(Template)]
 #[template(path = "now.html")]
@@ -39,6 +42,7 @@ struct Need {
 /// A task that runs, and when it will be through.
 struct Running {
     task: Task,
+    stand: String,
     /// Half of all cases, and nine of ten.
     finish: Option<(String, String)>,
     forecast: bool,
@@ -117,7 +121,9 @@ pub(super) async fn show(viewer: Viewer) -> Paged {
         at.get::<Listed<Task>>("/v1/tasks?unfinished=true&limit=100"),
         others(at)
     );
-    let tasks = tasks?.items;
+    let tasks = tasks?;
+    let more = tasks.next_cursor.is_some();
+    let tasks = tasks.items;
     let begins = tasks.is_empty() && {
         let all: Listed<Value> = at.get("/v1/tasks?limit=1").await?;
         all.items.is_empty()
@@ -132,16 +138,26 @@ pub(super) async fn show(viewer: Viewer) -> Paged {
     }
     let mut first: Vec<Need> = waiting.iter().map(|task| of_task(at, task)).collect();
     first.append(&mut needs);
+    if more {
+        first.push(Need {
+            class: "warn",
+            word: "need-look",
+            text: at.t1("now-more-tasks", "count", MOST),
+            link: at.url("/tasks"),
+        });
+    }
     let mut shown = Vec::new();
     for (i, task) in running.into_iter().enumerate() {
         let left = task.summary.pending + task.summary.pushed + task.summary.upgrading;
-        let asks = i < FORECASTS && left > 0 && at.may("get_task_forecast");
+        let asks =
+            i < FORECASTS && left > 0 && task.state == "running" && at.may("get_task_forecast");
         let finish = if asks {
-            finish(at, task.id).await?
+            finish(at, task.id).await
         } else {
             None
         };
         shown.push(Running {
+            stand: stand(at, &task.stand),
             task,
             finish,
             forecast: asks,
@@ -166,44 +182,76 @@ fn of_task(at: &Viewer, task: &Task) -> Need {
     Need {
         class,
         word,
-        text: format!("{}: {}", task.name, task.stand.text),
+        text: format!("{}: {}", task.name, stand(at, &task.stand)),
         link: at.url(format_args!("/tasks/{}", task.id)),
     }
 }
 
-/// What is no task, and waits for a person all the same. What the viewer may not see, or cannot be read now, is not told.
+/// What a task does: the API's sentence, or in another language what its code means.
+fn stand(at: &Viewer, stand: &Stand) -> String {
+    match at.language {
+        Language::English => stand.text.clone(),
+        Language::Chinese => at.word("stand", &stand.code),
+    }
+}
+
+/// What is no task, and waits for a person all the same. What the viewer may not see is not told; what cannot be read now is.
 async fn others(at: &Viewer) -> Vec<Need> {
     let mut needs = Vec::new();
-    if at.may("list_cells")
-        && let Ok(cells) = at
-            .get::<Listed<Cell>>("/v1/cells?closed=true&limit=100")
-            .await
-    {
-        of_cells(at, &cells, &mut needs);
+    if at.may("list_cells") {
+        match at.get("/v1/cells?closed=true&limit=100").await {
+            Ok(cells) => of_cells(at, &cells, &mut needs),
+            Err(failure) => needs.push(unread(at, &failure)),
+        }
     }
-    if at.may("list_webhooks")
-        && let Ok(webhooks) = at.get::<Listed<Webhook>>("/v1/webhooks?limit=1000").await
-    {
-        let failing = webhooks.items.iter().filter(|webhook| webhook.failed > 0);
-        needs.extend(failing.take(NAMED).map(|webhook| Need {
-            class: "bad",
-            word: "need-webhook",
-            text: at.t2("now-webhook", "url", &*webhook.url, "count", webhook.failed),
-            link: at.url(format_args!("/webhooks/{}", webhook.id)),
-        }));
+    if at.may("list_webhooks") {
+        match at.get("/v1/webhooks?limit=1000").await {
+            Ok(webhooks) => of_webhooks(at, &webhooks, &mut needs),
+            Err(failure) => needs.push(unread(at, &failure)),
+        }
     }
-    if at.may("list_unknown_devices")
-        && let Ok(strangers) = at.get::<Strangers>("/v1/devices/unknown").await
-        && !strangers.items.is_empty()
-    {
-        needs.push(Need {
-            class: "warn",
-            word: "need-unknown",
-            text: at.t1("now-unknown", "count", strangers.items.len()),
-            link: at.url("/devices/unknown"),
-        });
+    if at.may("list_unknown_devices") {
+        match at.get::<Strangers>("/v1/devices/unknown").await {
+            Ok(strangers) if strangers.items.is_empty() => {}
+            Ok(strangers) => needs.push(Need {
+                class: "warn",
+                word: "need-unknown",
+                text: at.t1("now-unknown", "count", strangers.items.len()),
+                link: at.url("/devices/unknown"),
+            }),
+            Err(failure) => needs.push(unread(at, &failure)),
+        }
     }
     needs
+}
+
+/// Something that is not known now.
+fn unread(at: &Viewer, failure: &Failure) -> Need {
+    Need {
+        class: "warn",
+        word: "need-look",
+        text: failure.0.detail.to_string(),
+        link: at.url("/now"),
+    }
+}
+
+fn of_webhooks(at: &Viewer, webhooks: &Listed<Webhook>, needs: &mut Vec<Need>) {
+    let failing = || webhooks.items.iter().filter(|webhook| webhook.failed > 0);
+    needs.extend(failing().take(NAMED).map(|webhook| Need {
+        class: "bad",
+        word: "need-webhook",
+        text: at.t2("now-webhook", "url", &*webhook.url, "count", webhook.failed),
+        link: at.url(format_args!("/webhooks/{}", webhook.id)),
+    }));
+    let more = failing().count().saturating_sub(NAMED);
+    if more > 0 {
+        needs.push(Need {
+            class: "bad",
+            word: "need-webhook",
+            text: at.t1("now-webhooks-more", "count", more),
+            link: at.url("/webhooks"),
+        });
+    }
 }
 
 fn of_cells(at: &Viewer, cells: &Listed<Cell>, needs: &mut Vec<Need>) {
@@ -226,20 +274,25 @@ fn of_cells(at: &Viewer, cells: &Listed<Cell>, needs: &mut Vec<Need>) {
         });
     }
     let more = cells.items.len().saturating_sub(NAMED);
+    let name = match cells.next_cursor {
+        Some(_) => "now-closed-many",
+        None => "now-closed-more",
+    };
     if more > 0 {
         needs.push(Need {
             class: "warn",
             word: "need-closed",
-            text: at.t1("now-closed-more", "count", more),
-            link: at.url("/cells"),
+            text: at.t1(name, "count", more),
+            link: at.url("/cells?by=closed"),
         });
     }
 }
 
 /// When a task will be through, where that is known by now.
-async fn finish(at: &Viewer, task: i64) -> Result<Option<(String, String)>, Failure> {
-    let forecast: Option<Value> = at.look(&format!("/v1/tasks/{task}/forecast")).await?;
-    let finish = forecast.map(|forecast| forecast["result"]["finish"].clone());
+async fn finish(at: &Viewer, task: i64) -> Option<(String, String)> {
+    // it may have ended meanwhile, or others wait for forecasts: then it is not told
+    let forecast: Value = at.get(&format!("/v1/tasks/{task}/forecast")).await.ok()?;
+    let finish = &forecast["result"]["finish"];
     let of = |finish: &Value, name: &str| finish[name].as_str().map(|it| at.time(it));
-    Ok(finish.and_then(|finish| Some((of(&finish, "p50")?, of(&finish, "p90")?))))
+    Some((of(finish, "p50")?, of(finish, "p90")?))
 }

@@ -1,13 +1,19 @@
 //! A file of a form goes on to the API while it comes: it is kept nowhere.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Multipart, multipart::Field},
+    extract::{FromRequest, Multipart, Request, multipart::Field},
     http::{HeaderValue, Method, header},
 };
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::{
@@ -30,14 +36,52 @@ pub(super) struct Target {
     pub(super) kind: &'static str,
 }
 
+/// A form with a file. What comes before the file has a length, also what is around the fields.
+pub(super) struct Upload {
+    form: Result<Multipart, Problem>,
+    /// The file has come.
+    at_file: Arc<AtomicBool>,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Upload {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let at_file = Arc::new(AtomicBool::new(false));
+        let (parts, body) = request.into_parts();
+        let (seen, mut length) = (at_file.clone(), 0);
+        let body = body.into_data_stream().map(move |part| {
+            let part = part.map_err(io::Error::other)?;
+            if !seen.load(Ordering::Relaxed) {
+                length += part.len();
+                if length > MAX_FORM {
+                    return Err(io::Error::other(
+                        "it is too long, or its file does not come last",
+                    ));
+                }
+            }
+            Ok(part)
+        });
+        let request = Request::from_parts(parts, Body::from_stream(body));
+        let form = Multipart::from_request(request, state).await;
+        Ok(Self {
+            form: form.map_err(|error| no_form(&error)),
+            at_file,
+        })
+    }
+}
+
 /// Takes a form apart: its fields, and the file behind them, which goes where `target` says. Returns the fields, and what was answered.
 pub(super) async fn pass_on(
     viewer: &Viewer,
-    mut form: Multipart,
+    upload: Upload,
     target: impl FnOnce(&Fields) -> Target,
 ) -> (Fields, Result<Answer, Problem>) {
     let mut fields = Fields::default();
-    let mut length = 0;
+    let mut form = match upload.form {
+        Ok(form) => form,
+        Err(problem) => return (fields, Err(problem)),
+    };
     loop {
         let field = match form.next_field().await {
             Ok(Some(field)) => field,
@@ -46,6 +90,7 @@ pub(super) async fn pass_on(
         };
         let name = field.name().unwrap_or_default().to_owned();
         if name == "file" {
+            upload.at_file.store(true, Ordering::Relaxed);
             if field.file_name().unwrap_or_default().is_empty() {
                 return (fields, Err(no_file()));
             }
@@ -53,9 +98,11 @@ pub(super) async fn pass_on(
             let answer = send(viewer, field, &fields, target).await;
             return (fields, answer);
         }
-        match text(field, &mut length).await {
-            Ok(value) => fields.0.push((name, value)),
-            Err(problem) => return (fields, Err(problem)),
+        match field.bytes().await {
+            Ok(value) => fields
+                .0
+                .push((name, String::from_utf8_lossy(&value).into_owned())),
+            Err(error) => return (fields, Err(no_form(&error))),
         }
     }
 }
@@ -66,19 +113,6 @@ fn no_file() -> Problem {
 
 fn no_form(error: &dyn std::fmt::Display) -> Problem {
     Problem::field("file", format!("the form cannot be read: {error}"))
-}
-
-/// What stands in a field that is no file. All of them together have a length.
-async fn text(mut field: Field<'_>, length: &mut usize) -> Result<String, Problem> {
-    let mut value = Vec::new();
-    while let Some(part) = field.chunk().await.map_err(|error| no_form(&error))? {
-        *length += part.len();
-        if *length > MAX_FORM {
-            return Err(Problem::field("file", "the form is too long"));
-        }
-        value.extend_from_slice(&part);
-    }
-    Ok(String::from_utf8_lossy(&value).into_owned())
 }
 
 async fn send(

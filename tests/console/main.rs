@@ -8,6 +8,10 @@ mod night;
 mod pages;
 mod people;
 #[path = "../system/support/mod.rs"]
-#[allow(dead_code, reason = "the tests of the system need more of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the tests of the system need more of it"
+)]
 mod support;
 mod upgrade;

@@ -2,7 +2,7 @@
 
 use axum::{
     body::Bytes,
-    extract::{Multipart, Path},
+    extract::Path,
     http::{HeaderValue, Method, header},
 };
 
@@ -13,7 +13,7 @@ use super::{
         fields::Fields,
         page::{Paged, done},
         sheet::{Form, Group, Input, Sheet},
-        upload::{Target, pass_on},
+        upload::{Target, Upload, pass_on},
         viewer::Viewer,
     },
     one::Package,
@@ -45,11 +45,7 @@ async fn form(at: &Viewer, id: i64, problem: Option<Problem>) -> Paged {
 }
 
 /// The document goes on to the API.
-pub(in crate::console) async fn send(
-    viewer: Viewer,
-    Path(id): Path<i64>,
-    body: Multipart,
-) -> Paged {
+pub(in crate::console) async fn send(viewer: Viewer, Path(id): Path<i64>, body: Upload) -> Paged {
     let target = |_: &Fields| Target {
         method: Method::PUT,
         path: format!("/v1/packages/{id}/sbom"),

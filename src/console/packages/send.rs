@@ -1,13 +1,13 @@
 //! A package is uploaded.
 
-use axum::{extract::Multipart, http::Method, response::Response};
+use axum::{http::Method, response::Response};
 
 use super::super::{
     fields::Fields,
     page::{Failure, Paged, done},
     sheet::{Form, Group, Input, Sheet},
     tenants,
-    upload::{Target, pass_on},
+    upload::{Target, Upload, pass_on},
     viewer::Viewer,
 };
 use crate::api::Problem;
@@ -65,7 +65,7 @@ async fn form(
 }
 
 /// The file goes on to the API.
-pub(in crate::console) async fn send(viewer: Viewer, body: Multipart) -> Paged {
+pub(in crate::console) async fn send(viewer: Viewer, body: Upload) -> Paged {
     let target = |fields: &Fields| Target {
         method: Method::POST,
         path: path(fields),

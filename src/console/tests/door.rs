@@ -2,7 +2,7 @@
 
 use axum::http::{StatusCode, header};
 
-use super::{PASSWORD, Pages};
+use super::{PASSWORD, Pages, Shown};
 
 const ALL: [&str; 4] = ["administrator", "operator", "approver", "auditor"];
 
@@ -199,4 +199,72 @@ async fn a_language_is_chosen_once() {
     assert!(browser.get("/login").await.says("<html lang=\"en\">"));
     let odd = browser.get("/language?set=%0d%0aX&next=%2f%0d%0ax").await;
     assert_eq!(odd.location(), "/console/now");
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_what_another_site_has_sent() {
+    let pages = Pages::new().await;
+    pages.user("anna", &ALL).await;
+    for site in ["cross-site", "same-site", "none"] {
+        let mut stranger = pages.browser();
+        stranger.site = site;
+        let shown = stranger
+            .post_bare("/tasks/1/stop", &[("note", "evil")])
+            .await;
+        assert_eq!(shown.status, StatusCode::SEE_OTHER, "{site}");
+        assert!(!shown.says("evil") && shown.location().contains("/login?next="));
+        let fields = [
+            ("name", "anna"),
+            ("password", PASSWORD),
+            ("kept", "note=evil"),
+            ("to", "/tasks/1/stop"),
+        ];
+        let shown = stranger.post_bare("/login", &fields).await;
+        assert_eq!(shown.location(), "/console/login", "{site}");
+        assert!(shown.headers.get(header::SET_COOKIE).is_none());
+    }
+}
+
+/// What is shown after the log-in to whoever has sent this when the session had ended.
+async fn goes_on(pages: &Pages, path: &str, fields: &[(&str, &str)]) -> Shown {
+    let shown = pages.browser().post_bare(path, fields).await;
+    assert_eq!(shown.status, StatusCode::UNAUTHORIZED, "{shown:?}");
+    let kept = shown.value_of("kept").replace("&#38;", "&");
+    let fields = [
+        ("name", "anna"),
+        ("password", PASSWORD),
+        ("kept", &*kept),
+        ("to", path),
+    ];
+    pages.browser().post_bare("/login", &fields).await
+}
+
+#[tokio::test]
+async fn what_was_looked_at_stays_what_is_changed_and_secrets_are_asked_for_again() {
+    let pages = Pages::new().await;
+    pages.user("anna", &ALL).await;
+    let fields = [
+        ("etag", "\"7\""),
+        ("key", "0001"),
+        ("identity", "meter"),
+        ("no_key", ""),
+    ];
+    let shown = goes_on(&pages, "/devices/urn:imei:1/edit", &fields).await;
+    assert_eq!(shown.value_of("etag"), "&#34;7&#34;");
+    assert_eq!(shown.value_of("identity"), "meter");
+    assert!(shown.says("name=\"key\" type=\"password\"") && !shown.says("0001"));
+    assert!(shown.says("/devices/urn:imei:1/edit"));
+    // what was empty is not asked for
+    let fields = [("etag", "\"7\""), ("key", "")];
+    let shown = goes_on(&pages, "/devices/urn:imei:1/edit", &fields).await;
+    assert!(!shown.says("type=\"password\""), "{shown:?}");
+}
+
+#[tokio::test]
+async fn a_page_that_takes_forms_alone_is_a_page_when_it_is_gone_to() {
+    let pages = Pages::new().await;
+    let anna = pages.user("anna", &ALL).await;
+    let shown = anna.get("/logout").await;
+    assert_eq!(shown.status, StatusCode::NOT_FOUND);
+    assert!(shown.says("<h1>"));
 }

@@ -5,6 +5,7 @@ mod admin_forms;
 mod door;
 mod fleet;
 mod new_task;
+mod now;
 mod people_forms;
 mod tasks;
 mod texts;
@@ -36,6 +37,8 @@ pub(super) struct Pages {
 pub(super) struct Browser<'p> {
     pages: &'p Pages,
     pub(super) cookies: String,
+    /// Which site's page has sent its forms (`Sec-Fetch-Site`).
+    pub(super) site: &'static str,
 }
 
 /// What a browser is shown.
@@ -145,6 +148,7 @@ impl Pages {
         Browser {
             pages: self,
             cookies: String::new(),
+            site: "same-origin",
         }
     }
 
@@ -184,6 +188,7 @@ impl Browser<'_> {
         Self {
             pages: self.pages,
             cookies: format!("{}; {cookie}", self.cookies),
+            site: self.site,
         }
     }
 
@@ -246,6 +251,7 @@ impl Browser<'_> {
                 body.extend_pairs(fields);
                 request
                     .method(Method::POST)
+                    .header("sec-fetch-site", self.site)
                     .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                     .body(Body::from(body.finish()))
             }

@@ -173,12 +173,7 @@ pub(super) async fn carry_out(
     }
 }
 
-async fn send(
-    viewer: &Viewer,
-    id: i64,
-    operation: &Deed,
-    fields: &Fields,
-) -> Result<(), Problem> {
+async fn send(viewer: &Viewer, id: i64, operation: &Deed, fields: &Fields) -> Result<(), Problem> {
     let path = format!("/v1/upgrades/{id}/{}", operation.path);
     let body = match operation.path {
         "confirm" => Some(confirmation(viewer, operation.name, fields)?),

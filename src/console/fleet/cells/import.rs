@@ -2,7 +2,6 @@
 
 use askama::Template;
 use axum::{
-    extract::Multipart,
     http::{Method, StatusCode},
     response::Response,
 };
@@ -12,7 +11,7 @@ use crate::{
     console::{
         fields::Fields,
         page::{Paged, done, page_with, status},
-        upload::{Target, pass_on},
+        upload::{Target, Upload, pass_on},
         viewer::Viewer,
     },
 };
@@ -35,7 +34,7 @@ fn form(at: &Viewer, problem: Option<Problem>) -> Response {
 }
 
 /// Changes them.
-pub(super) async fn take(viewer: Viewer, body: Multipart) -> Paged {
+pub(super) async fn take(viewer: Viewer, body: Upload) -> Paged {
     let target = |_: &Fields| Target {
         method: Method::POST,
         path: "/v1/cells".to_owned(),

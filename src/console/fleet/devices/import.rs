@@ -1,10 +1,7 @@
 //! Adds the devices of a file.
 
 use askama::Template;
-use axum::{
-    extract::Multipart,
-    http::{Method, StatusCode},
-};
+use axum::http::{Method, StatusCode};
 use serde::Deserialize;
 
 use crate::{
@@ -14,7 +11,7 @@ use crate::{
         fields::Fields,
         fleet::{Tenant, for_tenant, tenants},
         page::{Paged, page, page_with, status},
-        upload::{Target, pass_on},
+        upload::{Target, Upload, pass_on},
         viewer::Viewer,
     },
 };
@@ -69,7 +66,7 @@ async fn form(at: &Viewer, fields: &Fields, problem: Option<Problem>) -> Paged {
 }
 
 /// Adds them.
-pub(super) async fn take(viewer: Viewer, body: Multipart) -> Paged {
+pub(super) async fn take(viewer: Viewer, body: Upload) -> Paged {
     let target = |fields: &Fields| Target {
         method: Method::POST,
         path: for_tenant("/v1/devices", fields),

@@ -34,3 +34,21 @@ begin = How to begin
 begin-devices = Add devices
 begin-package = Upload a software package
 begin-task = Create an upgrade task
+need-look = To be looked at
+now-more-tasks = There are more than { $count } tasks that have not ended. Only the newest { $count } are looked at here.
+now-webhooks-more = { $count ->
+    [one] One more webhook fails.
+   *[other] { $count } more webhooks fail.
+  }
+now-closed-many = More than { $count } more cells are closed.
+stand-scheduled = it begins later
+stand-running = it runs
+stand-phase = a phase runs
+stand-joining = it waits for devices that fit it
+stand-window-closed = its window is closed
+stand-over-budget = what is left does not fit the budget
+stand-paused = it is paused
+stand-approval = it waits for approval
+stand-stopping = it is being stopped
+stand-stopped = it was stopped
+stand-finished = it is finished
