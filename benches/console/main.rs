@@ -59,7 +59,7 @@ struct Arguments {
     #[arg(long, default_value_t = 50)]
     open: usize,
     /// Pages that are open while memory is looked at
-    #[arg(long, default_value_t = 480)]
+    #[arg(long, default_value_t = 120)]
     idle: usize,
     /// How long devices download, each time
     #[arg(long, default_value_t = 10.0)]
@@ -114,7 +114,8 @@ fn main() {
         arguments.seconds = 0.5;
         arguments.rounds = 1;
     }
-    let (pages, bytes) = looked_at(&arguments);
+    let pages = looked_at(&arguments);
+    let bytes = waiting(&arguments);
     let (ratio, segments, renewed) = downloading(&arguments);
     let slowest = pages.values().map(|[_, p99]| *p99).fold(0.0, f64::max);
     let figures = Figures {
@@ -143,8 +144,8 @@ fn setup(arguments: &Arguments) -> Setup {
     Setup::new(arguments.server.as_deref()).with("CELLWISE_ADMIN__REQUESTS_PER_SECOND", "100000")
 }
 
-/// Pages over all devices, and those that wait for news.
-fn looked_at(arguments: &Arguments) -> (BTreeMap<&'static str, [f64; 2]>, f64) {
+/// Pages over all devices.
+fn looked_at(arguments: &Arguments) -> BTreeMap<&'static str, [f64; 2]> {
     let server = Server::start(setup(arguments));
     eprintln!("{} devices are added", arguments.devices);
     for first in (0..arguments.devices).step_by(AT_ONCE as usize) {
@@ -188,13 +189,24 @@ fn looked_at(arguments: &Arguments) -> (BTreeMap<&'static str, [f64; 2]>, f64) {
             |percent: usize| rounded(times[(times.len() * percent / 100).min(times.len() - 1)]);
         figures.insert(name, [at(50), at(99)]);
     }
+    figures
+}
+
+/// Bytes of memory of a page that waits for news.
+fn waiting(arguments: &Arguments) -> f64 {
     eprintln!("{} pages are open", arguments.idle);
+    let server = Server::start(setup(arguments));
     let users = arguments.idle.div_ceil(OF_ONE_USER);
     let browsers: Vec<_> = (1..=users)
         .map(|number| Browser::log_in(&server, &format!("bench-{number}")))
         .collect();
     // what is there once is there before it is counted
-    drop(Stream::open(&browsers[0]));
+    drop(
+        browsers
+            .iter()
+            .flat_map(|browser| (0..20).map(|_| Stream::open(browser)))
+            .collect::<Vec<_>>(),
+    );
     let before = server.memory_at_rest().resident;
     let streams: Vec<_> = (0..arguments.idle)
         .map(|number| Stream::open(&browsers[number / OF_ONE_USER]))
@@ -202,7 +214,7 @@ fn looked_at(arguments: &Arguments) -> (BTreeMap<&'static str, [f64; 2]>, f64) {
     let after = server.memory_at_rest().resident;
     drop(streams);
     let grown = float(after.saturating_sub(before));
-    (figures, grown / float(arguments.idle as u64))
+    grown / float(arguments.idle as u64)
 }
 
 fn device(number: u32) -> serde_json::Value {

@@ -2,18 +2,20 @@
 
 use std::{
     io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll, ready},
 };
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, BodyDataStream, Bytes},
     extract::{FromRequest, Multipart, Request, multipart::Field},
     http::{HeaderValue, Method, header},
 };
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::{
@@ -49,25 +51,51 @@ impl<S: Send + Sync> FromRequest<S> for Upload {
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
         let at_file = Arc::new(AtomicBool::new(false));
         let (parts, body) = request.into_parts();
-        let (seen, mut length) = (at_file.clone(), 0);
-        let body = body.into_data_stream().map(move |part| {
-            let part = part.map_err(io::Error::other)?;
-            if !seen.load(Ordering::Relaxed) {
-                length += part.len();
-                if length > MAX_FORM {
-                    return Err(io::Error::other(
-                        "it is too long, or its file does not come last",
-                    ));
-                }
-            }
-            Ok(part)
-        });
+        let body = Paced {
+            body: body.into_data_stream(),
+            at_file: at_file.clone(),
+            length: 0,
+            yields: false,
+        };
         let request = Request::from_parts(parts, Body::from_stream(body));
         let form = Multipart::from_request(request, state).await;
         Ok(Self {
             form: form.map_err(|error| no_form(&error)),
             at_file,
         })
+    }
+}
+
+/// The body of a form. Who takes forms apart reads as long as there is something to read, however much that is: it is given one part
+/// at a time, and goes on with that first.
+struct Paced {
+    body: BodyDataStream,
+    at_file: Arc<AtomicBool>,
+    /// Bytes before the file.
+    length: usize,
+    yields: bool,
+}
+
+impl Stream for Paced {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if std::mem::take(&mut self.yields) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let at_file = self.at_file.load(Ordering::Relaxed);
+        if !at_file && self.length > MAX_FORM {
+            let why = "what comes before its file is too long";
+            return Poll::Ready(Some(Err(io::Error::other(why))));
+        }
+        let part = ready!(self.body.poll_next_unpin(context));
+        self.yields = true;
+        Poll::Ready(part.map(|part| {
+            let part = part.map_err(io::Error::other)?;
+            self.length += if at_file { 0 } else { part.len() };
+            Ok(part)
+        }))
     }
 }
 

@@ -184,10 +184,6 @@ impl Guest {
     pub(super) fn languages(&self) -> impl Iterator<Item = Language> {
         Language::ALL.into_iter()
     }
-
-    pub(super) fn now(&self) -> Timestamp {
-        self.now
-    }
 }
 
 impl Viewer {

@@ -9,6 +9,7 @@ mod now;
 mod people_forms;
 mod tasks;
 mod texts;
+mod upload;
 
 use axum::{
     Router,

@@ -26,8 +26,10 @@ async fn what_runs_and_what_waits_for_somebody_is_told_in_both_languages() {
         body.extend(more.as_object().unwrap().clone());
         pages.api(Method::POST, "/v1/tasks", Some(&task)).await;
     }
-    pages.api(Method::POST, "/v1/tasks/3/pause", None).await;
-    let close = json!({"closed": {"until": null, "reason": "works & more"}});
+    pages
+        .api(Method::POST, "/v1/tasks/3/pause", Some(&json!({})))
+        .await;
+    let close = json!({"closed_until": "further_notice", "reason": "works & more"});
     pages.api(Method::PATCH, "/v1/cells/7", Some(&close)).await;
     let shown = anna.get("/now").await;
     assert!(shown.says("Runs &#60;b&#62;") && !shown.says("<b>"));
