@@ -240,6 +240,12 @@ async fn every_statement_finds_its_rows_by_an_index() {
         reach::REACH,
         soaks::DUE,
         soaks::OF_DEVICES,
+        task_lists::ALL,
+        task_lists::OF_TENANT,
+        task_lists::UNFINISHED,
+        task_lists::UNFINISHED_OF_TENANT,
+        task_lists::UNFINISHED_WITHIN,
+        task_lists::WITHIN,
         upgrade_rows::LIST,
         upgrade_rows::LIST_IN_STATE,
         upgrade_rows::NEWEST,
@@ -248,6 +254,8 @@ async fn every_statement_finds_its_rows_by_an_index() {
         upgrade_rows::ONE,
         upgrade_rows::RESTORE,
         upgrade_rows::DUE,
+        upgrades::CELLS,
+        upgrades::CLOSED_CELLS,
     ]
     .map(str::to_owned);
     let statements = sources().into_iter().chain(lists_of_devices());
