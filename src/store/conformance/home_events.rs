@@ -468,8 +468,8 @@ pub(crate) async fn offers_that_are_due_take_turns(store: &impl Store) {
     // a part of it, and another is published
     assert_eq!(store.tell_of_offers(10, t(9)).await.unwrap(), Some(10));
     let package = store.package(first.package).await.unwrap().unwrap();
-    let published = store.publish_offer(&offer_of(&package, first.terms.clone()));
-    let second = published.await.unwrap();
+    let other = offer_of(&package, first.terms.clone());
+    let second = store.publish_offer(&other).await.unwrap();
     let mut turns = Vec::new();
     // the clock was put back meanwhile
     while store.tell_of_offers(10, t(5)).await.unwrap() == Some(10) {
