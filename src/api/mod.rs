@@ -189,7 +189,7 @@ pub fn router_with(
         let tracing = traces::Tracing { traces, door };
         v1 = v1.route_layer(from_fn_with_state(tracing, traces::trace));
     }
-    let face = face(axum::Router::from(v1.clone()).with_state(state.clone()));
+    let face = face(v1.clone().with_state(state.clone()));
     v1.merge(SwaggerUi::new("/docs").external_url_unchecked(
         "/openapi.json",
         description::complete(&operations::completed(api)),

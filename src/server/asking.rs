@@ -20,30 +20,33 @@ const HOMES: u32 = 100;
 /// Between two parts, for all else that is to be written.
 const BETWEEN_PARTS: Duration = Duration::from_millis(100);
 
-/// Looks, at once and every few seconds, until the server stops.
+/// Looks, at once and every few seconds, until the server stops. Neither waits for the other: an offer to many homes takes minutes.
 pub(super) async fn keep_asking(
     store: Arc<dyn Store>,
     clock: SystemClock,
     signals: Arc<Signals>,
     mut stop: watch::Receiver<bool>,
 ) {
-    loop {
-        tokio::select! {
-            done = ask(&*store, clock, &signals, PART) => if let Err(error) = done {
+    let asking = async {
+        loop {
+            if let Err(error) = ask(&*store, clock, &signals, PART).await {
                 tracing::warn!(%error, "applications are not told yet of upgrades that wait for the word of a home");
-            },
-            _ = stop.wait_for(|stop| *stop) => return,
+            }
+            sleep(EVERY).await;
         }
-        tokio::select! {
-            done = show(&*store, clock, &signals, HOMES) => if let Err(error) = done {
+    };
+    let showing = async {
+        loop {
+            if let Err(error) = show(&*store, clock, &signals, HOMES).await {
                 tracing::warn!(%error, "applications are not told yet of homes to which an offer has become visible");
-            },
-            _ = stop.wait_for(|stop| *stop) => return,
+            }
+            sleep(EVERY).await;
         }
-        tokio::select! {
-            () = sleep(EVERY) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
-        }
+    };
+    tokio::select! {
+        () = asking => {}
+        () = showing => {}
+        _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 
@@ -73,8 +76,10 @@ async fn show(
     signals: &Signals,
     part: u32,
 ) -> Result<(), StoreError> {
-    while store.tell_of_offers(part, clock.now().utc).await? {
-        signals.news.tell();
+    while let Some(told) = store.tell_of_offers(part, clock.now().utc).await? {
+        if told > 0 {
+            signals.news.tell();
+        }
         sleep(BETWEEN_PARTS).await;
     }
     Ok(())
@@ -83,27 +88,37 @@ async fn show(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{
-        Events as _, Offers as _, SqliteStore,
-        conformance::{home_events, starts},
+    use crate::{
+        store::{
+            Events as _, Offers as _, SqliteStore,
+            conformance::{home_events, starts},
+        },
+        tenant::TenantId,
     };
 
     #[tokio::test]
     async fn all_homes_that_see_an_offer_are_told_of_in_parts_and_a_restart_repeats_none() {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(dir.path()).await.unwrap();
-        starts::switched_on(&store, ["UTC"; 3]).await;
+        let offer = starts::switched_on(&store, ["UTC"; 3]).await;
         let signals = Signals::default();
         let mut news = signals.news.listen();
         let clock = SystemClock::start();
         // a part, and the server is gone
-        assert!(store.tell_of_offers(1, clock.now().utc).await.unwrap());
+        let told = store.tell_of_offers(1, clock.now().utc).await;
+        assert_eq!(told.unwrap(), Some(1));
         store.close().await;
         let store = SqliteStore::open(dir.path()).await.unwrap();
         show(&store, clock, &signals, 1).await.unwrap();
         assert!(news.has_changed().unwrap());
         news.mark_unchanged();
         show(&store, clock, &signals, 1).await.unwrap();
+        assert!(!news.has_changed().unwrap());
+        // on other terms it is looked at again, and nobody is told
+        let tenant = TenantId::default();
+        let changed = store.change_offer(&tenant, offer.id, &offer.terms, None);
+        changed.await.unwrap();
+        show(&store, clock, &signals, 9).await.unwrap();
         assert!(!news.has_changed().unwrap());
         let events = store.events(0, None, 9).await.unwrap();
         let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();

@@ -265,6 +265,8 @@ pub trait Offers: Send + Sync + 'static {
     ) -> Result<(u64, Option<String>), StoreError>;
 
     /// Has applications told of homes to which an offer has become visible (`offer.visible`), of each home once: looks at up to `limit` homes
-    /// for the offer whose turn it is. Told is of those with a device that the offer fits. Returns whether there was an offer to look at.
-    async fn tell_of_offers(&self, limit: u32, now: UtcMillis) -> Result<bool, StoreError>;
+    /// for the offer whose turn it is; offers that are due take turns. Told is of those with a device that the offer fits. Returns of how many
+    /// homes is told; `None`: there was no offer to look at.
+    async fn tell_of_offers(&self, limit: u32, now: UtcMillis)
+    -> Result<Option<usize>, StoreError>;
 }

@@ -115,10 +115,12 @@ fn schemathesis_finds_nothing_with_any_role() {
 const CLIENT: &str = r#"
 import sys
 from generated import AuthenticatedClient
+from generated.api.access import add_login_link
 from generated.api.devices import add_device, list_devices
+from generated.api.operations import get_settings
 from generated.api.packages import list_packages
 from generated.api.tasks import create_task
-from generated.models import AddOneDevice, CreateTaskForAll, UpgradeEvent, TaskEvent
+from generated.models import AddOneDevice, CreateTaskForAll, OfferEvent, UpgradeEvent, TaskEvent
 
 client = AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2], raise_on_unexpected_status=True)
 device = add_device.sync(client=client, body=AddOneDevice(endpoint="urn:imei:1", product="meter"))
@@ -136,6 +138,15 @@ event = UpgradeEvent.from_dict({"id": "evt_1_1", "type": "upgrade.succeeded", "t
              "endpoint": "urn:imei:1", "attempts": 1, "reason": "upgraded", "detail": "upgraded", "cell": None,
              "started_at": None, "home": None, "app": None}})
 assert event.data.endpoint == "urn:imei:1" and event.type_.value == "upgrade.succeeded"
+event = OfferEvent.from_dict({"id": "evt_2_2", "type": "offer.visible", "timestamp": "2027-03-01T02:14:09.120Z",
+    "data": {"task_id": 7, "task_name": "n", "product": "meter", "version": "V2.0", "state": "visible", "home": "h1",
+             "offer": 1, "devices": 2}})
+assert event.data.devices == 2 and event.type_.value == "offer.visible", event
+
+settings = {item.name: item.value for item in get_settings.sync(client=client).items}
+assert settings["data_dir"] and settings["admin.requests_per_second"] > 0, settings
+refused = add_login_link.sync_detailed("nobody", client=client)
+assert refused.status_code == 404 and refused.parsed.type_.value == "urn:cellwise:problem:not-found", refused
 print("works")
 "#;
 

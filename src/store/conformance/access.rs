@@ -6,6 +6,7 @@ use crate::{
     filter::Filter,
     ledger::TaskId,
     store::{AddTokenError, NewTask, NewToken, Origin, Selection, TokenId, TokenRecord},
+    tenant::TenantId,
 };
 
 fn new(name: &str, grants: Vec<Grant>) -> NewToken {
@@ -208,4 +209,15 @@ pub(crate) async fn tasks_are_listed_by_the_devices_they_were_made_for(store: &i
     assert_eq!(list(&both, Some(made[2]), 2).await, (vec![made[1]], false));
     assert_eq!(list(&["site==d"], None, 2).await, (vec![], false));
     assert_eq!(list(&[], None, 2).await, (vec![], false));
+    // one that has ended is not among those that have not
+    store.stop_task(made[1], t(9), false).await.unwrap();
+    for tenant in [None, Some(TenantId::default())] {
+        let parts = both.map(|text| Part {
+            tenant: tenant.clone(),
+            filter: Some(filter(text)),
+        });
+        let open = store.tasks_within(&parts, true, None, 9).await.unwrap();
+        let ids: Vec<TaskId> = open.items.iter().map(|task| task.id).collect();
+        assert_eq!(ids, [made[3], made[2]]);
+    }
 }

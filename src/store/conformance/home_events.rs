@@ -387,7 +387,7 @@ async fn staged(store: &impl Store, percent: u8, stages: &[(u8, u64)]) -> OfferR
 /// All is told that is to be.
 async fn show(store: &impl Store, part: u32, at: UtcMillis) {
     for _ in 0..200 {
-        if !store.tell_of_offers(part, at).await.unwrap() {
+        if store.tell_of_offers(part, at).await.unwrap().is_none() {
             return;
         }
     }
@@ -463,6 +463,29 @@ pub(crate) async fn an_offer_that_more_homes_see_is_told_to_the_others(store: &i
     assert!(more.len() > few.len());
 }
 
+pub(crate) async fn offers_that_are_due_take_turns(store: &impl Store) {
+    let first = staged(store, 100, &[]).await;
+    // a part of it, and another is published
+    assert_eq!(store.tell_of_offers(10, t(9)).await.unwrap(), Some(10));
+    let package = store.package(first.package).await.unwrap().unwrap();
+    let other = offer_of(&package, first.terms.clone());
+    let second = store.publish_offer(&other).await.unwrap();
+    let mut turns = Vec::new();
+    // the clock was put back meanwhile
+    while store.tell_of_offers(10, t(5)).await.unwrap() == Some(10) {
+        let told = store.events(0, None, 1_000).await.unwrap();
+        match &told.last().unwrap().subject {
+            Subject::Offer { sees, .. } => turns.push(sees.offer),
+            other => panic!("{other:?}"),
+        }
+    }
+    let (first, second) = (first.id, second.id);
+    let expected = [second, first, second, first, second, first, second];
+    assert_eq!(turns[..], expected);
+    show(store, 10, t(9)).await;
+    assert_eq!(shown(store).await.len(), 80);
+}
+
 pub(crate) async fn only_homes_are_told_of_an_offer_that_it_is_for(store: &impl Store) {
     let (world, package) = World::with_devices(store, 4).await;
     for endpoint in ["d0", "d1", "d2", "d3"] {
@@ -496,5 +519,6 @@ pub(crate) async fn only_homes_are_told_of_an_offer_that_it_is_for(store: &impl 
     store.withdraw_offer(&tenant, other, t(2)).await.unwrap();
     show(store, 2, t(3)).await;
     assert_eq!(shown(store).await, ["h0", "h3"]);
-    assert!(!store.tell_of_offers(2, t(9_999)).await.unwrap());
+    let nothing = store.tell_of_offers(2, t(9_999)).await;
+    assert_eq!(nothing.unwrap(), None);
 }

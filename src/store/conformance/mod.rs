@@ -205,6 +205,7 @@ macro_rules! whole_suite {
                 who_made_a_task_within_a_filter_is_told_nothing_of_homes,
                 each_home_is_told_once_that_it_sees_an_offer,
                 an_offer_that_more_homes_see_is_told_to_the_others,
+                offers_that_are_due_take_turns,
                 only_homes_are_told_of_an_offer_that_it_is_for,
             }
             targets {

@@ -16,11 +16,11 @@ use super::{
     counts,
     events::Announcements,
     narrowing,
-    rows::{self, Columns as _},
+    rows::Columns as _,
     task_changes::CHANGING,
     task_creation::CREATING,
     task_writes::{DELETING, STOPPING, StoppedBy, purge_part, state, stop_part},
-    tasks, tenancy, traffic,
+    tasks, traffic,
     watched::Table,
 };
 use crate::{
@@ -153,22 +153,7 @@ impl Agenda for SqliteStore {
         before: Option<TaskId>,
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError> {
-        const ALL: &str = "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?";
-        const UNFINISHED: &str = "SELECT t.*, p.product, p.version FROM tasks t INDEXED BY tasks_unfinished \
-             JOIN packages p ON p.id = t.package_id \
-             WHERE t.state IN ('scheduled', 'running', 'stopping') AND t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?";
-        let doing = "listing tasks";
-        let mut conn = self.readers.acquire().await.doing(doing)?;
-        let rows = sqlx::query(if unfinished { UNFINISHED } else { ALL })
-            .bind(before.map_or(i64::MAX, |id| id.0))
-            .bind(rows::one_more(limit))
-            .fetch_all(&mut *conn)
-            .await
-            .doing(doing)?;
-        let mut page = rows::page(&rows, limit, tasks::record)?;
-        tasks::add_counts(&mut conn, &mut page.items).await?;
-        Ok(page)
+        self.list_tasks(unfinished, before, limit).await
     }
 
     async fn tasks_within(
@@ -178,37 +163,8 @@ impl Agenda for SqliteStore {
         before: Option<TaskId>,
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError> {
-        const OF_TENANT: &str = "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.tenant = ?1 AND t.id < ?2 AND t.hidden = 0 \
-             AND (NOT ?4 OR t.state IN ('scheduled', 'running', 'stopping')) ORDER BY t.id DESC LIMIT ?3";
-        const WITHIN: &str = "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.scope = ?1 AND t.id < ?2 AND t.hidden = 0 AND t.tenant = COALESCE(?5, t.tenant) \
-             AND (NOT ?4 OR t.state IN ('scheduled', 'running', 'stopping')) ORDER BY t.id DESC LIMIT ?3";
-        let doing = "listing tasks";
-        let mut conn = self.readers.acquire().await.doing(doing)?;
-        let mut found = Vec::new();
-        for part in parts {
-            let tenant = part.tenant.as_ref().map(TenantId::as_str);
-            let query = match (&part.filter, tenant) {
-                (None, Some(tenant)) => sqlx::query(OF_TENANT).bind(tenant.to_owned()),
-                (None, None) => return self.tasks(unfinished, before, limit).await,
-                (Some(filter), _) => sqlx::query(WITHIN).bind(filter.to_string()),
-            };
-            let mut query = query
-                .bind(before.map_or(i64::MAX, |id| id.0))
-                .bind(rows::one_more(limit))
-                .bind(unfinished);
-            if part.filter.is_some() {
-                query = query.bind(tenant);
-            }
-            let rows = query.fetch_all(&mut *conn).await.doing(doing)?;
-            for row in &rows {
-                found.push(tasks::record(row)?);
-            }
-        }
-        let mut page = tenancy::newest(found, |task: &TaskRecord| task.id.0, limit);
-        tasks::add_counts(&mut conn, &mut page.items).await?;
-        Ok(page)
+        self.list_tasks_within(parts, unfinished, before, limit)
+            .await
     }
 
     async fn tasks_of(

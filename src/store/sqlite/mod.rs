@@ -66,6 +66,7 @@ mod starts;
 mod task_changes;
 mod task_creation;
 mod task_devices;
+mod task_lists;
 mod task_packages;
 mod task_writes;
 mod tasks;

@@ -20,6 +20,11 @@ const TELLING: &str = "telling applications to which homes an offer has become v
 /// The offer that is to be looked at first.
 pub(super) const DUE: &str = "SELECT offer_id FROM offer_news INDEXED BY offer_news_due WHERE next_at <= ? ORDER BY next_at LIMIT 1";
 
+/// It is due behind the last that is, and not by the clock alone: one that was put back does not stop it.
+const GOES_ON: &str = "UPDATE offer_news SET telling = ?1, after_home = ?2, next_at = MIN(?4, \
+         1 + (SELECT MAX(n.next_at) FROM offer_news n INDEXED BY offer_news_due WHERE n.next_at <= ?4)) \
+     WHERE offer_id = ?3";
+
 /// Homes of a tenant, by their numbers.
 pub(super) const HOMES: &str = "SELECT id, tenant, home FROM homes INDEXED BY homes_of_tenant WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?";
 
@@ -40,33 +45,34 @@ struct News {
 }
 
 impl SqliteStore {
-    /// Looks at up to so many homes for the offer whose turn it is. Returns whether there was one.
+    /// Looks at up to so many homes for the offer whose turn it is. Returns of how many homes is told; `None`: there was no offer.
     pub(super) async fn tell_some_of_offers(
         &self,
         limit: u32,
         now: UtcMillis,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<usize>, StoreError> {
         let due: Option<i64> = sqlx::query_scalar(DUE)
             .bind(now.0)
             .fetch_optional(&self.readers)
             .await
             .doing(TELLING)?;
         let Some(id) = due else {
-            return Ok(false);
+            return Ok(None);
         };
         let mut tx = self.write(TELLING).await?;
-        tell_part(&mut tx, OfferId(id), limit, now).await?;
+        let told = tell_part(&mut tx, OfferId(id), limit, now).await?;
         tx.commit().await.doing(TELLING)?;
-        Ok(true)
+        Ok(Some(told))
     }
 }
 
+/// Returns of how many homes is told.
 async fn tell_part(
     conn: &mut SqliteConnection,
     id: OfferId,
     limit: u32,
     now: UtcMillis,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let row = sqlx::query("SELECT * FROM offers WHERE id = ?")
         .bind(id.0)
         .fetch_one(&mut *conn)
@@ -80,7 +86,8 @@ async fn tell_part(
     } = news(conn, id).await?;
     let telling = telling.unwrap_or(offer.terms.percent_at(now));
     if offer.withdrawn_at.is_some() || telling <= told {
-        return rests(conn, &offer, told, now).await;
+        rests(conn, &offer, told, now).await?;
+        return Ok(0);
     }
     let (homes, last) = homes(conn, &offer, after, limit).await?;
     let concerned = u64::from(told)..u64::from(telling);
@@ -91,17 +98,30 @@ async fn tell_part(
     let told_now = offered_to(conn, &offer, &their, now).await?;
     let mut announcements = Announcements::default();
     announcements
-        .visible(conn, id, &told_now, now)
+        .visible(conn, id, &json_list(&told_now), now)
         .await
         .doing(TELLING)?;
     announcements.deliver(conn).await.doing(TELLING)?;
-    let Some(last) = last else {
-        return rests(conn, &offer, telling, now).await;
-    };
-    sqlx::query("UPDATE offer_news SET telling = ?, after_home = ? WHERE offer_id = ?")
+    match last {
+        None => rests(conn, &offer, telling, now).await?,
+        Some(last) => goes_on(conn, id, telling, last, now).await?,
+    }
+    Ok(told_now.len())
+}
+
+/// More homes follow. First it is the turn of the other offers that are due.
+async fn goes_on(
+    conn: &mut SqliteConnection,
+    id: OfferId,
+    telling: u8,
+    last: i64,
+    now: UtcMillis,
+) -> Result<(), StoreError> {
+    sqlx::query(GOES_ON)
         .bind(telling)
         .bind(last)
         .bind(id.0)
+        .bind(now.0)
         .execute(conn)
         .await
         .doing(TELLING)
@@ -144,13 +164,13 @@ async fn homes(
     Ok((homes, last))
 }
 
-/// Those of some homes with devices for which the offer is, and how many: as a JSON list of pairs.
-async fn offered_to(
+/// Those of some homes with devices for which the offer is, and how many.
+async fn offered_to<'h>(
     conn: &mut SqliteConnection,
     offer: &OfferRecord,
-    homes: &BTreeMap<i64, &HomeKey>,
+    homes: &BTreeMap<i64, &'h HomeKey>,
     now: UtcMillis,
-) -> Result<String, StoreError> {
+) -> Result<Vec<(&'h str, u32)>, StoreError> {
     let numbers: Vec<i64> = homes.keys().copied().collect();
     let found = sqlx::query(DEVICES)
         .bind(json_list(&numbers))
@@ -176,10 +196,10 @@ async fn offered_to(
         }
     }
     let pairs = counts.iter().filter_map(|(number, devices)| {
-        let home = homes.get(number)?;
+        let home = *homes.get(number)?;
         Some((home.id.as_str(), *devices))
     });
-    Ok(json_list(pairs))
+    Ok(pairs.collect())
 }
 
 /// It was told of homes at places below that. It is looked at again when more homes see it.

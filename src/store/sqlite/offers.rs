@@ -242,7 +242,11 @@ impl Offers for SqliteStore {
         self.start_automatic_part(after, limit, now).await
     }
 
-    async fn tell_of_offers(&self, limit: u32, now: UtcMillis) -> Result<bool, StoreError> {
+    async fn tell_of_offers(
+        &self,
+        limit: u32,
+        now: UtcMillis,
+    ) -> Result<Option<usize>, StoreError> {
         self.tell_some_of_offers(limit, now).await
     }
 }

@@ -149,27 +149,22 @@ impl Journal for SqliteStore {
     }
 }
 
-/// The list of cells of which this is true.
-macro_rules! cells_where {
-    ($of:literal $($condition:literal)?) => {
-        packed!(concat!(
-            "SELECT json_array(json_array(cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at, \
-                 succeeded, failed), own_limit, json(closing), json(outage), json(busy_hours), \
-                 CASE adaptive WHEN 1 THEN json('true') WHEN 0 THEN json('false') END) AS line FROM cells ",
-            $of,
-            $($condition,)?
-            " ORDER BY cell LIMIT ?2"
-        ))
-    };
-}
+pub(super) const CELLS: &str = packed!(
+    "SELECT json_array(json_array(cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at, \
+         succeeded, failed), own_limit, json(closing), json(outage), json(busy_hours), \
+         CASE adaptive WHEN 1 THEN json('true') WHEN 0 THEN json('false') END) AS line \
+     FROM cells WHERE cell > ?1 ORDER BY cell LIMIT ?2"
+);
 
-const CELLS: &str = cells_where!("WHERE cell > ?1");
-
-/// Closed at a time.
-const CLOSED_CELLS: &str = cells_where!(
-    "INDEXED BY cells_closings WHERE (closing IS NOT NULL OR outage IS NOT NULL) \
+/// Closed at a time. The columns are those of [`CELLS`].
+pub(super) const CLOSED_CELLS: &str = packed!(
+    "SELECT json_array(json_array(cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at, \
+         succeeded, failed), own_limit, json(closing), json(outage), json(busy_hours), \
+         CASE adaptive WHEN 1 THEN json('true') WHEN 0 THEN json('false') END) AS line \
+     FROM cells INDEXED BY cells_closings WHERE (closing IS NOT NULL OR outage IS NOT NULL) \
      AND ((json_extract(closing, '$.from') <= ?3 AND ifnull(?3 < json_extract(closing, '$.until'), 1)) \
-       OR (json_extract(outage, '$.from') <= ?3 AND ifnull(?3 < json_extract(outage, '$.until'), 1))) AND cell > ?1"
+       OR (json_extract(outage, '$.from') <= ?3 AND ifnull(?3 < json_extract(outage, '$.until'), 1))) \
+     AND cell > ?1 ORDER BY cell LIMIT ?2"
 );
 
 /// A cell with its rules, as the list has it.
