@@ -19,7 +19,7 @@ use super::{
         viewer::Viewer,
     },
     grants::{self, Grant},
-    lists,
+    is_sent_again, lists, not_shown,
 };
 use crate::api::Problem;
 
@@ -150,6 +150,10 @@ pub(in crate::console) async fn add(viewer: Viewer, body: Bytes) -> Paged {
                 .block(Block::Plain("token", at.t("token"), added.token))
                 .block(Block::Links(vec![Link::to(at, "/people/tokens", "tokens")]))
                 .page())
+        }
+        Err(problem) if is_sent_again(&problem) => {
+            let link = Link::to(at, "/people/tokens", "tokens");
+            Ok(not_shown(at, at.t("token-new"), "secret-not-shown", link))
         }
         Err(problem) => form(at, &fields.entered(), Some(problem)).await,
     }

@@ -6,12 +6,15 @@ use axum::{
     http::{Method, StatusCode},
     response::Response,
 };
+use serde::Deserialize;
 
 use crate::{
     api::Problem,
     console::{
+        calls::part,
         fields::Fields,
-        page::{Paged, done, page_with, status},
+        page::{Paged, page_with, status},
+        sheet::{Block, Link, Sheet},
         upload::{Target, pass_on},
         viewer::Viewer,
     },
@@ -22,6 +25,12 @@ use crate::{
 struct ImportPage<'a> {
     at: &'a Viewer,
     problem: Option<Problem>,
+}
+
+/// What became of the rows.
+#[derive(Debug, Deserialize)]
+struct Changed {
+    changed: u64,
 }
 
 /// The form.
@@ -42,7 +51,19 @@ pub(super) async fn take(viewer: Viewer, body: Multipart) -> Paged {
         kind: "text/csv",
     };
     match pass_on(&viewer, body, target).await.1 {
-        Ok(_) => Ok(done(&viewer, "/cells", "cells-imported")),
+        Ok(answer) => {
+            let changed: Changed = part(answer.body)?;
+            let count = viewer.n(changed.changed);
+            let told = viewer.t2("cells-imported", "count", changed.changed, "told", count);
+            Ok(Sheet::new(&viewer, viewer.t("cells-import"))
+                .block(Block::Sentence("notice", told))
+                .block(Block::Links(vec![Link::to(
+                    &viewer,
+                    "/cells",
+                    "menu-cells",
+                )]))
+                .page())
+        }
         Err(problem) => Ok(form(&viewer, Some(problem))),
     }
 }
