@@ -46,12 +46,8 @@ pub(in crate::console) async fn show(viewer: Viewer, RawQuery(given): RawQuery) 
     let given = Fields::parse(given.unwrap_or_default().as_bytes());
     let path = format!("/v1/tokens?{}", query(&given, &[]));
     let tokens: Listed<Token> = viewer.get(&path).await?;
-    let pager = Pager::of(
-        &viewer,
-        "/people/tokens",
-        &given,
-        tokens.next_cursor.as_deref(),
-    );
+    let next = tokens.next_cursor.as_deref();
+    let pager = Pager::of(&viewer, "/people/tokens", &given, next);
     let at = &viewer;
     let revocable = at.may("revoke_token");
     let row = |it: Token| {

@@ -131,7 +131,7 @@ async fn devices_that_upgrade_are_seen_in_the_list_of_tasks() {
         upgrade,
         attempt: 1,
         change: StageChange {
-            stage: Stage::WaitingForDevice,
+            stage: Stage::Downloading,
             entered_at: at,
             deadline_at: at,
             queued_at: None,
