@@ -171,10 +171,8 @@ fn row(at: &Viewer, it: Device) -> Vec<Cell> {
         "affected" => "bad",
         _ => "",
     };
-    let device = super::sheet::of_tenant(
-        &format!("/devices/{}", encode(&it.endpoint)),
-        it.tenant.as_deref(),
-    );
+    let device =
+        super::sheet::of_tenant(&super::fleet::page_of(&it.endpoint), it.tenant.as_deref());
     let reached = it.reached.map(|it| vec![at.time(&it.at), it.task_name]);
     vec![
         Cell::Link(it.endpoint, at.url(device)),

@@ -28,6 +28,8 @@ use crate::api::Problem;
 
 /// Parts of a file that are under way.
 const UNDER_WAY: usize = 4;
+/// Bytes of a part before the file.
+const BEFORE_FILE: usize = 4 << 10;
 /// So much of a file that is refused is still read, bytes: until it was sent, browsers do not look at the answer.
 const READ_FOR_NOTHING: usize = 64 << 20;
 
@@ -53,6 +55,7 @@ impl<S: Send + Sync> FromRequest<S> for Upload {
         let (parts, body) = request.into_parts();
         let body = Paced {
             body: body.into_data_stream(),
+            rest: Bytes::new(),
             at_file: at_file.clone(),
             length: 0,
             yields: false,
@@ -66,10 +69,12 @@ impl<S: Send + Sync> FromRequest<S> for Upload {
     }
 }
 
-/// The body of a form. Who takes forms apart reads as long as there is something to read, however much that is: it is given one part
-/// at a time, and goes on with that first.
+/// The body of a form. Who takes forms apart reads as long as there is something to read, and again for every field, however much it has
+/// already. It is given one part at a time, and small ones before the file, so that what is counted is about what it needs.
 struct Paced {
     body: BodyDataStream,
+    /// What is left of a part.
+    rest: Bytes,
     at_file: Arc<AtomicBool>,
     /// Bytes before the file.
     length: usize,
@@ -89,13 +94,19 @@ impl Stream for Paced {
             let why = "what comes before its file is too long";
             return Poll::Ready(Some(Err(io::Error::other(why))));
         }
-        let part = ready!(self.body.poll_next_unpin(context));
+        if self.rest.is_empty() {
+            match ready!(self.body.poll_next_unpin(context)) {
+                Some(Ok(part)) => self.rest = part,
+                Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+                None => return Poll::Ready(None),
+            }
+        }
         self.yields = true;
-        Poll::Ready(part.map(|part| {
-            let part = part.map_err(io::Error::other)?;
-            self.length += if at_file { 0 } else { part.len() };
-            Ok(part)
-        }))
+        let most = if at_file { usize::MAX } else { BEFORE_FILE };
+        let length = self.rest.len().min(most);
+        let part = self.rest.split_to(length);
+        self.length += if at_file { 0 } else { length };
+        Poll::Ready(Some(Ok(part)))
     }
 }
 

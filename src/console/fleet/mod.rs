@@ -8,10 +8,11 @@ mod groups;
 mod names;
 mod sites;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::Router;
 
+pub(super) use self::names::page_of;
 use super::{
     Console,
     fields::{Fields, encode},
@@ -63,10 +64,11 @@ fn whole_seconds(seconds: f64) -> u64 {
     Duration::try_from_secs_f64(seconds).map_or(0, |span| span.as_secs())
 }
 
-/// Names that were entered one a line, or between blanks or commas.
+/// Names that were entered one a line, or between blanks or commas, each once.
 fn several(text: &str) -> Vec<String> {
     let names = text.split(|c: char| c.is_whitespace() || c == ',');
-    let names = names.filter(|name| !name.is_empty());
+    let mut seen = BTreeSet::new();
+    let names = names.filter(|name| !name.is_empty() && seen.insert(*name));
     names.map(str::to_owned).collect()
 }
 

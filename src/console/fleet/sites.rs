@@ -177,7 +177,12 @@ async fn set(viewer: Viewer, body: Bytes) -> Paged {
             Some(note) => json!({"limit": limit, "note": note}),
             None => json!({"limit": limit}),
         };
-        let set = viewer.change(Method::PUT, &call, Some(&site), &fields);
+        let mut leave = fields.leave();
+        if leave.etag.is_empty() {
+            // a new one is none that is there
+            "\"0\"".clone_into(&mut leave.etag);
+        }
+        let set = viewer.change_with(Method::PUT, &call, Some(&site), &leave);
         set.await.map(|_| None)
     };
     match set.await {

@@ -13,6 +13,7 @@ use super::{
         calls::part,
         confirm::Question,
         fields::{Fields, encode},
+        fleet::page_of,
         page::{Failure, Paged, done},
         sheet::{Block, Cell, Form, Group, Input, Link, Sheet, Table, columns, of_tenant},
         viewer::Viewer,
@@ -140,8 +141,7 @@ fn members(at: &Viewer, named: &Named, it: &HomeBody) -> Block {
 fn devices(at: &Viewer, named: &Named, it: &HomeBody) -> Block {
     let removable = at.may("remove_home_device");
     let rows = it.things.iter().map(|it| {
-        let device = format!("/devices/{}", encode(&it.endpoint));
-        let device = of_tenant(&device, Some(&named.tenant));
+        let device = of_tenant(&page_of(&it.endpoint), Some(&named.tenant));
         let automatic = if it.automatic { "set-yes" } else { "set-no" };
         let mut row = vec![
             Cell::Link(it.endpoint.clone(), at.url(device)),

@@ -33,7 +33,7 @@ pub(in crate::console) async fn show_new(viewer: Viewer) -> Paged {
 }
 
 async fn new(at: &Viewer, entered: &Fields, problem: Option<Problem>) -> Paged {
-    let packages: Listed<Package> = at.get("/v1/packages?limit=500").await?;
+    let packages: Listed<Package> = at.get("/v1/packages?limit=1000").await?;
     let usable = packages.items.into_iter();
     let usable = usable.filter(|it| it.superseded_at.is_none()).map(|it| {
         let name = match it.tenant {
@@ -42,9 +42,14 @@ async fn new(at: &Viewer, entered: &Fields, problem: Option<Problem>) -> Paged {
         };
         (it.id.to_string(), name)
     });
+    let mut usable: Vec<_> = usable.collect();
+    let entered_id = entered.get("package_id");
+    if !entered_id.is_empty() && !usable.iter().any(|(id, _)| id == entered_id) {
+        let name = at.t1("package-number", "id", entered_id);
+        usable.push((entered_id.to_owned(), name));
+    }
     let mut groups = vec![Group::of(vec![
-        Input::choice("package_id", at.t("package"), usable.collect())
-            .value(entered.get("package_id")),
+        Input::choice("package_id", at.t("package"), usable).value(entered.get("package_id")),
         Input::line("name", at.t("offer-task-name"))
             .value(entered.get("name"))
             .required(),

@@ -8,14 +8,17 @@ mod users;
 
 use axum::{
     Router,
+    http::StatusCode,
+    response::Response,
     routing::{get, post},
 };
 
 use super::{
     Console,
-    sheet::{Block, Link},
+    sheet::{Block, Link, Sheet},
     viewer::Viewer,
 };
+use crate::api::Problem;
 
 /// The pages below `/people`.
 pub(super) fn routes() -> Router<Console> {
@@ -64,4 +67,19 @@ fn lists(at: &Viewer) -> Block {
         open.map(|(_, path, text)| Link::to(at, path, text))
             .collect(),
     )
+}
+
+/// Whether a form was sent before, whose answer is not kept: it has a secret in it.
+pub(super) fn is_sent_again(problem: &Problem) -> bool {
+    problem.kind.ends_with(":request-unanswered")
+}
+
+/// What is shown instead of a secret when its form is sent again: a text, and where to look for what was added.
+pub(super) fn not_shown(at: &Viewer, title: String, text: &str, link: Link) -> Response {
+    let mut page = Sheet::new(at, title)
+        .block(Block::Sentence("warning", at.t(text)))
+        .block(Block::Links(vec![link]))
+        .page();
+    *page.status_mut() = StatusCode::CONFLICT;
+    page
 }

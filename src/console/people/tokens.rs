@@ -19,7 +19,7 @@ use super::{
         viewer::Viewer,
     },
     grants::{self, Grant},
-    lists,
+    is_sent_again, lists, not_shown,
 };
 use crate::api::Problem;
 
@@ -46,12 +46,8 @@ pub(in crate::console) async fn show(viewer: Viewer, RawQuery(given): RawQuery) 
     let given = Fields::parse(given.unwrap_or_default().as_bytes());
     let path = format!("/v1/tokens?{}", query(&given, &[]));
     let tokens: Listed<Token> = viewer.get(&path).await?;
-    let pager = Pager::of(
-        &viewer,
-        "/people/tokens",
-        &given,
-        tokens.next_cursor.as_deref(),
-    );
+    let next = tokens.next_cursor.as_deref();
+    let pager = Pager::of(&viewer, "/people/tokens", &given, next);
     let at = &viewer;
     let revocable = at.may("revoke_token");
     let row = |it: Token| {
@@ -150,6 +146,10 @@ pub(in crate::console) async fn add(viewer: Viewer, body: Bytes) -> Paged {
                 .block(Block::Plain("token", at.t("token"), added.token))
                 .block(Block::Links(vec![Link::to(at, "/people/tokens", "tokens")]))
                 .page())
+        }
+        Err(problem) if is_sent_again(&problem) => {
+            let link = Link::to(at, "/people/tokens", "tokens");
+            Ok(not_shown(at, at.t("token-new"), "secret-not-shown", link))
         }
         Err(problem) => form(at, &fields.entered(), Some(problem)).await,
     }

@@ -14,7 +14,7 @@ use super::{
         sheet::{Block, Cell, Form, Group, Input, Link, Sheet},
         viewer::Viewer,
     },
-    grants,
+    grants, is_sent_again, not_shown,
     users::User,
 };
 use crate::api::Problem;
@@ -304,6 +304,11 @@ pub(in crate::console) async fn carry_out(
                 _ => place(&name),
             };
             Ok(done(&viewer, &page, &format!("user-{}", operation.name)))
+        }
+        Err(problem) if operation.name == "login-link" && is_sent_again(&problem) => {
+            let link = Link::to(&viewer, place(&name), "user-show");
+            let title = viewer.t("user-login-link");
+            Ok(not_shown(&viewer, title, "link-not-shown", link))
         }
         Err(problem) => question(&viewer, &name, &operation, Some(problem)).await,
     }

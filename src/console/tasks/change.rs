@@ -68,6 +68,7 @@ pub(super) async fn send(viewer: Viewer, Path(id): Path<i64>, body: Bytes) -> Pa
     let what = fields.get("do").to_owned();
     let mut form = Form::entered(fields.entered());
     form.0.0.retain(|(name, _)| name != "do");
+    form.close_up();
     let (task, _) = read(&viewer, id).await?;
     // what was seen, and is to be changed
     let etag = fields.get("etag").to_owned();

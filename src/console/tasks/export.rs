@@ -29,7 +29,8 @@ pub(super) async fn send(viewer: Viewer, Path(id): Path<i64>, RawQuery(given): R
     let path = format!("/v1/tasks/{id}/upgrades?limit={ROWS}{state}");
     // what is refused is refused before anything is sent
     let first: Listed<Upgrade> = viewer.get(&path).await?;
-    Ok(file(viewer, id, path, first))
+    let reason = given.some("reason").map(str::to_owned);
+    Ok(file(viewer, id, (path, reason), first))
 }
 
 /// What is left to be sent.
@@ -40,9 +41,15 @@ enum Next {
     End,
 }
 
-fn file(viewer: Viewer, id: i64, path: String, first: Listed<Upgrade>) -> Response {
+/// The API does not tell those with a reason apart: they are picked out.
+fn file(
+    viewer: Viewer,
+    id: i64,
+    (path, reason): (String, Option<String>),
+    first: Listed<Upgrade>,
+) -> Response {
     let pages = stream::try_unfold(Next::First(first), move |next| {
-        let (viewer, path) = (viewer.clone(), path.clone());
+        let (viewer, path, reason) = (viewer.clone(), path.clone(), reason.clone());
         async move {
             let mut text = String::new();
             let page = match next {
@@ -59,7 +66,11 @@ fn file(viewer: Viewer, id: i64, path: String, first: Listed<Upgrade>) -> Respon
                 }
                 Next::End => return Ok(None),
             };
-            for upgrade in &page.items {
+            let fits = |upgrade: &&Upgrade| {
+                let reason = reason.as_deref();
+                reason.is_none_or(|reason| upgrade.ended_for(reason))
+            };
+            for upgrade in page.items.iter().filter(fits) {
                 write_row(&mut text, upgrade);
             }
             let next = page.next_cursor.map_or(Next::End, Next::After);

@@ -1,16 +1,14 @@
 //! The list of tasks, the newest first.
 
-use std::collections::BTreeMap;
-
 use askama::Template;
 use axum::extract::RawQuery;
 use serde::Deserialize;
 
 use super::{
     super::{
-        chart::{self, Svg},
         fields::Fields,
         listed::{Listed, Pager, query},
+        now::Summary,
         page::{Paged, page},
         viewer::Viewer,
     },
@@ -34,31 +32,14 @@ pub(super) struct Task {
     version: String,
     state: String,
     total: u64,
-    counts: BTreeMap<String, u64>,
+    summary: Summary,
     created_at: String,
 }
 
 impl Task {
-    fn count(&self, state: &str) -> u64 {
-        self.counts.get(state).copied().unwrap_or_default()
-    }
-
     /// The class of its state's colour.
     fn tone(&self) -> &'static str {
         tone(&self.state)
-    }
-
-    /// How far it is.
-    fn bar(&self) -> Svg {
-        let left = ["succeeded", "failed", "active"].map(|state| self.count(state));
-        let [succeeded, failed, active] = left;
-        let rest = self.total.saturating_sub(left.iter().sum());
-        chart::bar(&[
-            ("good", succeeded),
-            ("bad", failed),
-            ("busy", active),
-            ("rest", rest),
-        ])
     }
 }
 

@@ -46,6 +46,11 @@ impl TaskPage<'_> {
         self.at.url(format_args!("/tasks/{}/{path}", self.task.id))
     }
 
+    /// It waits for somebody else than the viewer.
+    fn is_own(&self) -> bool {
+        self.task.waits_for_approval() && self.task.is_of(self.at)
+    }
+
     fn may_retry(&self) -> bool {
         self.at.may("retry_task") && self.task.stopped_at.is_none()
     }

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Deserialize;
 
 use super::{
-    super::chart::{self, Svg},
+    super::{
+        chart::{self, Svg},
+        viewer::Viewer,
+    },
     rules::{Phase, Rules},
 };
 
@@ -184,6 +187,12 @@ impl Task {
 
     pub(super) fn waits_for_approval(&self) -> bool {
         self.state == "awaiting_approval"
+    }
+
+    /// Whether the viewer has created or changed it: the API lets nobody answer for that.
+    pub(super) fn is_of(&self, viewer: &Viewer) -> bool {
+        let caller = viewer.caller();
+        !caller.may_answer_for(&self.created_by, &self.changed_by, true)
     }
 
     /// How far it is.

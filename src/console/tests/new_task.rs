@@ -97,7 +97,7 @@ async fn a_task_is_created_of_everything_that_was_entered() {
     assert_eq!(task["phases"][0]["soak_seconds"], 5_400);
     assert_eq!(task["phases"][0]["success_percent"], 95.5);
     assert_eq!(task["phases"][0]["then"], "wait");
-    let reasons = json!(["wrong_version", "device_not_heard"]);
+    let reasons = json!(["device_not_heard", "wrong_version"]);
     assert_eq!(task["abort"][0]["reasons"], reasons);
     assert_eq!(task["abort"][0]["action"], "stop");
     assert_eq!(task["windows"]["windows"][0]["days"], json!(["mon", "tue"]));
@@ -144,6 +144,9 @@ async fn what_is_wrong_is_told_and_what_was_entered_stays() {
         ("start_at", "tomorrow", "This is not a time."),
         ("abort0_size", "-", "abort[0].percent"),
         ("priority", "9999999999999999999999", "priority"),
+        ("priority", "300", "This number is out of range."),
+        ("weight", "-1", "weight"),
+        ("battery_percent", "300", "conditions.battery_percent"),
         ("filter", "((", "filter"),
         ("window0_from", "25:00", "windows.windows[0].from"),
         ("phase0_soak", "1e300", "This is not a number."),
@@ -251,4 +254,71 @@ async fn a_forecast_is_shown_beside_the_form() {
     let shown = press(&olga, "look", &gone).await;
     assert_eq!(shown.status, StatusCode::NOT_FOUND, "{shown:?}");
     assert_eq!(shown.value_of("name"), "n");
+}
+
+#[tokio::test]
+async fn a_number_out_of_range_is_told_where_the_rules_are_looked_at() {
+    let pages = Pages::new().await;
+    let olga = pages.user("olga", &ROLES).await;
+    let package = fleet(&pages).await;
+    for (field, value, said) in [
+        ("abort0_min", "-1", "abort[0].min_results"),
+        ("phase0_size", "-1", "phases[0].count"),
+        ("priority", "300", "priority"),
+        ("signal_dbm", "-40000", "conditions.signal_dbm"),
+    ] {
+        let fields = [
+            ("name", "spring"),
+            ("package0_id", &*package),
+            ("abort0_size", "10"),
+            ("phase0_kind", "count"),
+            (field, value),
+        ];
+        let shown = press(&olga, "review", &fields).await;
+        assert_eq!(shown.status, StatusCode::UNPROCESSABLE_ENTITY, "{shown:?}");
+        assert!(shown.says(said), "{field}: {shown:?}");
+        let kept = format!("value=\"{value}\"");
+        assert!(shown.says(&kept), "{field}: {shown:?}");
+        assert_eq!(shown.value_of("abort0_size"), "10");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_passed_over_go_behind_the_others() {
+    let pages = Pages::new().await;
+    let olga = pages.user("olga", &ROLES).await;
+    let package = fleet(&pages).await;
+    let fields = [
+        ("name", "n"),
+        ("package0_id", &*package),
+        ("phases", "3"),
+        // a phase that ends with a wait is one, whatever it has
+        ("phase1_then", "wait"),
+        ("phase2_size", "500"),
+        ("aborts", "2"),
+        ("abort1_size", "900"),
+    ];
+    let shown = press(&olga, "create", &fields).await;
+    assert_eq!(shown.status, StatusCode::UNPROCESSABLE_ENTITY, "{shown:?}");
+    assert!(shown.says("phases[1].percent"), "{shown:?}");
+    assert!(shown.says("abort[0].percent"), "{shown:?}");
+    assert_eq!(shown.value_of("phase1_size"), "500");
+    assert_eq!(shown.value_of("abort0_size"), "900");
+    assert_eq!(shown.value_of("abort1_size"), "");
+}
+
+#[tokio::test]
+async fn what_was_chosen_stays_chosen_although_no_list_has_it() {
+    let pages = Pages::new().await;
+    let olga = pages.user("olga", &ROLES).await;
+    let fields = [("package0_id", "77"), ("exclude_group", "<b>")];
+    let shown = press(&olga, "more-phases", &fields).await;
+    assert!(
+        shown.says("<option value=\"77\" selected>Package 77"),
+        "{shown:?}"
+    );
+    assert!(
+        shown.says("<option value=\"&#60;b&#62;\" selected>"),
+        "{shown:?}"
+    );
 }

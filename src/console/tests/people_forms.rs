@@ -121,8 +121,15 @@ async fn a_token_is_shown_once_and_revoked() {
     assert!(shown.says("value=\"a b\"") && shown.says("2099-01-01T08:00"));
     let mut fields = fields;
     fields[0].1 = "import";
+    let mut fields = fields.to_vec();
+    fields.push(("once", "the-same-form"));
     let shown = anna.post("/people/tokens/new", &fields).await;
     assert_eq!(shown.status, StatusCode::OK, "{shown:?}");
+    // sent again it is told that this was done, not that it may be tried again
+    let again = anna.post("/people/tokens/new", &fields).await;
+    assert_eq!(again.status, StatusCode::CONFLICT, "{again:?}");
+    assert!(again.says("its secret is not shown again"), "{again:?}");
+    assert!(!again.says("<pre"), "{again:?}");
     let (_, rest) = shown.text.split_once("<pre id=\"token\"").unwrap();
     let (_, rest) = rest.split_once('>').unwrap();
     let token = rest.split_once('<').unwrap().0.to_owned();

@@ -1,5 +1,7 @@
 //! Tasks and upgrades: what is shown of them, and what is done with them.
 
+mod answered;
+
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -351,6 +353,15 @@ async fn upgrades_are_exported_as_csv() {
     assert!(lines[0].starts_with("id,device,state,reason,"));
     let begin = format!("{},d0,failed,device_not_heard,", upgrades[0]);
     assert!(lines[1].starts_with(&begin), "{lines:?}");
+    // the reason that was chosen goes with the link, and into the file
+    let path = format!("/tasks/{task}/upgrades?state=failed&reason=slot_timed_out");
+    let link = format!("/tasks/{task}/upgrades.csv?state=failed&amp;reason=slot_timed_out\"");
+    assert!(vera.get(&path).await.says(&link));
+    for (reason, rows) in [("slot_timed_out", 0), ("device_not_heard", 1)] {
+        let path = format!("/tasks/{task}/upgrades.csv?state=&reason={reason}");
+        let file = vera.get(&path).await;
+        assert_eq!(file.text.matches("\r\n").count(), 1 + rows, "{file:?}");
+    }
     let file = vera
         .get(&format!("/tasks/{task}/upgrades.csv?state=pending"))
         .await;

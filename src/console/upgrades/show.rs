@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{
     super::{
+        fleet::page_of,
         page::{Paged, page},
         tasks::Traffic,
         viewer::Viewer,
@@ -22,6 +23,8 @@ struct UpgradePage<'a> {
     /// The newest first.
     events: Vec<Event>,
     task: String,
+    /// The task was stopped: nothing of it is tried again.
+    is_stopped: bool,
     package: String,
 }
 
@@ -78,6 +81,7 @@ struct Event {
 #[derive(Debug, Deserialize)]
 struct Named {
     name: String,
+    stopped_at: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,6 +91,11 @@ struct Package {
 }
 
 impl UpgradePage<'_> {
+    /// The page of its device.
+    fn device(&self) -> String {
+        self.at.url(page_of(&self.upgrade.endpoint))
+    }
+
     fn below(&self, path: &str) -> String {
         self.at
             .url(format_args!("/upgrades/{}/{path}", self.upgrade.id))
@@ -94,7 +103,8 @@ impl UpgradePage<'_> {
 
     fn can_be_tried_again(&self) -> bool {
         let waits_again = self.upgrade.state == "pending" && self.upgrade.attempts > 0;
-        waits_again || matches!(&*self.upgrade.state, "failed" | "cancelled")
+        let has_ended = matches!(&*self.upgrade.state, "failed" | "cancelled");
+        !self.is_stopped && (waits_again || has_ended)
     }
 
     fn can_be_passed_over(&self) -> bool {
@@ -120,6 +130,7 @@ pub(super) async fn show(viewer: Viewer, Path(id): Path<i64>) -> Paged {
     events.reverse();
     let path = format!("/v1/tasks/{}", upgrade.task_id);
     let task: Option<Named> = viewer.look(&path).await?;
+    let is_stopped = (task.as_ref()).is_some_and(|task| task.stopped_at.is_some());
     let unnamed = || viewer.t1("task-number", "id", upgrade.task_id);
     let task = task.map_or_else(unnamed, |task| task.name);
     let package = detail.package_id;
@@ -134,6 +145,7 @@ pub(super) async fn show(viewer: Viewer, Path(id): Path<i64>) -> Paged {
         upgrade,
         events,
         task,
+        is_stopped,
         package,
     }))
 }

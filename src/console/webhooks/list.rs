@@ -9,6 +9,7 @@ use super::super::{
     fields::Fields,
     listed::{Listed, Pager, query},
     page::Paged,
+    people::{is_sent_again, not_shown},
     sheet::{Block, Cell, Form, Group, Input, Link, Sheet, Table, columns, of_tenant},
     tenants,
     viewer::Viewer,
@@ -159,6 +160,10 @@ pub(in crate::console) async fn add(viewer: Viewer, body: Bytes) -> Paged {
                 ))
                 .block(Block::Links(vec![Link::to(at, page, "webhook-show")]))
                 .page())
+        }
+        Err(problem) if is_sent_again(&problem) => {
+            let link = Link::to(at, "/webhooks", "menu-webhooks");
+            Ok(not_shown(at, at.t("webhook-new"), "secret-not-shown", link))
         }
         Err(problem) => form(at, &fields.entered(), Some(problem)).await,
     }

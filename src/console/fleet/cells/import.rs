@@ -5,12 +5,15 @@ use axum::{
     http::{Method, StatusCode},
     response::Response,
 };
+use serde::Deserialize;
 
 use crate::{
     api::Problem,
     console::{
+        calls::part,
         fields::Fields,
-        page::{Paged, done, page_with, status},
+        page::{Paged, page_with, status},
+        sheet::{Block, Link, Sheet},
         upload::{Target, Upload, pass_on},
         viewer::Viewer,
     },
@@ -21,6 +24,12 @@ use crate::{
 struct ImportPage<'a> {
     at: &'a Viewer,
     problem: Option<Problem>,
+}
+
+/// What became of the rows.
+#[derive(Debug, Deserialize)]
+struct Changed {
+    changed: u64,
 }
 
 /// The form.
@@ -41,7 +50,19 @@ pub(super) async fn take(viewer: Viewer, body: Upload) -> Paged {
         kind: "text/csv",
     };
     match pass_on(&viewer, body, target).await.1 {
-        Ok(_) => Ok(done(&viewer, "/cells", "cells-imported")),
+        Ok(answer) => {
+            let changed: Changed = part(answer.body)?;
+            let count = viewer.n(changed.changed);
+            let told = viewer.t2("cells-imported", "count", changed.changed, "told", count);
+            Ok(Sheet::new(&viewer, viewer.t("cells-import"))
+                .block(Block::Sentence("notice", told))
+                .block(Block::Links(vec![Link::to(
+                    &viewer,
+                    "/cells",
+                    "menu-cells",
+                )]))
+                .page())
+        }
         Err(problem) => Ok(form(&viewer, Some(problem))),
     }
 }

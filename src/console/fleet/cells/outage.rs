@@ -1,5 +1,7 @@
 //! Tells that cells are out of order, or work again.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use axum::{
     body::Bytes,
@@ -65,7 +67,9 @@ fn outage(at: &Viewer, fields: &Fields) -> Result<(Vec<u32>, Value), Problem> {
         let number = cell.parse::<u32>();
         number.map_err(|_| Problem::field("cells", format!("{cell:?} is no number of a cell")))
     });
-    let cells: Vec<u32> = cells.collect::<Result<_, _>>()?;
+    // one that is named twice is one cell
+    let cells = cells.collect::<Result<BTreeSet<u32>, _>>()?;
+    let cells: Vec<u32> = cells.into_iter().collect();
     let outage = if fields.ticked("over") {
         json!({"cells": cells, "over": true})
     } else {

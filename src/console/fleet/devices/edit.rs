@@ -120,9 +120,20 @@ fn update(device: &Device, fields: &Fields) -> Result<Value, Problem> {
         (before != after).then(|| (key.clone(), after.map_or(Value::Null, |it| json!(it))))
     });
     update.insert("tags".to_owned(), Value::Object(changed.collect()));
+    let identity = fields.some("identity");
+    if fields.some("key").is_none()
+        && identity.is_some_and(|it| device.psk_identity.as_deref() != Some(it))
+    {
+        let detail = "another identity needs a key: enter the key that goes with it";
+        return Err(Problem::field("key", detail));
+    }
+    if fields.some("key").is_some() && fields.ticked("no_key") {
+        let detail = "a key is set or taken away, not both";
+        return Err(Problem::field("key", detail));
+    }
     if let Some(key) = fields.some("key") {
         let mut psk = json!({"key": key});
-        if let Some(identity) = fields.some("identity") {
+        if let Some(identity) = identity {
             psk["identity"] = identity.into();
         }
         update.insert("psk".to_owned(), psk);

@@ -78,6 +78,20 @@ impl<'f> Row<'f> {
         self.all(part).contains(&value)
     }
 
+    /// Whether something was entered that counts. A row without it is passed over.
+    pub(super) fn is_used(&self) -> bool {
+        let any = |parts: &[&str]| parts.iter().any(|part| !self.get(part).is_empty());
+        match self.prefix {
+            "package" => any(&["id"]),
+            "abort" => any(&["size"]),
+            "window" => any(&["from", "to"]),
+            _ => {
+                let waits = self.get("then") == "wait" || self.get("kind") == "rest";
+                waits || any(&["size", "success", "min", "soak"])
+            }
+        }
+    }
+
     pub(in crate::console::tasks) fn number(&self) -> usize {
         self.index + 1
     }
@@ -160,6 +174,26 @@ impl Form {
         at: &Viewer,
     ) -> Result<Map<String, Value>, Problem> {
         Maker { at, form: self }.rules()
+    }
+
+    /// Rows that are passed over go behind the others: so the API's numbers of what is wrong are those of the rows.
+    pub(in crate::console::tasks) fn close_up(&mut self) {
+        for kind in ALL {
+            let mut order = self.rows(kind);
+            order.sort_by_key(|row| !row.is_used());
+            let order: Vec<_> = order.iter().map(|row| row.index).collect();
+            for (name, _) in &mut self.0.0 {
+                let rest = name.strip_prefix(kind.prefix);
+                let Some((index, part)) = rest.and_then(|rest| rest.split_once('_')) else {
+                    continue;
+                };
+                let index = index.parse::<usize>().ok();
+                let place = index.and_then(|index| order.iter().position(|it| *it == index));
+                if let Some(place) = place {
+                    *name = format!("{}{place}_{part}", kind.prefix);
+                }
+            }
+        }
     }
 
     /// Another row of that kind.

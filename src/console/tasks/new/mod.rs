@@ -3,6 +3,8 @@
 mod form;
 mod request;
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::{
     body::Bytes,
@@ -12,6 +14,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::timeout;
 
 pub(super) use form::Form;
 use request::{Maker, names};
@@ -30,8 +33,10 @@ use super::{
 };
 use crate::api::Problem;
 
-/// Packages and groups that can be chosen.
-const CHOICES: &str = "limit=200";
+/// Packages and groups that can be chosen: a page of the API as long as it may be.
+const CHOICES: &str = "limit=1000";
+/// A form that is being filled in does not wait longer for a number. Of a million devices it takes some seconds.
+const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 /// Largest request that is shown as text.
 const MAX_SHOWN: usize = 16 << 10;
 
@@ -81,12 +86,23 @@ struct Tenant {
 struct Preview<'a> {
     at: &'a Viewer,
     count: Option<u64>,
+    /// It takes longer to count them than the page waits.
+    takes_longer: bool,
     request: String,
     command: String,
     problem: Option<Box<str>>,
 }
 
 impl Choices {
+    /// Whether this number was entered, and is none of those that can be chosen.
+    fn misses_package(&self, id: &str) -> bool {
+        !id.is_empty() && !self.packages.iter().any(|it| it.id.to_string() == id)
+    }
+
+    fn misses_group(&self, id: &str) -> bool {
+        !id.is_empty() && !self.groups.iter().any(|it| it.id.to_string() == id)
+    }
+
     async fn read(viewer: &Viewer) -> Result<Self, Failure> {
         let packages = viewer.look(&format!("/v1/packages?{CHOICES}")).await?;
         let mut packages: Vec<Package> = items(packages);
@@ -156,6 +172,7 @@ pub(in crate::console) async fn send(viewer: Viewer, body: Bytes) -> Paged {
     let mut form = Form::entered(fields.entered());
     let what = fields.get("do").to_owned();
     form.0.0.retain(|(name, _)| name != "do");
+    form.close_up();
     match &*what {
         "forecast" => match forecast(&viewer, &form, &fields).await {
             Ok(made) => filled_in(&viewer, form, Some(made), None).await,
@@ -333,6 +350,7 @@ impl<'a> Preview<'a> {
         let mut preview = Self {
             at,
             count: None,
+            takes_longer: false,
             request: String::new(),
             command: String::new(),
             problem: None,
@@ -347,11 +365,12 @@ impl<'a> Preview<'a> {
             }
             Err(problem) => preview.tell(problem),
         }
-        match count(at, form).await {
-            Ok(count) => preview.count = count,
+        match timeout(COUNTED_WITHIN, count(at, form)).await {
+            Ok(Ok(count)) => preview.count = count,
             // the session has ended
-            Err(problem) if problem.status == 401 => return Err(problem.into()),
-            Err(problem) => preview.tell(problem),
+            Ok(Err(problem)) if problem.status == 401 => return Err(problem.into()),
+            Ok(Err(problem)) => preview.tell(problem),
+            Err(_) => preview.takes_longer = true,
         }
         Ok(preview)
     }

@@ -1,12 +1,15 @@
 //! The request that a form makes, as `POST /v1/tasks` and `PATCH /v1/tasks/{id}` take it.
 
+use std::str::FromStr;
+
 use serde_json::{Map, Value, json};
 
 use super::{
+    super::DAYS,
     form::{ABORT, Form, PACKAGES, PHASES, Row, WINDOWS},
     time,
 };
-use crate::{api::Problem, console::viewer::Viewer};
+use crate::{api::Problem, console::viewer::Viewer, ledger::Outcome};
 
 /// Makes the request. What is no number is told by the field of the API that it is for.
 pub(super) struct Maker<'a> {
@@ -52,8 +55,8 @@ impl Maker<'_> {
             put(&mut body, "confirmation", "device_owner".into());
         }
         put(&mut body, "budget", self.budget()?);
-        put(&mut body, "priority", self.number("priority")?);
-        put(&mut body, "weight", self.number("weight")?);
+        put(&mut body, "priority", self.number::<u8>("priority")?);
+        put(&mut body, "weight", self.number::<u32>("weight")?);
         put(&mut body, "conditions", self.conditions()?);
         Ok(body.into())
     }
@@ -72,8 +75,8 @@ impl Maker<'_> {
             ("not_after", self.time("not_after")?),
             ("membership", membership.into()),
             ("budget", self.budget()?),
-            ("priority", self.number("priority")?),
-            ("weight", self.number("weight")?),
+            ("priority", self.number::<u8>("priority")?),
+            ("weight", self.number::<u32>("weight")?),
         ];
         let rules = rules.map(|(name, value)| (name.to_owned(), value));
         Ok(rules.into_iter().collect())
@@ -120,7 +123,7 @@ impl Maker<'_> {
     fn targets(&self, body: &mut Map<String, Value>) -> Result<(), Problem> {
         match self.form.get("for") {
             "filter" => put(body, "filter", self.form.get("filter").into()),
-            "group" => put(body, "group", self.number("group")?),
+            "group" => put(body, "group", self.number::<u64>("group")?),
             "devices" => put(body, "devices", json!(names(self.form.get("devices")))),
             _ => put(body, "all", true.into()),
         }
@@ -145,10 +148,7 @@ impl Maker<'_> {
             let field = |name: &str| format!("phases[{i}].{name}");
             let mut phase = Map::new();
             let (kind, size) = (row.get("kind"), row.get("size"));
-            let is_used = ["size", "success", "min", "soak"]
-                .iter()
-                .any(|part| !row.get(part).is_empty());
-            if !is_used && kind != "rest" {
+            if !row.is_used() {
                 continue;
             }
             match kind {
@@ -180,7 +180,7 @@ impl Maker<'_> {
 
     fn abort(&self) -> Result<Vec<Value>, Problem> {
         let rows = self.form.rows(ABORT).into_iter().enumerate();
-        let rows = rows.filter(|(_, row)| !row.get("size").is_empty());
+        let rows = rows.filter(|(_, row)| row.is_used());
         rows.map(|(i, row)| self.threshold(i, row)).collect()
     }
 
@@ -196,7 +196,7 @@ impl Maker<'_> {
         }
         let min = self.whole(row.get("min"), &field("min_results"))?;
         put(&mut threshold, "min_results", min.unwrap_or_default());
-        let reasons = row.all("reason");
+        let reasons = in_order(row.all("reason"), Outcome::FAILURES);
         if !reasons.is_empty() {
             put(&mut threshold, "reasons", json!(reasons));
         }
@@ -221,11 +221,11 @@ impl Maker<'_> {
 
     fn windows(&self) -> Value {
         let rows = self.form.rows(WINDOWS).into_iter();
-        let rows = rows.filter(|row| !row.get("from").is_empty() || !row.get("to").is_empty());
+        let rows = rows.filter(Row::is_used);
         let windows: Vec<Value> = rows
             .map(|row| {
                 let mut window = Map::new();
-                let days = row.all("day");
+                let days = in_order(row.all("day"), &DAYS);
                 if !days.is_empty() {
                     put(&mut window, "days", json!(days));
                 }
@@ -285,10 +285,20 @@ impl Maker<'_> {
 
     fn conditions(&self) -> Made {
         let mut conditions = Map::new();
-        for part in ["battery_percent", "space_kib", "signal_dbm"] {
-            let number = self.whole(self.form.get(part), &format!("conditions.{part}"))?;
-            put(&mut conditions, part, number.unwrap_or_default());
-        }
+        let get = |part| (self.form.get(part), format!("conditions.{part}"));
+        let (text, field) = get("battery_percent");
+        let battery = self.fitting::<u8>(text, &field)?;
+        put(
+            &mut conditions,
+            "battery_percent",
+            battery.unwrap_or_default(),
+        );
+        let (text, field) = get("space_kib");
+        let space = self.fitting::<u32>(text, &field)?;
+        put(&mut conditions, "space_kib", space.unwrap_or_default());
+        let (text, field) = get("signal_dbm");
+        let signal = self.fitting::<i16>(text, &field)?;
+        put(&mut conditions, "signal_dbm", signal.unwrap_or_default());
         Ok(filled(conditions))
     }
 
@@ -308,19 +318,32 @@ impl Maker<'_> {
         Ok(time(self.at, &self.form.0, name)?.map_or(Value::Null, Value::from))
     }
 
-    fn number(&self, name: &str) -> Made {
-        let number = self.whole(self.form.get(name), name)?;
+    fn number<T: FromStr + Into<Value>>(&self, name: &str) -> Made {
+        let number = self.fitting::<T>(self.form.get(name), name)?;
         Ok(number.unwrap_or_default())
     }
 
-    /// A whole number; `None`: nothing was entered.
+    /// A whole number that counts something; `None`: nothing was entered.
     fn whole(&self, text: &str, field: &str) -> Result<Option<Value>, Problem> {
+        self.fitting::<u64>(text, field)
+    }
+
+    /// A whole number of the kind that the API has there.
+    fn fitting<T: FromStr + Into<Value>>(
+        &self,
+        text: &str,
+        field: &str,
+    ) -> Result<Option<Value>, Problem> {
         if text.is_empty() {
             return Ok(None);
         }
-        let number = text.parse::<i64>();
-        let number = number.map_err(|_| Problem::field(field, self.at.t("no-whole-number")))?;
-        Ok(Some(number.into()))
+        match text.parse::<T>() {
+            Ok(number) => Ok(Some(number.into())),
+            Err(_) if text.parse::<i128>().is_ok() => {
+                Err(Problem::field(field, self.at.t("no-such-number")))
+            }
+            Err(_) => Err(Problem::field(field, self.at.t("no-whole-number"))),
+        }
     }
 
     /// So many times `unit`, which may be a part of it: hours as seconds.
@@ -344,6 +367,16 @@ impl Maker<'_> {
         let number = number.ok_or_else(|| Problem::field(field, self.at.t("no-number")))?;
         Ok(number.into())
     }
+}
+
+/// Words of a list in the order that the list has, and behind them what is none of them: the API tells that. What was entered in another
+/// order is no change.
+fn in_order<'t>(words: Vec<&'t str>, order: &[&str]) -> Vec<&'t str> {
+    let mut words = words;
+    let place = |word: &str| order.iter().position(|it| *it == word);
+    words.sort_by_key(|word| place(word).unwrap_or(order.len()));
+    words.dedup();
+    words
 }
 
 fn some(text: &str) -> Value {

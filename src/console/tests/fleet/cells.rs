@@ -129,7 +129,11 @@ async fn outages_and_lists_of_rules_are_taken() {
         "1 x",
     )
     .await;
-    let fields = [("cells", "1, 2\n3"), ("reason", "storm"), ("until", "")];
+    let fields = [
+        ("cells", "1, 2\n3 2 03"),
+        ("reason", "storm"),
+        ("until", ""),
+    ];
     let shown = anna.post("/cells/outage", &fields).await;
     assert!(
         shown.says("Tell that 3 cells are out of order?"),
@@ -155,7 +159,8 @@ async fn outages_and_lists_of_rules_are_taken() {
     let shown = anna
         .post_file("/cells/import", &[("csrf", &csrf)], "cell,limit\n9,4\n")
         .await;
-    assert_eq!(shown.status, StatusCode::SEE_OTHER, "{shown:?}");
+    assert_eq!(shown.status, StatusCode::OK, "{shown:?}");
+    assert!(shown.says("The row is taken."), "{shown:?}");
     assert_eq!(
         pages.api(Method::GET, "/v1/cells/9", None).await["limit"],
         4
@@ -209,6 +214,11 @@ async fn the_limit_of_a_site_is_set_changed_and_cleared() {
         ("sure", "1"),
     ];
     done(&anna, "/sites/limit", &sure, "/sites/one?site=a%2F%22b").await;
+    // one that is there is not replaced by a new one
+    let another = [("site", "a/\"b"), ("limit", "9"), ("sure", "1")];
+    let shown = anna.post("/sites/limit", &another).await;
+    assert_eq!(shown.status, StatusCode::PRECONDITION_FAILED, "{shown:?}");
+    assert!(shown.says("value=\"9\""), "{shown:?}");
     let form = anna.get("/sites/limit?site=a%2F%22b").await;
     assert_eq!(
         (form.value_of("site"), form.value_of("note")),

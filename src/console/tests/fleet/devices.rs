@@ -70,6 +70,17 @@ async fn a_device_is_added_changed_excluded_and_removed() {
         (&device["psk_identity"], &device["secure"]),
         (&json!("m1"), &json!(true))
     );
+    // another identity has another key
+    for (field, value) in [("identity", "m2"), ("no_key", "1")] {
+        let key = if field == "no_key" { "0011" } else { "" };
+        let wrong = [
+            ("product", "meter"),
+            ("model", "kept"),
+            ("key", key),
+            (field, value),
+        ];
+        refused(&anna, "/devices/m1/edit", &wrong, "value=\"kept\"").await;
+    }
     // what is emptied goes
     let etag = anna
         .get("/devices/m1/edit")

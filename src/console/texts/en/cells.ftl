@@ -78,5 +78,8 @@ outage-tell = Tell it
 done-cell-changed = The rules are changed.
 done-cell-closed = The cell is closed.
 done-cell-opened = The cell is open.
-done-cells-imported = The rules are changed.
+cells-imported = { $count ->
+    [one] The row is taken.
+   *[other] { $told } rows are taken.
+}
 done-outage-told = It is told.

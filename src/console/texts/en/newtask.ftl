@@ -76,6 +76,7 @@ space-label = Free space, KiB
 signal-label = Signal, dBm
 downgrade-label = A device may be given a version below its own
 no-number = This is not a number.
+no-such-number = This number is out of range.
 no-whole-number = This is not a whole number.
 no-time = This is not a time.
 name-missing = Give the task a name.
@@ -92,6 +93,7 @@ preview-count = { $count ->
     [one] It names one device now.
    *[other] It names { $told } devices now.
   }
+preview-takes-longer = It takes a while to count the devices. The next page tells how many there are.
 preview-no-package = Choose a package to see how many devices it is for.
 preview-request = The same for programs
 preview-none = The request cannot be shown.

@@ -84,3 +84,5 @@ user-ask-login-link = Make a link that lets “{ $name }” in?
 user-means-login-link = Whoever has the link is let in as this user once, within ten minutes, without the password. A second factor is still asked for.
 user-link-path = Link, behind the address of this host
 user-show = Show the user
+link-not-shown = This form was sent before. Its link is not shown again. Make another link.
+secret-not-shown = This form was sent before. What it adds is added once, and its secret is not shown again. Take it away, and add another one.

@@ -64,6 +64,7 @@ task-stop = Stop
 task-retry = Retry the failures
 task-copy = Copy
 task-delete = Delete
+task-own = You have created or changed this task. Somebody else has to approve or refuse it.
 task-approve = Approve
 task-refuse = Refuse
 task-upgrades = Upgrades of the task

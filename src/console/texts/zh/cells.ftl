@@ -72,5 +72,7 @@ outage-tell = 上报
 done-cell-changed = 规则已修改。
 done-cell-closed = 小区已关闭。
 done-cell-opened = 小区已开放。
-done-cells-imported = 规则已修改。
+cells-imported = { $count ->
+   *[other] 已处理 { $told } 行。
+}
 done-outage-told = 已上报。

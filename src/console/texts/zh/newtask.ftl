@@ -22,7 +22,7 @@ steps-label = 逐个软件包升级，直到没有适用的软件包
 targets-filter = 符合筛选条件的设备
 targets-of-group = 分组中的设备
 targets-devices = 以下设备，每行一台
-phases-hint = 未列入任何阶段的设备自动归入最后一个阶段。
+phases-hint = 未列入任何阶段的设备将在末尾另成一个阶段。
 phase-number = 第 { $number } 阶段
 phase-unit = 单位
 unit-percent = 设备百分比
@@ -76,6 +76,7 @@ space-label = 剩余空间（KiB）
 signal-label = 信号（dBm）
 downgrade-label = 允许设备降级
 no-number = 不是数字。
+no-such-number = 数字超出范围。
 no-whole-number = 不是整数。
 no-time = 不是有效的时间。
 name-missing = 请填写任务名称。
@@ -90,6 +91,7 @@ means-exclude = 该数字尚未减去排除的设备。
 preview-count = { $count ->
    *[other] 当前涉及 { $told } 台设备。
   }
+preview-takes-longer = 统计设备数量需要较长时间，下一页将显示数量。
 preview-no-package = 选择软件包后可查看涉及的设备数。
 preview-request = 供程序使用
 preview-none = 无法显示请求。

@@ -84,3 +84,5 @@ user-ask-login-link = 为“{ $name }”生成登录链接？
 user-means-login-link = 持有该链接的人可在十分钟内以该用户身份免密码登录一次，仍须通过双因素认证。
 user-link-path = 登录链接（接在本服务器地址之后）
 user-show = 查看用户
+link-not-shown = 该表单已提交过，其链接不再显示。请重新生成链接。
+secret-not-shown = 该表单已提交过，只会添加一次，其密钥不再显示。请将其撤销或删除，然后重新添加。

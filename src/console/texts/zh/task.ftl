@@ -64,6 +64,7 @@ task-stop = 停止
 task-retry = 重试失败项
 task-copy = 复制
 task-delete = 删除
+task-own = 该任务由您创建或修改，须由他人批准或拒绝。
 task-approve = 批准
 task-refuse = 拒绝
 task-upgrades = 任务的升级记录
