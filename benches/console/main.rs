@@ -227,6 +227,7 @@ fn device(number: u32) -> serde_json::Value {
 }
 
 /// CPU time of a segment without pages in that with pages; segments and pages in a second.
+#[expect(clippy::too_many_lines, reason = "one step after the other")]
 fn downloading(arguments: &Arguments) -> (f64, f64, f64) {
     eprintln!("{DOWNLOADING} devices download");
     let setup = setup(arguments)

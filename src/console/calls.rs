@@ -38,7 +38,7 @@ pub(super) struct Leave {
     pub(super) csrf: String,
     /// Names the request, so that it is carried out once when the form is sent twice; empty for none.
     pub(super) once: String,
-    /// The ETag of what is changed, as the page was made of it; empty for none.
+    /// The `ETag` of what is changed, as the page was made of it; empty for none.
     pub(super) etag: String,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The ETag of what was read, for [`Leave::etag`].
+    /// The `ETag` of what was read, for [`Leave::etag`].
     pub(super) fn etag(&self) -> String {
         let etag = self.headers.get(header::ETAG);
         let etag = etag.and_then(|etag| etag.to_str().ok());

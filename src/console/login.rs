@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Console,
@@ -113,6 +113,18 @@ impl GoesOn<'_> {
     }
 }
 
+/// What the API is told of who logs in.
+fn who(fields: &Fields) -> Value {
+    let mut who = match fields.some("link") {
+        None => json!({"name": fields.get("name"), "password": raw(fields, "password")}),
+        Some(link) => json!({"link": link}),
+    };
+    if let Some(code) = fields.some("code") {
+        who["code"] = code.into();
+    }
+    who
+}
+
 /// Begins a session.
 pub(super) async fn log_in(
     State(console): State<Console>,
@@ -133,14 +145,7 @@ pub(super) async fn log_in(
     let fields = Fields::parse(&body);
     let kept = Fields::parse(fields.get("kept").as_bytes());
     let link = fields.get("link");
-    let mut who = if link.is_empty() {
-        json!({"name": fields.get("name"), "password": raw(&fields, "password")})
-    } else {
-        json!({"link": link})
-    };
-    if let Some(code) = fields.some("code") {
-        who["code"] = code.into();
-    }
+    let who = who(&fields);
     let begun = async {
         let request = Calls::request(Method::POST, "/v1/session", Some(&who))?;
         guest.console.calls.send(&guest.behalf, request).await
@@ -176,16 +181,19 @@ pub(super) async fn log_in(
     let session = cookie[0].1.to_str().unwrap_or_default();
     let session = session.split(';').next().unwrap_or_default();
     guest.behalf.cookies = session.parse().ok();
-    match Viewer::find(guest.clone()).await {
-        Ok(Some(viewer)) => {
-            let shown = GoesOn {
-                at: &viewer,
-                kept: &kept,
-                to,
-            };
-            (cookie, page(&shown)).into_response()
-        }
-        Ok(None) | Err(_) => (cookie, Redirect::to(&guest.url("/now"))).into_response(),
+    (cookie, go_on(guest, &kept, to).await).into_response()
+}
+
+/// Shows what was entered before the session had ended.
+async fn go_on(guest: Guest, kept: &Fields, to: &str) -> Response {
+    let otherwise = guest.url("/now");
+    match Viewer::find(guest).await {
+        Ok(Some(viewer)) => page(&GoesOn {
+            at: &viewer,
+            kept,
+            to,
+        }),
+        Ok(None) | Err(_) => Redirect::to(&otherwise).into_response(),
     }
 }
 
@@ -223,11 +231,11 @@ pub(super) async fn by_provider(State(console): State<Console>, request: Request
         let request = Calls::request(Method::GET, &path, None)?;
         guest.console.calls.send(&guest.behalf, request).await
     };
-    let mut begun = begin(next(&query)).await;
-    if begun.as_ref().is_err_and(|problem| problem.status == 422) {
-        begun = begin("/now").await; // a page with more in its address than a way back takes
+    let mut answer = begin(next(&query)).await;
+    if answer.as_ref().is_err_and(|problem| problem.status == 422) {
+        answer = begin("/now").await; // a page with more in its address than a way back takes
     }
-    match begun {
+    match answer {
         Ok(response) => response,
         Err(problem) => super::page::broken(&guest, &problem),
     }

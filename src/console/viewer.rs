@@ -140,11 +140,15 @@ impl Guest {
     }
 
     /// A count as people read it: `1,000,000`.
+    #[expect(
+        clippy::unused_self,
+        reason = "pages write numbers as they write texts"
+    )]
     pub(super) fn n(&self, count: impl Display) -> String {
         let digits = count.to_string();
         let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
         for (i, digit) in digits.chars().enumerate() {
-            if i > 0 && (digits.len() - i) % 3 == 0 && digit.is_ascii_digit() {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) && digit.is_ascii_digit() {
                 grouped.push(',');
             }
             grouped.push(digit);
@@ -181,6 +185,7 @@ impl Guest {
     }
 
     /// The languages that there are.
+    #[expect(clippy::unused_self, reason = "pages know nothing else")]
     pub(super) fn languages(&self) -> impl Iterator<Item = Language> {
         Language::ALL.into_iter()
     }
@@ -215,6 +220,7 @@ impl Viewer {
     }
 
     /// Names a form that is shown now, so that it is carried out once.
+    #[expect(clippy::unused_self, reason = "pages know nothing else")]
     pub(super) fn once(&self) -> String {
         let mut random = [0; 16];
         // without randomness nothing else works either; then the form has no name

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use cellwise::clock::SystemClock;
 use fantoccini::{
     Client, ClientBuilder, Locator,
     elements::Element,
@@ -23,7 +24,7 @@ use crate::support::Server;
 /// For whatever a page does by itself.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// For devices to be upgraded.
-pub(crate) const LONG: Duration = Duration::from_secs(180);
+pub(crate) const LONG: Duration = Duration::from_mins(3);
 
 /// The widths that pages are looked at with.
 pub(crate) const DESKTOP: (u32, u32) = (1_280, 900);
@@ -166,13 +167,15 @@ impl Browser {
 
     /// Waits until the page shows a text.
     pub(crate) async fn wait_for_text(&self, text: &str, limit: Duration) {
-        let began = std::time::Instant::now();
+        let clock = SystemClock::start();
+        let began = clock.now().instant;
         loop {
             let shown = self.shown().await;
             if shown.contains(text) {
                 return;
             }
-            assert!(began.elapsed() < limit, "{text:?} did not come: {shown}");
+            let waited = clock.now().instant.since(began);
+            assert!(waited < limit, "{text:?} did not come: {shown}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -288,7 +291,7 @@ impl Browser {
     }
 }
 
-/// Chromium's log of a page, which WebDriver itself does not know.
+/// The log of a page, which WebDriver itself does not know.
 #[derive(Debug)]
 struct Log;
 

@@ -1,6 +1,7 @@
-//! The console in a real browser: Debian's Chromium, driven over WebDriver.
+//! The console in a real browser: Debian's Chromium, driven over `WebDriver`.
 //!
 //! `tests/run` installs the browser, its driver, and axe-core, which looks for what keeps people with a screen reader or a keyboard out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests
 
 mod browser;
 mod fleet;

@@ -11,6 +11,8 @@ mod tasks;
 mod texts;
 mod upload;
 
+use std::fmt::Write as _;
+
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -216,14 +218,16 @@ impl Browser<'_> {
         const BOUNDARY: &str = "----the-end-of-a-part";
         let mut body = String::new();
         for (name, value) in fields {
-            body.push_str(&format!(
+            let _ = write!(
+                body,
                 "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
-            ));
+            );
         }
-        body.push_str(&format!(
+        let _ = write!(
+            body,
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\
              Content-Type: text/csv\r\n\r\n{file}\r\n--{BOUNDARY}--\r\n"
-        ));
+        );
         let kind = format!("multipart/form-data; boundary={BOUNDARY}");
         let request = Request::post(format!("/console{path}"))
             .header(header::COOKIE, &self.cookies)
