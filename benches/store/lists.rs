@@ -61,7 +61,13 @@ pub(crate) async fn fill_cells(fleet: &Fleet, store: &SqliteStore) {
 pub(crate) async fn measure(fleet: &Fleet, store: &SqliteStore, figures: &mut Figures) {
     for limit in LIMITS {
         devices(fleet, store, limit, figures).await;
-        let newest = store.tasks(None, 1).await.unwrap().items.remove(0).id;
+        let newest = store
+            .tasks(false, None, 1)
+            .await
+            .unwrap()
+            .items
+            .remove(0)
+            .id;
         let first = store.upgrades(newest, None, None, 1).await.unwrap();
         let first = first.items[0].id.0;
         for (name, state) in [
@@ -82,11 +88,11 @@ pub(crate) async fn measure(fleet: &Fleet, store: &SqliteStore, figures: &mut Fi
         }
         let times_of = times(SAMPLES, async |random| {
             let after = random % (CELLS.min(fleet.devices) * CELL_STEP);
-            store.cells(Some(after), limit).await.unwrap();
+            store.cells(Some(after), None, limit).await.unwrap();
         });
         add(&format!("list_cells_{limit}"), &times_of.await, figures);
         let times_of = times(SAMPLES, async |_| {
-            store.tasks(None, limit).await.unwrap();
+            store.tasks(false, None, limit).await.unwrap();
             store
                 .packages(None, Some(PackageId(2)), limit)
                 .await

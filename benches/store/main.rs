@@ -168,7 +168,13 @@ async fn create_tasks(fleet: &Fleet, store: &SqliteStore, figures: &mut Figures)
                 .await;
         }
     }
-    let task = store.tasks(None, 1).await.unwrap().items.remove(0).id;
+    let task = store
+        .tasks(false, None, 1)
+        .await
+        .unwrap()
+        .items
+        .remove(0)
+        .id;
     let mut upgrades: Vec<UpgradeId> = Vec::new();
     loop {
         let page = store
@@ -276,7 +282,13 @@ async fn restore(directory: &std::path::Path, figures: &mut Figures) {
 /// Stopping tells every upgrade's outcome: lists of a million events and deliveries follow.
 async fn stop_and_delete(store: &SqliteStore, figures: &mut Figures) {
     let webhook = fleet::webhook(store).await;
-    let task = store.tasks(None, 1).await.unwrap().items.remove(0).id;
+    let task = store
+        .tasks(false, None, 1)
+        .await
+        .unwrap()
+        .items
+        .remove(0)
+        .id;
     let begun = now();
     store.stop_task(task, t(3_600), false).await.unwrap();
     figures.seconds("task_with_webhook_stopped_s", begun.elapsed());

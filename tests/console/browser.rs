@@ -291,7 +291,7 @@ impl Browser {
     }
 }
 
-/// The log of a page, which WebDriver itself does not know.
+/// The log of a page, which `WebDriver` itself does not know.
 #[derive(Debug)]
 struct Log;
 
