@@ -257,6 +257,8 @@ const ROOMS: [(&str, &[&str]); 38] = [
             "api",
             "clock",
             "config",
+            // what failures are called
+            "ledger::Outcome",
             "signal",
             // as long as a filter may be that is completed
             "filter::MAX_CHARACTERS",
