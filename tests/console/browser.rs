@@ -241,6 +241,13 @@ impl Browser {
 
     /// A picture of the page, as large as it is, in the directory of the build; with `CELLWISE_SCREENSHOTS` in `docs/screenshots` too.
     pub(crate) async fn picture(&self, name: &str) {
+        // what was there at the first look may be painted still
+        let painted =
+            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))";
+        self.client
+            .execute_async(painted, Vec::new())
+            .await
+            .unwrap();
         let picture = self.client.screenshot().await.unwrap();
         let place = target().join("screenshots");
         fs::create_dir_all(&place).unwrap();
@@ -317,24 +324,31 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// A driver on a port that it has chosen.
 fn start_driver() -> (Child, u16) {
-    let mut driver = Command::new("chromedriver")
-        .args(["--port=0", "--log-level=SEVERE"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("chromedriver: {error}; tests/run installs it"));
-    let (said, hears) = mpsc::channel();
-    let stdout = BufReader::new(driver.stdout.take().unwrap());
-    thread::spawn(move || {
-        for line in stdout.lines().map_while(Result::ok) {
-            if let Some((_, port)) = line.split_once("successfully on port ")
-                && let Ok(port) = port.trim_end_matches('.').parse()
-            {
-                let _ = said.send(port);
+    // one whose port somebody else takes in that moment ends at once
+    for _ in 0..5 {
+        let mut driver = Command::new("chromedriver")
+            .args(["--port=0", "--log-level=SEVERE"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("chromedriver: {error}; tests/run installs it"));
+        let (said, hears) = mpsc::channel();
+        let stdout = BufReader::new(driver.stdout.take().unwrap());
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if let Some((_, port)) = line.split_once("successfully on port ")
+                    && let Ok(port) = port.trim_end_matches('.').parse()
+                {
+                    let _ = said.send(port);
+                }
             }
+        });
+        match hears.recv_timeout(SOON) {
+            Ok(port) => return (driver, port),
+            Err(mpsc::RecvTimeoutError::Disconnected) => drop(driver.wait()),
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("chromedriver does not say its port"),
         }
-    });
-    let port = hears.recv_timeout(SOON).unwrap();
-    (driver, port)
+    }
+    panic!("chromedriver ends whenever it is started");
 }

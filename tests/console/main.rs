@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests
 
 mod browser;
+mod deeds;
 mod fleet;
 mod night;
 mod pages;

@@ -137,6 +137,17 @@ async fn every_page_is_open_to_everybody_at_both_widths_in_both_languages() {
         let browser = Browser::logged_in(&site.server, size, "anna").await;
         browser.cookie("cellwise-language", language).await;
         browser.cookie("cellwise-theme", theme).await;
+        for (path, name) in [
+            ("/devices", "devices.png"),
+            ("/cells", "cells.png"),
+            ("/packages", "packages.png"),
+            ("/tasks/new", "new-task.png"),
+        ] {
+            browser.go(path).await;
+            if size == DESKTOP {
+                browser.picture(name).await;
+            }
+        }
         kinds = walk(
             &browser,
             &format!("{language}, {theme}, {} pixels:", size.0),

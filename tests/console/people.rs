@@ -44,7 +44,7 @@ async fn two_people_begin_a_task_one_of_them_on_a_telephone() {
     olga.click("input[name=approval]").await;
     olga.click("button.primary[value=review]").await;
     olga.click("form.sheet button.primary").await;
-    olga.wait_for_text("Winter", SOON).await;
+    olga.wait_for_text("The task was created.", SOON).await;
     assert_eq!(
         site.server.api.get("/v1/tasks/1").1["state"],
         "awaiting_approval"
@@ -86,9 +86,9 @@ async fn a_session_that_ends_in_the_middle_of_a_form_loses_nothing() {
     anna.click("form.stack button").await;
     anna.wait_for_text("\"Night\" <release> & more", SOON).await;
     anna.click("main form button.primary").await; // sends what was kept
-    anna.wait_for("form.sheet button.primary").await;
-    anna.click("form.sheet button.primary").await;
-    anna.wait_for_text("\"Night\" <release> & more", SOON).await;
+    anna.wait_for("form.sheet button[value=create]").await;
+    anna.click("form.sheet button[value=create]").await;
+    anna.wait_for_text("The task was created.", SOON).await;
     let (_, task) = site.server.api.get("/v1/tasks/1");
     assert_eq!(task["name"], "\"Night\" <release> & more");
 }
