@@ -167,11 +167,14 @@ async fn demo(args: &DemoArgs) -> Result<ExitCode, String> {
         ..ApiArgs::default()
     });
     let client = Arc::new(client.map_err(|e| e.to_string())?);
+    let opened = client.clone();
+    let address =
+        blocking(move || console::open(&opened).map_err(|error| error.to_string())).await?;
     let shown = show_and_tell(args, &server, &client, certificate.as_ref()).await;
     let ended = match shown {
         Ok((code, devices)) => {
             let kept = if args.keep {
-                console::keep(&mut server, &client, &token_file).await
+                console::keep(&mut server, &client, (address, &token_file)).await
             } else {
                 Ok(())
             };
@@ -195,8 +198,6 @@ async fn show_and_tell(
     client: &Arc<Client>,
     certificate: Option<&Certificate>,
 ) -> Result<(ExitCode, Devices), String> {
-    let opened = client.clone();
-    blocking(move || console::open(&opened).map_err(|error| error.to_string())).await?;
     let (report, devices) = match certificate {
         Some(certificate) if args.gateway => {
             gateways::show(args, server, client, certificate).await

@@ -20,8 +20,8 @@ use crate::{
 const NAME: &str = "demo";
 const RANDOM_BYTES: usize = 32;
 
-/// Adds the user, who may do everything and has a password that nobody knows, and says where the console is.
-pub(super) fn open(client: &Client) -> Result<(), CommandError> {
+/// Adds the user, who may do everything and has a password that nobody knows, and says where the console is. Returns that.
+pub(super) fn open(client: &Client) -> Result<String, CommandError> {
     let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random).map_err(|error| {
         CommandError::Arguments(format!("the system gives nothing random: {error}"))
@@ -32,25 +32,35 @@ pub(super) fn open(client: &Client) -> Result<(), CommandError> {
     say_where(client)
 }
 
-/// Says where the console is, with a link that is good once.
-fn say_where(client: &Client) -> Result<(), CommandError> {
+/// Says where the console is, with a link that is good once. Returns that.
+fn say_where(client: &Client) -> Result<String, CommandError> {
     let (address, _) = login_link(client, NAME)?;
     remark(&format!("Console: {address}"));
-    Ok(())
+    Ok(address)
+}
+
+/// Says it again. A link that nobody has used stays what it is: a new one would end it under somebody's hands.
+fn say_again(client: &Client, address: &str) -> Result<(), CommandError> {
+    let user = client.get(&format!("/v1/users/{NAME}"), &[])?;
+    if user["last_login_at"].is_null() {
+        remark(&format!("Console: {address}"));
+        return Ok(());
+    }
+    say_where(client).map(drop)
 }
 
 /// Says where the console is and waits until it is told to end.
 pub(super) async fn keep(
     server: &mut Server,
     client: &Arc<Client>,
-    token_file: &Path,
+    (address, token_file): (String, &Path),
 ) -> Result<(), String> {
     let no_signals = |error| format!("the system gives no signals: {error}");
     // before anybody is told that they are waited for
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let asked = client.clone();
-    blocking(move || say_where(&asked).map_err(|error| error.to_string())).await?;
+    blocking(move || say_again(&asked, &address).map_err(|error| error.to_string())).await?;
     remark(&format!(
         "The link is good once, for ten minutes; another one: cellwise user link {NAME} --api {} --token-file {}",
         client.address_of(""),

@@ -83,7 +83,11 @@
         }
       } catch { /* the next change */ }
     };
-    form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(look, 600); });
+    form.addEventListener("input", (event) => {
+      // what is entered is what is meant
+      const meant = event.target.name && $(`input[type="radio"][value="${event.target.name}"]`, form);
+      if (meant && event.target.value) meant.checked = true;
+      clearTimeout(timer); timer = setTimeout(look, 600); });
     look();
   }
 

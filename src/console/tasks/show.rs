@@ -59,6 +59,11 @@ impl TaskPage<'_> {
         self.task.phase < self.task.phases.len() && self.is_steered()
     }
 
+    /// It is held because of what has failed: that is looked at before it goes on.
+    fn has_failed(&self) -> bool {
+        matches!(&*self.task.stand.code, "failures" | "phase_failed")
+    }
+
     /// It can be paused and resumed.
     fn is_steered(&self) -> bool {
         !self.task.has_ended() && !self.task.waits_for_approval() && self.task.state != "stopping"
@@ -69,7 +74,7 @@ impl TaskPage<'_> {
 pub(super) async fn show(viewer: Viewer, Path(id): Path<i64>, RawQuery(given): RawQuery) -> Paged {
     let task: Task = viewer.get(&format!("/v1/tasks/{id}")).await?;
     let course = Course::of(&viewer, id, task.total).await?;
-    let forecast = if task.has_ended() || task.state == "stopping" {
+    let forecast = if task.has_ended() || task.is_held() || task.state == "stopping" {
         None
     } else {
         forecast(&viewer, id).await?

@@ -322,3 +322,34 @@ async fn what_was_chosen_stays_chosen_although_no_list_has_it() {
         "{shown:?}"
     );
 }
+
+#[tokio::test]
+async fn what_was_entered_and_not_chosen_is_not_passed_over() {
+    let pages = Pages::new().await;
+    let anna = pages.user("anna", &["viewer", "operator"]).await;
+    let package = pages.upload("meter", "V2").await.to_string();
+    for (name, value) in [("filter", "site==north"), ("devices", "m1"), ("group", "7")] {
+        let fields = [
+            ("do", "review"),
+            ("name", "x"),
+            ("packages", "1"),
+            ("package0_id", &*package),
+            ("for", "all"),
+            (name, value),
+        ];
+        let shown = anna.post("/tasks/new", &fields).await;
+        assert_eq!(shown.status, StatusCode::UNPROCESSABLE_ENTITY, "{name}");
+        assert!(shown.says("all devices are chosen") && shown.says(value));
+    }
+    let fields = [
+        ("do", "review"),
+        ("name", "x"),
+        ("packages", "1"),
+        ("package0_id", &*package),
+        ("for", "filter"),
+        ("filter", "site==north"),
+    ];
+    let shown = anna.post("/tasks/new", &fields).await;
+    assert!(shown.says("Package: meter V2"), "{shown:?}");
+    assert!(shown.says("Devices that fit the filter site==north"));
+}

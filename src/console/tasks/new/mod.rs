@@ -266,10 +266,11 @@ async fn review(viewer: &Viewer, form: &Form) -> Result<Response, Problem> {
         return Err(Problem::field("name", viewer.t("name-missing")));
     }
     let count = count(viewer, form).await?;
-    let mut means = vec![match count {
+    let mut means = whom(viewer, form).await?;
+    means.push(match count {
         Some(count) => viewer.t2("means-create", "count", count, "told", viewer.n(count)),
         None => return Err(Problem::field("package_id", viewer.t("package-missing"))),
-    }];
+    });
     means.push(match body["start_at"].as_str() {
         Some(time) => viewer.t1("means-starts", "time", viewer.time(time)),
         None => viewer.t("means-starts-now"),
@@ -309,6 +310,28 @@ async fn review(viewer: &Viewer, form: &Form) -> Result<Response, Problem> {
         action: viewer.url("/tasks/new"),
     };
     Ok(page(&review))
+}
+
+/// What is installed, and on whose devices.
+async fn whom(viewer: &Viewer, form: &Form) -> Result<Vec<String>, Problem> {
+    let mut told = Vec::new();
+    for row in form.rows(form::PACKAGES) {
+        let id = row.get("id");
+        if id.is_empty() {
+            continue;
+        }
+        let package = viewer.get(&format!("/v1/packages/{}", encode(id))).await;
+        let package: Package = package.map_err(|failure| failure.0)?;
+        let name = format!("{} {}", package.product, package.version);
+        told.push(viewer.t1("means-package", "package", name));
+    }
+    told.push(match form.get("for") {
+        "filter" => viewer.t1("means-filter", "filter", form.get("filter")),
+        "group" => viewer.t1("means-group", "group", form.get("group")),
+        "devices" => viewer.t("targets-devices"),
+        _ => viewer.t("targets-all"),
+    });
+    Ok(told)
 }
 
 /// The devices that the form names; `None`: it has no package yet.

@@ -125,7 +125,13 @@ impl Maker<'_> {
             "filter" => put(body, "filter", self.form.get("filter").into()),
             "group" => put(body, "group", self.number::<u64>("group")?),
             "devices" => put(body, "devices", json!(names(self.form.get("devices")))),
-            _ => put(body, "all", true.into()),
+            _ => {
+                let entered = |kind: &&str| !self.form.get(kind).trim().is_empty();
+                if let Some(kind) = ["filter", "group", "devices"].into_iter().find(entered) {
+                    return Err(Problem::field(kind, self.at.t("targets-not-chosen")));
+                }
+                put(body, "all", true.into());
+            }
         }
         Ok(())
     }

@@ -186,7 +186,7 @@ async fn a_list_is_read_by_pages_and_exported_whole() {
         )
         .await;
     let vera = pages.log_in("vera").await;
-    let first = vera.get("/devices?columns=site").await;
+    let first = vera.get("/devices?columns=site&count=1").await;
     assert!(first.says("620 devices") && first.says(">m0049<") && !first.says(">m0050<"));
     let (_, next) = first.text.split_once("rel=\"next\"").unwrap();
     assert!(next.contains("id=\"next-page\""));
@@ -377,4 +377,18 @@ async fn groups_and_exclusions_come_and_go() {
     )
     .await;
     assert!(!anna.get("/exclusions").await.says("other"));
+}
+
+#[tokio::test]
+async fn a_device_is_found_by_its_bare_name() {
+    let pages = pages().await;
+    filled(&pages).await;
+    let anna = pages.log_in("anna").await;
+    let shown = anna.get("/devices?filter=%20meter-1%20").await;
+    assert_eq!(shown.status, StatusCode::OK);
+    assert!(
+        shown.says(">meter-1</a>") && !shown.says(">meter-0</a>"),
+        "{shown:?}"
+    );
+    assert!(shown.says("value=\"endpoint==meter-1*\""));
 }
