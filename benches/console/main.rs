@@ -202,8 +202,9 @@ fn waiting(arguments: &Arguments) -> f64 {
     let browsers: Vec<_> = (1..=users)
         .map(|number| Browser::log_in(&server, &format!("bench-{number}")))
         .collect();
-    // what is there once is there before it is counted
+    // what is there once is there before it is counted, and what the hashes of passwords took is given back
     drop(Stream::open(&browsers[0]));
+    thread::sleep(Duration::from_secs(20));
     let before = server.memory_at_rest().resident;
     let streams: Vec<_> = (0..arguments.idle)
         .map(|number| Stream::open(&browsers[number / OF_ONE_USER]))
