@@ -10,25 +10,11 @@ use axum::{
 
 use super::{
     Console, MAX_FORM,
-    calls::Behalf,
     fields::{Fields, encode},
     login, page,
-    viewer::{Guest, Viewer, cookies},
+    viewer::{Guest, Viewer},
 };
-use crate::api::{Problem, Source};
-
-/// The script says so where a page renews itself, and nobody has asked for it.
-const RENEWS: &str = "x-renew";
-
-/// The browser that sends a request.
-pub(super) fn guest(console: &Console, request: &Request) -> Guest {
-    let behalf = Behalf {
-        source: Source(Source::of(request)),
-        cookies: cookies(request.headers()),
-        unattended: request.headers().contains_key(RENEWS) || request.uri().path() == "/live",
-    };
-    Guest::of(console, request.headers(), request.uri(), behalf)
-}
+use crate::api::Problem;
 
 /// Lets in who has a session.
 pub(super) async fn admit(
@@ -36,7 +22,7 @@ pub(super) async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let guest = guest(&console, &request);
+    let guest = Guest::of_request(&console, &request);
     let viewer = match Viewer::find(guest.clone()).await {
         Ok(Some(viewer)) => viewer,
         Ok(None) => return ask(&guest, request).await,

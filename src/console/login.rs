@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use super::{
     Console,
     calls::{Behalf, Calls},
-    door,
     fields::{AGAIN, Fields, encode},
     page::{page, page_with},
     texts::Language,
@@ -40,7 +39,7 @@ struct LogInPage<'a> {
 
 /// Asks for name and password.
 pub(super) async fn show(State(console): State<Console>, request: Request) -> Response {
-    let guest = door::guest(&console, &request);
+    let guest = Guest::of_request(&console, &request);
     let query = Fields::parse(request.uri().query().unwrap_or_default().as_bytes());
     page(&LogInPage {
         next: next(&query),
@@ -224,7 +223,7 @@ fn is_no_browser(headers: &HeaderMap) -> bool {
 
 /// Leads to the identity provider, and from there to a page of the console.
 pub(super) async fn by_provider(State(console): State<Console>, request: Request) -> Response {
-    let guest = door::guest(&console, &request);
+    let guest = Guest::of_request(&console, &request);
     let query = Fields::parse(request.uri().query().unwrap_or_default().as_bytes());
     let begin = async |to: &str| {
         let path = format!("/v1/session/oidc?return_to={}", encode(&guest.url(to)));
@@ -243,7 +242,7 @@ pub(super) async fn by_provider(State(console): State<Console>, request: Request
 
 /// Chooses a language, and leads to a page.
 pub(super) async fn set_language(State(console): State<Console>, request: Request) -> Response {
-    let guest = door::guest(&console, &request);
+    let guest = Guest::of_request(&console, &request);
     let query = Fields::parse(request.uri().query().unwrap_or_default().as_bytes());
     let chosen = Language::tagged(query.get("set")).unwrap_or_default();
     let cookie = [(header::SET_COOKIE, chosen_cookie(LANGUAGE, chosen.tag()))];

@@ -13,6 +13,7 @@ mod confirm;
 mod csv;
 mod door;
 mod evidence;
+mod failure;
 mod fields;
 mod fleet;
 mod homes;

@@ -8,31 +8,13 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
 };
 
+pub(super) use super::failure::{Failure, status};
 use super::viewer::{Guest, Viewer};
 use crate::api::Problem;
 
 /// Scripts, styles and pictures of this host alone; no frames, no forms to elsewhere (CSP Level 3).
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
-/// Why there is no page.
-#[derive(Debug, Clone)]
-pub(super) struct Failure(pub(super) Problem);
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self(problem)
-    }
-}
-
-impl IntoResponse for Failure {
-    /// The door makes a page of it, for whoever looks.
-    fn into_response(self) -> Response {
-        let mut response = status(&self.0).into_response();
-        response.extensions_mut().insert(self);
-        response
-    }
-}
 
 /// What a handler returns.
 pub(super) type Paged = Result<Response, Failure>;
@@ -72,10 +54,6 @@ struct ProblemPage<'a> {
 struct BrokenPage<'a> {
     at: &'a Guest,
     problem: &'a Problem,
-}
-
-pub(super) fn status(problem: &Problem) -> StatusCode {
-    StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// What is shown instead of a page.

@@ -3,7 +3,7 @@
 use std::{fmt::Display, sync::Arc};
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, Request},
     http::{HeaderMap, HeaderValue, Method, Uri, header, request::Parts},
 };
 use fluent_bundle::FluentValue;
@@ -14,14 +14,14 @@ use serde_json::Value;
 use super::{
     Console, PLACE, assets,
     calls::{Answer, Behalf, Leave, part},
+    failure::Failure,
     fields::Fields,
-    page::Failure,
     texts::{Language, Said},
     times::Zone,
 };
 use crate::{
     access::{Caller, CallerKind, Operation},
-    api::Problem,
+    api::{Problem, Source},
 };
 
 /// The cookies of the console: what somebody has chosen.
@@ -62,7 +62,20 @@ impl std::ops::Deref for Viewer {
     }
 }
 
+/// The script says so where a page renews itself, and nobody has asked for it.
+const RENEWS: &str = "x-renew";
+
 impl Guest {
+    /// The browser that sends a request.
+    pub(super) fn of_request(console: &Console, request: &Request) -> Self {
+        let behalf = Behalf {
+            source: Source(Source::of(request)),
+            cookies: cookies(request.headers()),
+            unattended: request.headers().contains_key(RENEWS) || request.uri().path() == "/live",
+        };
+        Self::of(console, request.headers(), request.uri(), behalf)
+    }
+
     /// The browser that sends this.
     pub(super) fn of(console: &Console, headers: &HeaderMap, uri: &Uri, behalf: Behalf) -> Self {
         let config = console.parts.settings.get();
@@ -319,6 +332,6 @@ fn cookie<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h str> {
 }
 
 /// All cookies of a request in one header.
-pub(super) fn cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+fn cookies(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::COOKIE).cloned()
 }
