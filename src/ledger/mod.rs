@@ -19,6 +19,7 @@ mod refusal;
 mod rhythm;
 mod stage;
 mod traffic;
+mod update_object;
 mod via;
 mod ways;
 
@@ -52,5 +53,6 @@ pub use refusal::Refusal;
 pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;
 pub use traffic::{HEADER_BYTES, RECORD_BYTES, Traffic, Usage, airtime_ms};
+pub use update_object::UpdateObject;
 pub use via::{MAX_CHILDREN, Relative, Via, ViaError, check_via};
 pub use ways::Ways;

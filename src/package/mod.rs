@@ -3,6 +3,7 @@
 //! Pure: the bytes are handed in. Over PCP a package has a check code and numbered segments: [`Segmentation`] decides how
 //! it is cut, [`SegmentFrames`] holds the finished frames, built once and shared by every upgrade that serves it.
 
+mod content;
 mod cve;
 mod fits;
 mod frames;
@@ -14,6 +15,7 @@ mod segmentation;
 mod version;
 
 pub use self::pcp::{PcpOffer, PcpPackage};
+pub use content::Content;
 pub use cve::{CveError, CveId};
 pub use fits::{Fits, choose, is_below, leads_in_a_circle};
 pub use frames::SegmentFrames;
@@ -62,6 +64,10 @@ pub struct Package {
     pub pcp: Option<PcpPackage>,
     /// How it is served over HTTP, where it is.
     pub http: Option<HttpPackage>,
+    /// How it is served in CoAP blocks, where it is.
+    pub content: Option<Content>,
+    /// The software or the component of a device that it is for, where it is not for the whole.
+    pub component: Option<Box<str>>,
 }
 
 /// A package as it is served over HTTP.
@@ -79,6 +85,8 @@ impl Package {
             size_bytes: offer.segmentation.size_bytes(),
             pcp: Some(PcpPackage { offer, frames }),
             http: None,
+            content: None,
+            component: None,
         }
     }
 
@@ -98,6 +106,26 @@ impl Package {
             size_bytes,
             pcp: None,
             http: Some(http),
+            content: None,
+            component: None,
+        }
+    }
+
+    /// The same, served in CoAP blocks too.
+    #[must_use]
+    pub fn and_in_blocks(self, content: Content) -> Self {
+        Self {
+            content: Some(content),
+            ..self
+        }
+    }
+
+    /// The same, for that software or component of a device.
+    #[must_use]
+    pub fn for_component(self, component: Option<&str>) -> Self {
+        Self {
+            component: component.map(Into::into),
+            ..self
         }
     }
 

@@ -6,7 +6,7 @@ use pcp::ResultCode;
 
 use super::{
     evidence::Credence,
-    transfer::{MqttInput, pcp::PcpInput},
+    transfer::{MqttInput, object::ObjectInput, pcp::PcpInput},
 };
 use crate::{
     clock::Instant,
@@ -80,6 +80,8 @@ pub enum Input {
     Pcp(PcpInput),
     /// Something of a transfer over MQTT.
     Mqtt(MqttInput),
+    /// Something of a transfer by one of the standard's objects.
+    Object(ObjectInput),
 }
 
 /// What to do, in order.

@@ -6,6 +6,7 @@
 
 mod course;
 pub mod iotda;
+pub mod object;
 pub mod pcp;
 pub mod quecthing;
 pub mod thingspanel;

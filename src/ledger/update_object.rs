@@ -1,0 +1,48 @@
+//! What of a device over LwM2M takes a package.
+
+use serde::{Deserialize, Serialize};
+
+/// The object of a device through which it is upgraded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateObject {
+    /// PCP in `BinaryAppDataContainer` (object 19).
+    #[default]
+    Pcp,
+    /// Firmware Update (object 5, OMA LwM2M Core §E.6).
+    Firmware,
+    /// Software Management (object 9, OMA LWM2M-SwMgmt 1.0).
+    Software,
+    /// Advanced Firmware Update (object 33629): an instance for each component.
+    Components,
+}
+
+impl UpdateObject {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Pcp,
+        Self::Firmware,
+        Self::Software,
+        Self::Components,
+    ];
+
+    /// The name used in the API and the settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pcp => "pcp",
+            Self::Firmware => "firmware",
+            Self::Software => "software",
+            Self::Components => "components",
+        }
+    }
+
+    /// The object's number.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Pcp => 19,
+            Self::Firmware => 5,
+            Self::Software => 9,
+            Self::Components => 33_629,
+        }
+    }
+}
