@@ -11,6 +11,7 @@ mod load;
 mod mqtt;
 mod products;
 mod settings;
+mod update;
 mod validate;
 
 pub use app::AppConfig;
@@ -20,6 +21,7 @@ pub use mqtt::{MqttConfig, QuecChecksum};
 pub(crate) use products::each_product_setting;
 pub use products::{MOST_PRODUCTS, ProductChange, not_obeyed};
 pub use settings::{Reload, Settings};
+pub use update::{Delivery, PUSH_MAX_BYTES, ResourceText, UpdateBy, UriScheme};
 pub use validate::{MOST_SHARDS, PER_GATEWAY, ROLES, check_product_name};
 
 use std::{
@@ -253,6 +255,13 @@ pub struct Lwm2mConfig {
     pub newcomers_per_hour: u32,
     /// Of these, devices from one network: an IPv4 /24, an IPv6 /48.
     pub newcomers_per_network_per_hour: u32,
+    /// The host of the URIs by which devices fetch packages over CoAP: a name, or an address. Empty for the address that is listened on, and
+    /// where that is none that could be reached, for the one that this machine sends from.
+    pub public_host: String,
+    /// The port of these URIs; 0 for the one that is listened on.
+    pub public_port: u16,
+    /// The same over DTLS.
+    pub public_secure_port: u16,
 }
 
 impl Default for Lwm2mConfig {
@@ -263,6 +272,9 @@ impl Default for Lwm2mConfig {
             max_open_devices: 1_000_000,
             newcomers_per_hour: 36_000,
             newcomers_per_network_per_hour: 3_600,
+            public_host: String::new(),
+            public_port: 0,
+            public_secure_port: 0,
         }
     }
 }
@@ -876,6 +888,19 @@ pub struct ProductConfig {
     /// characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<ArrayString<64>>,
+    /// By which of their objects its devices over `LwM2M` are upgraded.
+    pub update_by: UpdateBy,
+    /// How packages get to its devices that are upgraded by objects 5, 9 or 33629.
+    pub delivery: Delivery,
+    /// Larger packages are not written to them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push_max_bytes: Option<u64>,
+    /// What they fetch packages by, where it is not for the server to choose among what they say that they can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uri_scheme: Option<UriScheme>,
+    /// Where they tell the version that they run, where it is not where their object tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_resource: Option<ResourceText>,
 }
 
 /// What of a device is upgraded.

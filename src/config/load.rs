@@ -3,10 +3,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use arrayvec::ArrayString;
 use thiserror::Error;
 use toml::{Table, Value};
 
-use super::{Config, ProductConfig};
+use super::{Config, ProductConfig, ResourceText, UriScheme};
 
 /// Read when no file is named, if it is there.
 pub const DEFAULT_FILE: &str = "cellwise.toml";
@@ -243,6 +244,12 @@ fn known_keys(path: &[&str]) -> Vec<(Vec<String>, Value)> {
             awake_window_s: Some(0),
             ack_timeout_ms: Some(0),
             max_retransmit: Some(0),
+            adaptive: Some(false),
+            per_gateway: Some(0),
+            module: Some(ArrayString::new()),
+            push_max_bytes: Some(0),
+            uri_scheme: Some(UriScheme::Coap),
+            version_resource: Some(ResourceText::new()),
             ..ProductConfig::default()
         };
         config.products.insert((*product).to_owned(), example);

@@ -4,8 +4,8 @@ use arrayvec::ArrayString;
 use toml::Table;
 
 use super::{
-    Appointments, OtaEvents, OtaKind, Problem, ProductConfig, RsrpUnit, SinrUnit,
-    settings::differing, validate::Check,
+    Appointments, Delivery, OtaEvents, OtaKind, Problem, ProductConfig, ResourceText, RsrpUnit,
+    SinrUnit, UpdateBy, UriScheme, settings::differing, validate::Check,
 };
 use crate::package::CheckCodeKind;
 
@@ -33,6 +33,11 @@ macro_rules! each_product_setting {
             fixed_children: bool,
             per_gateway: Option<u32>,
             module: Option<ArrayString<64>>,
+            update_by: UpdateBy,
+            delivery: Delivery,
+            push_max_bytes: Option<u64>,
+            uri_scheme: Option<UriScheme>,
+            version_resource: Option<ResourceText>,
         }
     };
 }
@@ -105,6 +110,7 @@ fn table(product: &ProductConfig) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PUSH_MAX_BYTES;
 
     fn listening(awake_window_s: u64) -> ProductConfig {
         ProductConfig {
@@ -145,6 +151,11 @@ mod tests {
             iotda_large_downloads: Some(true),
             fixed_children: Some(true),
             module: Some(ArrayString::from("mcu").ok()),
+            update_by: Some(UpdateBy::Software),
+            delivery: Some(Delivery::Push),
+            push_max_bytes: Some(Some(9_000)),
+            uri_scheme: Some(Some(UriScheme::Coaps)),
+            version_resource: Some(ResourceText::from("/3/0/3").ok()),
             ..ProductChange::default()
         };
         let expected = ProductConfig {
@@ -153,6 +164,11 @@ mod tests {
             iotda_large_downloads: true,
             fixed_children: true,
             module: ArrayString::from("mcu").ok(),
+            update_by: UpdateBy::Software,
+            delivery: Delivery::Push,
+            push_max_bytes: Some(9_000),
+            uri_scheme: Some(UriScheme::Coaps),
+            version_resource: ResourceText::from("/3/0/3").ok(),
             check_code: CheckCodeKind::Zero,
             pad_last_segment: true,
             rsrp_unit: RsrpUnit::Index,
@@ -171,6 +187,8 @@ mod tests {
             ack_timeout_ms: Some(9),
             max_retransmit: Some(11),
             module: ArrayString::from("m\n").ok(),
+            push_max_bytes: Some(PUSH_MAX_BYTES + 1),
+            version_resource: ResourceText::from("/3/0").ok(),
             ..listening(0)
         };
         let problems = wrong.problems();
@@ -181,7 +199,9 @@ mod tests {
                 "awake_window_s",
                 "ack_timeout_ms",
                 "max_retransmit",
-                "module"
+                "module",
+                "push_max_bytes",
+                "version_resource"
             ]
         );
     }

@@ -4,8 +4,9 @@ use reqwest::Url;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
-    AdmissionConfig, Config, ConfigError, DownloadConfig, MOST_PRODUCTS, MqttConfig, Problem,
-    ProductConfig, UpgradeConfig,
+    AdmissionConfig, Config, ConfigError, DownloadConfig, MOST_PRODUCTS, MqttConfig,
+    PUSH_MAX_BYTES, Problem, ProductConfig, UpgradeConfig,
+    update::{is_host, is_resource},
 };
 
 const YEAR_S: u64 = 365 * 86_400;
@@ -67,6 +68,12 @@ impl Config {
             lwm2m.newcomers_per_network_per_hour,
             1..=3_600_000,
         );
+        if !lwm2m.public_host.is_empty() && !is_host(&lwm2m.public_host) {
+            check.fail(
+                "lwm2m.public_host",
+                "must be a name such as updates.example.com, or an address that devices can reach, without scheme, brackets and port, 80 bytes at the most",
+            );
+        }
         check.upgrade(&self.upgrade);
         check.admission(&self.admission);
         let interval = self.tasks.join_interval_s;
@@ -224,6 +231,15 @@ impl Check {
         {
             let what = "must have 1 to 64 bytes and no control characters";
             self.fail(&key("module"), what);
+        }
+        if let Some(most) = product.push_max_bytes {
+            self.range(&key("push_max_bytes"), most, 1..=PUSH_MAX_BYTES);
+        }
+        if let Some(path) = &product.version_resource
+            && !is_resource(path)
+        {
+            let what = "must be the path of an object, an instance and a resource, such as /3/0/3";
+            self.fail(&key("version_resource"), what);
         }
     }
 

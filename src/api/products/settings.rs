@@ -12,14 +12,14 @@ use serde::{
 use serde_json::Value;
 use utoipa::{
     ToSchema,
-    openapi::{Object, Type},
+    openapi::{Object, Type, schema::SchemaType},
 };
 
 use crate::{
     api::extract::{Fields, nullable, nullable_whole},
     config::{
-        Appointments, OtaEvents, OtaKind, ProductChange, ProductConfig, RsrpUnit, SinrUnit,
-        each_product_setting,
+        Appointments, Delivery, OtaEvents, OtaKind, ProductChange, ProductConfig, ResourceText,
+        RsrpUnit, SinrUnit, UpdateBy, UriScheme, each_product_setting,
     },
     package::CheckCodeKind,
 };
@@ -30,6 +30,9 @@ const SINR_UNITS: [&str; 2] = ["db", "tenths"];
 const APPOINTMENTS: [&str; 2] = ["never", "lifetime"];
 const OTA_KINDS: [&str; 2] = ["firmware", "software"];
 const OTA_EVENTS: [&str; 2] = ["v1", "v2"];
+const UPDATE_BY: [&str; 5] = ["auto", "pcp", "firmware", "software", "components"];
+const DELIVERIES: [&str; 3] = ["auto", "pull", "push"];
+const URI_SCHEMES: [&str; 4] = ["coap", "coaps", "http", "https"];
 
 fn words(words: impl IntoIterator<Item = &'static str>) -> Object {
     Object::builder()
@@ -60,6 +63,23 @@ fn ota_kinds() -> Object {
 
 fn ota_events() -> Object {
     words(OTA_EVENTS)
+}
+
+fn update_by() -> Object {
+    words(UPDATE_BY)
+}
+
+fn deliveries() -> Object {
+    words(DELIVERIES)
+}
+
+/// One of the words, or `null`.
+fn uri_schemes() -> Object {
+    let words = URI_SCHEMES.map(Value::from).into_iter();
+    Object::builder()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some(words.chain([Value::Null])))
+        .build()
 }
 
 /// What is peculiar to a product's devices (docs/products.md). What is `null` is as for all products.
@@ -113,6 +133,21 @@ pub(in crate::api) struct ProductSettingsBody {
     /// The part of its devices of ThingsPanel that is upgraded, the component of those with QuecThing; `null`: the whole (`default`).
     #[schema(required, value_type = Option<String>)]
     module: Option<ArrayString<64>>,
+    /// By which of their objects its devices over LwM2M are upgraded (docs/objects.md); `auto`: by what they announce.
+    #[schema(schema_with = update_by)]
+    update_by: UpdateBy,
+    /// How packages get to devices that are upgraded by objects 5, 9 or 33629: they fetch them, or they are written to them.
+    #[schema(schema_with = deliveries)]
+    delivery: Delivery,
+    /// Larger packages are not written to its devices; `null`: none is too large.
+    #[schema(required)]
+    push_max_bytes: Option<u64>,
+    /// What its devices fetch packages by; `null`: the server chooses among what they say that they can.
+    #[schema(required, schema_with = uri_schemes)]
+    uri_scheme: Option<UriScheme>,
+    /// The resource where its devices tell the version that they run; `null`: where their object tells it.
+    #[schema(required, value_type = Option<String>)]
+    version_resource: Option<ResourceText>,
 }
 
 macro_rules! shown {
@@ -196,6 +231,26 @@ pub(in crate::api) struct UpdateProductSettings {
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
     module: Option<Option<ArrayString<64>>>,
+    /// By which of their objects its devices over LwM2M are upgraded (docs/objects.md).
+    #[serde(deserialize_with = "given")]
+    #[schema(schema_with = update_by)]
+    update_by: Option<UpdateBy>,
+    /// How packages get to devices that are upgraded by objects 5, 9 or 33629.
+    #[serde(deserialize_with = "given")]
+    #[schema(schema_with = deliveries)]
+    delivery: Option<Delivery>,
+    /// Larger packages are not written to its devices; `null`: none is too large.
+    #[serde(deserialize_with = "nullable_whole")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 1_073_741_824)]
+    push_max_bytes: Option<Option<u64>>,
+    /// What its devices fetch packages by; `null`: the server chooses among what they say that they can.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(schema_with = uri_schemes)]
+    uri_scheme: Option<Option<UriScheme>>,
+    /// The resource where its devices tell the version that they run, such as `/3/0/3`; `null`: where their object tells it.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, max_length = 18, pattern = r"^/[0-9]+/[0-9]+/[0-9]+$")]
+    version_resource: Option<Option<ResourceText>>,
 }
 
 /// A field that may be left out and is never `null`. What is no word at all is told as a wrong word is.
@@ -255,5 +310,8 @@ mod tests {
         read::<Appointments>(&APPOINTMENTS);
         read::<OtaKind>(&OTA_KINDS);
         read::<OtaEvents>(&OTA_EVENTS);
+        read::<UpdateBy>(&UPDATE_BY);
+        read::<Delivery>(&DELIVERIES);
+        read::<UriScheme>(&URI_SCHEMES);
     }
 }

@@ -44,7 +44,8 @@ async fn a_product_is_created_shown_listed_changed_and_removed() {
     let expected = json!({"check_code": "zero", "pad_last_segment": false, "rsrp_unit": "index", "sinr_unit": "db",
         "awake_window_s": 10, "ack_timeout_ms": null, "max_retransmit": null, "pmin_zero": false,
         "appointments": "never", "adaptive": false,
-        "ota": "firmware", "ota_events": "v1", "iotda_large_downloads": false, "fixed_children": false, "per_gateway": null, "module": null});
+        "ota": "firmware", "ota_events": "v1", "iotda_large_downloads": false, "fixed_children": false, "per_gateway": null, "module": null,
+        "update_by": "auto", "delivery": "auto", "push_max_bytes": null, "uri_scheme": null, "version_resource": null});
     assert_eq!(created.body["settings"], expected);
     // what is left out stays, what is null is as for all products
     let change = json!({"settings": {"awake_window_s": null, "appointments": "lifetime"}});
@@ -140,6 +141,22 @@ async fn settings_that_cannot_be_are_refused_with_their_fields() {
             "settings.awake_window_s",
         ),
         (json!({"settings": {"awake": 1}}), "settings.awake"),
+        (
+            json!({"settings": {"update_by": "auto", "uri_scheme": "ftp"}}),
+            "settings.uri_scheme",
+        ),
+        (
+            json!({"settings": {"version_resource": "/3/0"}}),
+            "settings.version_resource",
+        ),
+        (
+            json!({"settings": {"version_resource": "/3/0/3".repeat(9)}}),
+            "settings.version_resource",
+        ),
+        (
+            json!({"settings": {"push_max_bytes": 0}}),
+            "settings.push_max_bytes",
+        ),
     ] {
         let refused = api.patch_product(METER, &body).await;
         assert_eq!(refused.fields(), [field], "{body}");

@@ -60,6 +60,21 @@ pub(super) struct SaidArgs {
     /// The part of its devices of `ThingsPanel` that is upgraded; `default`: the whole.
     #[arg(long)]
     module: Option<String>,
+    /// By which of their objects its devices over `LwM2M` are upgraded: by what they announce, by PCP (object 19), or by object 5, 9 or 33629.
+    #[arg(long, value_enum)]
+    update_by: Option<UpdateByArg>,
+    /// How packages get to devices that are upgraded by objects 5, 9 or 33629: they fetch them, or they are written to them.
+    #[arg(long, value_enum)]
+    delivery: Option<DeliveryArg>,
+    /// Larger packages are not written to its devices, 1 to 1073741824; `default`: none is too large.
+    #[arg(long, value_name = "BYTES", value_parser = number)]
+    push_max_bytes: Option<Number>,
+    /// What its devices fetch packages by; `default`: the server chooses among what they say that they can.
+    #[arg(long, value_enum)]
+    uri_scheme: Option<UriSchemeArg>,
+    /// The resource where its devices tell the version that they run, such as /3/0/3; `default`: where their object tells it.
+    #[arg(long, value_name = "PATH")]
+    version_resource: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -103,6 +118,31 @@ enum OtaArg {
 enum OtaEventsArg {
     V1,
     V2,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum UpdateByArg {
+    Auto,
+    Pcp,
+    Firmware,
+    Software,
+    Components,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DeliveryArg {
+    Auto,
+    Pull,
+    Push,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum UriSchemeArg {
+    Coap,
+    Coaps,
+    Http,
+    Https,
+    Default,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -156,8 +196,19 @@ words!(
     SinrUnitArg,
     AppointmentsArg,
     OtaArg,
-    OtaEventsArg
+    OtaEventsArg,
+    UpdateByArg,
+    DeliveryArg
 );
+
+impl Said for UriSchemeArg {
+    fn said(&self) -> Value {
+        match self {
+            Self::Default => Value::Null,
+            named => word(named),
+        }
+    }
+}
 
 impl Said for Switch {
     fn said(&self) -> Value {
@@ -181,7 +232,7 @@ impl Said for Number {
     }
 }
 
-/// A part of a device; a device calls the whole `default`.
+/// A part of a device, which calls the whole `default`, or a resource.
 impl Said for String {
     fn said(&self) -> Value {
         match self.as_str() {

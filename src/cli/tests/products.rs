@@ -19,6 +19,19 @@ async fn a_product_is_added_set_shown_listed_and_removed() {
     assert_eq!(set, expected);
     let wrong = shell.error("product set meter --max-retransmit 11").await;
     assert!(wrong.contains("settings.max_retransmit"), "{wrong}");
+    let set = shell
+        .text("product set pump --update-by firmware --delivery push --push-max-bytes 9000 --uri-scheme coaps --version-resource /3/0/3")
+        .await;
+    let expected = "delivery = push\npush_max_bytes = 9000\nupdate_by = firmware\nuri_scheme = coaps\nversion_resource = /3/0/3\n";
+    assert!(set.ends_with(expected), "{set}");
+    let set = shell
+        .text("product set pump --push-max-bytes default --uri-scheme default --version-resource default")
+        .await;
+    assert!(
+        set.ends_with("delivery = push\nupdate_by = firmware\n"),
+        "{set}"
+    );
+    shell.text("product remove pump").await;
     let nothing = shell.error("product set meter").await;
     assert!(nothing.contains("nothing is to be changed"), "{nothing}");
     let late = shell

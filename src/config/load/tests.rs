@@ -2,7 +2,7 @@ use std::io::Write;
 
 use super::*;
 use crate::{
-    config::{LogFormat, RegistrationPolicy},
+    config::{LogFormat, RegistrationPolicy, UpdateBy},
     package::CheckCodeKind,
 };
 
@@ -58,6 +58,11 @@ fn variables_win_over_the_file() {
             ("CELLWISE_PRODUCTS__METER__PAD_LAST_SEGMENT", "true"),
             ("CELLWISE_PRODUCTS__VALVE__CHECK_CODE", "zero"),
             ("CELLWISE_PRODUCTS__VALVE__AWAKE_WINDOW_S", "1"),
+            ("CELLWISE_PRODUCTS__VALVE__UPDATE_BY", "firmware"),
+            ("CELLWISE_PRODUCTS__VALVE__URI_SCHEME", "coaps"),
+            ("CELLWISE_PRODUCTS__VALVE__VERSION_RESOURCE", "/3/0/3"),
+            ("CELLWISE_LWM2M__PUBLIC_HOST", "192.0.2.7"),
+            ("CELLWISE_LWM2M__PUBLIC_PORT", "15683"),
             ("CELLWISE_PRODUCTS__VALVE__MAX_RETRANSMIT", "0"),
             ("CELLWISE_PRODUCTS__VALVE__PMIN_ZERO", "true"),
             ("CELLWISE_TOKEN", "secret"),
@@ -91,7 +96,12 @@ fn variables_win_over_the_file() {
         (Some(1), None, Some(0))
     );
     assert!(valve.pmin_zero);
+    assert_eq!(valve.update_by, UpdateBy::Firmware);
+    assert_eq!(valve.uri_scheme, Some(UriScheme::Coaps));
+    assert_eq!(valve.version_resource.as_deref(), Some("/3/0/3"));
     assert_eq!(config.products.len(), 2);
+    assert_eq!(config.lwm2m.public_host, "192.0.2.7");
+    assert_eq!(config.lwm2m.public_port, 15_683);
 }
 
 #[test]
@@ -190,6 +200,20 @@ fn downloads_need_an_address_that_devices_reach_and_a_certificate() {
         "[download]\nhttp = true\nhttp_listen = '10.0.0.1:80'",
     ] {
         load_with(good, &[]).unwrap();
+    }
+}
+
+#[test]
+fn uris_have_a_host_that_devices_can_find() {
+    for wrong in ["0.0.0.0", "coap://h", "h:5683", "[::1]", "a b"] {
+        let found = problems(&format!("[lwm2m]\npublic_host = '{wrong}'"), &[]);
+        assert!(
+            found[0].starts_with("lwm2m.public_host: must be a name"),
+            "{found:?}"
+        );
+    }
+    for good in ["", "updates.example.com", "2001:db8::7"] {
+        load_with(&format!("[lwm2m]\npublic_host = '{good}'"), &[]).unwrap();
     }
 }
 

@@ -17,10 +17,12 @@ enum Holds {
     MaybeText,
     /// One of these.
     One(&'static [&'static str]),
+    /// One of these, or what the server chooses.
+    MaybeOne(&'static [&'static str]),
 }
 
 /// All of them, as the API calls them. What they are called is said by the texts `product-setting-…`.
-const SETTINGS: [(&str, Holds); 16] = [
+const SETTINGS: [(&str, Holds); 21] = [
     ("ota", Holds::One(&["firmware", "software"])),
     ("check_code", Holds::One(&["crc", "zero"])),
     ("pad_last_segment", Holds::Ticked),
@@ -37,6 +39,17 @@ const SETTINGS: [(&str, Holds); 16] = [
     ("module", Holds::MaybeText),
     ("fixed_children", Holds::Ticked),
     ("per_gateway", Holds::MaybeNumber),
+    (
+        "update_by",
+        Holds::One(&["auto", "pcp", "firmware", "software", "components"]),
+    ),
+    ("delivery", Holds::One(&["auto", "pull", "push"])),
+    ("push_max_bytes", Holds::MaybeNumber),
+    (
+        "uri_scheme",
+        Holds::MaybeOne(&["coap", "coaps", "http", "https"]),
+    ),
+    ("version_resource", Holds::MaybeText),
 ];
 
 fn label(at: &Viewer, name: &str) -> String {
@@ -85,6 +98,11 @@ pub(super) fn entered(settings_of: &Map<String, Value>) -> Fields {
     )
 }
 
+/// Words that are shown as the API calls them.
+fn as_they_are(words: &'static [&'static str]) -> impl Iterator<Item = (String, String)> {
+    words.iter().map(|w| ((*w).to_owned(), (*w).to_owned()))
+}
+
 /// The inputs, with what was entered.
 pub(super) fn inputs(at: &Viewer, entered: &Fields) -> Vec<Input> {
     let input = |(name, holds): (&'static str, Holds)| {
@@ -99,12 +117,11 @@ pub(super) fn inputs(at: &Viewer, entered: &Fields) -> Vec<Input> {
                 choices.extend(yes_or_no());
                 choice(choices)
             }
-            Holds::One(words) => choice(
-                words
-                    .iter()
-                    .map(|w| ((*w).to_owned(), (*w).to_owned()))
-                    .collect(),
-            ),
+            Holds::One(words) => choice(as_they_are(words).collect()),
+            Holds::MaybeOne(words) => {
+                let unset = (String::new(), at.t("as-for-all"));
+                choice([unset].into_iter().chain(as_they_are(words)).collect())
+            }
             Holds::MaybeNumber => Input::typed(name, label(at, name), "number").hint(hint),
             Holds::MaybeText => Input::line(name, label(at, name)).hint(at.t("empty-none")),
         };
@@ -122,7 +139,9 @@ pub(super) fn read(fields: &Fields) -> Value {
             (Holds::Ticked | Holds::One(_), None) => return None,
             (_, None) => Value::Null,
             (Holds::MaybeNumber, Some(text)) => number(text),
-            (Holds::One(_) | Holds::MaybeText, Some(text)) => Value::from(text),
+            (Holds::One(_) | Holds::MaybeOne(_) | Holds::MaybeText, Some(text)) => {
+                Value::from(text)
+            }
         };
         Some((name.to_owned(), value))
     };

@@ -167,7 +167,7 @@ async fn a_product_is_created_and_set() {
     // each setting of the API has an input
     let settings = pages.read("/v1/products/new").await["settings"].clone();
     let settings = settings.as_object().unwrap();
-    assert_eq!(settings.len(), 16);
+    assert_eq!(settings.len(), 21);
     for name in settings.keys() {
         assert!(form.says(&format!(" name=\"{name}\"")), "{name}: {form:?}");
     }
@@ -191,6 +191,11 @@ async fn a_product_is_created_and_set() {
         ("module", "mcu"),
         ("fixed_children", "yes"),
         ("per_gateway", "3"),
+        ("update_by", "components"),
+        ("delivery", "push"),
+        ("push_max_bytes", "9000"),
+        ("uri_scheme", "coaps"),
+        ("version_resource", "/3/0/3"),
     ];
     let shown = anna.post("/products/new/change", &fields).await;
     assert!(shown.status.is_client_error(), "{shown:?}");
@@ -207,6 +212,8 @@ async fn a_product_is_created_and_set() {
         "sinr_unit": "tenths", "ack_timeout_ms": 8_000, "max_retransmit": 7, "awake_window_s": null,
         "appointments": "lifetime", "adaptive": null, "ota_events": "v2", "iotda_large_downloads": true,
         "module": "mcu", "fixed_children": true, "per_gateway": 3,
+        "update_by": "components", "delivery": "push", "push_max_bytes": 9_000, "uri_scheme": "coaps",
+        "version_resource": "/3/0/3",
     });
     assert_eq!(product["settings"], wanted);
     // the form as it is shown is the product as it is

@@ -90,7 +90,7 @@ done-product-changed = The product is changed.
 done-product-removed = The product is removed.
 done-product-key-added = The key is added.
 done-product-key-removed = The key is removed.
-product-setting-ota = LwM2M object of upgrades
+product-setting-ota = What is upgraded over MQTT
 product-setting-check-code = Check code of packages
 product-setting-pad-last-segment = Fill up the last segment
 product-setting-pmin-zero = Write pmin = 0 before observing
@@ -106,3 +106,8 @@ product-setting-iotda-large-downloads = Large packages over IoTDA
 product-setting-module = Part of the device that is upgraded
 product-setting-fixed-children = Gateways do not tell their devices
 product-setting-per-gateway = Upgrades at once behind a gateway
+product-setting-update-by = Objects of LwM2M by which it is upgraded
+product-setting-delivery = How packages get to objects 5, 9 and 33629
+product-setting-push-max-bytes = Largest package that is pushed, bytes
+product-setting-uri-scheme = Scheme by which packages are fetched
+product-setting-version-resource = Resource of the version that runs

@@ -87,7 +87,7 @@ done-product-changed = 产品已修改。
 done-product-removed = 产品已移除。
 done-product-key-added = 密钥已添加。
 done-product-key-removed = 密钥已移除。
-product-setting-ota = LwM2M 升级对象
+product-setting-ota = MQTT 设备的升级内容
 product-setting-check-code = 软件包校验码
 product-setting-pad-last-segment = 补齐最后一个分片
 product-setting-pmin-zero = 订阅前写入 pmin = 0
@@ -103,3 +103,8 @@ product-setting-iotda-large-downloads = IoTDA 大软件包
 product-setting-module = 升级的设备模块
 product-setting-fixed-children = 网关不上报子设备
 product-setting-per-gateway = 每个网关同时升级数
+product-setting-update-by = 升级所用的 LwM2M 对象
+product-setting-delivery = 对象 5、9、33629 的软件包传送方式
+product-setting-push-max-bytes = 可推送软件包的最大字节数
+product-setting-uri-scheme = 拉取软件包的协议
+product-setting-version-resource = 运行版本所在资源
