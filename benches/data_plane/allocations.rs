@@ -224,6 +224,7 @@ impl Bench {
                     Effect::Transmit { datagram, .. } => self.sent.push(datagram),
                     Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
                     Effect::Seek(seek) => panic!("{seek:?} is sought"),
+                    Effect::Fetched(_) | Effect::Recall(_) => panic!("there is one engine only"),
                     Effect::Persist { .. } | Effect::Report(_) | Effect::Left(_) => {}
                 }
             }

@@ -117,7 +117,7 @@ pub struct Token {
 
 impl Token {
     /// Bytes that a token may have.
-    const MAX_LEN: usize = 8;
+    pub(super) const MAX_LEN: usize = 8;
 
     /// A token of up to 8 bytes; longer input is cut, and the parser lets none through.
     pub fn new(bytes: &[u8]) -> Self {
@@ -365,7 +365,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    fn values(&self, option: CoapOption) -> impl Iterator<Item = &'a [u8]> {
+    pub(super) fn values(&self, option: CoapOption) -> impl Iterator<Item = &'a [u8]> {
         let wanted = u16::from(option);
         self.options()
             .filter(move |(number, _)| *number == wanted)
@@ -373,7 +373,7 @@ impl<'a> Message<'a> {
     }
 
     /// An option of format uint, at most 4 bytes (RFC 7252 §3.2).
-    fn uint(&self, option: CoapOption) -> Option<u32> {
+    pub(super) fn uint(&self, option: CoapOption) -> Option<u32> {
         let bytes = self.values(option).next()?;
         (bytes.len() <= 4).then(|| {
             bytes
@@ -383,7 +383,7 @@ impl<'a> Message<'a> {
     }
 }
 
-const PAYLOAD_MARKER: u8 = 0xFF;
+pub(super) const PAYLOAD_MARKER: u8 = 0xFF;
 
 /// Tells the options from the payload; `None` when either is malformed.
 fn split_options(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -575,22 +575,32 @@ pub fn short_response(
     message_id: u16,
     payload: Bytes,
 ) -> Datagram {
-    const ROOM: usize = 4 + Token::MAX_LEN + 1;
-    let (kind, message_id) = match request.kind() {
-        Kind::Confirmable => (0x60, request.message_id()),
-        _ => (0x50, message_id),
-    };
-    let mut head = [0; ROOM];
-    let [id0, id1] = message_id.to_be_bytes();
-    let token = request.token();
-    head[..4].copy_from_slice(&[kind | token.len, code.0, id0, id1]);
-    let mut len = 4 + token.as_bytes().len();
-    head[4..len].copy_from_slice(token.as_bytes());
+    let mut head = [0; 4 + Token::MAX_LEN + 1];
+    let mut len = short_head(request, code, message_id, &mut head);
     if !payload.is_empty() {
         head[len] = PAYLOAD_MARKER;
         len += 1;
     }
     Datagram::with_body(&head[..len], payload)
+}
+
+/// Writes the header and the token of the response to `request`, which come before everything else, and tells how many bytes they are.
+pub(super) fn short_head(
+    request: &Message<'_>,
+    code: Code,
+    message_id: u16,
+    head: &mut [u8],
+) -> usize {
+    let (kind, message_id) = match request.kind() {
+        Kind::Confirmable => (0x60, request.message_id()),
+        _ => (0x50, message_id),
+    };
+    let [id0, id1] = message_id.to_be_bytes();
+    let token = request.token();
+    head[..4].copy_from_slice(&[kind | token.len, code.0, id0, id1]);
+    let len = 4 + token.as_bytes().len();
+    head[4..len].copy_from_slice(token.as_bytes());
+    len
 }
 
 /// CON PUT of opaque `payload` to /19/1/0, the resource through which devices take PCP frames.

@@ -6,6 +6,7 @@
 //! by its [`Recent`] messages.
 
 mod block;
+mod content;
 mod datagram;
 mod link;
 mod message;
@@ -14,6 +15,7 @@ mod recent;
 mod transmission;
 
 pub use block::{Block, BlockError, Reassembled, Reassembly, slice};
+pub use content::{ContentRequest, Part, content_response};
 pub use datagram::Datagram;
 pub use link::{Link, LinkEvent, QueueFull, QueuedRequest};
 pub use message::{

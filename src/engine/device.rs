@@ -12,6 +12,7 @@ use super::{
     id::Location,
     observation::{Observation, Purpose},
     profile::ProductId,
+    pulls::Pull,
     registered::{Excuse, Registered, Validation},
     timers::AlarmId,
     told::ObjectSet,
@@ -115,6 +116,8 @@ pub(super) struct Known {
     pub(super) appointed: Option<Box<Appointed>>,
     /// Through which gateway it may be heard, where there is one.
     pub(super) behind: Option<Box<Behind>>,
+    /// It may fetch its package in blocks.
+    pub(super) pull: Option<Box<Pull>>,
     /// It does not have its lifetime written.
     pub(super) refuses_lifetime: bool,
     /// When its observation was made anew after a Reset last.

@@ -1,9 +1,9 @@
 use std::net::SocketAddr;
 
-use super::{Change, Seek};
+use super::{Change, Fetched, Seek};
 use crate::{
     coap::{Datagram, Peer},
-    ledger::{DeviceId, Outcome, UpgradeId},
+    ledger::{DeviceId, Outcome, PullToken, UpgradeId},
     session::GateAsk,
 };
 
@@ -47,6 +47,10 @@ pub enum Effect {
     Ask(GateAsk),
     /// Find the device, and have it come here.
     Seek(Box<Seek>),
+    /// Tell whoever has the device what it was served here.
+    Fetched(Box<Fetched>),
+    /// Have all others know that nothing is served under that token any more.
+    Recall(PullToken),
     /// The device is no more.
     Left(DeviceId),
 }
@@ -154,6 +158,8 @@ counters! {
     segments_served: "Segments sent for the first time or asked for again.",
     segments_refused: "Segment requests answered with an error.",
     segments_deferred: "Segment requests left alone because the device has no slot yet.",
+    blocks_served: "Blocks of packages that devices fetched over CoAP.",
+    blocks_refused: "Requests for blocks of packages answered with an error.",
     admissions: "Slots granted.",
     mqtt_messages: "Publications received from devices over MQTT.",
     mqtt_others: "Events of devices over MQTT that are about something else than upgrades, or about another device.",

@@ -1,7 +1,8 @@
 //! The devices' sessions: datagrams and commands in, effects out, in order. Pure.
 //!
 //! ```text
-//! handle_datagram ─▶ receive (who is it? a repeat?) ─▶ dispatch ─▶ requests (LwM2M: register, update, …)
+//! handle_datagram ─▶ pulls   (a block of a package, for whoever has the token)
+//!                 └▶ receive (who is it? a repeat?) ─▶ dispatch ─▶ requests (LwM2M: register, update, …)
 //!                                                  │           └▶ send     (LwM2M: of its own accord)
 //!                                                  ├─▶ pcp_uplink (PCP in notifications)
 //!                                                  └─▶ reads      (answers of object 4)
@@ -45,6 +46,7 @@ mod observation;
 mod pcp_downlink;
 mod pcp_uplink;
 mod profile;
+mod pulls;
 mod reads;
 mod receive;
 mod record;
@@ -63,6 +65,7 @@ pub use command::Command;
 pub use effect::{About, Counters, Effect, Report, Seq};
 pub use id::ShardId;
 pub use moves::{MovingDevice, Seek, Sought, Welcome, Whose};
+pub use pulls::{Fetched, Lease, PULLS, PullTerms};
 pub use speaker::Speaker;
 
 use std::{
@@ -86,6 +89,7 @@ use id::Location;
 use incoming::Incoming;
 use key::DeviceKey;
 use profile::{Profile, Profiles};
+use pulls::Leases;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -150,6 +154,8 @@ pub struct Engine {
     holders: HashMap<UpgradeId, DeviceKey>,
     reassembly: Reassembly,
     timers: Timers,
+    /// What is served to devices that fetch their packages, wherever they are.
+    leases: Leases,
     /// Devices are looked for one after the other: the next one not before this, microseconds.
     next_look_us: u64,
     store_available: bool,
@@ -178,6 +184,7 @@ impl Engine {
             holders: HashMap::new(),
             reassembly: Reassembly::default(),
             timers: Timers::default(),
+            leases: Leases::default(),
             next_look_us: 0,
             store_available: true,
             restoring: None,
@@ -220,12 +227,17 @@ impl Engine {
         self.heard_at = now.instant;
         self.counters.datagrams_received += 1;
         match Message::parse(bytes) {
-            Ok(message) => self.receive(&Incoming {
-                speaker: *speaker,
-                bytes,
-                message: &message,
-                sought: &Sought::NotYet,
-            }),
+            Ok(message) => {
+                let incoming = Incoming {
+                    speaker: *speaker,
+                    bytes,
+                    message: &message,
+                    sought: &Sought::NotYet,
+                };
+                if !self.pulled(&incoming) {
+                    self.receive(&incoming);
+                }
+            }
             Err(malformed) => {
                 self.counters.datagrams_malformed += 1;
                 if let Some(reply) = malformed.reply {
@@ -258,6 +270,7 @@ impl Engine {
     /// no harm.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
+        self.leases_timeout();
         while let Some(key) = self.timers.pop_due(now.instant) {
             self.device_mut(key).alarm = None;
             self.device_timeout(key);
@@ -276,7 +289,8 @@ impl Engine {
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let devices = self.timers.next();
+        devices.into_iter().chain(self.leases.next()).min()
     }
 
     /// What was counted since the start.

@@ -2,13 +2,14 @@
 //! network gives them another address, and once when they are heard for the first time.
 
 use super::{
-    DeviceId, Effect, Engine, Incoming, Location, Seq, Speaker, device::Device, key::DeviceKey,
+    DeviceId, Effect, Engine, Incoming, Lease, Location, Seq, Speaker, device::Device, key::DeviceKey,
     registered::Excuse,
 };
 use crate::{
     clock::{Instant, Now},
     coap::{Message, Peer},
     config::{Lwm2mConfig, RegistrationPolicy},
+    ledger::PullToken,
 };
 
 /// A datagram that seems to come from a device that this engine does not have.
@@ -64,12 +65,14 @@ pub(super) enum By {
     Identity,
     /// The gateway has gone there through which it was heard. There is no datagram.
     Gateway,
+    /// What it fetches its package under: a lease is asked for, and the device stays.
+    Pull(PullToken),
 }
 
 impl Seek {
     /// Whether the device is to come to whoever has heard it, or is only asked for.
     pub fn brings(&self) -> bool {
-        self.by != By::NameInPart
+        !matches!(self.by, By::NameInPart | By::Pull(_))
     }
 
     /// From where it was sent.
@@ -86,6 +89,10 @@ impl Seek {
             bytes: Box::default(),
             ..self.clone()
         }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Who has sent the datagram.
@@ -109,6 +116,8 @@ pub enum Sought {
     Newcomer,
     /// Another engine has the device of that name, and whoever has sent the datagram is not it.
     NotTheirs(Box<str>),
+    /// A package may be served from this lease.
+    Lent(Box<Lease>),
 }
 
 /// What an engine knows of a device that is sought.
@@ -123,6 +132,8 @@ pub enum Whose {
     /// It is here, and has said that before: a network has kept or doubled the datagram, and the device has moved since.
     /// It is answered from here.
     Repeated,
+    /// It is here, and what it fetches may be served from this lease. It stays.
+    Lent(Box<Lease>),
     /// It may go, once this change is committed.
     Theirs(Seq),
 }
@@ -172,6 +183,9 @@ impl Engine {
     /// Takes a datagram again whose device was sought, or has come.
     pub fn handle_sought(&mut self, now: Now, seek: &Seek, sought: &Sought) {
         self.now = now;
+        if matches!(seek.by, By::Pull(_)) {
+            return self.handle_lent(seek, sought);
+        }
         if let Ok(message) = Message::parse(&seek.bytes) {
             self.heard_at = seek.heard_at;
             self.receive(&Incoming {
@@ -203,6 +217,10 @@ impl Engine {
         let Some(key) = self.devices.by_id(seek.device) else {
             return Whose::NotHere;
         };
+        if let By::Pull(token) = seek.by {
+            let lease = self.lend(token).map(Box::new);
+            return lease.map_or(Whose::NotRegistered, Whose::Lent);
+        }
         let whose = self.whose_row(key, now, seek);
         if whose == Whose::NotRegistered && seek.by != By::Gateway {
             self.device_mut(key).excuse = Some(Excuse::Refused);
@@ -217,6 +235,7 @@ impl Engine {
             By::Location(location) => device.location() == Some(location),
             By::Token | By::Identity => device.registration.is_some(),
             By::Gateway => device.through().is_some(),
+            By::Pull(_) => false, // it does not go
         };
         if !seek.speaker().may_be(device) {
             Whose::NotTheirs(device.endpoint.clone())

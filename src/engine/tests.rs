@@ -12,6 +12,7 @@ mod life;
 mod moves;
 mod packages;
 mod products;
+mod pulls;
 mod registration;
 mod repeats;
 mod restart;
@@ -95,6 +96,9 @@ struct World {
     /// Devices that other engines have.
     elsewhere: Vec<DeviceId>,
     sought: Vec<Seek>,
+    /// What devices that are elsewhere were served, and what is served no more.
+    fetched: Vec<Fetched>,
+    recalled: Vec<crate::ledger::PullToken>,
     now: Now,
     sent: VecDeque<(Peer, Message<'static>)>,
     changes: Vec<Change>,
@@ -140,6 +144,8 @@ impl World {
             too_many_come: false,
             elsewhere: Vec::new(),
             sought: Vec::new(),
+            fetched: Vec::new(),
+            recalled: Vec::new(),
             now,
             sent: VecDeque::new(),
             changes: Vec::new(),
@@ -195,6 +201,8 @@ impl World {
                     self.sent.push_back((peer, message));
                 }
                 Effect::Report(_) | Effect::Left(_) => {}
+                Effect::Fetched(fetched) => self.fetched.push(*fetched),
+                Effect::Recall(token) => self.recalled.push(token),
                 Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
                 Effect::Seek(seek) if self.elsewhere.contains(&seek.device) => {
                     self.sought.push(*seek);

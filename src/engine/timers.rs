@@ -28,9 +28,9 @@ impl AlarmId {
 
 /// Alarms, in the order of their time.
 #[derive(Debug)]
-pub(super) struct Timers {
+pub(super) struct Timers<K = DeviceKey> {
     /// First one row for each slot, which closes its list; then those of the alarms, set or free.
-    rows: Vec<Entry>,
+    rows: Vec<Entry<K>>,
     /// The first row that is free; each names the next. 0, the row of a slot, ends them.
     free: u32,
     len: usize,
@@ -41,18 +41,19 @@ pub(super) struct Timers {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct Entry<K> {
     at: Instant,
-    device: DeviceKey,
+    /// Whose it is; nobody's where it closes a slot's list.
+    whose: Option<K>,
     prev: u32,
     next: u32,
 }
 
-impl Default for Timers {
+impl<K> Default for Timers<K> {
     fn default() -> Self {
         let slot = |row| Entry {
             at: Instant::ZERO,
-            device: DeviceKey(0), // never looked at
+            whose: None,
             prev: row,
             next: row,
         };
@@ -66,12 +67,12 @@ impl Default for Timers {
     }
 }
 
-impl Timers {
-    /// Sets an alarm for a device.
-    pub(super) fn set(&mut self, at: Instant, device: DeviceKey) -> AlarmId {
+impl<K: Copy> Timers<K> {
+    /// Sets an alarm for a device, or whatever else has one.
+    pub(super) fn set(&mut self, at: Instant, whose: K) -> AlarmId {
         let row = Entry {
             at,
-            device,
+            whose: Some(whose),
             prev: 0,
             next: 0,
         };
@@ -113,8 +114,8 @@ impl Timers {
         Some(Instant::from_millis(starts_at))
     }
 
-    /// The device whose alarm is the next to ring now. It is no longer set.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<DeviceKey> {
+    /// Whose alarm is the next to ring now. It is no longer set.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<K> {
         let now = now.as_millis().min(FURTHEST);
         loop {
             let Some((wheel, slot, starts_at)) = self.first_slot().filter(|(.., at)| *at <= now)
@@ -127,9 +128,9 @@ impl Timers {
             let first = self.row(end).next;
             if wheel == 0 {
                 self.unlink(first);
-                let device = self.row(first).device;
+                let whose = self.row(first).whose;
                 self.release(first);
-                return Some(device);
+                return whose;
             }
             let mut next = first;
             while next != end {
@@ -168,7 +169,7 @@ impl Timers {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Entry { prev, next, .. } = *self.row(index);
+        let (prev, next) = (self.row(index).prev, self.row(index).next);
         self.row_mut(prev).next = next;
         self.row_mut(next).prev = prev;
         if prev == next && prev < SLOTS * WHEELS {
@@ -182,11 +183,11 @@ impl Timers {
         self.len -= 1;
     }
 
-    fn row(&self, index: u32) -> &Entry {
+    fn row(&self, index: u32) -> &Entry<K> {
         &self.rows[index as usize]
     }
 
-    fn row_mut(&mut self, index: u32) -> &mut Entry {
+    fn row_mut(&mut self, index: u32) -> &mut Entry<K> {
         &mut self.rows[index as usize]
     }
 }

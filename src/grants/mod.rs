@@ -19,7 +19,6 @@
 mod holders;
 mod links;
 mod pace;
-mod spans;
 
 use std::{
     collections::HashMap,
@@ -37,13 +36,13 @@ use thiserror::Error;
 use crate::{
     clock::UtcMillis,
     ledger::{DeviceId, PackageId, TaskId, UpgradeId},
+    package::Spans,
 };
 
 pub use holders::Holder;
 use holders::Holders;
 pub use links::{Links, LinksError, safe_file_name};
 pub use pace::Pace;
-pub use spans::Spans;
 
 /// The witness is told again when so many more bytes were served.
 const TOLD_EVERY_BYTES: u64 = 1024 * 1024;

@@ -63,6 +63,15 @@ impl DeviceIds {
         // the first eight bytes of 32
         DeviceId(std::array::from_fn(|at| digest[at]))
     }
+
+    /// A key for something else. No endpoint's name makes it: none begins with the key.
+    pub(super) fn derived(&self, what: &str) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.key);
+        hash.update(self.key);
+        hash.update(what.as_bytes());
+        hash.finalize().into()
+    }
 }
 
 /// Never shows the key.

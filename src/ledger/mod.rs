@@ -15,6 +15,7 @@ mod line;
 mod mean;
 mod outcome;
 mod protocol;
+mod pull_token;
 mod refusal;
 mod rhythm;
 mod stage;
@@ -49,6 +50,7 @@ pub use line::{
 pub use mean::Mean;
 pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
 pub use protocol::Protocol;
+pub use pull_token::PullToken;
 pub use refusal::Refusal;
 pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;

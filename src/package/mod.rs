@@ -12,6 +12,7 @@ mod natural;
 mod pcp;
 mod sbom;
 mod segmentation;
+mod spans;
 mod version;
 
 pub use self::pcp::{PcpOffer, PcpPackage};
@@ -25,6 +26,7 @@ pub use sbom::{SbomError, SbomFormat, SbomKind};
 pub use segmentation::{
     DEFAULT_SEGMENT_SIZE, MAX_SEGMENT_COUNT, Segmentation, SegmentationError, UNSAFE_SEGMENT_SIZE,
 };
+pub use spans::Spans;
 pub use version::{Version, VersionError};
 
 use serde::{Deserialize, Serialize};

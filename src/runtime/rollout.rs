@@ -15,11 +15,14 @@ use crate::{
     engine::Command,
     health::{Health, Part},
     ledger::{Failure, PackageId, TaskId, UpgradeOrder},
-    package::{Fits, HttpPackage, Package},
+    package::{Content, Fits, HttpPackage, Package, SegmentFrames},
     session::{Offer, Offers},
     shard::{Query, Reconciler, Reply, Want, follow},
     signal::Signals,
-    store::{DeviceChange, LaneChanges, PackageFiles, Store, StoreError, TaskPackages},
+    store::{
+        DeviceChange, LaneChanges, PackageFiles, PackageRecord, ReadError, Store, StoreError,
+        TaskPackages,
+    },
     task::PackageRule,
 };
 
@@ -374,12 +377,8 @@ impl PackageCache {
             );
             return Ok(None);
         };
-        let content = match &record.package.pcp {
-            Some(_) => self.files.frames(&record).await,
-            None => self.files.verify(&record).await.map(|()| None),
-        };
-        let frames = match content {
-            Ok(frames) => frames,
+        let (frames, content) = match served(&self.files, &record).await {
+            Ok(served) => served,
             Err(error) => {
                 if self.missing.insert(id) {
                     tracing::error!(package = id.0, %error, "a package cannot be served: its upgrades fail");
@@ -392,13 +391,33 @@ impl PackageCache {
         let http = HttpPackage {
             sha256: stored.sha256,
         };
-        let package = Arc::new(match stored.pcp.zip(frames) {
+        let package = match stored.pcp.zip(frames) {
             Some((offer, frames)) => Package::over_pcp(offer, frames).and_over_http(http),
             None => Package::over_http(stored.version, stored.size_bytes, http),
+        };
+        let package = Arc::new(match content {
+            Some(content) => package.and_in_blocks(content),
+            None => package,
         });
         self.packages.insert(id, Arc::downgrade(&package));
         Ok(Some(package))
     }
+}
+
+/// What of a package's file is served: segments over PCP, and its content in CoAP blocks. It is seen first that it is still what was
+/// uploaded.
+async fn served(
+    files: &PackageFiles,
+    record: &PackageRecord,
+) -> Result<(Option<SegmentFrames>, Option<Content>), ReadError> {
+    let frames = match &record.package.pcp {
+        Some(_) => files.frames(record).await?,
+        None => {
+            files.verify(record).await?;
+            None
+        }
+    };
+    Ok((frames, files.content(record).await?))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
     coap::Peer,
     config::Config,
     engine::{
-        About, Command, Counters, Effect, Report, Seek, Seq, ShardId, Sought, Speaker, Tables,
+        About, Command, Counters, Effect, Fetched, Report, Seek, Seq, ShardId, Sought, Speaker, Tables,
         Whose,
     },
     grants::Served,
@@ -234,8 +234,30 @@ impl<D: Done> Core<D> {
                     engine.handle_sought(now, &errand.seek, &Sought::NotYet);
                 }
             }
+            Message::Fetched(fetched) => self.fetched(now, fetched, around),
+            Message::Recall(token) => {
+                if let Machine::Coap(engine) = &mut self.machine {
+                    engine.recall(now, token);
+                }
+            }
         }
         self.drain(now, around);
+    }
+
+    /// A device was served so much of its package elsewhere. It may have moved on.
+    fn fetched<S: Surroundings<Done = D>>(
+        &mut self,
+        now: Now,
+        fetched: Box<Fetched>,
+        around: &mut S,
+    ) {
+        let here = self.id;
+        match &mut self.machine {
+            Machine::Coap(engine) if engine.has(fetched.token.device()) => {
+                engine.fetched(now, &fetched);
+            }
+            _ => around.route(|directory, post| directory.tell_fetched(here, fetched, post)),
+        }
     }
 
     /// Obeys a command, unless it is about a device that has moved on.
@@ -326,6 +348,7 @@ impl<D: Done> Core<D> {
             }
             Whose::NotRegistered => Sought::Nobody,
             Whose::NotTheirs(endpoint) => Sought::NotTheirs(endpoint),
+            Whose::Lent(lease) => Sought::Lent(lease),
             Whose::Repeated => {
                 return engine.handle_sought(now, &errand.seek, &Sought::NotYet);
             }
@@ -394,6 +417,14 @@ impl<D: Done> Core<D> {
                         Found::Later => {}
                         Found::Never => self.figures.unsought += 1,
                     }
+                }
+                Effect::Fetched(fetched) => {
+                    let here = self.id;
+                    around.route(|directory, post| directory.tell_fetched(here, fetched, post));
+                }
+                Effect::Recall(token) => {
+                    let here = self.id;
+                    around.route(|directory, post| directory.recall(here, token, post));
                 }
                 Effect::Left(device) => self.left(device, around),
             }

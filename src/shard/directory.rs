@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    engine::{Command, MovingDevice, Seek, ShardId, Sought},
-    ledger::{DeviceId, DeviceIds, DeviceRecord, Protocol},
+    engine::{Command, Fetched, MovingDevice, Seek, ShardId, Sought},
+    ledger::{DeviceId, DeviceIds, DeviceRecord, Protocol, PullToken},
     session::GateOrder,
 };
 
@@ -296,6 +296,27 @@ impl Directory {
             arriving: true,
         });
         post.post(to, Message::Arrived(row, errand));
+    }
+
+    // ---- packages that are served elsewhere
+
+    /// Tells whoever has the device what it was served. Nobody is told where it is gone.
+    pub(super) fn tell_fetched<D>(
+        &self,
+        here: ShardId,
+        fetched: Box<Fetched>,
+        post: &mut dyn Post<D>,
+    ) {
+        if let Some(shard) = self.where_to(here, fetched.token.device()) {
+            post.post(shard, Message::Fetched(fetched));
+        }
+    }
+
+    /// Has all others know that nothing is served under that token any more.
+    pub(super) fn recall<D>(&self, here: ShardId, token: PullToken, post: &mut dyn Post<D>) {
+        for shard in (0..self.shards).map(ShardId).filter(|it| *it != here) {
+            post.post(shard, Message::Recall(token));
+        }
     }
 
     /// The device is there from now on.

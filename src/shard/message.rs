@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Command, MovingDevice, Seek, Seq, ShardId, Sought};
+use crate::{
+    engine::{Command, Fetched, MovingDevice, Seek, Seq, ShardId, Sought},
+    ledger::PullToken,
+};
 
 /// Whoever gave commands is told when all that followed from them is committed: each clone of it is to say so. One that is
 /// dropped without a word tells that this will not happen.
@@ -31,6 +34,10 @@ pub enum Message<D> {
     Sought(Errand, Sought),
     /// It is here now.
     Arrived(MovingDevice, Errand),
+    /// A device that should be here was served so much of its package elsewhere.
+    Fetched(Box<Fetched>),
+    /// Nothing is served under that token any more.
+    Recall(PullToken),
 }
 
 /// Takes messages to shards on their way.

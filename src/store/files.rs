@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{PackageRecord, Store, StoreError};
-use crate::package::SegmentFrames;
+use crate::package::{self, SegmentFrames};
 
 /// The directory of the packages' files in the data directory.
 pub const PACKAGES_DIRECTORY: &str = "packages";
@@ -299,6 +299,22 @@ impl PackageFiles {
         })
         .await?;
         built.map(Some).ok_or(ReadError::Damaged { path })
+    }
+
+    /// The package's content, to be served in CoAP blocks, mapped into memory; `None` where it is too long for that. Only for a
+    /// file of which it was seen that it is still what was uploaded ([`frames`](Self::frames), [`verify`](Self::verify)).
+    pub async fn content(
+        &self,
+        package: &PackageRecord,
+    ) -> Result<Option<package::Content>, ReadError> {
+        let package = &package.package;
+        let file = self.open_named(&package.sha256, package.size_bytes).await?;
+        if package.size_bytes > package::Content::MAX_BYTES || package.size_bytes == 0 {
+            return Ok(None);
+        }
+        let path = self.path(&package.sha256);
+        let bytes = blocking(&path, "map", move || mapped::view(&file)).await?;
+        Ok(package::Content::new(bytes, &package.sha256))
     }
 
     /// Removes the content of that name. It is no error when it is not there.

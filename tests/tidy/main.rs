@@ -43,7 +43,7 @@ const ROOMS: [(&str, &[&str]); 38] = [
         ],
     ),
     // who may download what, and what was served
-    ("grants", &["clock", "ledger"]),
+    ("grants", &["clock", "ledger", "package::Spans"]),
     // sentences are made where people read, above all that happens
     ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),

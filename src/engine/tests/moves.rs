@@ -46,6 +46,10 @@ pub(super) fn find(here: &mut World, there: &mut World) -> Vec<Whose> {
                 there.engine.handle_sought(there.now, &seek, &sought);
             }
             Whose::Repeated => here.engine.handle_sought(here.now, &seek, &Sought::NotYet),
+            Whose::Lent(lease) => {
+                let sought = Sought::Lent(lease.clone());
+                there.engine.handle_sought(there.now, &seek, &sought);
+            }
             Whose::NotHere | Whose::NotRegistered => {
                 let now = there.now;
                 there.engine.handle_sought(now, &seek, &Sought::Nobody);

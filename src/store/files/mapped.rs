@@ -18,7 +18,8 @@ use memmap2::Mmap;
 /// The system does not map files there.
 pub(super) fn view(file: &File) -> io::Result<Bytes> {
     // SAFETY: what is mapped must not change. The file is an upload that has ended: it is in a directory that is closed to
-    // others, under a name that only its owner knows, and nothing of ours writes to it any more, or cuts it.
+    // others, and nothing of ours writes to it any more, or cuts it, under its temporary name or the final one. A package
+    // that is deleted loses its name alone: its bytes stay as long as they are mapped.
     let map = unsafe { Mmap::map(file) }?;
     Ok(Bytes::from_owner(map))
 }

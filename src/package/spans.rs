@@ -11,6 +11,13 @@ const MAX_SPANS: usize = 32;
 pub struct Spans(Vec<Range<u64>>);
 
 impl Spans {
+    /// Everything up to there.
+    pub fn up_to(end: u64) -> Self {
+        let mut spans = Self::default();
+        spans.add(0..end);
+        spans
+    }
+
     /// Adds these bytes. Bytes that are there already count once.
     pub fn add(&mut self, new: Range<u64>) {
         if new.is_empty() {
@@ -27,6 +34,19 @@ impl Spans {
         }
         spans.splice(first..after, [joined]);
         spans.truncate(MAX_SPANS);
+    }
+
+    /// Adds what others have.
+    pub fn join(&mut self, others: &Self) {
+        for span in &others.0 {
+            self.add(span.clone());
+        }
+    }
+
+    /// Whether these bytes are all there.
+    pub fn have(&self, these: &Range<u64>) -> bool {
+        let first = self.0.partition_point(|span| span.end < these.end);
+        (self.0.get(first)).is_some_and(|span| span.start <= these.start)
     }
 
     /// Bytes from the beginning without a gap.
