@@ -3,6 +3,7 @@
 //! Pure: the bytes are handed in. Over PCP a package has a check code and numbered segments: [`Segmentation`] decides how
 //! it is cut, [`SegmentFrames`] holds the finished frames, built once and shared by every upgrade that serves it.
 
+mod component;
 mod content;
 mod cve;
 mod fits;
@@ -15,6 +16,7 @@ mod segmentation;
 mod version;
 
 pub use self::pcp::{PcpOffer, PcpPackage};
+pub use component::{ComponentError, check_component};
 pub use content::Content;
 pub use cve::{CveError, CveId};
 pub use fits::{Fits, choose, is_below, leads_in_a_circle};

@@ -392,10 +392,11 @@ impl PackageCache {
         let http = HttpPackage {
             sha256: stored.sha256,
         };
-        let package = Arc::new(match stored.pcp.zip(frames) {
+        let package = match stored.pcp.zip(frames) {
             Some((offer, frames)) => Package::over_pcp(offer, frames).and_over_http(http),
             None => Package::over_http(stored.version, stored.size_bytes, http),
-        });
+        };
+        let package = Arc::new(package.for_component(stored.component.as_deref()));
         self.packages.insert(id, Arc::downgrade(&package));
         Ok(Some(package))
     }
