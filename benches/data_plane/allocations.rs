@@ -224,7 +224,11 @@ impl Bench {
                     Effect::Transmit { datagram, .. } => self.sent.push(datagram),
                     Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
                     Effect::Seek(seek) => panic!("{seek:?} is sought"),
-                    Effect::Persist { .. } | Effect::Report(_) | Effect::Left(_) => {}
+                    Effect::Persist { .. }
+                    | Effect::Grant { .. }
+                    | Effect::Revoke { .. }
+                    | Effect::Report(_)
+                    | Effect::Left(_) => {}
                 }
             }
             self.gate.handle_timeout(self.now.instant);

@@ -53,6 +53,7 @@ mod requests;
 mod respond;
 mod roster;
 mod send;
+mod served;
 mod slots;
 mod speaker;
 mod timers;

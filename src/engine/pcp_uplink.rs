@@ -205,7 +205,8 @@ impl Engine {
         told
     }
 
-    fn store_progress(&mut self, key: DeviceKey, done_bytes: u64, lately: bool) {
+    /// The same of a device's upgrade, with what that has exchanged.
+    pub(super) fn store_progress(&mut self, key: DeviceKey, done_bytes: u64, lately: bool) {
         if let Some(mut session) = self.device_mut(key).session.take() {
             let told = self.store_progress_of(&mut session, done_bytes, lately);
             self.device_mut(key).session = Some(session);

@@ -17,6 +17,7 @@ mod repeats;
 mod restart;
 mod rules;
 mod security;
+mod served;
 mod soaks;
 mod strangers;
 mod take_back;
@@ -101,6 +102,8 @@ struct World {
     /// The number of the newest change, to see what transmissions wait for.
     newest: Seq,
     held_back: Vec<(Peer, Seq)>,
+    /// What devices were granted over HTTP, and what was taken back.
+    granted: Vec<Effect>,
     /// The bytes of each datagram.
     sizes: Vec<(Peer, usize)>,
     /// Bytes of all datagrams that came.
@@ -145,6 +148,7 @@ impl World {
             changes: Vec::new(),
             newest: 0,
             held_back: Vec::new(),
+            granted: Vec::new(),
             sizes: Vec::new(),
             came: 0,
             next_id: 1,
@@ -194,6 +198,7 @@ impl World {
                         .expect("sends valid CoAP");
                     self.sent.push_back((peer, message));
                 }
+                Effect::Grant { .. } | Effect::Revoke { .. } => self.granted.push(effect),
                 Effect::Report(_) | Effect::Left(_) => {}
                 Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
                 Effect::Seek(seek) if self.elsewhere.contains(&seek.device) => {

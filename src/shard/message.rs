@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Command, MovingDevice, Seek, Seq, ShardId, Sought};
+use crate::{
+    engine::{Command, MovingDevice, Seek, Seq, ShardId, Sought},
+    grants::Served,
+};
 
 /// Whoever gave commands is told when all that followed from them is committed: each clone of it is to say so. One that is
 /// dropped without a word tells that this will not happen.
@@ -25,6 +28,8 @@ pub enum Message<D> {
     Obey(Command),
     /// Changes of this shard up to that number are committed.
     Committed(Seq),
+    /// So much of a package was served over HTTP to a device that should be here.
+    Served(Box<Served>),
     /// Another shard has heard a device that should be here.
     Seek(Errand),
     /// What came of a device that was sought.

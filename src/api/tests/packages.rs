@@ -175,7 +175,7 @@ async fn a_package_for_a_component_has_no_segments_and_a_version_of_its_own() {
     assert_eq!(api.upload(modem, b"modem").await.status, StatusCode::OK);
     let second = api.upload(modem, b"better").await;
     assert_eq!(second.status, StatusCode::CREATED, "{second:?}");
-    let superseded = async |answer: &Answer| {
+    let superseded = async |answer: &super::Answer| {
         let path = format!("/v1/packages/{}", answer.id());
         api.get(&path).await.body["superseded_at"].is_string()
     };

@@ -140,7 +140,11 @@ fn facts(at: &Viewer, it: &Package) -> Vec<(String, Cell)> {
         (at.t("package-version"), Cell::Text(it.version.clone())),
         (
             at.t("package-component"),
-            Cell::Text(it.component.clone().unwrap_or_else(|| at.t("package-of-all"))),
+            Cell::Text(
+                it.component
+                    .clone()
+                    .unwrap_or_else(|| at.t("package-of-all")),
+            ),
         ),
         (at.t("package-size"), Cell::Text(at.n(it.size_bytes))),
         (at.t("package-served"), Cell::Lines(served.collect())),

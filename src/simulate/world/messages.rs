@@ -200,7 +200,10 @@ impl<H: Hooks> World<H> {
             Message::Seek(errand) | Message::Sought(errand, _) | Message::Arrived(_, errand) => {
                 Some(errand.seek().peer().address)
             }
-            Message::Commands { .. } | Message::Obey(_) | Message::Committed(_) => None,
+            Message::Commands { .. }
+            | Message::Obey(_)
+            | Message::Committed(_)
+            | Message::Served(_) => None,
         };
         let answered = self.with_core(shard, |core, world| {
             let before = core.counters().segments_served;

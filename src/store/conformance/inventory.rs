@@ -38,7 +38,10 @@ pub(crate) async fn other_content_supersedes_the_older_package(store: &impl Stor
         .unwrap()
         .unwrap();
     assert_eq!(found.id, new.record.id);
-    assert_eq!(store.find_package("q", newer.version, None).await.unwrap(), None);
+    assert_eq!(
+        store.find_package("q", newer.version, None).await.unwrap(),
+        None
+    );
     // another product or version stands beside it
     world.package("q", "V2", 3).await;
     world.package("p", "V3", 3).await;

@@ -125,7 +125,11 @@ async fn versions_of_before_are_text() {
     }
     for (product, version) in [("meter", "V2.0"), ("lock", "V2.0 b")] {
         let version = Version::new(version).unwrap();
-        let package = store.find_package(product, version, None).await.unwrap().unwrap();
+        let package = store
+            .find_package(product, version, None)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(package.package.version, version);
         // it stands for the same content as before
         let same = store.insert_package(&package.package).await.unwrap();
