@@ -58,7 +58,7 @@ use crate::{
     ledger::{Deadline, DeviceIds},
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
-        AuditTrail, Exchange, Forecasts, Machine, MqttOut, PackageCache, Rollout, RolloutSetup,
+        AuditTrail, Exchange, Forecasts, Machine, Outlet, PackageCache, Rollout, RolloutSetup,
         SecuredSetup, Shards, ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy,
         restore_rules, restore_shares,
     },
@@ -318,10 +318,10 @@ impl Server {
         .await?;
         let shards = Shards::start(ShardsSetup {
             engines,
-            mqtt: mqtt.as_ref().map(|it| MqttOut {
-                port: it.port.clone(),
+            outlet: Outlet {
+                mqtt: mqtt.as_ref().map(|it| it.port.clone()),
                 grants: grants.clone(),
-            }),
+            },
             plain: ports.plain,
             secured: ports.secured,
             exchange: exchange.clone(),

@@ -225,7 +225,11 @@ impl Bench {
                     Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
                     Effect::Seek(seek) => panic!("{seek:?} is sought"),
                     Effect::Fetched(_) | Effect::Recall(_) => panic!("there is one engine only"),
-                    Effect::Persist { .. } | Effect::Report(_) | Effect::Left(_) => {}
+                    Effect::Persist { .. }
+                    | Effect::Grant { .. }
+                    | Effect::Revoke { .. }
+                    | Effect::Report(_)
+                    | Effect::Left(_) => {}
                 }
             }
             self.gate.handle_timeout(self.now.instant);

@@ -145,6 +145,7 @@ pub(crate) async fn package(store: &SqliteStore) -> PackageId {
     let package = NewPackage {
         product: PRODUCT.to_owned(),
         version: Version::new("V2").unwrap(),
+        component: None,
         sha256: "00".repeat(32),
         crc: 1,
         size_bytes: 20_480,

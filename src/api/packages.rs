@@ -25,9 +25,9 @@ use super::{
 };
 use crate::{
     access::Scope,
-    config::check_product_name,
+    config::{Config, UpdateBy, check_product_name},
     ledger::PackageId,
-    package::{PcpOffer, Segmentation, SegmentationError, Version},
+    package::{Content, PcpOffer, Segmentation, SegmentationError, Version, check_component},
     store::{
         InsertedPackage, NewPackage, PackageRecord, Papers, ProductKey, SealedUpload, UploadError,
     },
@@ -47,6 +47,9 @@ pub(super) struct PackageBody {
     product: String,
     /// The version that they run afterwards.
     version: String,
+    /// The component of a device, or the software in it, that it is for (docs/objects.md); `null`: the device as a whole.
+    #[schema(required)]
+    component: Option<String>,
     /// Its size.
     size_bytes: u64,
     /// How devices can be served it.
@@ -81,8 +84,10 @@ pub(super) struct PackageBody {
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum ServedBy {
-    /// In segments over PCP: it has 65,535 of them at most, and a version of 16 characters at most.
+    /// In segments over PCP: it has 65,535 of them at most, a version of 16 characters at most, and is for the device as a whole.
     Pcp,
+    /// In blocks over CoAP, to devices that are upgraded by objects 5, 9 or 33629: it has 1 GiB at most.
+    Coap,
     /// As a file over HTTP or HTTPS, where the server is set to serve that.
     Http,
 }
@@ -91,15 +96,19 @@ impl From<PackageRecord> for PackageBody {
     fn from(record: PackageRecord) -> Self {
         let package = record.package;
         let pcp = package.pcp.as_ref();
-        let served_by = match pcp {
-            Some(_) => vec![ServedBy::Pcp, ServedBy::Http],
-            None => vec![ServedBy::Http],
-        };
+        let coap = package.size_bytes <= Content::MAX_BYTES;
+        let served_by = [
+            pcp.map(|_| ServedBy::Pcp),
+            coap.then_some(ServedBy::Coap),
+            Some(ServedBy::Http),
+        ];
+        let served_by = served_by.into_iter().flatten().collect();
         Self {
             id: record.id.0,
             tenant: tenant::told(&package.product),
             product: tenant::product_name(&package.product).to_owned(),
             version: package.version.to_string(),
+            component: package.component,
             size_bytes: package.size_bytes,
             served_by,
             segment_size: pcp.map(|pcp| pcp.segmentation.segment_size()),
@@ -158,6 +167,14 @@ pub(super) struct UploadParams {
         pattern = r"^[!-~]([ -~]{0,62}[!-~])?$"
     )]
     version: String,
+    /// The component of a device, or the software in it, that it is for: 1 to 64 characters. Such a package is not served over PCP, and
+    /// those of two components may have the same version (docs/objects.md).
+    #[param(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$"
+    )]
+    component: Option<String>,
     /// Bytes of a segment over PCP, 32 to 500 but not 253; 500 when not given.
     #[param(schema_with = segment_size)]
     segment_size: Option<u32>,
@@ -210,7 +227,8 @@ fn no_package(error: SegmentationError) -> Problem {
         error => (
             "too-many-segments",
             format!(
-                "{error}; use larger segments or a smaller package, or serve packages over HTTP too (download.http, download.https)"
+                "{error}; use larger segments or a smaller package, serve packages over HTTP too (download.http, download.https), or \
+                 say by which object the product's devices are upgraded, if it is not by PCP (update_by)"
             ),
         ),
     };
@@ -220,16 +238,17 @@ fn no_package(error: SegmentationError) -> Problem {
 
 /// Upload a package.
 ///
-/// The body is the file itself. The same file for the same product, version and segment size again
-/// changes nothing and is answered 200. Other content supersedes the older package of the product and
-/// version, unless an unfinished task uses it.
+/// The body is the file itself. The same file for the same product, version, component and segment size again
+/// changes nothing and is answered 200. Other content supersedes the older package of the product,
+/// version and component, unless an unfinished task uses it.
 ///
 /// Devices resume a download by version and check code. So the first upload under a product, version and check code
 /// decides for ever which content that is and how it is cut, also when the package is deleted: other content, another
 /// segment size or other padding with the same check code is refused. Upload it under another version then.
 ///
-/// A package of more segments than PCP has numbers for, or whose version has more than 16 characters, is served over HTTP alone. It is
-/// refused where the server does not serve packages over HTTP, or where `segment_size` is given.
+/// A package of more segments than PCP has numbers for, or whose version has more than 16 characters, is not served over PCP. It is
+/// refused where `segment_size` is given, and where the server does not serve packages over HTTP, unless it is for a component or its
+/// product says that its devices are upgraded by another object than PCP's (`update_by`).
 ///
 /// A `signature` is verified over the bytes that have come, before anything is kept. The same file again, with a signature or with
 /// what it mends, gives these to the package that is there.
@@ -265,7 +284,9 @@ pub(super) async fn upload(
     body: Body,
 ) -> Result<Response, Problem> {
     expect_media_type(&headers, "application/octet-stream")?;
-    let checked = check(&params, state.config.get().download.is_on())?;
+    let product = scoped::product_key(&scope, &params.product).unwrap_or_default();
+    let without_pcp = may_do_without_pcp(&state.config.get(), &params, &product);
+    let checked = check(&params, without_pcp)?;
     params.product = scoped::product_key(&scope, &params.product)?;
     let keys = vouching::keys(&state, &params.product, params.signature.is_some()).await?;
     let max_bytes = state.config.get().admin.max_package_bytes;
@@ -302,25 +323,40 @@ pub(super) async fn upload(
     Ok((status, headers, body).into_response())
 }
 
+/// Whether a package need not be served over PCP: it is over HTTP, or in blocks to devices that are upgraded by another object.
+fn may_do_without_pcp(config: &Config, params: &UploadParams, product: &str) -> bool {
+    let product = config.products.get(product);
+    let by = product.map_or(UpdateBy::Auto, |product| product.update_by);
+    let by_others = !matches!(by, UpdateBy::Auto | UpdateBy::Pcp);
+    params.segment_size.is_none()
+        && (config.download.is_on() || params.component.is_some() || by_others)
+}
+
 /// What an upload says of its file.
 struct Checked {
     version: Version,
+    without_pcp: bool,
     /// `None` where devices that speak PCP could not be told it.
     pcp_version: Option<pcp::Version>,
     signature: Option<Vec<u8>>,
     papers: Papers,
 }
 
-/// Checks what can be checked before the file is there. Where packages are not served over HTTP, devices have to be able to speak PCP
-/// of it.
-fn check(params: &UploadParams, over_http: bool) -> Result<Checked, Problem> {
+/// Checks what can be checked before the file is there. Unless it is served otherwise, devices have to be able to speak PCP of it.
+fn check(params: &UploadParams, without_pcp: bool) -> Result<Checked, Problem> {
     let mut fields = Fields::default();
     fields.take("product", check_product_name(&params.product));
     let version = fields.take("version", Version::new(&params.version));
     let pcp_version = match pcp::Version::new(&params.version) {
-        Err(_) if over_http && params.segment_size.is_none() => None,
+        _ if params.component.is_some() => None,
+        Err(_) if without_pcp => None,
         told => version.and_then(|_| fields.take("version", told)),
     };
+    if let Some(component) = &params.component {
+        fields.take("component", check_component(component));
+        let problem = "a package for a component is not served over PCP, and has no segments";
+        fields.check("segment_size", params.segment_size.is_none(), problem);
+    }
     fields.take(
         "segment_size",
         Segmentation::choose(1, params.segment_size, false),
@@ -338,6 +374,7 @@ fn check(params: &UploadParams, over_http: bool) -> Result<Checked, Problem> {
     let version = version.ok_or_else(|| Problem::field("version", "it is not valid"))?;
     Ok(Checked {
         version,
+        without_pcp,
         pcp_version,
         signature,
         papers,
@@ -374,7 +411,8 @@ async fn add(
         Ok(segmentation) => Some(segmentation),
         // whoever names a segment's size wants it served over PCP
         Err(SegmentationError::TooManySegments { .. })
-            if config.download.is_on() && params.segment_size.is_none() =>
+            if checked.without_pcp
+                && (config.download.is_on() || content.size_bytes <= Content::MAX_BYTES) =>
         {
             None
         }
@@ -395,6 +433,7 @@ async fn add(
     let new = NewPackage {
         product: params.product,
         version: checked.version,
+        component: params.component,
         sha256: content.sha256.clone(),
         crc: content.crc,
         size_bytes: content.size_bytes,

@@ -46,12 +46,15 @@ pub struct DeleteArgs {
 pub struct UploadArgs {
     /// The file.
     file: PathBuf,
-    /// The version that devices run afterwards: 1 to 16 printable ASCII characters.
+    /// The version that devices run afterwards: 1 to 64 printable ASCII characters, 16 at most for devices that speak PCP.
     #[arg(long)]
     version: String,
     /// The product whose devices it is for.
     #[arg(long, default_value = "default")]
     product: String,
+    /// The component of a device, or the software in it, that it is for: 1 to 64 characters. It is not served over PCP then.
+    #[arg(long, value_name = "NAME")]
+    component: Option<String>,
     /// Bytes of a segment, 32 to 500 but not 253; 500 when not given.
     #[arg(long, value_name = "BYTES")]
     segment_size: Option<u32>,
@@ -70,6 +73,7 @@ pub(super) struct PackageView {
     pub(super) id: i64,
     pub(super) product: String,
     pub(super) version: String,
+    pub(super) component: Option<String>,
     size_bytes: u64,
     segment_size: Option<u16>,
     segment_count: Option<u16>,
@@ -124,6 +128,7 @@ fn upload(args: &UploadArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErr
         args.segment_size
             .map(|size| ("segment_size", size.to_string())),
     );
+    query.extend((args.component.clone()).map(|name| ("component", name)));
     if let Some(path) = &args.signature {
         query.push(("signature", papers::signature(path)?));
     }
@@ -156,7 +161,7 @@ fn tell_uploaded(
     let view: PackageView = client.view(package)?;
     writeln!(
         out,
-        "package {} {}: {} {}, {} {}",
+        "package {} {}: {} {}{}, {} {}",
         view.id,
         if created {
             "uploaded"
@@ -165,10 +170,11 @@ fn tell_uploaded(
         },
         view.product,
         view.version,
+        (view.component.as_ref()).map_or_else(String::new, |name| format!(" for {name}")),
         counted(view.size_bytes, "byte"),
         match view.segment_count.zip(view.segment_size) {
             Some((count, size)) => format!("in {} of {size}", counted(count.into(), "segment")),
-            None => "over HTTP alone".to_owned(),
+            None => "not over PCP".to_owned(),
         },
     )?;
     let uploaded: UploadedView = client.view(package)?;
@@ -211,7 +217,14 @@ fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<ExitCode, CommandEr
     let client = Client::new(&args.result.api)?;
     let table = Table {
         headings: [
-            "ID", "PRODUCT", "VERSION", "BYTES", "SEGMENTS", "UPLOADED", "STATE",
+            "ID",
+            "PRODUCT",
+            "VERSION",
+            "COMPONENT",
+            "BYTES",
+            "SEGMENTS",
+            "UPLOADED",
+            "STATE",
         ],
         row: |view: PackageView| {
             let state = view.superseded_at.map_or("current", |_| "superseded");
@@ -219,6 +232,7 @@ fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<ExitCode, CommandEr
                 view.id.to_string(),
                 view.product,
                 view.version,
+                view.component.unwrap_or_else(|| "-".to_owned()),
                 view.size_bytes.to_string(),
                 match view.segment_count.zip(view.segment_size) {
                     Some((count, size)) => format!("{count} of {size}"),

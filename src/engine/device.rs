@@ -21,6 +21,7 @@ use crate::{
     clock::{Instant, Now},
     coap::{Code, EXCHANGE_LIFETIME, Link, MAX_TRANSMIT_SPAN, Message, Peer, Recent, Reply, Token},
     config::UpgradeConfig,
+    grants,
     ledger::{Coverage, Deadline, DeviceId, Protocol, UpgradeId, WakeUps},
     package::Version,
     session::{self, KeptAwake},
@@ -120,8 +121,19 @@ pub(super) struct Known {
     pub(super) pull: Option<Box<Pull>>,
     /// It does not have its lifetime written.
     pub(super) refuses_lifetime: bool,
+    /// What it may download over HTTP.
+    pub(super) granted: Option<Box<Granted>>,
     /// When its observation was made anew after a Reset last.
     pub(super) observed_anew_at: Option<Instant>,
+}
+
+/// What a device may download over HTTP.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) token: grants::Token,
+    pub(super) upgrade: UpgradeId,
+    /// Bytes of the package from its beginning that it was served.
+    pub(super) contiguous_bytes: u64,
 }
 
 /// The download report that was answered last: its repeats get the same answer.

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use super::{Change, Fetched, Seek};
 use crate::{
     coap::{Datagram, Peer},
+    grants::{Grant, Token},
     ledger::{DeviceId, Outcome, PullToken, UpgradeId},
     session::GateAsk,
 };
@@ -40,6 +41,20 @@ pub enum Effect {
         after: Seq,
         /// For which upgrade it is sent, where it is a request.
         about: Option<About>,
+    },
+    /// Let a device download its package over HTTP.
+    Grant {
+        /// What it may.
+        grant: Box<Grant>,
+        /// Not before this change is committed.
+        after: Seq,
+    },
+    /// Take that back.
+    Revoke {
+        /// What the device shows.
+        token: Token,
+        /// Not before this change is committed.
+        after: Seq,
     },
     /// Something an operator wants to see in the log.
     Report(Report),

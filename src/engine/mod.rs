@@ -55,6 +55,7 @@ mod requests;
 mod respond;
 mod roster;
 mod send;
+mod served;
 mod slots;
 mod speaker;
 mod timers;

@@ -18,6 +18,7 @@ mod repeats;
 mod restart;
 mod rules;
 mod security;
+mod served;
 mod soaks;
 mod strangers;
 mod take_back;
@@ -105,6 +106,8 @@ struct World {
     /// The number of the newest change, to see what transmissions wait for.
     newest: Seq,
     held_back: Vec<(Peer, Seq)>,
+    /// What devices were granted over HTTP, and what was taken back.
+    granted: Vec<Effect>,
     /// The bytes of each datagram.
     sizes: Vec<(Peer, usize)>,
     /// Bytes of all datagrams that came.
@@ -151,6 +154,7 @@ impl World {
             changes: Vec::new(),
             newest: 0,
             held_back: Vec::new(),
+            granted: Vec::new(),
             sizes: Vec::new(),
             came: 0,
             next_id: 1,
@@ -200,6 +204,7 @@ impl World {
                         .expect("sends valid CoAP");
                     self.sent.push_back((peer, message));
                 }
+                Effect::Grant { .. } | Effect::Revoke { .. } => self.granted.push(effect),
                 Effect::Report(_) | Effect::Left(_) => {}
                 Effect::Fetched(fetched) => self.fetched.push(*fetched),
                 Effect::Recall(token) => self.recalled.push(token),

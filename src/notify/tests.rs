@@ -162,6 +162,7 @@ impl House {
         let package = NewPackage {
             product: "p".to_owned(),
             version: Version::new("V2").unwrap(),
+            component: None,
             sha256: hex::encode([7; 32]),
             crc: 1,
             size_bytes: 1_200,

@@ -3,6 +3,7 @@
 //! Pure: the bytes are handed in. Over PCP a package has a check code and numbered segments: [`Segmentation`] decides how
 //! it is cut, [`SegmentFrames`] holds the finished frames, built once and shared by every upgrade that serves it.
 
+mod component;
 mod content;
 mod cve;
 mod fits;
@@ -16,6 +17,7 @@ mod spans;
 mod version;
 
 pub use self::pcp::{PcpOffer, PcpPackage};
+pub use component::{ComponentError, check_component};
 pub use content::Content;
 pub use cve::{CveError, CveId};
 pub use fits::{Fits, choose, is_below, leads_in_a_circle};

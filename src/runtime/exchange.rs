@@ -49,12 +49,10 @@ impl Post<Done> for Way<'_> {
     }
 }
 
-/// What devices over MQTT are served over HTTP is told to their shard.
+/// What devices are served over HTTP is told to their shards.
 impl Witness for Exchange {
     fn served(&self, served: Served) {
-        if let Some(shard) = self.mqtt {
-            self.send(shard, Message::Served(served));
-        }
+        self.route(|directory, post| directory.served(served, post));
     }
 }
 

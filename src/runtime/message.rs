@@ -9,7 +9,6 @@ use crate::{
     clock::UtcMillis,
     config::Config,
     dtls::{DtlsSetup, Identity},
-    grants::Served,
     ledger::DeviceId,
     mqtt::engine::Connected,
     shard,
@@ -22,8 +21,6 @@ pub(super) enum Message {
     Configure(Arc<Config>),
     /// Something has happened at the MQTT server.
     Mqtt(MqttNews),
-    /// So much of a package was served to a device over HTTP.
-    Served(Served),
     /// Handshakes go on with these certificates.
     Certificates(Arc<DtlsSetup>),
     /// What is known of these devices at the moment is asked for. Those that are not here, or not heard, are left out of the answer.

@@ -19,7 +19,7 @@ mod lanes;
 mod limits;
 mod message;
 mod mqtt;
-mod mqtt_out;
+mod outlet;
 mod restore;
 mod rollout;
 mod secured;
@@ -42,7 +42,7 @@ pub use message::{Live, ShardGone};
 pub use mqtt::{
     MqttIdentities, MqttNews, MqttServer, MqttSetup, MqttSink, SealedMqtt, Ticket, TlsBegin, listen,
 };
-pub use mqtt_out::{MqttOut, MqttPort};
+pub use outlet::{MqttPort, Outlet};
 pub use restore::restore_busy;
 pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
 pub use secured::{Secured, SecuredSetup};

@@ -395,6 +395,7 @@ impl PackageCache {
             Some((offer, frames)) => Package::over_pcp(offer, frames).and_over_http(http),
             None => Package::over_http(stored.version, stored.size_bytes, http),
         };
+        let package = package.for_component(stored.component.as_deref());
         let package = Arc::new(match content {
             Some(content) => package.and_in_blocks(content),
             None => package,

@@ -6,7 +6,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Exchange, MqttNews, MqttOut,
+    Exchange, MqttNews, Outlet,
     datagram_socket::{BATCH, DatagramSocket},
     message::{Done, Live, Message},
     secured::{Secured, SecuredSetup},
@@ -53,7 +53,7 @@ struct Around {
     exchange: Arc<Exchange>,
     plain: Option<DatagramSocket>,
     secured: Option<Secured>,
-    mqtt: Option<MqttOut>,
+    outlet: Outlet,
     clock: SystemClock,
     changes: mpsc::UnboundedSender<Emitted>,
     unsent: u64,
@@ -89,8 +89,8 @@ pub(super) struct ShardSetup {
     pub plain: Option<std::net::UdpSocket>,
     /// For devices that do.
     pub secured: Option<SecuredSetup>,
-    /// For devices over MQTT.
-    pub mqtt: Option<MqttOut>,
+    /// For devices over MQTT, and for what devices are granted.
+    pub outlet: Outlet,
     /// The clock.
     pub clock: SystemClock,
     /// Where changes go, in order.
@@ -151,7 +151,7 @@ impl Shard {
                 secured: (setup.secured)
                     .map(|secured| Secured::new(secured, setup.strangers.clone()))
                     .transpose()?,
-                mqtt: setup.mqtt,
+                outlet: setup.outlet,
                 clock: setup.clock,
                 changes: setup.changes,
                 unsent: 0,
@@ -317,10 +317,6 @@ impl Shard {
                     self.drain();
                 }
             }
-            Message::Served(served) => {
-                self.core.served(now, &served);
-                self.drain();
-            }
             Message::Heard { devices, answer } => {
                 let live = devices.into_iter().filter_map(|id| {
                     let live = Live {
@@ -389,9 +385,7 @@ impl Surroundings for Around {
     }
 
     fn let_out(&mut self, out: Out) {
-        if let Some(mqtt) = &self.mqtt {
-            mqtt.let_out(out);
-        }
+        self.outlet.let_out(out);
     }
 
     fn report(&mut self, report: &Report) {

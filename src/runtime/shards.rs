@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::{
-    Exchange, MqttOut, SecuredSetup, Supervisor,
+    Exchange, Outlet, SecuredSetup, Supervisor,
     commit::commit_changes,
     exchange::Ends,
     gate::run_gate,
@@ -41,8 +41,8 @@ pub struct ShardsSetup {
     pub plain: Vec<UdpSocket>,
     /// As many of the port for devices that do, or none.
     pub secured: Vec<SecuredSetup>,
-    /// How devices over MQTT are reached.
-    pub mqtt: Option<MqttOut>,
+    /// How devices over MQTT are reached, and all are granted their packages.
+    pub outlet: Outlet,
     /// Reaches them.
     pub exchange: Arc<Exchange>,
     /// Where they are reached.
@@ -78,11 +78,10 @@ impl Shards {
         let mut plain = setup.plain.into_iter();
         let mut secured = setup.secured.into_iter();
         let mut ended = Vec::with_capacity(setup.engines.len());
-        let mut mqtt = setup.mqtt;
         for ((number, engine), inbox) in (0..).zip(setup.engines).zip(setup.ends.shards) {
             ended.push(Shard::start(ShardSetup {
                 id: ShardId(number),
-                mqtt: mqtt.take_if(|_| matches!(engine, Machine::Mqtt(_))),
+                outlet: (setup.outlet).of_shard(matches!(engine, Machine::Mqtt(_))),
                 engine,
                 exchange: exchange.clone(),
                 inbox,

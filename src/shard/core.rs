@@ -45,7 +45,7 @@ pub trait Surroundings {
     /// Sends a datagram.
     fn send(&mut self, outgoing: Outgoing);
 
-    /// Lets out what a device over MQTT is told or granted. Whoever serves no such devices is never asked.
+    /// Lets out what a device over MQTT is told, or what any device is granted. Whoever serves none of them is never asked.
     fn let_out(&mut self, _out: Out) {}
 
     /// That is to be let out, once changes up to `after` are committed.
@@ -78,7 +78,7 @@ pub struct Core<D> {
     ids: DeviceIds,
     machine: Machine,
     outbox: Outbox,
-    /// What devices over MQTT are told or granted, by the change for which it waits.
+    /// What devices over MQTT are told, and what devices are granted, by the change for which it waits.
     held: Held,
     /// The newest change that the engine emitted.
     newest: Seq,
@@ -168,9 +168,7 @@ impl<D: Done> Core<D> {
 
     /// So much of a package was served to a device over HTTP. The next [`drain`](Self::drain) does what follows.
     pub fn served(&mut self, now: Now, served: &Served) {
-        if let Machine::Mqtt(engine) = &mut self.machine {
-            engine.served(now, served);
-        }
+        self.machine.served(now, served);
     }
 
     /// The server stops. The next [`drain`](Self::drain) has written down what is known and was not yet.
@@ -221,6 +219,13 @@ impl<D: Done> Core<D> {
             }
             Message::Obey(command) => self.obey(now, command, None, around),
             Message::Committed(seq) => self.committed_up_to(now, seq, around),
+            Message::Served(served) if self.machine.has(served.device) => {
+                self.machine.served(now, &served);
+            }
+            Message::Served(served) => {
+                let here = self.id;
+                around.route(|directory, post| directory.pass_served(here, served, post));
+            }
             Message::Seek(errand) => self.sought(now, errand, around),
             Message::Sought(errand, sought) => {
                 self.handle_sought(now, &errand.seek, &sought, around);
@@ -404,6 +409,12 @@ impl<D: Done> Core<D> {
                     after,
                     about,
                 } => self.transmit(Outgoing { peer, datagram }, (after, about), around),
+                Effect::Grant { grant, after } => {
+                    self.let_out(Out::Grant(grant), after, around);
+                }
+                Effect::Revoke { token, after } => {
+                    self.let_out(Out::Revoke(token), after, around);
+                }
                 Effect::Report(report) => around.report(&report),
                 Effect::Ask(ask) => around.ask(ask),
                 Effect::Seek(seek) => {
@@ -441,23 +452,15 @@ impl<D: Done> Core<D> {
         {
             match effect {
                 Effect::Persist { seq, change } => self.persist(seq, change, around),
-                Effect::Out { out, mut after } => {
-                    let needed = after;
-                    around.lets_out(self.id, &out, &mut after);
-                    if after <= self.committed {
-                        around.offered(self.id, needed, self.committed, false);
-                        self.held.leaves(&out);
-                        around.let_out(out);
-                        continue;
-                    }
+                Effect::Out { out, after } => {
                     let device = match &out {
                         Out::Publish { device, .. } => Some(*device),
                         _ => None,
                     };
-                    if self.held.hold(after, out)
+                    if self.let_out(out, after, around)
                         && let Some(device) = device
                     {
-                        engine.unsent(now, device);
+                        self.unsent(now, device);
                     }
                 }
                 Effect::Report(report) => around.report(&report),
@@ -465,6 +468,24 @@ impl<D: Done> Core<D> {
                 Effect::Left(device) => self.left(device, around),
             }
         }
+    }
+
+    /// Lets that out, once changes up to `after` are committed. Tells whether something that was held before has made room for it.
+    fn let_out<S: Surroundings<Done = D>>(
+        &mut self,
+        out: Out,
+        mut after: Seq,
+        around: &mut S,
+    ) -> bool {
+        let needed = after;
+        around.lets_out(self.id, &out, &mut after);
+        if after > self.committed {
+            return self.held.hold(after, out);
+        }
+        around.offered(self.id, needed, self.committed, false);
+        self.held.leaves(&out);
+        around.let_out(out);
+        false
     }
 
     fn persist<S: Surroundings<Done = D>>(&mut self, seq: Seq, change: Change, around: &mut S) {

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     clock::Instant,
     engine::{Command, Fetched, MovingDevice, Seek, ShardId, Sought},
+    grants::Served,
     ledger::{DeviceId, DeviceIds, DeviceRecord, Protocol, PullToken},
     session::GateOrder,
 };
@@ -202,6 +203,24 @@ impl Directory {
     pub fn tell<D>(&self, device: DeviceId, order: GateOrder, post: &mut dyn Post<D>) {
         let command = Command::Gate { device, order };
         post.post(self.holder(device), Message::Obey(command));
+    }
+
+    /// Tells a device's shard what it was served over HTTP.
+    pub fn served<D>(&self, served: Served, post: &mut dyn Post<D>) {
+        let shard = self.holder(served.device);
+        post.post(shard, Message::Served(Box::new(served)));
+    }
+
+    /// That came to `here`, which does not have the device (any more). It is sent after it, where anybody has it.
+    pub(super) fn pass_served<D>(
+        &self,
+        here: ShardId,
+        served: Box<Served>,
+        post: &mut dyn Post<D>,
+    ) {
+        if let Some(shard) = self.where_to(here, served.device) {
+            post.post(shard, Message::Served(served));
+        }
     }
 
     /// A command came to `here`, which does not have its device (any more). It is sent after it; `None` then.
@@ -403,6 +422,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        grants::Token,
+        ledger::{TaskId, UpgradeId},
+    };
 
     #[derive(Debug, Clone)]
     struct NobodyWaits;
@@ -415,6 +438,40 @@ mod tests {
         fn post(&mut self, to: ShardId, message: Message<NobodyWaits>) {
             self.push((to, message));
         }
+    }
+
+    #[test]
+    fn what_a_device_was_served_follows_it() {
+        let ids = DeviceIds::new([7; 32]);
+        let mut directory = Directory::new(ids.clone(), 3);
+        let device = ids.of("d0");
+        let served = Served {
+            device,
+            upgrade: UpgradeId(1),
+            task: TaskId(1),
+            token: Token::new(&"t".repeat(22)).unwrap(),
+            contiguous_bytes: 1,
+            whole: false,
+            in_flight: false,
+            more_bytes: 1,
+            over: false,
+        };
+        let mut sent: Vec<(ShardId, Message<NobodyWaits>)> = Vec::new();
+        directory.place(device, ShardId(2));
+        directory.served(served.clone(), &mut sent);
+        // it has gone on meanwhile
+        directory.place(device, ShardId(1));
+        directory.pass_served(ShardId(2), Box::new(served.clone()), &mut sent);
+        // it was removed meanwhile
+        directory.remove(device);
+        directory.pass_served(ShardId(1), Box::new(served.clone()), &mut sent);
+        let to: Vec<_> = (sent.iter())
+            .map(|(to, message)| match message {
+                Message::Served(told) if **told == served => *to,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(to, [ShardId(2), ShardId(1)]);
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! What devices over MQTT are told or granted, until the change is committed on which it depends.
+//! What devices over MQTT are told, and what devices are granted, until the change is committed on which it depends.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -6,6 +6,7 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
     engine::{About, Command, Counters, Engine, Seq, Tables},
+    grants::Served,
     ledger::{ActiveUpgrade, DeviceId, DeviceRecord, Learnt},
     mqtt,
     session::Offers,
@@ -98,6 +99,10 @@ impl Machine {
         if let Self::Coap(engine) = self {
             engine.unsent(about, bytes, secured);
         }
+    }
+
+    pub(super) fn served(&mut self, now: Now, served: &Served) {
+        either!(self, engine => engine.served(now, served));
     }
 
     pub(super) fn has(&self, device: DeviceId) -> bool {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     engine::{Command, Fetched, MovingDevice, Seek, Seq, ShardId, Sought},
+    grants::Served,
     ledger::PullToken,
 };
 
@@ -28,6 +29,8 @@ pub enum Message<D> {
     Obey(Command),
     /// Changes of this shard up to that number are committed.
     Committed(Seq),
+    /// So much of a package was served over HTTP to a device that should be here.
+    Served(Box<Served>),
     /// Another shard has heard a device that should be here.
     Seek(Errand),
     /// What came of a device that was sought.

@@ -17,8 +17,8 @@ use crate::{
 pub trait Catalog: Send + Sync + 'static {
     /// Adds a package whose file is durable already.
     ///
-    /// The same product, version, content and cut again gives the row that is there. Otherwise the new
-    /// row supersedes the older one of that product and version, unless an unfinished task uses it. Under one
+    /// The same product, version, component, content and cut again gives the row that is there. Otherwise the new
+    /// row supersedes the older one of that product, version and component, unless an unfinished task uses it. Under one
     /// product, version and check code there is one content in one cut for ever, also when its package is
     /// gone: all else is refused.
     ///
@@ -38,11 +38,12 @@ pub trait Catalog: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Page<PackageRecord>, StoreError>;
 
-    /// The newest package of that product and version that is neither superseded nor deleted.
+    /// The newest package of that product, version and component that is neither superseded nor deleted.
     async fn find_package(
         &self,
         product: &str,
         version: Version,
+        component: Option<&str>,
     ) -> Result<Option<PackageRecord>, StoreError>;
 
     /// The newest package of a product that is not deleted and has a number below `before`.

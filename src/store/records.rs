@@ -196,6 +196,9 @@ pub struct NewPackage {
     pub product: String,
     /// The version that they run afterwards.
     pub version: Version,
+    /// The component of a device, or the software in it, that it is for; `None` for the device as a whole. Packages of two components
+    /// may have the same version.
+    pub component: Option<String>,
     /// SHA-256 of the content, 64 lower-case hexadecimal digits: the name of its file.
     pub sha256: String,
     /// PCP's check code over the content.
@@ -205,7 +208,7 @@ pub struct NewPackage {
     /// MD5 of the content, 32 lower-case hexadecimal digits; `None` where it was uploaded before that was kept and has not been
     /// read since.
     pub md5: Option<String>,
-    /// How it is served over PCP; `None` where it has too many segments for it, or too long a version.
+    /// How it is served over PCP; `None` where it has too many segments for it, too long a version, or is for a component.
     pub pcp: Option<PcpOffer>,
     /// When it was uploaded.
     pub created_at: UtcMillis,

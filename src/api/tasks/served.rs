@@ -2,7 +2,9 @@
 
 use crate::{
     api::ApiState,
+    config::UpdateBy,
     ledger::{PackageId, Protocol, Ways},
+    package::Content,
     store::{StoreError, TaskRecord},
 };
 
@@ -15,6 +17,7 @@ pub(super) async fn count_not_served(
     let over_http = config.download.http || config.download.https;
     let product = config.products.get(&task.product);
     let takes_large = product.is_some_and(|product| product.iotda_large_downloads);
+    let by_pcp_alone = product.is_some_and(|product| product.update_by == UpdateBy::Pcp);
     let mut not_served = Protocol::ALL.to_vec();
     if !config.mqtt.is_on() {
         not_served.retain(|protocol| !protocol.is_mqtt()); // none can connect
@@ -27,6 +30,8 @@ pub(super) async fn count_not_served(
         };
         let ways = Ways {
             pcp: package.package.pcp.is_some(),
+            // which object they have is known when they are heard
+            blocks: !by_pcp_alone && package.package.size_bytes <= Content::MAX_BYTES,
             http: over_http,
             size_bytes: package.package.size_bytes,
         };

@@ -131,7 +131,7 @@ async fn what_pcp_cannot_carry_is_served_over_http_alone() {
     })
     .await;
     let both = api.upload("version=V1", b"hello").await;
-    assert_eq!(both.body["served_by"], json!(["pcp", "http"]));
+    assert_eq!(both.body["served_by"], json!(["pcp", "coap", "http"]));
     assert_eq!(both.body["md5"], "5d41402abc4b2a76b9719d911017c592");
     let long = api
         .upload("version=2026.11.30-rc.1+build.77", b"content")
@@ -140,7 +140,7 @@ async fn what_pcp_cannot_carry_is_served_over_http_alone() {
     let large = api.upload("version=V2", &large).await;
     for answer in [&long, &large] {
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
-        assert_eq!(answer.body["served_by"], json!(["http"]));
+        assert_eq!(answer.body["served_by"], json!(["coap", "http"]));
         for field in ["segment_size", "segment_count", "check_code"] {
             assert_eq!(answer.body[field], Value::Null);
         }
@@ -159,6 +159,59 @@ async fn what_pcp_cannot_carry_is_served_over_http_alone() {
     // whoever names a segment's size wants PCP
     let query = "version=2026.11.30-rc.1+build.78&segment_size=500";
     assert_eq!(api.upload(query, b"x").await.status, 422);
+}
+
+#[tokio::test]
+async fn a_package_for_a_component_has_no_segments_and_a_version_of_its_own() {
+    let api = Api::new().await;
+    let whole = api.upload("product=p&version=V2", b"whole").await;
+    assert_eq!(whole.body["component"], Value::Null);
+    let modem = "product=p&version=V2&component=modem%20%C3%A4";
+    let first = api.upload(modem, b"modem").await;
+    assert_eq!(first.status, StatusCode::CREATED, "{first:?}");
+    assert_eq!(first.body["component"], "modem \u{e4}");
+    assert_eq!(first.body["served_by"], json!(["coap", "http"]));
+    assert_eq!(first.body["segment_count"], Value::Null);
+    assert_eq!(api.upload(modem, b"modem").await.status, StatusCode::OK);
+    let second = api.upload(modem, b"better").await;
+    assert_eq!(second.status, StatusCode::CREATED, "{second:?}");
+    let superseded = async |answer: &super::Answer| {
+        let path = format!("/v1/packages/{}", answer.id());
+        api.get(&path).await.body["superseded_at"].is_string()
+    };
+    assert!(superseded(&first).await);
+    assert!(!superseded(&whole).await && !superseded(&second).await);
+    // also where no package is served over HTTP
+    let long = "version=2026.11.30-rc.1+build.77&component=c";
+    assert_eq!(api.upload(long, b"x").await.status, StatusCode::CREATED);
+    for (query, field) in [
+        ("version=V2&component=", "component"),
+        ("version=V2&component=a%0A", "component"),
+        ("version=V2&component=%20a", "component"),
+        ("version=V2&component=a&segment_size=500", "segment_size"),
+    ] {
+        let refused = api.upload(query, b"x").await;
+        assert_eq!(refused.status.as_u16(), 422, "{query}: {refused:?}");
+        assert_eq!(refused.fields(), [field], "{query}");
+    }
+    let empty = api.upload("version=V2&component=a", b"").await;
+    assert_eq!(empty.problem(), "empty-package");
+}
+
+#[tokio::test]
+async fn a_product_that_is_not_upgraded_by_pcp_has_packages_that_pcp_cannot_carry() {
+    let api = Api::new().await;
+    let long = "product=p&version=2026.11.30-rc.1+build.77";
+    assert_eq!(api.upload(long, b"x").await.fields(), ["version"]);
+    let product = json!({"product": "p", "settings": {"update_by": "firmware"}});
+    api.post("/v1/products", &product).await;
+    let uploaded = api.upload(long, b"x").await;
+    assert_eq!(uploaded.status, StatusCode::CREATED, "{uploaded:?}");
+    assert_eq!(uploaded.body["served_by"], json!(["coap", "http"]));
+    let short = api.upload("product=p&version=V2", b"x").await;
+    assert_eq!(short.body["served_by"], json!(["pcp", "coap", "http"]));
+    let sized = format!("{long}&segment_size=500");
+    assert_eq!(api.upload(&sized, b"y").await.fields(), ["version"]);
 }
 
 #[tokio::test]

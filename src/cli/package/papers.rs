@@ -195,6 +195,7 @@ struct PackageDetail {
     id: i64,
     product: String,
     version: String,
+    component: Option<String>,
     sha256: String,
     created_at: String,
     superseded_at: Option<String>,
@@ -238,6 +239,9 @@ fn tell(package: &PackageDetail, out: &mut dyn Write) -> io::Result<()> {
     )?;
     if let Some(at) = &package.superseded_at {
         writeln!(out, "superseded {at}")?;
+    }
+    if let Some(name) = &package.component {
+        writeln!(out, "component     {name}")?;
     }
     writeln!(out, "SHA-256       {}", package.sha256)?;
     match &package.signature {

@@ -407,10 +407,15 @@ fn find_package(
             found.push(last);
             let ids: Vec<String> = found
                 .iter()
-                .map(|package| format!("--package {} ({})", package.id, package.product))
+                .map(|package| match &package.component {
+                    None => format!("--package {} ({})", package.id, package.product),
+                    Some(name) => {
+                        format!("--package {} ({}, {name})", package.id, package.product)
+                    }
+                })
                 .collect();
             Err(CommandError::Arguments(format!(
-                "several products have a package of version {version}; give {}",
+                "several packages have version {version}; give {}",
                 ids.join(" or ")
             )))
         }

@@ -18,6 +18,7 @@ struct Package {
     tenant: Option<String>,
     product: String,
     version: String,
+    component: Option<String>,
     size_bytes: u64,
     served_by: Vec<String>,
     created_at: String,
@@ -44,6 +45,7 @@ pub(in crate::console) async fn show(viewer: Viewer, RawQuery(given): RawQuery) 
         &[
             "package-version",
             "of-product",
+            "package-component",
             "package-size",
             "package-served",
             "package-papers",
@@ -89,6 +91,7 @@ fn row(at: &Viewer, it: Package, tenants: bool) -> Vec<Cell> {
     let mut row = vec![
         Cell::Link(it.version, at.url(format_args!("/packages/{}", it.id))),
         Cell::Text(it.product),
+        Cell::maybe(it.component),
         Cell::Number(at.n(it.size_bytes)),
         Cell::Lines(served.collect()),
         Cell::Lines(papers),

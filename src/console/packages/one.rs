@@ -23,6 +23,7 @@ pub(super) struct Package {
     tenant: Option<String>,
     product: String,
     pub(super) version: String,
+    component: Option<String>,
     size_bytes: u64,
     served_by: Vec<String>,
     segment_size: Option<u32>,
@@ -137,6 +138,14 @@ fn facts(at: &Viewer, it: &Package) -> Vec<(String, Cell)> {
             Cell::Link(it.product.clone(), at.url(product)),
         ),
         (at.t("package-version"), Cell::Text(it.version.clone())),
+        (
+            at.t("package-component"),
+            Cell::Text(
+                it.component
+                    .clone()
+                    .unwrap_or_else(|| at.t("package-of-all")),
+            ),
+        ),
         (at.t("package-size"), Cell::Text(at.n(it.size_bytes))),
         (at.t("package-served"), Cell::Lines(served.collect())),
     ];

@@ -13,9 +13,10 @@ use super::super::{
 use crate::api::Problem;
 
 /// What the API takes beside the file.
-const SAID: [&str; 7] = [
+const SAID: [&str; 8] = [
     "product",
     "version",
+    "component",
     "segment_size",
     "signature",
     "cves_mended",
@@ -41,6 +42,7 @@ async fn form(
         line("version", "package-version")
             .hint(at.t("package-version-hint"))
             .required(),
+        line("component", "package-component").hint(at.t("package-component-hint")),
         Input::typed("segment_size", at.t("package-segment-size"), "number")
             .value(entered.get("segment_size"))
             .hint(at.t("package-segment-size-hint")),

@@ -50,6 +50,7 @@ async fn a_package_is_uploaded_and_deleted() {
         ("version", "V\u{e9}"),
         ("cves_mended", "CVE-2026-12345, CVE-2026-12346"),
         ("segment_size", ""),
+        ("component", "modem "),
     ];
     let content = b"firmware ".repeat(300_000);
     let shown = anna
@@ -61,11 +62,13 @@ async fn a_package_is_uploaded_and_deleted() {
             "V\u{e9}",
             "CVE-2026-12345, CVE-2026-12346",
             "value=\"meter\"",
+            "value=\"modem \"",
         ],
     );
     // a form that was refused has a name of its own
     fields[1].1 = "0123456789abcdee";
     fields[3].1 = "V2";
+    fields[6].1 = "modem";
     let shown = anna.send_file("/packages/new", &fields, ("", b"")).await;
     refused(&shown, &["choose a file"]);
     let shown = anna
@@ -78,6 +81,9 @@ async fn a_package_is_uploaded_and_deleted() {
     );
     let stored = pages.read("/v1/packages/1").await;
     assert_eq!(stored["size_bytes"], content.len());
+    assert_eq!(stored["component"], "modem");
+    assert!(anna.get("/packages").await.says("modem"));
+    assert!(anna.get("/tasks/new").await.says("meter V2 (modem)"));
 
     assert!(
         anna.get("/packages/1/delete")

@@ -44,6 +44,7 @@ impl Data {
         let package = NewPackage {
             product: "meter".to_owned(),
             version: Version::new(version).unwrap(),
+            component: None,
             sha256: content.sha256.clone(),
             crc: content.crc,
             size_bytes: content.size_bytes,

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     coap::{self, Code, Kind, MessageBuilder, Token},
     engine::{Engine, Setup},
+    grants::{Grant, Token as Right, Way},
     ledger::{
         DeviceRecord, Further, PackageId, Protocol, RetryPolicy, Served, Standby, TaskId,
         UpgradeId, UpgradeOrder, Via,
@@ -37,6 +38,8 @@ struct Around {
     directory: Directory,
     emitted: Vec<Emitted>,
     sent: Vec<Outgoing>,
+    /// What was let out.
+    outs: Vec<Out>,
     dropped: usize,
 }
 
@@ -53,6 +56,10 @@ impl Surroundings for Around {
 
     fn send(&mut self, outgoing: Outgoing) {
         self.sent.push(outgoing);
+    }
+
+    fn let_out(&mut self, out: Out) {
+        self.outs.push(out);
     }
 
     fn report(&mut self, _: &Report) {}
@@ -105,6 +112,7 @@ fn begun_behind(waiting: u8) -> (Core<Nobody>, Around) {
         directory: Directory::new(ids, 1),
         emitted: Vec::new(),
         sent: Vec::new(),
+        outs: Vec::new(),
         dropped: 0,
     };
     around.directory.settle(&device());
@@ -251,4 +259,100 @@ fn what_finds_the_outbox_full_costs_nothing() {
     assert_eq!(sent(&around), (1, 1));
     abandon(&mut core, &mut around);
     assert!(bytes_down(&around) > 0);
+}
+
+/// What the device of [`begun`] is granted of its package.
+fn grant(around: &Around, token: char) -> Grant {
+    Grant {
+        token: Right::new(&token.to_string().repeat(22)).unwrap(),
+        way: Way::Path,
+        device: around.directory.ids().of("d0"),
+        upgrade: UpgradeId(1),
+        task: TaskId(1),
+        package: PackageId(1),
+        sha256: "0".repeat(64),
+        size_bytes: 200,
+        file_name: "f.bin".to_owned(),
+        expires_at: UtcMillis(i64::MAX),
+        already_contiguous: 0,
+        begun: true,
+    }
+}
+
+fn engine(core: &mut Core<Nobody>) -> &mut Engine {
+    match core.engine_mut() {
+        Machine::Coap(engine) => engine,
+        Machine::Mqtt(_) => panic!("it is one for devices over CoAP"),
+    }
+}
+
+#[test]
+fn a_device_is_granted_its_package_when_what_that_depends_on_is_committed() {
+    let (mut core, mut around) = begun();
+    let first = grant(&around, 'a');
+    engine(&mut core).grant(first.clone());
+    core.drain(NOW, &mut around);
+    assert_eq!((around.outs.len(), core.held() > 0), (0, true));
+    let newest = core.newest;
+    core.take(NOW, Message::Committed(newest), &mut around);
+    let granted = Out::Grant(Box::new(first.clone()));
+    assert_eq!(around.outs, [granted]);
+    // with nothing to wait for, at once; the right of another attempt goes first
+    around.outs.clear();
+    let second = grant(&around, 'b');
+    engine(&mut core).grant(second.clone());
+    engine(&mut core).revoke(second.device);
+    engine(&mut core).revoke(second.device);
+    core.drain(NOW, &mut around);
+    let expected = [
+        Out::Revoke(first.token),
+        Out::Grant(Box::new(second.clone())),
+        Out::Revoke(second.token),
+    ];
+    assert_eq!(around.outs, expected);
+}
+
+#[test]
+fn nothing_is_granted_for_an_upgrade_that_the_store_has_refused() {
+    let (mut core, mut around) = begun();
+    let right = grant(&around, 'a');
+    engine(&mut core).grant(right);
+    core.drain(NOW, &mut around);
+    let newest = core.newest;
+    abandon(&mut core, &mut around);
+    core.take(NOW, Message::Committed(newest), &mut around);
+    assert_eq!(around.outs, []);
+}
+
+#[test]
+fn what_a_device_is_served_counts_where_it_is() {
+    let (mut core, mut around) = begun();
+    let newest = core.newest;
+    core.take(NOW, Message::Committed(newest), &mut around);
+    let right = grant(&around, 'a');
+    engine(&mut core).grant(right.clone());
+    let served = crate::grants::Served {
+        device: right.device,
+        upgrade: right.upgrade,
+        task: right.task,
+        token: right.token,
+        contiguous_bytes: 100,
+        whole: false,
+        in_flight: true,
+        more_bytes: 100,
+        over: false,
+    };
+    let message = Message::Served(Box::new(served.clone()));
+    core.take(NOW, message, &mut around);
+    let told = (around.emitted.iter()).find_map(|it| match &it.change {
+        Change::Progress { progress, .. } => Some(progress.done_bytes),
+        _ => None,
+    });
+    assert_eq!(told, Some(100));
+    // of a device that nobody has nothing comes
+    let device = around.directory.ids().of("nobody");
+    let emitted = around.emitted.len();
+    let message = Message::Served(Box::new(crate::grants::Served { device, ..served }));
+    core.take(NOW, message, &mut around);
+    assert_eq!(around.emitted.len(), emitted);
 }

@@ -113,6 +113,7 @@ impl SqliteBackend {
                 let package = NewPackage {
                     product: order.product.to_owned(),
                     version: offer.version.into(),
+                    component: None,
                     // the content is never read from a file
                     sha256: format!("{:032x}{number:032x}", self.tasks.len()),
                     crc: offer.check_code,

@@ -204,7 +204,8 @@ impl<H: Hooks> World<H> {
             | Message::Obey(_)
             | Message::Committed(_)
             | Message::Fetched(_)
-            | Message::Recall(_) => None,
+            | Message::Recall(_)
+            | Message::Served(_) => None,
         };
         let answered = self.with_core(shard, |core, world| {
             let before = core.counters().segments_served;

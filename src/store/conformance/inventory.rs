@@ -33,12 +33,15 @@ pub(crate) async fn other_content_supersedes_the_older_package(store: &impl Stor
     let old = store.package(old.id).await.unwrap().unwrap();
     assert_eq!(old.superseded_at, Some(t(60)));
     let found = store
-        .find_package("p", newer.version)
+        .find_package("p", newer.version, None)
         .await
         .unwrap()
         .unwrap();
     assert_eq!(found.id, new.record.id);
-    assert_eq!(store.find_package("q", newer.version).await.unwrap(), None);
+    assert_eq!(
+        store.find_package("q", newer.version, None).await.unwrap(),
+        None
+    );
     // another product or version stands beside it
     world.package("q", "V2", 3).await;
     world.package("p", "V3", 3).await;
@@ -59,6 +62,43 @@ pub(crate) async fn a_package_may_be_none_of_pcps(store: &impl Store) {
     let mut other = new_package("p", "V2", 2);
     other.pcp = None;
     assert!(store.insert_package(&other).await.unwrap().created);
+}
+
+pub(crate) async fn packages_of_two_components_have_the_same_version(store: &impl Store) {
+    let of = |content, component: Option<&str>| NewPackage {
+        component: component.map(str::to_owned),
+        pcp: None,
+        ..new_package("p", "V2", content)
+    };
+    let whole = store.insert_package(&of(1, None)).await.unwrap().record;
+    let modem = of(2, Some("modem"));
+    let first = store.insert_package(&modem).await.unwrap().record;
+    let sensor = store.insert_package(&of(2, Some("sensor"))).await.unwrap();
+    assert!(sensor.created, "the same content is for another component");
+    // of each the newest counts
+    let newer = store.insert_package(&of(3, Some("modem"))).await.unwrap();
+    let standing = async |id| store.package(id).await.unwrap().unwrap().superseded_at;
+    assert_eq!(standing(first.id).await, Some(T0));
+    for id in [whole.id, sensor.record.id, newer.record.id] {
+        assert_eq!(standing(id).await, None);
+    }
+    let found = async |component| {
+        let found = store.find_package("p", modem.version, component).await;
+        found.unwrap().map(|it| (it.id, it.package.component))
+    };
+    let named = |name: &str| Some(name.to_owned());
+    assert_eq!(found(None).await, Some((whole.id, None)));
+    assert_eq!(
+        found(Some("modem")).await,
+        Some((newer.record.id, named("modem")))
+    );
+    assert_eq!(
+        found(Some("sensor")).await,
+        Some((sensor.record.id, named("sensor")))
+    );
+    assert_eq!(found(Some("lock")).await, None);
+    let again = store.insert_package(&of(1, None)).await.unwrap();
+    assert!(!again.created);
 }
 
 pub(crate) async fn the_md5_of_packages_from_before_is_written_down_once(store: &impl Store) {

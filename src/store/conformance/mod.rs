@@ -266,6 +266,7 @@ macro_rules! whole_suite {
                 other_content_is_refused_while_a_task_uses_the_older,
                 a_check_code_stands_for_one_content_in_one_cut,
                 a_package_may_be_none_of_pcps,
+                packages_of_two_components_have_the_same_version,
                 the_md5_of_packages_from_before_is_written_down_once,
                 a_package_in_use_is_not_deleted,
                 a_deleted_package_stays_for_ended_tasks,
@@ -507,6 +508,7 @@ pub(crate) fn new_package(product: &str, version: &str, content: u8) -> NewPacka
     NewPackage {
         product: product.to_owned(),
         version: Version::new(version).unwrap(),
+        component: None,
         sha256: hex::encode([content; 32]),
         crc: 0xBE00 | u16::from(content),
         size_bytes: 1_200,

@@ -29,6 +29,7 @@ fn record(content: &Content) -> PackageRecord {
         package: NewPackage {
             product: "p".to_owned(),
             version: Version::new("V1").unwrap(),
+            component: None,
             sha256: content.sha256.clone(),
             crc: content.crc,
             size_bytes: content.size_bytes,

@@ -39,11 +39,12 @@ impl Catalog for SqliteStore {
         let doing = "adding a package";
         let mut tx = self.write(doing).await?;
         let rows = sqlx::query(
-            "SELECT * FROM packages WHERE product = ? AND version = ? AND deleted_at IS NULL \
+            "SELECT * FROM packages WHERE product = ? AND version = ? AND component IS ? AND deleted_at IS NULL \
              ORDER BY id DESC",
         )
         .bind(&new.product)
         .bind(new.version.as_str())
+        .bind(new.component.as_deref())
         .fetch_all(&mut *tx)
         .await
         .doing(doing)?;
@@ -128,13 +129,15 @@ impl Catalog for SqliteStore {
         &self,
         product: &str,
         version: Version,
+        component: Option<&str>,
     ) -> Result<Option<PackageRecord>, StoreError> {
         sqlx::query(
-            "SELECT * FROM packages WHERE product = ? AND version = ? \
+            "SELECT * FROM packages WHERE product = ? AND version = ? AND component IS ? \
              AND superseded_at IS NULL AND deleted_at IS NULL",
         )
         .bind(product)
         .bind(version.as_str().to_owned())
+        .bind(component)
         .fetch_optional(&self.readers)
         .await
         .doing("looking for a package")?
@@ -268,7 +271,7 @@ impl Catalog for SqliteStore {
     }
 }
 
-/// Makes room for a new package: the older ones of its version are superseded, unless an unfinished task uses one.
+/// Makes room for a new package: the older ones of its version and component are superseded, unless an unfinished task uses one.
 async fn supersede(
     conn: &mut SqliteConnection,
     older: &[PackageRecord],
@@ -285,12 +288,13 @@ async fn supersede(
         }
     }
     sqlx::query(
-        "UPDATE packages SET superseded_at = ? WHERE product = ? AND version = ? \
+        "UPDATE packages SET superseded_at = ? WHERE product = ? AND version = ? AND component IS ? \
          AND superseded_at IS NULL AND deleted_at IS NULL",
     )
     .bind(new.created_at.0)
     .bind(&new.product)
     .bind(new.version.as_str())
+    .bind(new.component.as_deref())
     .execute(conn)
     .await
     .doing("superseding a package")?;
@@ -391,7 +395,7 @@ async fn insert(conn: &mut SqliteConnection, new: &NewPackage) -> Result<Package
     let cut = new.pcp.as_ref().map(|pcp| &pcp.segmentation);
     sqlx::query_scalar(
         "INSERT INTO packages (product, version, sha256, md5, size_bytes, segment_size, pad_last, crc, \
-             check_code, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+             check_code, created_at, component) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.product)
     .bind(new.version.as_str())
@@ -404,6 +408,7 @@ async fn insert(conn: &mut SqliteConnection, new: &NewPackage) -> Result<Package
     .bind(new.crc)
     .bind(new.pcp.as_ref().map_or(0, |pcp| pcp.check_code))
     .bind(new.created_at.0)
+    .bind(new.component.as_deref())
     .fetch_one(conn)
     .await
     .map(PackageId)

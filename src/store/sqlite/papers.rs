@@ -191,6 +191,7 @@ pub(super) fn record(row: &SqliteRow) -> Result<PackageRecord, StoreError> {
         package: NewPackage {
             product: row.value("product")?,
             version,
+            component: row.value("component")?,
             sha256: row.value("sha256")?,
             crc: row.int("crc")?,
             size_bytes,

@@ -98,7 +98,8 @@ impl Reaches for SqliteStore {
         let doing = "looking for packages that mend a CVE";
         let mut reader = self.readers.begin().await.doing(doing)?;
         let found = sqlx::query(
-            "SELECT p.product, p.version FROM package_cves c CROSS JOIN packages p ON p.id = c.package_id WHERE c.cve = ?",
+            "SELECT p.product, p.version FROM package_cves c CROSS JOIN packages p ON p.id = c.package_id \
+             WHERE c.cve = ? AND p.component IS NULL",
         )
         .bind(cve.as_str())
         .fetch_all(&mut *reader)
@@ -115,7 +116,7 @@ impl Reaches for SqliteStore {
                 continue;
             };
             let rows = sqlx::query(
-                "SELECT id, version FROM packages INDEXED BY packages_by_version WHERE product = ?",
+                "SELECT id, version FROM packages INDEXED BY packages_by_version WHERE product = ? AND component IS NULL",
             )
             .bind(&product)
             .fetch_all(&mut *reader)

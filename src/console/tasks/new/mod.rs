@@ -64,6 +64,7 @@ struct Package {
     id: i64,
     product: String,
     version: String,
+    component: Option<String>,
     tenant: Option<String>,
     superseded_at: Option<String>,
 }
@@ -322,7 +323,10 @@ async fn whom(viewer: &Viewer, form: &Form) -> Result<Vec<String>, Problem> {
         }
         let package = viewer.get(&format!("/v1/packages/{}", encode(id))).await;
         let package: Package = package.map_err(|failure| failure.0)?;
-        let name = format!("{} {}", package.product, package.version);
+        let mut name = format!("{} {}", package.product, package.version);
+        if let Some(component) = &package.component {
+            name = format!("{name} ({component})");
+        }
         told.push(viewer.t1("means-package", "package", name));
     }
     told.push(match form.get("for") {

@@ -58,6 +58,7 @@ async fn packages_of_before_keep_their_check_codes() {
     let new = |content, size, segment_size, pad_last, check_code| NewPackage {
         product: "p".to_owned(),
         version: Version::new("V2").unwrap(),
+        component: None,
         sha256: hex::encode([content; 32]),
         crc: 1,
         size_bytes: size,
@@ -124,7 +125,11 @@ async fn versions_of_before_are_text() {
     }
     for (product, version) in [("meter", "V2.0"), ("lock", "V2.0 b")] {
         let version = Version::new(version).unwrap();
-        let package = store.find_package(product, version).await.unwrap().unwrap();
+        let package = store
+            .find_package(product, version, None)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(package.package.version, version);
         // it stands for the same content as before
         let same = store.insert_package(&package.package).await.unwrap();

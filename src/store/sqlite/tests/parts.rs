@@ -32,6 +32,7 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
     let package = NewPackage {
         product: "p".to_owned(),
         version: Version::new("V2").unwrap(),
+        component: None,
         sha256: "00".repeat(32),
         crc: 1,
         size_bytes: 1_200,

@@ -38,6 +38,22 @@ impl MqttPort {
         }
     }
 
+    fn let_out(&self, out: Out) {
+        match out {
+            Out::Publish {
+                device,
+                downlink,
+                payload,
+                qos,
+                upgrade: _,
+            } => self.publish(device, downlink, payload, qos),
+            Out::Acknowledge(ack) => self.acknowledge(ack),
+            Out::Hold { device, on } => self.hold(device, on),
+            // devices are granted theirs by [`Outlet`]
+            Out::Grant(_) | Out::Revoke(_) => {}
+        }
+    }
+
     fn publish(&self, device: DeviceId, downlink: Downlink, payload: Bytes, qos: Qos) {
         match self {
             Self::Server(server) => server.publish(device, downlink, payload, qos),
@@ -61,29 +77,33 @@ impl MqttPort {
     }
 }
 
-/// The way to devices over MQTT: where they are connected, and what they may download.
-pub struct MqttOut {
-    /// Where they are connected.
-    pub port: MqttPort,
-    /// What they may download.
+/// What devices over MQTT are told by, and what all devices are granted by.
+pub struct Outlet {
+    /// Where devices over MQTT are connected, for the shard that has them.
+    pub mqtt: Option<MqttPort>,
+    /// What devices may download.
     pub grants: Arc<Grants>,
 }
 
-impl MqttOut {
+impl Outlet {
+    /// The same for a shard that has devices over MQTT, or for another one.
+    pub(super) fn of_shard(&self, mqtt: bool) -> Self {
+        Self {
+            mqtt: self.mqtt.clone().filter(|_| mqtt),
+            grants: self.grants.clone(),
+        }
+    }
+
     /// Lets that out. None of it waits.
     pub(super) fn let_out(&self, out: Out) {
         match out {
-            Out::Publish {
-                device,
-                downlink,
-                payload,
-                qos,
-                upgrade: _,
-            } => self.port.publish(device, downlink, payload, qos),
-            Out::Acknowledge(ack) => self.port.acknowledge(ack),
             Out::Grant(grant) => self.grants.grant(*grant),
             Out::Revoke(token) => self.grants.revoke(&token),
-            Out::Hold { device, on } => self.port.hold(device, on),
+            out => {
+                if let Some(port) = &self.mqtt {
+                    port.let_out(out);
+                }
+            }
         }
     }
 }
