@@ -14,6 +14,7 @@ mod downloads;
 mod forgetting;
 mod mqtt;
 mod products;
+mod reached;
 mod secure;
 mod tenant_figures;
 mod time;
@@ -34,6 +35,7 @@ use certificates::{CertificateEnds, Listeners};
 use metrics_exporter_prometheus::PrometheusHandle;
 use mqtt::{Mqtt, MqttParts};
 pub use products::stored_products;
+use reached::reached;
 pub use secure::Purpose;
 use secure::SecuredPort;
 use tenant_figures::TenantFigures;
@@ -52,7 +54,7 @@ use crate::{
     config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
     console,
     download::{Downloads, DownloadsSetup},
-    engine::{Engine, Setup},
+    engine::{Engine, Reached, Setup},
     grants::Grants,
     health::{Health, Part},
     ledger::{Deadline, DeviceIds},
@@ -276,7 +278,9 @@ impl Server {
         let bound = downloads::listen(&config.download, &grants)?;
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
-        let mut engines = new_engines(&config, count, &ids, clock)?;
+        let addresses = (ports.coap_addr, ports.dtls_addr);
+        let reached = reached(&config.lwm2m, addresses, grants.links().cloned());
+        let mut engines = new_engines(&config, count, &ids, clock, &reached)?;
         let mqtt_ids = ids.clone();
         let (exchange, ends) = if config.mqtt.is_on() {
             let token_key = kept_secret(&*database, "download_key").await?;
@@ -857,6 +861,7 @@ fn new_engines(
     count: u8,
     ids: &DeviceIds,
     clock: SystemClock,
+    reached: &Reached,
 ) -> Result<Vec<Machine>, StartError> {
     let engine = |_| {
         let setup = Setup {
@@ -865,7 +870,9 @@ fn new_engines(
             ids: ids.clone(),
             engines: count,
         };
-        Ok(Engine::new(setup, clock.now()).into())
+        let mut engine = Engine::new(setup, clock.now());
+        engine.reached_at(reached.clone());
+        Ok(engine.into())
     };
     (0..count).map(engine).collect()
 }

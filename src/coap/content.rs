@@ -5,7 +5,8 @@ use coap_lite::CoapOption;
 
 use super::{
     Block, Code, ContentFormat, Datagram, Kind, Message,
-    message::{PAYLOAD_MARKER, Token, short_head},
+    head::Head,
+    message::short_head,
 };
 
 /// Bytes of an `ETag` that leave room for everything else in the head of a datagram.
@@ -126,12 +127,7 @@ pub fn content_response(
     (content, etag): (&Bytes, [u8; ETAG_LEN]),
     part: Part,
 ) -> Datagram {
-    let mut head = Head {
-        bytes: [0; HEAD_LEN],
-        len: 0,
-        option: 0,
-    };
-    head.len = short_head(request, Code::CONTENT, message_id, &mut head.bytes);
+    let mut head = Head::begun(|bytes| short_head(request, Code::CONTENT, message_id, bytes));
     head.option(CoapOption::ETag, &etag);
     head.uint(
         CoapOption::ContentFormat,
@@ -145,48 +141,7 @@ pub fn content_response(
         CoapOption::Size2,
         u32::try_from(content.len()).unwrap_or(u32::MAX),
     );
-    let body = content.slice(part.start..part.end);
-    if !body.is_empty() {
-        head.put(&[PAYLOAD_MARKER]);
-    }
-    Datagram::with_body(&head.bytes[..head.len], body)
-}
-
-/// The header, the longest token, `ETag`, Content-Format, Block2, Size2, and the marker.
-const HEAD_LEN: usize = 4 + Token::MAX_LEN + (1 + ETAG_LEN) + 2 + (1 + 3) + (1 + 4) + 1;
-
-/// What comes before the content in a datagram.
-struct Head {
-    bytes: [u8; HEAD_LEN],
-    len: usize,
-    /// The number of the option that was put last.
-    option: u8,
-}
-
-impl Head {
-    fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-    }
-
-    /// Adds an option, in the order of their numbers, which are small here, as are their values.
-    fn option(&mut self, option: CoapOption, value: &[u8]) {
-        let number = u16::from(option).to_be_bytes()[1];
-        let delta = number - self.option;
-        let len = value.len().to_le_bytes()[0];
-        match delta.checked_sub(13) {
-            None => self.put(&[delta << 4 | len]),
-            Some(rest) => self.put(&[13 << 4 | len, rest]), // Size2 where there is no Block2
-        }
-        self.put(value);
-        self.option = number;
-    }
-
-    fn uint(&mut self, option: CoapOption, value: u32) {
-        let bytes = value.to_be_bytes();
-        let zeros = (value.leading_zeros() / 8) as usize; // at most 4
-        self.option(option, &bytes[zeros..]);
-    }
+    head.around(content.slice(part.start..part.end))
 }
 
 #[cfg(test)]

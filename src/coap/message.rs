@@ -18,6 +18,8 @@ pub const MAX_DATAGRAM_LEN: usize = 1500;
 pub struct ContentFormat(pub u16);
 
 impl ContentFormat {
+    /// text/plain
+    pub const TEXT: Self = Self(0);
     /// application/link-format
     pub const LINK_FORMAT: Self = Self(40);
     /// application/octet-stream

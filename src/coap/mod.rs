@@ -8,9 +8,11 @@
 mod block;
 mod content;
 mod datagram;
+mod head;
 mod link;
 mod message;
 mod peer;
+mod push;
 mod recent;
 mod transmission;
 
@@ -23,5 +25,6 @@ pub use message::{
     Token, empty_ack, put_downlink, reset, short_response,
 };
 pub use peer::Peer;
+pub use push::{Push, Pushed};
 pub use recent::{EXCHANGE_LIFETIME, MAX_TRANSMIT_SPAN, Recent, Reply};
 pub use transmission::Transmission;

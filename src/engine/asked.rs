@@ -1,8 +1,12 @@
 //! What a device is asked.
 
+use super::{
+    objects::{Again, Get},
+    observation::Purpose,
+};
 use crate::{
-    ledger::Outbound,
-    lwm2m::{ConnectivityReading, ResourcePath},
+    ledger::{Outbound, UpdateStep},
+    lwm2m::{ConnectivityReading, ResourcePath, UpdateInstance},
 };
 
 /// Why a request was sent to a device.
@@ -28,9 +32,42 @@ pub(super) enum Tag {
     Ping,
     /// Write the lifetime of the registration.
     Lifetime,
+    /// Read a resource of the object by which it is upgraded.
+    Get(Get),
+    /// Write the attributes that the observation of its state or its result is to have.
+    AttributesOf(Purpose),
+    /// Observe its state or its result.
+    Watch(Purpose),
+    /// What it is told in an upgrade by one of the standard's objects.
+    Step(UpdateStep),
+    /// A block of the package, of this number.
+    Block(u32),
+    /// Have it forget a package, as its upgrade has ended.
+    Forget(UpdateInstance, Again),
 }
 
 impl Tag {
+    /// Whether it carries a frame of PCP.
+    pub(super) const fn is_frame(self) -> bool {
+        matches!(
+            self,
+            Self::Version | Self::Notify | Self::Segment(_) | Self::Answer(_) | Self::Execute
+        )
+    }
+
+    /// Whether it is about one of the standard's objects by which devices are upgraded.
+    pub(super) const fn is_of_object(self) -> bool {
+        matches!(
+            self,
+            Self::Get(_)
+                | Self::AttributesOf(_)
+                | Self::Watch(_)
+                | Self::Step(_)
+                | Self::Block(_)
+                | Self::Forget(..)
+        )
+    }
+
     /// What it is among the facts of an attempt; of a read, what was read.
     pub(super) fn message(self, path: Option<ResourcePath>) -> Outbound {
         match self {
@@ -49,6 +86,22 @@ impl Tag {
             Self::Execute => Outbound::Command,
             Self::Ping => Outbound::Ping,
             Self::Lifetime => Outbound::Lifetime,
+            Self::AttributesOf(_) => Outbound::Attributes,
+            Self::Get(_) => Outbound::Read {
+                path: path.unwrap_or(ResourcePath::FIRMWARE_VERSION).to_string(),
+            },
+            Self::Watch(_) => Outbound::ObservationOf {
+                path: path.map(|path| path.to_string()).unwrap_or_default(),
+            },
+            Self::Step(step) => Outbound::Update {
+                step,
+                path: path.map(|path| path.to_string()).unwrap_or_default(),
+            },
+            Self::Block(number) => Outbound::Block { number },
+            Self::Forget(at, _) => Outbound::Update {
+                step: UpdateStep::Reset,
+                path: at.uri().to_string(),
+            },
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     device::{Device, HeardIn, HeardOver, Known, Session},
     drive::Asked,
     key::DeviceKey,
+    objects::Route,
     profile::Profiles,
     registered::{Registered, Validation},
     told::ObjectSet,
@@ -18,6 +19,7 @@ use crate::{
     ledger::{
         Cancellation, Change, Failure, Learnt, Outcome, Stage, StopReason, TakeBack, UpgradeId,
     },
+    lwm2m::Objects,
     session::{self, Offers},
     upgrade::{EvidenceList, Input, Negotiation},
 };
@@ -112,7 +114,8 @@ impl Engine {
         }
         let runs = self.device(key).version();
         let refused = order.clone();
-        let begun = Session::begin(self.now, order, offers, runs, &self.config, None);
+        let route = Route::default();
+        let begun = Session::begin(self.now, order, offers, runs, &self.config, route);
         let (mut session, change) = match begun {
             Ok(begun) => begun,
             Err(failure) => return self.refuse_order(&refused, failure),
@@ -257,6 +260,10 @@ impl Engine {
         let device = self.device_mut(key);
         let announced = registration.and_then(|known| known.announced.as_ref());
         device.set_root(announced.and_then(|known| known.root_path.as_deref()));
+        let links = announced.map_or("", |known| known.objects.as_str());
+        if has_instances(links) {
+            device.set_instances(&Objects::parse(links.as_bytes()));
+        }
         self.set_alarm(key);
     }
 
@@ -273,8 +280,11 @@ impl Engine {
         let Some(package) = offers.package(upgrade.order.served.package).cloned() else {
             return self.refuse_order(&upgrade.order, Failure::PackageUnavailable);
         };
+        let done_bytes = upgrade.progress.map_or(0, |it| it.done_bytes);
+        let transfers = upgrade.stage.stage.is_transfer();
         let coverage = self.device(key).coverage();
         let evidence = self.evidence_of(key, package.version);
+        let route = self.restored_route(key, &package);
         let (session, actions) = Session::resume(
             now,
             upgrade,
@@ -282,7 +292,7 @@ impl Engine {
             coverage,
             evidence,
             &self.config,
-            None,
+            route,
         );
         let adaptive = self.profile(key).adaptive;
         if let Some((cell, hold)) = session.holds(self.habits(key).install(), adaptive) {
@@ -291,6 +301,9 @@ impl Engine {
         self.holders.insert(session.order.upgrade, key);
         self.device_mut(key).session = Some(Box::new(session));
         self.queue_up(key);
+        if transfers && self.is_transferring_by_object(key) {
+            self.reopen_pull(key, done_bytes);
+        }
         for action in actions {
             let asked = self.act(key, action);
             let session = self.device_mut(key).session.as_mut();
@@ -304,6 +317,11 @@ impl Engine {
         }
         self.settle(key);
     }
+}
+
+/// Whether links may tell of instances by which a device is upgraded: few do, and a million devices come in within seconds.
+fn has_instances(links: &str) -> bool {
+    links.contains("</9") || links.contains("</33629")
 }
 
 /// What is known of a device besides its registration.

@@ -5,11 +5,12 @@ use pcp::ResultCode;
 use super::{
     Lwm2mVersion, QueueMode,
     appointed::Appointed,
-    asked::{Read, Tag},
+    asked::Tag,
     companies::Behind,
     device_formats::Formats,
     effect::Seq,
     id::Location,
+    objects::Route,
     observation::{Observation, Purpose},
     profile::ProductId,
     pulls::Pull,
@@ -22,7 +23,8 @@ use crate::{
     coap::{Code, EXCHANGE_LIFETIME, Link, MAX_TRANSMIT_SPAN, Message, Peer, Recent, Reply, Token},
     config::UpgradeConfig,
     grants,
-    ledger::{Coverage, Deadline, DeviceId, Protocol, UpgradeId, WakeUps},
+    ledger::{Coverage, Deadline, DeviceId, UpdateObject, UpgradeId, WakeUps},
+    lwm2m::Objects,
     package::Version,
     session::{self, KeptAwake},
     upgrade::EvidenceList,
@@ -123,6 +125,8 @@ pub(super) struct Known {
     pub(super) refuses_lifetime: bool,
     /// What it may download over HTTP.
     pub(super) granted: Option<Box<Granted>>,
+    /// The instances that it announces of objects 9 and 33629.
+    pub(super) instances: Box<[(u16, u16)]>,
     /// When its observation was made anew after a Reset last.
     pub(super) observed_anew_at: Option<Instant>,
 }
@@ -153,14 +157,8 @@ pub(super) struct LastReport {
     pub(super) at: Instant,
 }
 
-impl session::Exchange for Option<Read> {
-    fn protocol(&self) -> Protocol {
-        Protocol::Lwm2m
-    }
-}
-
-/// One attempt to upgrade a device, with the read that is under way for it.
-pub(super) type Session = session::Session<Option<Read>>;
+/// One attempt to upgrade a device, with what is under way for it.
+pub(super) type Session = session::Session<Route>;
 
 impl Device {
     pub(super) fn new(id: DeviceId, endpoint: Box<str>, message_id: u16) -> Self {
@@ -225,9 +223,14 @@ impl Device {
         }
     }
 
-    /// Whether the token is that of its observation.
-    pub(super) fn is_observed_by(&self, token: Token) -> bool {
-        token == self.observation().token()
+    /// For what it is observed under that token.
+    pub(super) fn observed_for(&self, token: Token) -> Option<Purpose> {
+        let device = self.id;
+        let is_own = |purpose: &Purpose| {
+            let purpose = *purpose;
+            token == Observation { device, purpose }.token()
+        };
+        Purpose::ALL.into_iter().find(is_own)
     }
 
     /// Where it updates its registration.
@@ -356,12 +359,12 @@ impl Device {
 }
 
 impl Device {
-    /// Whether its registration announces the object, one of 0 to 62; `None` when it announces no objects.
+    /// Whether its registration announces the object, one of 0 to 61 or 33629; `None` when it announces no objects.
     pub(super) fn announces(&self, object: u16) -> Option<bool> {
         self.registration.as_ref()?.objects.has(object)
     }
 
-    /// The objects that its registration announces, as far as they are below 63.
+    /// The objects that its registration announces, as far as they are kept.
     pub(super) fn announced_objects(&self) -> Vec<u16> {
         let objects = self.registration.as_ref().map(|known| known.objects);
         objects.into_iter().flat_map(ObjectSet::numbers).collect()
@@ -378,6 +381,18 @@ impl Device {
     /// The same path, whole; `None` where it has its objects at the root.
     pub(super) fn root_path(&self) -> Option<&str> {
         self.known.as_ref().and_then(|known| known.root.as_deref())
+    }
+
+    /// Keeps the instances that it announces of objects 9 and 33629.
+    pub(super) fn set_instances(&mut self, objects: &Objects) {
+        let of_interest = [UpdateObject::Software, UpdateObject::Components];
+        let instances: Box<[(u16, u16)]> = (objects.paths())
+            .filter(|path| of_interest.iter().any(|it| it.number() == path.object()))
+            .filter_map(|path| Some((path.object(), path.instance()?)))
+            .collect();
+        if !instances.is_empty() || self.known.is_some() {
+            self.known.get_or_insert_default().instances = instances;
+        }
     }
 
     /// Keeps the path below which it has its objects.
@@ -401,7 +416,7 @@ impl Device {
     ) -> Option<&Reply> {
         let (recent, id) = (&self.recent, message.message_id());
         let within = if message.code().is_response() {
-            if self.is_observed_by(message.token()) {
+            if self.observed_for(message.token()).is_some() {
                 MAX_TRANSMIT_SPAN
             } else {
                 EXCHANGE_LIFETIME

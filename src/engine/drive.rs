@@ -42,6 +42,7 @@ impl Engine {
 
     /// Lets something happen to the device's upgrade, if it has one.
     pub(super) fn fire(&mut self, key: DeviceKey, event: Input) {
+        self.choose_first(key, event);
         let (now, config) = (self.now, self.config.clone());
         let known = match event {
             Input::VersionAnswered(..) => self.device(key).version(),
@@ -192,6 +193,9 @@ impl Engine {
 
     /// Does what the upgrade wants done.
     pub(super) fn act(&mut self, key: DeviceKey, action: Action) -> Asked {
+        if let Some(asked) = self.act_by_object(key, action) {
+            return asked;
+        }
         let tag = match action {
             Action::ReadCoverage => {
                 if let Some(session) = self.device_mut(key).session.as_mut() {
@@ -208,6 +212,8 @@ impl Engine {
             // PCP has one word for both
             Action::Offer | Action::TellPackage => Tag::Notify,
             Action::Command => Tag::Execute,
+            // they are of other transfers
+            Action::Look | Action::Reset(_) | Action::Activate => return Asked::Nothing,
         };
         // What the device answers comes by its observation.
         if action != Action::Command && !self.device(key).observing {
@@ -245,7 +251,12 @@ impl Engine {
             let (version, entered_at) = (session.package.version, session.entered_at());
             self.runs_target(key, version, before, entered_at);
         }
-        let Session { order, kept, .. } = *session;
+        let Session {
+            order,
+            kept,
+            exchange,
+            ..
+        } = *session;
         if kept.pings > 0 {
             let known = self.device_mut(key).known.get_or_insert_default();
             known.kept = Some((order.upgrade, kept));
@@ -258,6 +269,7 @@ impl Engine {
         self.count_and_report(&order, &outcome, &change);
         self.persist(key, change);
         self.move_slot(key, before, &Negotiation::Ended(outcome));
+        self.ends_by_object(key, before, &exchange);
     }
 
     /// The device runs the version that it was to run; the stage in which that was seen was entered then.

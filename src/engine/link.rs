@@ -8,7 +8,7 @@ use rand_chacha::rand_core::Rng;
 use super::{About, Effect, Engine, Incoming, asked::Tag, device::Device, key::DeviceKey};
 use crate::{
     coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, QueuedRequest, Token},
-    ledger::{Fate, Happened, Inbound, Postponed, Repeated},
+    ledger::{Fate, Happened, Inbound, Postponed, Repeated, UpdateStep},
     lwm2m::ResourcePath,
     upgrade::{Input, transfer::pcp::PcpInput},
 };
@@ -313,6 +313,7 @@ impl Engine {
             self.learn(key, |habits| habits.listening.answered_after(silence));
         }
         if let (LinkEvent::Responded(tag), Some(request)) = (&event, refused)
+            && tag.is_frame()
             && self.writes_in_own_format(key, *tag, message.code(), &request)
         {
             return true;
@@ -365,6 +366,13 @@ impl Engine {
                 self.fire(key, Input::Heard);
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
+            (LinkEvent::Rejected(tag) | LinkEvent::Unanswered(tag), _) if tag.is_of_object() => {
+                self.object_rejected(key, tag);
+            }
+            // it may restart before it answers
+            (LinkEvent::Acknowledged(Tag::Step(UpdateStep::Install)), _) => {
+                self.carried_out(key, UpdateStep::Install);
+            }
             (LinkEvent::Rejected(Tag::Lifetime), _) => self.lifetime_answered(key, None),
             (LinkEvent::Rejected(Tag::Attributes), _) => self.attributes_refused(key, None),
             (LinkEvent::Rejected(Tag::Observe), _) => self.observation_refused(key, None),
@@ -417,7 +425,14 @@ impl Engine {
                     answer: code.to_string(),
                 });
             }
-            Tag::Attributes
+            tag if tag.is_of_object() => self.object_answered(key, tag, message),
+            Tag::Get(_)
+            | Tag::AttributesOf(_)
+            | Tag::Watch(_)
+            | Tag::Step(_)
+            | Tag::Block(_)
+            | Tag::Forget(..)
+            | Tag::Attributes
             | Tag::Version
             | Tag::Notify
             | Tag::Execute
@@ -466,6 +481,9 @@ impl Engine {
         if tag == Tag::Observe {
             device.observing = false;
             self.observation_unanswered(key);
+        }
+        if tag.is_of_object() {
+            self.object_unanswered(key, tag);
         }
         let device = self.device_mut(key);
         // Nor does the notification arrive that waits behind what was given up.

@@ -42,6 +42,7 @@ mod incoming;
 mod key;
 mod link;
 mod moves;
+mod objects;
 mod observation;
 mod pcp_downlink;
 mod pcp_uplink;
@@ -66,6 +67,7 @@ pub use command::Command;
 pub use effect::{About, Counters, Effect, Report, Seq};
 pub use id::ShardId;
 pub use moves::{MovingDevice, Seek, Sought, Welcome, Whose};
+pub use objects::Reached;
 pub use pulls::{Fetched, Lease, PULLS, PullTerms};
 pub use speaker::Speaker;
 
@@ -157,6 +159,8 @@ pub struct Engine {
     timers: Timers,
     /// What is served to devices that fetch their packages, wherever they are.
     leases: Leases,
+    /// Where they fetch them.
+    reached: Reached,
     /// Devices are looked for one after the other: the next one not before this, microseconds.
     next_look_us: u64,
     store_available: bool,
@@ -186,6 +190,7 @@ impl Engine {
             reassembly: Reassembly::default(),
             timers: Timers::default(),
             leases: Leases::default(),
+            reached: Reached::default(),
             next_look_us: 0,
             store_available: true,
             restoring: None,
@@ -194,6 +199,11 @@ impl Engine {
             effects: VecDeque::new(),
             counters: Counters::default(),
         }
+    }
+
+    /// Devices fetch packages there from now on.
+    pub fn reached_at(&mut self, reached: Reached) {
+        self.reached = reached;
     }
 
     /// Other limits of cells and other settings of products hold from now on, also for the devices that wait for a slot. The other

@@ -7,15 +7,21 @@ use crate::{coap::Token, ledger::DeviceId};
 pub(super) enum Purpose {
     /// What it sends over PCP, and its own data: /19/0/0.
     Uplink,
+    /// The state of its upgrade, by one of the standard's objects.
+    State,
+    /// The result of that.
+    Result,
 }
 
 impl Purpose {
-    const ALL: [Self; 1] = [Self::Uplink];
+    pub(super) const ALL: [Self; 3] = [Self::Uplink, Self::State, Self::Result];
 
     /// What tells it from the others in the last byte of a token.
     const fn mark(self) -> u8 {
         match self {
             Self::Uplink => 0,
+            Self::State => 1,
+            Self::Result => 2,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pcp::PlatformMessage;
 
-use super::{Engine, asked::Tag, key::DeviceKey};
+use super::{Engine, asked::Tag, key::DeviceKey, objects::Get};
 use crate::upgrade::Sign;
 
 impl Engine {
@@ -25,6 +25,10 @@ impl Engine {
         if !asked || device.session.is_some() {
             return;
         }
+        if !self.observes_uplink(key) {
+            return self.send_get(key, Get::Version);
+        }
+        let device = self.device(key);
         if !device.observing {
             self.send_observe(key); // the answer comes by its observation
         }
@@ -59,13 +63,7 @@ impl Engine {
                 }
             }
             Tag::Execute => PlatformMessage::Execute,
-            Tag::Attributes
-            | Tag::Observe
-            | Tag::Read
-            | Tag::Segment(_)
-            | Tag::Answer(_)
-            | Tag::Ping
-            | Tag::Lifetime => return,
+            _ => return,
         };
         self.send_message(key, tag, &message);
     }

@@ -337,7 +337,7 @@ impl Engine {
     }
 
     /// What it says of itself without a sign of a restart counts when it cannot be asked once more.
-    fn remember_claim(&mut self, key: DeviceKey) {
+    pub(super) fn remember_claim(&mut self, key: DeviceKey) {
         let session = self.device(key).session.as_ref();
         if let Some(session) = session.filter(|session| session.negotiation().is_claimed()) {
             let target = session.package.version;
@@ -346,7 +346,7 @@ impl Engine {
     }
 
     /// Tells why a device is not believed that it runs the target.
-    fn doubts(&mut self, key: DeviceKey, version: Version, credence: Credence) {
+    pub(super) fn doubts(&mut self, key: DeviceKey, version: Version, credence: Credence) {
         let session = self.device(key).session.as_ref();
         if session.is_none_or(|session| session.package.version != version) {
             return;
@@ -366,7 +366,7 @@ impl Engine {
         });
     }
 
-    fn learn_version(&mut self, key: DeviceKey, version: Version) {
+    pub(super) fn learn_version(&mut self, key: DeviceKey, version: Version) {
         let now = self.now;
         let device = self.device(key);
         let asked = (device.known.as_ref()).is_some_and(|known| known.asked_what_it_runs);

@@ -7,8 +7,9 @@ use slab::Slab;
 use crate::{
     clock::Instant,
     coap::Transmission,
-    config::{Appointments, Config, ProductConfig, RadioUnits},
+    config::{Appointments, Config, Delivery, ProductConfig, RadioUnits, UpdateBy, UriScheme},
     ledger::{Learnt, ProductHabits},
+    lwm2m::ResourcePath,
     session::{Habits, has_moved},
 };
 
@@ -30,6 +31,16 @@ pub(super) struct Profile {
     pub(super) appointments: Appointments,
     /// Whether the limit of a crowded cell follows that for them, where it is said.
     pub(super) adaptive: Option<bool>,
+    /// By which of their objects they are upgraded.
+    pub(super) update_by: UpdateBy,
+    /// How a package gets to them.
+    pub(super) delivery: Delivery,
+    /// Bytes of a package that is written to them at most, where that is set.
+    pub(super) push_max_bytes: Option<u64>,
+    /// By what they fetch packages, where that is set.
+    pub(super) uri_scheme: Option<UriScheme>,
+    /// Where they tell the version that they run, where that is set.
+    pub(super) version_at: Option<ResourcePath>,
 }
 
 /// A product's place among the [`Profiles`] of one engine: another engine calls it otherwise. It has three bytes, because each device has
@@ -282,6 +293,11 @@ impl Profile {
             units: product.into(),
             appointments: product.appointments,
             adaptive: product.adaptive,
+            update_by: product.update_by,
+            delivery: product.delivery,
+            push_max_bytes: product.push_max_bytes,
+            uri_scheme: product.uri_scheme,
+            version_at: (product.version_resource).and_then(|path| path.parse().ok()),
         }
     }
 }

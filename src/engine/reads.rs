@@ -18,7 +18,7 @@ impl Engine {
     pub(super) fn begin_read(&mut self, key: DeviceKey, read: Read) {
         let path = read.path;
         if let Some(session) = self.device_mut(key).session.as_mut() {
-            session.exchange = Some(read);
+            session.exchange.read = Some(read);
             self.send_read(key, path, None);
         }
     }
@@ -28,7 +28,7 @@ impl Engine {
         let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
         };
-        let Some(mut read) = session.exchange.take() else {
+        let Some(mut read) = session.exchange.read.take() else {
             return;
         };
         let (path, code) = (read.path, message.code());
@@ -58,7 +58,7 @@ impl Engine {
             Ok(None) => {}
             Ok(Some(next)) => {
                 if let Some(session) = self.device_mut(key).session.as_mut() {
-                    session.exchange = Some(read);
+                    session.exchange.read = Some(read);
                 }
                 return self.send_read(key, path, Some(next.encode()));
             }
@@ -113,7 +113,7 @@ impl Engine {
     /// The device rejected a read with a Reset.
     pub(super) fn read_refused(&mut self, key: DeviceKey) {
         let session = self.device_mut(key).session.as_mut();
-        if let Some(read) = session.and_then(|session| session.exchange.take()) {
+        if let Some(read) = session.and_then(|session| session.exchange.read.take()) {
             self.read_ended(key, &read, None);
         }
     }

@@ -10,7 +10,7 @@ use super::{
     key::DeviceKey,
     link::{STRANGE_NOTIFICATION, Try},
     moves::By,
-    observation::Observation,
+    observation::{Observation, Purpose},
     respond::created,
 };
 use crate::{
@@ -66,7 +66,8 @@ impl Engine {
         if !self.moves_to(key, &incoming.speaker) {
             return;
         }
-        if carries_response && self.device(key).is_observed_by(incoming.message.token()) {
+        let observed = self.device(key).observed_for(incoming.message.token());
+        if carries_response && observed.is_some() {
             self.validate(key); // nobody else knows the token
         }
         self.look_at_association(key, &incoming.speaker);
@@ -150,19 +151,22 @@ impl Engine {
     fn receive_response(&mut self, key: DeviceKey, incoming: &Incoming<'_>) {
         let now = self.now.instant;
         let id = incoming.message.message_id();
-        let notifies = self.device(key).is_observed_by(incoming.message.token());
+        let notifies = self.device(key).observed_for(incoming.message.token());
         // before the upgrade ends with it
-        if notifies || self.device(key).link.awaits(incoming.message) {
+        if notifies.is_some() || self.device(key).link.awaits(incoming.message) {
             self.count_came(key, incoming, Try::First);
         }
-        let known = if notifies && self.is_stale(key, id) {
+        let known = if notifies.is_some() && self.is_stale(key, id) {
             self.counters.messages_stale += 1;
             true
         } else if self.take_answer(key, incoming.message) {
             true
-        } else if notifies {
+        } else if let Some(purpose) = notifies {
             self.silence(key); // it may have woken up just now
-            self.notified(key, incoming.message);
+            match purpose {
+                Purpose::Uplink => self.notified(key, incoming.message),
+                purpose => self.update_notified(key, purpose, incoming.message),
+            }
             true
         } else {
             self.counters.messages_unexpected += 1;
@@ -184,7 +188,7 @@ impl Engine {
         } else if confirmable {
             // ends whatever observation the device believes in (RFC 7641 §3.6)
             self.transmit(incoming.peer(), reset(id), 0);
-            if incoming.message.observe().is_some() {
+            if incoming.message.observe().is_some() && self.observes_uplink(key) {
                 self.observe_anew(key, STRANGE_NOTIFICATION);
             }
         }

@@ -3,12 +3,12 @@
 
 use super::{
     Change, Engine, Report, UpgradeOrder,
-    asked::{Read, Tag},
+    asked::Tag,
     key::DeviceKey,
 };
 use crate::{
     clock::{Instant, UtcMillis},
-    ledger::{Fate, Happened, Inbound, Outcome, Repeated, Said},
+    ledger::{Fate, Happened, Inbound, Outcome, Repeated, Said, UpdateStep},
     session::Contact,
 };
 
@@ -16,14 +16,17 @@ impl Engine {
     /// The request that is outstanding has left (again).
     pub(super) fn has_left(&mut self, key: DeviceKey) {
         let at = self.now.utc;
-        let device = self.device_mut(key);
-        let (Some(tag), Some(session)) = (device.link.outstanding(), device.session.as_mut())
-        else {
+        let device = self.device(key);
+        let Some(tag) = device.link.outstanding() else {
             return;
         };
-        let message = tag.message(session.exchange.as_ref().map(Read::path));
+        let path = self.path_of_tag(key, tag);
+        let Some(session) = self.device_mut(key).session.as_mut() else {
+            return;
+        };
+        let message = tag.message(path);
         let line = session.correspondence.left(message, at);
-        if tag == Tag::Execute {
+        if matches!(tag, Tag::Execute | Tag::Step(UpdateStep::Install)) {
             self.commanded(key);
         }
         if let Some(line) = line {

@@ -74,6 +74,7 @@ impl Engine {
         device.recent.clear();
         device.observing = false;
         device.set_root(request.objects.root());
+        device.set_instances(&request.objects);
         self.lifetime_told(key, request.tells_lifetime.then_some(request.lifetime_s));
         self.persist_registration(key, Announced::of(&request.objects));
         let endpoint = request.endpoint;
@@ -89,7 +90,9 @@ impl Engine {
             Some(block) => self.respond(incoming, response.block1(block).build()),
         }
         // Observations end with the registration they were made under.
-        self.send_observe(key);
+        if self.observes_uplink(key) {
+            self.send_observe(key);
+        }
         self.ask_again_what_it_runs(key);
         self.said(key, Inbound::Registration);
         Some(self.explain_registration(key, excuse))
@@ -307,6 +310,7 @@ impl Engine {
         let device = self.device_mut(key);
         if let Some(objects) = &request.objects {
             device.set_root(objects.root());
+            device.set_instances(objects);
         }
         if let Some(registration) = device.registration.as_mut() {
             registration.lifetime_s = lifetime_s;

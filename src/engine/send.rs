@@ -71,6 +71,7 @@ impl Engine {
         }
         self.said(key, Inbound::ServiceData);
         self.coverage_sent(key, request.connectivity);
+        self.update_sent(key, |path| request.value(path));
         for payload in request.uplink {
             self.bytes_received(key, &payload);
         }
@@ -106,7 +107,7 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|tag| *tag == Tag::Read);
         if let Some(session) = device.session.as_mut() {
-            session.exchange = None;
+            session.exchange.read = None;
         }
         self.fire(key, answer);
     }

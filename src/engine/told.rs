@@ -1,14 +1,16 @@
 //! What a registration tells of the device, as small as a million rows want it.
 
-use crate::lwm2m::Objects;
+use crate::{ledger::UpdateObject, lwm2m::Objects};
 
-/// Which of the objects 0 to 62 a device announces, and whether it announces any at all.
+/// Which of the objects 0 to 61 and 33629 a device announces, and whether it announces any at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ObjectSet(u64);
 
 impl ObjectSet {
     /// The bit that says that objects are announced.
     const ANY: u16 = 63;
+    /// That of Advanced Firmware Update.
+    const COMPONENTS: u16 = 62;
 
     pub(super) fn of(objects: &Objects) -> Self {
         objects.paths().map(|path| path.object()).collect()
@@ -24,13 +26,14 @@ impl ObjectSet {
 
     /// Whether the object is announced; `None` when none is, or when it is none of those that are kept.
     pub(super) fn has(self, object: u16) -> Option<bool> {
-        let known = self.0 >> Self::ANY == 1 && object < Self::ANY;
+        let known = self.0 >> Self::ANY == 1 && bit(object) != 0;
         known.then(|| self.0 & bit(object) != 0)
     }
 
     /// Those that are announced, in order.
     pub(super) fn numbers(self) -> impl Iterator<Item = u16> {
-        (0..Self::ANY).filter(move |object| self.0 & bit(*object) != 0)
+        let kept = (0..Self::COMPONENTS).chain([UpdateObject::Components.number()]);
+        kept.filter(move |object| self.0 & bit(*object) != 0)
     }
 }
 
@@ -43,8 +46,10 @@ impl FromIterator<u16> for ObjectSet {
 
 /// 0 for an object that is not kept.
 const fn bit(object: u16) -> u64 {
-    if object < ObjectSet::ANY {
+    if object < ObjectSet::COMPONENTS {
         1 << object
+    } else if object == UpdateObject::Components.number() {
+        1 << ObjectSet::COMPONENTS
     } else {
         0
     }
@@ -60,22 +65,23 @@ mod tests {
 
     #[test]
     fn knows_what_is_announced_and_whether_anything_is() {
-        let set = of("</3/0>,</19/0>,</19/1>,</62>,</63/0>,</3303/0>,</0>");
+        let set = of("</3/0>,</19/0>,</19/1>,</61>,</63/0>,</33629/0>,</0>");
         for (object, expected) in [
             (0, Some(true)),
             (3, Some(true)),
             (4, Some(false)),
             (19, Some(true)),
-            (61, Some(false)),
-            (62, Some(true)),
+            (60, Some(false)),
+            (61, Some(true)),
+            (62, None),
             (63, None),
-            (64, None),
+            (33_629, Some(true)),
             (3303, None),
             (u16::MAX, None),
         ] {
             assert_eq!(set.has(object), expected, "{object}");
         }
-        assert!(set.numbers().eq([0, 3, 19, 62]));
+        assert!(set.numbers().eq([0, 3, 19, 61, 33_629]));
         for links in [
             "",
             "</0>",

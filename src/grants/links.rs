@@ -76,6 +76,11 @@ impl Links {
         })
     }
 
+    /// Whether they are over HTTPS.
+    pub fn is_secured(&self) -> bool {
+        self.base.starts_with("https://")
+    }
+
     /// What stands in each link between the port and the path of this server: nothing, or a path that begins with a slash.
     pub fn path(&self) -> &str {
         self.base.get(self.path_at..).unwrap_or_default()

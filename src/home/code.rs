@@ -195,6 +195,9 @@ const OF_REASONS: [(&str, ErrorCode); Outcome::REASONS.len()] = [
     ("refused_battery", ErrorCode::NotAllowed),
     ("refused_space", ErrorCode::NotAllowed),
     ("refused_memory", ErrorCode::NotAllowed),
+    ("update_result", ErrorCode::DeviceFailed),
+    ("update_refused", ErrorCode::DeviceFailed),
+    ("not_idle", ErrorCode::NotAllowed),
 ];
 
 impl ErrorCode {

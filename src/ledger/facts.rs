@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::Misread;
+use super::{Misread, UpdateObject, UpdateStep};
 use crate::{
     clock::UtcMillis,
     package::{Fits, Version},
@@ -13,13 +13,20 @@ use crate::{
 /// What is known of how an attempt ended. Each is there where it says something.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Facts {
-    /// The result code that the device gave (PCP).
+    /// The result code that the device gave (PCP), or the result that its object tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<u8>,
     /// The code of the failure that the device reported (MQTT): one of IoTDA's or a vendor's; those of `ThingsPanel` and
-    /// `QuecThing` are negative.
+    /// `QuecThing` are negative. Where it refused something in an upgrade by one of the standard's objects, the code of its answer
+    /// in `CoAP`: 405 for 4.05.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
+    /// The object by which the device is upgraded, whose result is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<UpdateObject>,
+    /// What it refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<UpdateStep>,
     /// What the device said of it, [`MAX_DESCRIPTION`] characters at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -196,6 +203,23 @@ pub enum Outbound {
     VersionRequest,
     /// The offer of the package over MQTT.
     PackageOffer,
+    /// The observation of a resource.
+    ObservationOf {
+        /// Which one.
+        path: String,
+    },
+    /// Something in an upgrade by one of the standard's objects.
+    Update {
+        /// What.
+        step: UpdateStep,
+        /// The resource that is written or executed.
+        path: String,
+    },
+    /// A block of the package (Block1).
+    Block {
+        /// Its number.
+        number: u32,
+    },
 }
 
 /// What became of a message to a device.
@@ -282,6 +306,15 @@ pub enum Inbound {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         description: Option<String>,
     },
+    /// What a resource is, as the device was asked or as it notifies.
+    Told {
+        /// Of what.
+        path: String,
+        /// Its value.
+        value: u8,
+    },
+    /// A request for a part of the package in blocks.
+    BlockRequest,
     /// The report of the upgrade (PCP 24).
     UpgradeReport {
         /// Its result.
@@ -295,7 +328,8 @@ impl Outbound {
     /// Whether it is the same, whatever is read.
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Read { .. }, Self::Read { .. }) => true,
+            (Self::Read { .. }, Self::Read { .. }) | (Self::Block { .. }, Self::Block { .. }) => true,
+            (Self::Update { step, .. }, Self::Update { step: other, .. }) => step == other,
             _ => self == other,
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Facts, FailedIn, Home, Outcome, Unhealthy};
+use super::{Facts, FailedIn, Home, Outcome, Unhealthy, UpdateObject, UpdateStep, WhyObject};
 use crate::{clock::UtcMillis, package::Version};
 
 /// A line of an upgrade's timeline.
@@ -330,6 +330,44 @@ pub enum Happened {
     Fetches,
     /// The device was served the whole package over HTTP.
     Fetched,
+    /// It is chosen by which of its objects the device is upgraded.
+    ObjectChosen {
+        /// The object.
+        object: UpdateObject,
+        /// Why that one.
+        why: WhyObject,
+        /// The instance, where there may be several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<u16>,
+    },
+    /// The device tells the state of its upgrade, as a number of its object.
+    StateTold {
+        /// The object.
+        object: UpdateObject,
+        /// The state.
+        state: u8,
+    },
+    /// The device tells the result of its upgrade, as a number of its object.
+    ResultTold {
+        /// The object.
+        object: UpdateObject,
+        /// The result.
+        result: u8,
+    },
+    /// The device is idle again, and has lost what it had.
+    ProgressLost,
+    /// The device has carried out what it was told.
+    CarriedOut {
+        /// What.
+        step: UpdateStep,
+    },
+    /// The device refused what it was told.
+    StepRefused {
+        /// What.
+        step: UpdateStep,
+        /// The code of its answer.
+        answer: String,
+    },
     /// The device, which speaks MQTT, reports that it is through; its version is waited for.
     Through,
     /// The device claims the target, and was not served the whole package.
@@ -456,6 +494,16 @@ pub enum Asked {
     },
     /// To fetch and install it, once more.
     ToFetchAgain,
+    /// What it runs, by a read of the resource that tells it.
+    ReadVersion,
+    /// The state and the result of its upgrade.
+    State,
+    /// To forget what it has.
+    ToReset,
+    /// To install what it was served.
+    ToInstall,
+    /// To activate what it has installed.
+    ToActivate,
     /// The same as before the server was restarted.
     AfterServerRestart {
         /// What.
@@ -473,8 +521,12 @@ impl Asked {
             | Self::ToUpgradeAgain
             | Self::ToFetch { .. }
             | Self::ToFetchAgain
+            | Self::State
+            | Self::ToReset
+            | Self::ToInstall
+            | Self::ToActivate
             | Self::AfterServerRestart {
-                question: Question::ToDownload | Question::ToUpgrade,
+                question: Question::ToDownload | Question::ToUpgrade | Question::State,
             } => true,
             Self::Version
             | Self::VersionAgain
@@ -484,6 +536,7 @@ impl Asked {
             | Self::Cell
             | Self::CellAgain
             | Self::ReportVersion
+            | Self::ReadVersion
             | Self::AfterServerRestart {
                 question: Question::Version | Question::Coverage | Question::Cell,
             } => false,
@@ -505,6 +558,8 @@ pub enum Question {
     ToDownload,
     /// To upgrade.
     ToUpgrade,
+    /// For the state of its upgrade.
+    State,
 }
 
 /// Why a device is not asked yet.

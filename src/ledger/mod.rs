@@ -55,6 +55,6 @@ pub use refusal::Refusal;
 pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;
 pub use traffic::{HEADER_BYTES, RECORD_BYTES, Traffic, Usage, airtime_ms};
-pub use update_object::UpdateObject;
+pub use update_object::{UpdateObject, UpdateStep, WhyObject};
 pub use via::{MAX_CHILDREN, Relative, Via, ViaError, check_via};
 pub use ways::Ways;

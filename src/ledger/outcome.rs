@@ -1,6 +1,6 @@
 use pcp::ResultCode;
 
-use super::{Deadline, Facts, Refusal};
+use super::{Deadline, Facts, Refusal, UpdateObject, UpdateStep};
 use crate::package::Version;
 
 /// How an attempt to upgrade a device ended.
@@ -96,11 +96,17 @@ pub enum Failure {
     NotServed,
     /// The device, or its gateway for it, refused for a condition that may pass; by this code of its protocol.
     Refused(Refusal, i32),
+    /// The device told this result of its upgrade by one of the standard's objects.
+    UpdateResult(UpdateObject, u8),
+    /// The device refused something in its upgrade by one of the standard's objects, with this code of `CoAP`.
+    UpdateRefused(UpdateStep, u8),
+    /// The device does not come to be idle, so that it cannot be given a package.
+    NotIdle,
 }
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 37] = [
+    pub const REASONS: [&str; 40] = [
         "upgraded",
         "already_current",
         "task_stopped",
@@ -138,6 +144,9 @@ impl Outcome {
         "refused_battery",
         "refused_space",
         "refused_memory",
+        "update_result",
+        "update_refused",
+        "not_idle",
     ];
     /// Those of them for which a device is skipped: there is nothing for it in the task, or an operator passes over it.
     pub const SKIPS: [&str; 3] = ["skipped", "no_package", "downgrade"];
@@ -190,6 +199,9 @@ impl Outcome {
                 Failure::TransferTimedOut => "transfer_timed_out",
                 Failure::NotServed => "not_served",
                 Failure::Refused(refusal, _) => refusal.reason(),
+                Failure::UpdateResult(..) => "update_result",
+                Failure::UpdateRefused(..) => "update_refused",
+                Failure::NotIdle => "not_idle",
             },
         }
     }
@@ -238,6 +250,16 @@ impl Outcome {
                 version: Some(*version),
                 ..none
             },
+            Failure::UpdateResult(object, result) => Facts {
+                object: Some(*object),
+                result: Some(*result),
+                ..none
+            },
+            Failure::UpdateRefused(step, code) => Facts {
+                step: Some(*step),
+                code: Some(i32::from(code >> 5) * 100 + i32::from(code & 0x1F)),
+                ..none
+            },
             _ => none,
         }
     }
@@ -279,9 +301,19 @@ impl Outcome {
             "not_downloaded" => Failure::NotDownloaded,
             "transfer_timed_out" => Failure::TransferTimedOut,
             "not_served" => Failure::NotServed,
+            "update_result" => Failure::UpdateResult(facts.object?, facts.result?),
+            "update_refused" => Failure::UpdateRefused(facts.step?, coap_code(facts.code?)?),
+            "not_idle" => Failure::NotIdle,
             _ => Failure::Refused(Refusal::named(reason)?, facts.code?),
         }))
     }
+}
+
+/// The code of `CoAP` that reads as this number: 405 for 4.05.
+fn coap_code(number: i32) -> Option<u8> {
+    let (class, detail) = (number / 100, number % 100);
+    let fits = (0..8).contains(&class) && (0..32).contains(&detail);
+    fits.then(|| u8::try_from(class << 5 | detail).ok())?
 }
 
 impl Failure {
@@ -308,7 +340,10 @@ impl Failure {
             | Self::Reported(_)
             | Self::NotDownloaded
             | Self::NotServed
-            | Self::Refused(..) => None,
+            | Self::Refused(..)
+            | Self::UpdateResult(..)
+            | Self::UpdateRefused(..)
+            | Self::NotIdle => None,
         }
     }
 }
@@ -361,6 +396,9 @@ mod tests {
             Failure::Refused(Refusal::Battery, 4),
             Failure::Refused(Refusal::Space, 5),
             Failure::Refused(Refusal::Memory, 9),
+            Failure::UpdateResult(UpdateObject::Firmware, 5),
+            Failure::UpdateRefused(UpdateStep::Package, 0x8F),
+            Failure::NotIdle,
         ];
         let outcomes: Vec<Outcome> = [
             Outcome::Succeeded(Success::Upgraded),

@@ -46,3 +46,36 @@ impl UpdateObject {
         }
     }
 }
+
+/// What a device is told in an upgrade by one of the standard's objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateStep {
+    /// To forget what it has, so that it is idle.
+    Reset,
+    /// Where the package is, or its blocks.
+    Package,
+    /// To install it.
+    Install,
+    /// To activate what it has installed (object 9).
+    Activate,
+}
+
+impl UpdateStep {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Reset, Self::Package, Self::Install, Self::Activate];
+}
+
+/// Why a device is upgraded through an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyObject {
+    /// Its product says so (`update_by`).
+    Product,
+    /// The package is for a software or component, which the object has.
+    Component,
+    /// It announces the object, and none that would be preferred.
+    Announced,
+    /// It does not say which objects it has.
+    Unannounced,
+}

@@ -10,11 +10,12 @@ mod endpoint;
 mod path;
 mod registration;
 mod send;
+mod update;
 
 pub use connectivity::ConnectivityReading;
 pub use content::{
     Container, ContentError, MAX_PAYLOAD, MAX_VALUES, Opaque, ResourceId, Value, Wrapping,
-    accept_for, decode, format, opaque_of,
+    accept_for, decode, format, opaque_of, values_of,
 };
 pub use endpoint::{EndpointError, MAX_ENDPOINT_LEN, check_endpoint};
 pub use path::{PathError, ResourcePath};
@@ -23,3 +24,4 @@ pub use registration::{
     RegisterError, RegisterRequest, UpdateRequest,
 };
 pub use send::{SendError, SendRequest};
+pub use update::UpdateInstance;

@@ -20,6 +20,8 @@ pub struct PathError;
 impl ResourcePath {
     /// Lifetime of the registration, seconds, of the first LwM2M server that the device has.
     pub const LIFETIME: Self = Self::of_resource(1, 0, 1);
+    /// The version of the firmware that runs.
+    pub const FIRMWARE_VERSION: Self = Self::of_resource(3, 0, 3);
     /// Connectivity Monitoring, whole: one exchange for all that follows.
     pub const CONNECTIVITY: Self = Self::of_instance(4, 0);
     /// Connectivity Monitoring, in whichever instance comes.

@@ -2,7 +2,9 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use super::{ConnectivityReading, ContentError, ResourcePath, decode, format, opaque_of};
+use super::{
+    ConnectivityReading, ContentError, ResourcePath, Value, decode, format, opaque_of,
+};
 
 /// What a device says of its own accord: `POST /dp` (Send, LwM2M 1.1 §6.4.6). Its payload has values of any number of
 /// objects, each with its full path; this is what matters here of them.
@@ -13,6 +15,9 @@ pub struct SendRequest {
     /// What it would otherwise notify of /19/0/0 or /19/1/0: PCP frames, or its own data. One for each instance, and for
     /// each time for which it is told.
     pub uplink: Vec<Vec<u8>>,
+    /// All of it.
+    format: Option<u16>,
+    payload: Vec<u8>,
 }
 
 /// Why it is not taken. The text is meant for the device's log (RFC 7252 §5.5.2).
@@ -48,7 +53,17 @@ impl SendRequest {
         Ok(Self {
             connectivity: ConnectivityReading::from_values(&connectivity),
             uplink,
+            format,
+            payload: payload.to_vec(),
         })
+    }
+
+    /// The newest value of that resource, where it is among what is sent.
+    pub fn value(&self, path: &ResourcePath) -> Option<Value> {
+        let values = decode(self.format, path, &self.payload).ok()?;
+        let wanted = path.resource();
+        let found = values.into_iter().find(|(id, _)| Some(*id) == wanted);
+        found.map(|(_, value)| value)
     }
 }
 

@@ -15,10 +15,11 @@ use crate::{
     ledger::{
         ActiveUpgrade, Asked, Cancellation, Change, Conditions, Coverage, Deadline, Evidence,
         Facts, Failure, Further, Happened, Inbound, Lane, Last, Limit, Line, Outcome, PackageId,
-        Progress, Protocol, Queue, Served, Stage, StageChange, Standby, UpgradeOrder, Ways,
+        Progress, Protocol, Queue, Served, Stage, StageChange, Standby, UpdateObject, UpgradeOrder,
+        Ways,
     },
     package::{Package, Version},
-    upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},
+    upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored, transfer::Transfer},
 };
 
 /// How often, and how soon at the earliest, the gate is asked of a lane that is closed when the time to wait is over.
@@ -29,6 +30,21 @@ const CLOSED_ASKED_AFTER: Duration = Duration::from_secs(1);
 pub trait Exchange {
     /// What the device speaks.
     fn protocol(&self) -> Protocol;
+
+    /// By which of its objects it is upgraded, where it speaks LwM2M.
+    fn object(&self) -> UpdateObject {
+        UpdateObject::Pcp
+    }
+
+    /// Whether the package can be served to it.
+    fn serves(&self, package: &Package) -> bool {
+        Ways::from(package).serve(self.protocol(), self.takes_large())
+    }
+
+    /// Whether what it tells as its version decides, whatever else it tells.
+    fn version_decides(&self) -> bool {
+        false
+    }
 
     /// Whether it can be counted how much of a package it is served, where it fetches that over HTTP.
     fn counts(&self) -> bool {
@@ -73,6 +89,9 @@ pub struct Session<X> {
     stored_until: Instant,
     stored_since: Option<Instant>,
     progress_stored_at: Option<Instant>,
+    /// Bytes of the package that it was served from the beginning without a gap, where it is upgraded by one of the standard's
+    /// objects.
+    served_bytes: u64,
     /// What it can say for itself.
     pub correspondence: Correspondence,
     /// When to find out whether the device can be reached.
@@ -219,11 +238,6 @@ pub struct Contact {
     pub objects: Vec<u16>,
 }
 
-/// Whether the package can be served to a device over that exchange.
-fn is_served(package: &Package, exchange: &impl Exchange) -> bool {
-    Ways::from(package).serve(exchange.protocol(), exchange.takes_large())
-}
-
 impl<X: Exchange> Session<X> {
     /// An attempt that begins, and the change that says so. `runs` is the version that the device is known to run.
     ///
@@ -242,7 +256,7 @@ impl<X: Exchange> Session<X> {
             (offers.assumed(runs, order.hardware.as_deref())).ok_or(Failure::PackageUnavailable)?;
         // one whose version is not known is asked: it may run one of them already
         let runs_another = runs.is_some_and(|runs| !offers.leads_to(runs));
-        if runs_another && !offers.any(|package| is_served(package, &exchange)) {
+        if runs_another && !offers.any(|package| exchange.serves(package)) {
             return Err(Failure::NotServed);
         }
         let negotiation = Negotiation::begin(
@@ -328,6 +342,7 @@ impl<X: Exchange> Session<X> {
             correspondence,
             exchange,
         );
+        session.served_bytes = upgrade.progress.map_or(0, |it| it.done_bytes);
         session.stored_until = (session.negotiation.until()).map_or(now.instant, |(_, at)| at);
         session.stored_since = session.negotiation.place().map(|place| place.since);
         (session, actions)
@@ -355,6 +370,7 @@ impl<X: Exchange> Session<X> {
             stored_until: Instant::ZERO,
             stored_since: None,
             progress_stored_at: None,
+            served_bytes: 0,
             correspondence,
             look_at: None,
             looks: 0,
@@ -454,7 +470,7 @@ impl<X: Exchange> Session<X> {
         }
         let news = self.refresh_stored(now);
         let line = if news || !actions.is_empty() {
-            timeline::of(event, &before, self, &rules)
+            timeline::of(event, &before, self, &rules, &actions)
         } else {
             None
         };
@@ -536,7 +552,11 @@ impl<X: Exchange> Session<X> {
             Input::Reached(Deadline::RepeatQuestion) => true,
             _ => false,
         };
-        if !unknown || !self.exchange.protocol().tells_by_itself() {
+        // a device over LwM2M need not have the resource that tells it
+        let by_object = self.exchange.object() != UpdateObject::Pcp;
+        let tells_nothing =
+            by_object && matches!(event, Input::VersionAnswered(..));
+        if !unknown || !(tells_nothing || self.exchange.protocol().tells_by_itself()) {
             return Ok(());
         }
         if self.awaits_next() {
@@ -552,7 +572,7 @@ impl<X: Exchange> Session<X> {
     /// The device is served this package from now on, if it can be had, and served to what the device speaks.
     fn serve(&mut self, id: PackageId, package: Option<Arc<Package>>) -> Result<(), Outcome> {
         let package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
-        let served = is_served(&package, &self.exchange);
+        let served = self.exchange.serves(&package);
         // what it runs already it need not be served
         if !served && self.runs != Some(package.version) {
             return Err(Outcome::Failed(Failure::NotServed));
@@ -831,6 +851,7 @@ impl<X: Exchange> Session<X> {
 
     /// The change that says how far the download is, unless one has said so within `interval`.
     pub fn progress(&mut self, now: Now, done_bytes: u64, interval: Duration) -> Option<Change> {
+        self.served_bytes = done_bytes;
         let lately = (self.progress_stored_at).is_some_and(|at| now.instant.since(at) < interval);
         if lately {
             return None;
@@ -848,6 +869,9 @@ impl<X: Exchange> Session<X> {
 
     /// How far the download of a state is: where the segment begins that was asked for last.
     pub fn position(&self, negotiation: &Negotiation) -> Option<u64> {
+        if let Some(Transfer::ByObject(_)) = negotiation.transfer() {
+            return Some(self.served_bytes);
+        }
         let segment = negotiation.segment()?;
         Some((self.package.pcp_offer()?.segmentation).bytes_before(segment))
     }
@@ -969,6 +993,8 @@ fn rules<'c, X: Exchange>(
 ) -> Rules<'c> {
     Rules {
         protocol: exchange.protocol(),
+        object: exchange.object(),
+        version_decides: exchange.version_decides(),
         counted: exchange.counts(),
         connections_told: !config.mqtt.is_by_broker(),
         target: package.version,

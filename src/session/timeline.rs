@@ -4,10 +4,10 @@ use pcp::ResultCode;
 
 use super::{Exchange, Session};
 use crate::{
-    ledger::{Asked, Deadline, Happened, Home, Line, Question, Stage},
+    ledger::{Asked, Deadline, Happened, Home, Line, Question, Stage, UpdateObject},
     upgrade::{
-        Action, Input, Negotiation, Rules,
-        transfer::{MqttInput, pcp::PcpInput},
+        Action, Input, Negotiation, Place, Rules,
+        transfer::{MqttInput, Transfer, object::ObjectInput, pcp::PcpInput},
     },
 };
 
@@ -18,7 +18,8 @@ pub fn asked_again(action: Action) -> Line {
         Action::ReadCoverage => Question::Coverage,
         Action::ReadCell => Question::Cell,
         Action::Offer | Action::TellPackage => Question::ToDownload,
-        Action::Command => Question::ToUpgrade,
+        Action::Command | Action::Activate => Question::ToUpgrade,
+        Action::Look | Action::Reset(_) => Question::State,
     };
     let asked = Asked::AfterServerRestart { question };
     Line::asking(Happened::Asked, asked, None)
@@ -30,6 +31,7 @@ pub(super) fn of<X: Exchange>(
     before: &Negotiation,
     session: &Session<X>,
     rules: &Rules<'_>,
+    actions: &[Action],
 ) -> Option<Line> {
     if rules.protocol.is_mqtt() {
         let home = rules.home.and_then(Home::of);
@@ -46,10 +48,74 @@ pub(super) fn of<X: Exchange>(
         };
     }
     if before.slot().is_none() && session.negotiation().slot().is_none() {
-        up_to_the_slot(event, session, rules)
+        let line = up_to_the_slot(event, session, rules);
+        return line.map(|line| by_read(line, rules));
+    }
+    if rules.object != UpdateObject::Pcp {
+        by_object(event, before, session, rules, actions)
     } else {
         with_the_slot(event, before, session, rules)
     }
+}
+
+/// A device without PCP is asked for its version by a read.
+fn by_read(line: Line, rules: &Rules<'_>) -> Line {
+    let asked = match line.asked {
+        Some(Asked::Version | Asked::VersionAgain) if rules.object != UpdateObject::Pcp => {
+            Some(Asked::ReadVersion)
+        }
+        other => other,
+    };
+    Line { asked, ..line }
+}
+
+/// The line for a step of a transfer by one of the standard's objects.
+fn by_object<X: Exchange>(
+    event: Input,
+    before: &Negotiation,
+    session: &Session<X>,
+    rules: &Rules<'_>,
+    actions: &[Action],
+) -> Option<Line> {
+    let (object, after) = (rules.object, session.negotiation());
+    let offered = |transfer: &Transfer| transfer.offers() > 1;
+    let asked = match actions.first() {
+        Some(Action::Look) => Some(Asked::State),
+        Some(Action::Reset(_)) => Some(Asked::ToReset),
+        Some(Action::Offer) if after.transfer().is_some_and(offered) => Some(Asked::ToFetchAgain),
+        Some(Action::Offer) => Some(to_fetch(session)),
+        Some(Action::Command) => Some(Asked::ToInstall),
+        Some(Action::Activate) => Some(Asked::ToActivate),
+        Some(Action::AskVersion) => Some(Asked::ReadVersion),
+        _ => None,
+    };
+    let told = after.transfer().and_then(Transfer::told_state);
+    let cell = after.place().and_then(Place::cell);
+    let happened = match event {
+        Input::SlotGranted => Happened::SlotGranted { cell: cell? },
+        Input::Object(ObjectInput::StateTold(state)) => Happened::StateTold { object, state },
+        Input::Object(ObjectInput::ResultTold(result)) => Happened::ResultTold { object, result },
+        Input::Object(ObjectInput::Looked) => match (told, asked.as_ref()) {
+            (Some(0), Some(Asked::ToFetchAgain)) => Happened::ProgressLost,
+            (Some(state), _) => Happened::StateTold { object, state },
+            (None, _) => return None,
+        },
+        Input::Object(ObjectInput::CarriedOut(step)) => Happened::CarriedOut { step },
+        Input::Object(ObjectInput::Fetched { .. }) => Happened::Fetches,
+        Input::Object(ObjectInput::FetchedAll) => Happened::Fetched,
+        Input::Object(ObjectInput::Undelivered) => Happened::SlotReturnedUndelivered { cell: cell? },
+        Input::Registered { .. } => Happened::Registered,
+        Input::VersionAnswered(_, Some(version), _) => Happened::StillRuns { version },
+        Input::Reached(Deadline::Nudge) if before.slot().is_some() && after.slot().is_none() => {
+            Happened::SlotReturnedUndelivered { cell: cell? }
+        }
+        Input::Reached(_) => Happened::NoAnswer,
+        _ => return None,
+    };
+    Some(Line {
+        asked,
+        ..happened.into()
+    })
 }
 
 /// What a device over MQTT is offered.

@@ -6,12 +6,12 @@ use pcp::ResultCode;
 
 use super::{
     evidence::Credence,
-    transfer::{MqttInput, object::ObjectInput, pcp::PcpInput},
+    transfer::{MqttInput, object::{ObjectInput, Reset}, pcp::PcpInput},
 };
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{Coverage, Deadline, Lane, Protocol, StopReason},
+    ledger::{Coverage, Deadline, Lane, Protocol, StopReason, UpdateObject},
     package::Version,
 };
 
@@ -26,6 +26,10 @@ pub struct Rules<'a> {
     pub admission: &'a AdmissionConfig,
     /// What the device speaks.
     pub protocol: Protocol,
+    /// By which of its objects it is upgraded, where it speaks LwM2M.
+    pub object: UpdateObject,
+    /// Whether what it tells as its version decides, whatever result it tells: its product names the resource.
+    pub version_decides: bool,
     /// Whether it can be counted how much of a package it was served, where it fetches that over HTTP.
     pub counted: bool,
     /// Whether it is told when it connects anew: not so on somebody else's broker.
@@ -99,6 +103,12 @@ pub enum Action {
     TellPackage,
     /// Command the installation.
     Command,
+    /// Ask for the state and the result of its upgrade, and to be told when they change (objects 5, 9 and 33629).
+    Look,
+    /// Have it forget what it has (objects 5, 9 and 33629).
+    Reset(Reset),
+    /// Have it activate what it has installed (object 9).
+    Activate,
 }
 
 /// A place in a queue, kept while the coverage is measured anew.

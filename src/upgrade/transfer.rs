@@ -16,7 +16,7 @@ pub use course::{MqttInput, Resumed};
 use super::{Action, Input, Rules};
 use crate::{
     clock::Instant,
-    ledger::{Deadline, Failure, Outcome, Protocol, Stage},
+    ledger::{Deadline, Failure, Outcome, Protocol, Stage, UpdateObject},
 };
 
 /// A transfer under way.
@@ -24,6 +24,8 @@ use crate::{
 pub enum Transfer {
     /// Over PCP.
     Pcp(pcp::Pcp),
+    /// By one of the standard's objects.
+    ByObject(object::ByObject),
     /// Over MQTT, as devices of IoTDA do it.
     Iotda(iotda::Iotda),
     /// Over MQTT, as devices of `ThingsPanel` do it.
@@ -68,6 +70,10 @@ impl Transfer {
     /// A transfer that begins with a slot, and what to do.
     pub fn begin(now: Instant, rules: &Rules<'_>) -> (Self, Vec<Action>) {
         match rules.protocol {
+            Protocol::Lwm2m if rules.object != UpdateObject::Pcp => {
+                let (transfer, actions) = object::ByObject::begin(now, rules);
+                (Self::ByObject(transfer), actions)
+            }
             Protocol::Lwm2m => {
                 let (pcp, actions) = pcp::Pcp::begin(now, rules);
                 (Self::Pcp(pcp), actions)
@@ -111,6 +117,7 @@ impl Transfer {
     pub fn on(self, now: Instant, event: Input, rules: &Rules<'_>, may_return: bool) -> Next {
         match self {
             Self::Pcp(pcp) => pcp.on(now, event, rules, may_return).map(Self::Pcp),
+            Self::ByObject(it) => it.on(now, event, rules, may_return).map(Self::ByObject),
             Self::Iotda(iotda) => iotda.on(now, event, rules).map(Self::Iotda),
             Self::ThingsPanel(it) => it.on(now, event, rules).map(Self::ThingsPanel),
             Self::QuecThing(it) => it.on(now, event, rules).map(Self::QuecThing),
@@ -121,6 +128,7 @@ impl Transfer {
     pub const fn stage(&self) -> Stage {
         match self {
             Self::Pcp(pcp) => pcp.stage(),
+            Self::ByObject(it) => it.stage(),
             Self::Iotda(iotda) => iotda.0.stage(),
             Self::ThingsPanel(it) => it.course.stage(),
             Self::QuecThing(it) => it.course().stage(),
@@ -131,6 +139,7 @@ impl Transfer {
     pub const fn until(&self) -> (Deadline, Instant) {
         match self {
             Self::Pcp(pcp) => pcp.until(),
+            Self::ByObject(it) => it.until(),
             Self::Iotda(iotda) => iotda.0.until(),
             Self::ThingsPanel(it) => it.course.until(),
             Self::QuecThing(it) => it.course().until(),
@@ -141,6 +150,7 @@ impl Transfer {
     pub fn also_due(&self) -> (Deadline, Instant) {
         match self {
             Self::Pcp(pcp) => pcp.also_due(),
+            Self::ByObject(it) => it.also_due(),
             Self::Iotda(iotda) => iotda.0.also_due(),
             Self::ThingsPanel(it) => it.course.also_due(),
             Self::QuecThing(it) => it.course().also_due(),
@@ -151,6 +161,7 @@ impl Transfer {
     pub const fn is_confirmed(&self) -> bool {
         match self {
             Self::Pcp(pcp) => pcp.is_confirmed(),
+            Self::ByObject(it) => it.is_confirmed(),
             Self::Iotda(iotda) => iotda.0.confirmed,
             Self::ThingsPanel(it) => it.course.confirmed,
             Self::QuecThing(it) => it.course().confirmed,
@@ -160,7 +171,7 @@ impl Transfer {
     /// Errors of its download that the device has reported.
     pub const fn download_errors(&self) -> u8 {
         match self {
-            Self::Pcp(_) | Self::Iotda(_) | Self::ThingsPanel(_) => 0,
+            Self::Pcp(_) | Self::ByObject(_) | Self::Iotda(_) | Self::ThingsPanel(_) => 0,
             Self::QuecThing(it) => it.download_errors(),
         }
     }
@@ -169,6 +180,7 @@ impl Transfer {
     pub const fn is_claimed(&self) -> bool {
         match self {
             Self::Pcp(pcp) => pcp.is_claimed(),
+            Self::ByObject(it) => it.is_claimed(),
             Self::Iotda(iotda) => iotda.0.is_claimed(),
             Self::ThingsPanel(it) => it.course.is_claimed(),
             Self::QuecThing(it) => it.course().is_claimed(),
@@ -180,6 +192,7 @@ impl Transfer {
     pub const fn takes_answers(&self) -> bool {
         match self {
             Self::Pcp(pcp) => pcp.takes_answers(),
+            Self::ByObject(it) => it.takes_answers(),
             Self::Iotda(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => false,
         }
     }
@@ -188,7 +201,33 @@ impl Transfer {
     pub const fn is_repeating(&self, deadline: Deadline) -> bool {
         match self {
             Self::Pcp(pcp) => pcp.is_repeating(deadline),
+            Self::ByObject(it) => it.is_repeating(),
             Self::Iotda(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => false,
+        }
+    }
+
+    /// Whether the device may go on with it, though the upgrade has ended: it was given the package, and was not seen to have failed or to
+    /// install it.
+    pub const fn is_left_open(&self) -> bool {
+        match self {
+            Self::ByObject(it) => it.is_left_open(),
+            Self::Pcp(_) | Self::Iotda(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => false,
+        }
+    }
+
+    /// How often the package was offered, by one of the standard's objects.
+    pub const fn offers(&self) -> u8 {
+        match self {
+            Self::ByObject(it) => it.offers(),
+            Self::Pcp(_) | Self::Iotda(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => 0,
+        }
+    }
+
+    /// The state that its object told last, as a number.
+    pub const fn told_state(&self) -> Option<u8> {
+        match self {
+            Self::ByObject(it) => it.told_state(),
+            Self::Pcp(_) | Self::Iotda(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => None,
         }
     }
 
@@ -196,7 +235,7 @@ impl Transfer {
     pub const fn segment(&self) -> Option<u16> {
         match self {
             Self::Pcp(pcp) => pcp.segment(),
-            Self::Iotda(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => None,
+            Self::ByObject(_) | Self::Iotda(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => None,
         }
     }
 
@@ -204,7 +243,7 @@ impl Transfer {
     pub const fn fails_with(&self, code: i32) -> bool {
         match self {
             Self::Iotda(it) => iotda::fails_with(&it.0, code),
-            Self::Pcp(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => true,
+            Self::Pcp(_) | Self::ByObject(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => true,
         }
     }
 
@@ -213,14 +252,14 @@ impl Transfer {
         match self {
             Self::Iotda(iotda) => iotda.0.busy_until(now),
             // the others are told all the same what they ask for
-            Self::Pcp(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => None,
+            Self::Pcp(_) | Self::ByObject(_) | Self::ThingsPanel(_) | Self::QuecThing(_) => None,
         }
     }
 
     /// Whether the device was served the whole package, as far as packages are served over HTTP.
     pub const fn has_whole(&self) -> bool {
         match self {
-            Self::Pcp(_) => false,
+            Self::Pcp(_) | Self::ByObject(_) => false,
             Self::Iotda(iotda) => iotda.0.whole,
             Self::ThingsPanel(it) => it.course.whole,
             Self::QuecThing(it) => it.course().whole,

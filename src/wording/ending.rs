@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use pcp::ResultCode;
 
-use super::misread::misread;
+use super::{misread::misread, object};
 use crate::ledger::{
     Cancellation, Facts, Failure, Fate, Inbound, Last, MAX_WANTED, Outbound, Outcome, Refusal,
     Sent, Success, Wanted,
@@ -185,6 +185,9 @@ fn outbound(message: &Outbound) -> String {
         Outbound::Lifetime => "the lifetime of its registration (/1/0/1)".to_owned(),
         Outbound::VersionRequest => "the version query (MQTT)".to_owned(),
         Outbound::PackageOffer => "the offer of the package (MQTT)".to_owned(),
+        Outbound::ObservationOf { path } => format!("the observation of {path}"),
+        Outbound::Update { step, path } => format!("what tells it {} ({path})", object::step(*step)),
+        Outbound::Block { number } => format!("block {number} of the package"),
     }
 }
 
@@ -195,6 +198,8 @@ fn inbound(message: &Inbound) -> String {
         Inbound::ServiceData => "its own data".to_owned(),
         Inbound::Pong => "an answer to a ping".to_owned(),
         Inbound::ReadAnswer { path, answer } => format!("{answer} to the read of {path}"),
+        Inbound::Told { path, value } => format!("{value} in {path}"),
+        Inbound::BlockRequest => "a request for a block of the package".to_owned(),
         Inbound::Version {
             version: Some(version),
             ..
@@ -374,7 +379,22 @@ fn failure(failure: &Failure) -> String {
         }
         Failure::DeviceRemoved => "the device was removed from the inventory".into(),
         Failure::NotSupported => {
-            "the device has no object 19, which carries the upgrade (PCP)".into()
+            "the device has none of the objects that could carry the upgrade: 19 (PCP), 5, 9, 33629".into()
+        }
+        Failure::UpdateResult(it, result) => format!(
+            "the device told result {result} of {}: {}",
+            object::object(*it),
+            object::result(*it, *result)
+        ),
+        Failure::UpdateRefused(step, code) => format!(
+            "the device answered {}.{:02} when it was told {}",
+            code >> 5,
+            code & 0x1F,
+            object::step(*step)
+        ),
+        Failure::NotIdle => {
+            "the device did not forget what it had from before, so that it could not be given the package: restart it, and try again"
+                .into()
         }
         Failure::Reported(code) => {
             format!("the device reported a failure (MQTT): {}", reported(*code))

@@ -1,6 +1,6 @@
 use pcp::ResultCode;
 
-use super::{ending, misread::misread};
+use super::{ending, misread::misread, object};
 use crate::ledger::{
     Asked, Doubt, Explanation, FailedIn, Form, Happened, Home, Line, Postponed, Question, Repeated,
     Unhealthy,
@@ -249,6 +249,28 @@ fn besides(happened: &Happened) -> String {
         } => format!("reports that it is at {percent} %"),
         Happened::Fetches => "fetches the package".to_owned(),
         Happened::Fetched => "was served the whole package".to_owned(),
+        Happened::ObjectChosen {
+            object: it,
+            why,
+            instance,
+        } => {
+            let instance = instance.map_or_else(String::new, |it| format!(", instance {it}"));
+            let why = object::why(*why);
+            format!("is upgraded by {}{instance}: {why}", object::object(*it))
+        }
+        Happened::StateTold { object: it, state } => {
+            format!("tells state {state} ({})", object::state(*it, *state))
+        }
+        Happened::ResultTold { object: it, result } => {
+            format!("tells result {result} ({})", object::result(*it, *result))
+        }
+        Happened::ProgressLost => "is idle again, and has lost what it had".to_owned(),
+        Happened::CarriedOut { step } => {
+            format!("has carried out what it was told: {}", object::step(*step))
+        }
+        Happened::StepRefused { step, answer } => {
+            format!("answered {answer} when it was told {}", object::step(*step))
+        }
         Happened::Through => "reports that it is through: its version is waited for".to_owned(),
         Happened::ClaimNotShown { version } => format!(
             "says that it runs \"{version}\", and was not served the whole package: what it tells after its next connection \
@@ -332,8 +354,13 @@ fn asked(asked: &Asked) -> String {
         Asked::ToFetch {
             new_version,
             size_bytes,
-        } => return format!("offered \"{new_version}\" (MQTT), {size_bytes} bytes"),
-        Asked::ToFetchAgain => "offered it again (MQTT)",
+        } => return format!("offered \"{new_version}\", {size_bytes} bytes"),
+        Asked::ToFetchAgain => "offered it again",
+        Asked::ReadVersion => "asked which version it runs",
+        Asked::State => "asked for the state and the result of its upgrade",
+        Asked::ToReset => "told to forget what it has",
+        Asked::ToInstall => "told to install it",
+        Asked::ToActivate => "told to activate it",
         Asked::AfterServerRestart { question } => {
             let asked = match question {
                 Question::Version => VERSION,
@@ -341,6 +368,7 @@ fn asked(asked: &Asked) -> String {
                 Question::Cell => CELL,
                 Question::ToDownload => "notified (PCP 20)",
                 Question::ToUpgrade => TO_UPGRADE,
+                Question::State => "asked for the state of its upgrade",
             };
             return format!("{asked} once more, because the server was restarted");
         }

@@ -4,6 +4,7 @@ mod ending;
 mod limit;
 mod line;
 mod misread;
+mod object;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -110,6 +110,24 @@ pub fn decode(
     Ok(values.map(|told| (told.resource, told.value)).collect())
 }
 
+/// Every value of one resource, in whichever format it comes: of one with instances, those of all of them.
+///
+/// # Errors
+/// It cannot be read.
+pub fn values_of(
+    content_format: Option<u16>,
+    asked: &ResourcePath,
+    payload: &[u8],
+) -> Result<Vec<Value>, ContentError> {
+    let mut found = Found::every(*asked);
+    read(&mut found, content_format, payload)?;
+    let told = found.told.into_iter();
+    Ok(told
+        .filter(|told| Some(told.resource) == asked.resource())
+        .map(|told| told.value)
+        .collect())
+}
+
 fn read(
     found: &mut Found,
     content_format: Option<u16>,

@@ -27,6 +27,18 @@ impl Value {
         }
     }
 
+    /// The value as text, without what some firmware pads it with; `None` when it is no text.
+    pub fn as_text(&self) -> Option<String> {
+        let text = match self {
+            Self::Text(text) => text.clone(),
+            Self::Opaque(bytes) | Self::Untyped(bytes) => String::from_utf8(bytes.clone()).ok()?,
+            Self::Integer(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            Self::Bool(_) => return None,
+        };
+        Some(text.trim_matches(['\0', ' ', '\r', '\n', '\t']).to_owned())
+    }
+
     /// The value of a resource that is never negative, as a whole number.
     ///
     /// TLV has no unsigned numbers, yet devices write the bytes of one: of a number that cannot be

@@ -35,7 +35,12 @@ impl Engine {
             }
             Action::TellPackage => self.tell_package(id),
             // there is no cell, and the device installs by itself
-            Action::ReadCoverage | Action::ReadCell | Action::Command => {}
+            Action::ReadCoverage
+            | Action::ReadCell
+            | Action::Command
+            | Action::Look
+            | Action::Reset(_)
+            | Action::Activate => {}
         }
     }
 

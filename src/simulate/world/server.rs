@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, Now},
-    engine::{Command, Engine, Report, Seq, Setup, ShardId},
+    engine::{Command, Engine, Reached, Report, Seq, Setup, ShardId},
     ledger::Lane,
     mqtt::{self, engine::Out},
     session::{Gate, GateAsk},
@@ -96,7 +96,11 @@ impl<H: Hooks> World<H> {
                 ids: self.ids.clone(),
                 engines: self.shards,
             };
-            let engine = Engine::new(setup, now);
+            let mut engine = Engine::new(setup, now);
+            engine.reached_at(Reached {
+                coap: Some(Reached::authority("192.0.2.1", 5683)),
+                ..Reached::default()
+            });
             let core = Core::new(ShardId(number), self.ids.clone(), engine);
             Some(Box::new(core))
         });

@@ -1,8 +1,12 @@
 use super::{Action, Negotiation, Place, Rules, Step, Transfer, stay};
 use crate::{
     clock::{Now, UtcMillis},
-    ledger::{Coverage, Deadline, Evidence, Lane, Stage},
-    upgrade::transfer::{Resumed, pcp::Pcp},
+    ledger::{Coverage, Deadline, Evidence, Lane, Stage, UpdateObject},
+    upgrade::transfer::{
+        Resumed,
+        object::{ByObject, ResumedByObject},
+        pcp::Pcp,
+    },
 };
 
 /// What is stored of an upgrade.
@@ -72,6 +76,23 @@ impl Negotiation {
             && let Some((transfer, actions)) =
                 Transfer::resume_over_mqtt(rules.protocol, &over_mqtt)
         {
+            return (Self::Transferring { place, transfer }, actions);
+        }
+        if stored.stage.is_transfer()
+            && rules.object != UpdateObject::Pcp
+            && let Some(place) = place
+        {
+            let by_object = ResumedByObject {
+                at: now.instant,
+                until,
+                installing: stored.stage == Stage::Executing,
+                confirmed: stored.confirmed,
+                whole: stored.whole,
+                // what it did before it restarts is known until it does
+                restarted: stored.evidence.is_none(),
+            };
+            let (transfer, actions) = ByObject::resume(&by_object, rules);
+            let (place, transfer) = (Some(place), Transfer::ByObject(transfer));
             return (Self::Transferring { place, transfer }, actions);
         }
         match (stored.stage, place) {
