@@ -10,6 +10,7 @@ mod garbage;
 mod gateways;
 mod life;
 mod moves;
+mod objects;
 mod packages;
 mod products;
 mod pulls;

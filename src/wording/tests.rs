@@ -256,6 +256,8 @@ fn happenings() -> Vec<Happened> {
 
 fn all_facts() -> Facts {
     Facts {
+        object: None,
+        step: None,
         result: None,
         code: None,
         description: None,

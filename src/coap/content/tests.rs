@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::coap::Token;
 use crate::coap::MessageBuilder;
 
 const ETAG: [u8; ETAG_LEN] = [1, 2, 3, 4, 5, 6];

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     clock::{Now, UtcMillis},
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{FailedIn, Lane, Protocol, ReportedFailure},
+    ledger::{FailedIn, Lane, Protocol, ReportedFailure, UpdateObject},
     package::Version,
     upgrade::transfer::pcp::{MAX_COMMANDS, PcpInput},
 };
@@ -40,6 +40,8 @@ impl Settings {
             upgrade: &self.upgrade,
             admission: &self.admission,
             protocol: Protocol::Lwm2m,
+            object: UpdateObject::Pcp,
+            version_decides: false,
             counted: true,
             connections_told: true,
             home: None,
@@ -660,6 +662,8 @@ fn check_step(before: &Negotiation, event: Input, after: &Negotiation, actions: 
         Action::ReadCell => to == Stage::QueryingCell,
         Action::Offer | Action::TellPackage => to == Stage::Downloading,
         Action::Command => to == Stage::Executing,
+        // they are of the other transfers
+        Action::Look | Action::Reset(_) | Action::Activate => false,
     };
     assert!(actions.iter().all(asked), "{actions:?} in {to:?}");
 }

@@ -183,6 +183,8 @@ pub struct ByObject {
     whole: bool,
     /// It has what it was told last.
     delivered: bool,
+    /// It has carried out a reset, was asked for its state since, and is not idle yet.
+    settled: bool,
     /// It has restarted since it was told to install.
     restarted: bool,
     /// It tells a success.
@@ -231,6 +233,7 @@ impl ByObject {
             moved: false,
             whole: false,
             delivered: false,
+            settled: false,
             restarted: false,
             claimed: false,
             settles_at: None,
@@ -380,8 +383,8 @@ impl ByObject {
         match said {
             ObjectInput::StateTold(number) => {
                 let state = State::of(self.object, number);
-                self.told_state = Some(number);
-                if self.state.replace(state) != Some(state) {
+                self.state = Some(state);
+                if self.told_state.replace(number) != Some(number) {
                     self.advances(now, rules);
                 }
                 self.on_state(now, state, rules)
@@ -440,6 +443,7 @@ impl ByObject {
     /// It is asked for its state and its result.
     fn look(mut self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
         (self.state, self.result) = (None, None);
+        self.settled = false;
         self.look_at = now + self.pause.max(Deadline::RepeatQuestion.duration(rules.upgrade));
         Next::Goes(self, vec![Action::Look])
     }
@@ -448,6 +452,8 @@ impl ByObject {
 
     fn on_state(mut self, now: Instant, state: State, rules: &Rules<'_>) -> Next<Self> {
         match (self.phase, state) {
+            // its result may be another one as well
+            (Phase::Resetting(_), State::Idle) if self.settled => self.look(now, rules),
             (Phase::Downloading, State::Downloading) => {
                 self.confirmed = true;
                 self.moved = true;
@@ -505,6 +511,11 @@ impl ByObject {
                 };
                 self.reset(now, way, rules)
             }
+            // it may take its time
+            (Phase::Resetting(_), _) if self.looks == 0 => {
+                self.settled = true;
+                Next::stays(self)
+            }
             (Phase::Resetting(way), _) => match way.next() {
                 Some(way) => self.reset(now, way, rules),
                 None => Next::fails(Failure::NotIdle),
@@ -541,6 +552,7 @@ impl ByObject {
 
     fn reset(mut self, now: Instant, way: Reset, rules: &Rules<'_>) -> Next<Self> {
         self.phase = Phase::Resetting(way);
+        self.settled = false;
         (self.state, self.result) = (None, None);
         self.advances(now, rules);
         Next::Goes(self, vec![Action::Reset(way)])
@@ -597,7 +609,10 @@ impl ByObject {
     ) -> Next<Self> {
         match (self.phase, step) {
             // it may be idle all the same
-            (Phase::Resetting(_), UpdateStep::Reset) => self.look(now, rules),
+            (Phase::Resetting(_), UpdateStep::Reset) => {
+                self.looks = 1; // it is not waited for
+                self.look(now, rules)
+            }
             (Phase::Downloading, UpdateStep::Package)
             | (Phase::Installing, UpdateStep::Install)
                 if self.result.is_some_and(|it| self.fails_by(it)) =>

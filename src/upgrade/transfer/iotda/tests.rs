@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{
+    ledger::{UpdateObject, 
         Cancellation, Deadline, Failure, Lane, Outcome, Protocol, Refusal, Stage, StopReason,
         Success,
     },
@@ -102,6 +102,8 @@ impl Drive {
             upgrade: &self.upgrade,
             admission: &self.admission,
             protocol: Protocol::Iotda,
+            object: UpdateObject::Pcp,
+            version_decides: false,
             counted: self.counted,
             connections_told: true,
             home: self.home,

@@ -6,7 +6,7 @@ use super::{DOWNLOAD_ERRORS, FAILED, REFUSED};
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{Deadline, Failure, Outcome, Protocol, Stage, Success},
+    ledger::{UpdateObject, Deadline, Failure, Outcome, Protocol, Stage, Success},
     package::Version,
     upgrade::{
         Action, Credence, Input, Negotiation, Rules,
@@ -48,6 +48,8 @@ fn rules<'a>(upgrade: &'a UpgradeConfig, admission: &'a AdmissionConfig) -> Rule
         upgrade,
         admission,
         protocol: Protocol::QuecThing,
+        object: UpdateObject::Pcp,
+        version_decides: false,
         counted: true,
         connections_told: true,
         home: None,

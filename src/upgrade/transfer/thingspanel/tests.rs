@@ -5,7 +5,7 @@ use pcp::ResultCode;
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{Deadline, Failure, Outcome, Protocol, Stage, Success},
+    ledger::{UpdateObject, Deadline, Failure, Outcome, Protocol, Stage, Success},
     package::Version,
     upgrade::{
         Action, Credence, Input, Negotiation, Rules,
@@ -54,6 +54,8 @@ fn rules<'c>(upgrade: &'c UpgradeConfig, admission: &'c AdmissionConfig) -> Rule
         upgrade,
         admission,
         protocol: Protocol::ThingsPanel,
+        object: UpdateObject::Pcp,
+        version_decides: false,
         counted: true,
         connections_told: true,
         home: None,
