@@ -120,7 +120,12 @@ impl Engine {
             self.recall_here(token);
             self.effects.push_back(Effect::Recall(token));
         }
-        self.device_mut(key).known.as_mut()?.pull.take()
+        let pull = self.device_mut(key).known.as_mut()?.pull.take()?;
+        if lent {
+            // how far it came is known from now on, whenever that was written last
+            self.store_progress(key, pull.furthest, false);
+        }
+        Some(pull)
     }
 
     /// A lease of this pull is void.
