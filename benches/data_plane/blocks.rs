@@ -77,7 +77,7 @@ pub(crate) fn engine(now: Now, devices: u32) -> Engine {
             pause: std::time::Duration::ZERO,
             done_bytes: 0,
         };
-        let opened = engine.open_pull_of(&endpoint, terms);
+        let opened = engine.open_pull_of(&endpoint, &terms);
         assert_eq!(opened.map(|it| it.text()), Some(token(device)));
     }
     engine

@@ -45,11 +45,14 @@ impl<'a> ContentRequest<'a> {
 
 /// The block that is asked for.
 fn asked(message: &Message<'_>) -> Result<Option<Block>, Code> {
-    if message.wants_proxy() {
-        return Err(Code::PROXYING_NOT_SUPPORTED);
-    }
     if message.unknown_critical_option().is_some() {
-        return Err(Code::BAD_OPTION);
+        // those that ask for a proxy are critical, and have a code of their own (RFC 7252 §5.10.2)
+        let proxy = message.wants_proxy();
+        return Err(if proxy {
+            Code::PROXYING_NOT_SUPPORTED
+        } else {
+            Code::BAD_OPTION
+        });
     }
     if message
         .accept()

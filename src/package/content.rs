@@ -10,7 +10,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// Bytes of an ETag (RFC 7252 §5.10.6): as many as fit beside the longest token into the head of a datagram.
+    /// Bytes of an `ETag` (RFC 7252 §5.10.6): as many as fit beside the longest token into the head of a datagram.
     pub const ETAG_LEN: usize = 6;
     /// The most bytes that can be served: 2^20 blocks of 1,024 (RFC 7959 §2.2).
     pub const MAX_BYTES: u64 = 1 << 30;

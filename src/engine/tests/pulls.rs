@@ -40,7 +40,7 @@ fn begun() -> World {
     world
 }
 
-fn open(world: &mut World, terms: PullTerms) -> PullToken {
+fn open(world: &mut World, terms: &PullTerms) -> PullToken {
     let token = world.engine.open_pull_of(ENDPOINT, terms).unwrap();
     world.collect();
     token
@@ -104,7 +104,7 @@ fn progress(world: &World) -> Vec<u64> {
 fn a_package_is_fetched_from_any_socket_and_any_block_first() {
     let mut world = begun();
     let package = content(); // of 1,000 bytes
-    let token = open(&mut world, terms(&package));
+    let token = open(&mut world, &terms(&package));
     let block = |number| Some((number, 4)); // of 256 bytes
     let mut got = vec![0; 1_000];
     for (port, number) in [(1, 3), (2, 1), (3, 0), (1, 2), (1, 2)] {
@@ -136,7 +136,7 @@ fn what_was_served_before_a_restart_counts() {
     let package = content();
     let token = open(
         &mut world,
-        PullTerms {
+        &PullTerms {
             done_bytes: 512,
             ..terms(&package)
         },
@@ -160,7 +160,7 @@ fn nobody_else_is_served_a_byte() {
         secured: true,
         ..terms(&content())
     };
-    let token = open(&mut world, over_dtls);
+    let token = open(&mut world, &over_dtls);
     for (speaks, from, expected) in [
         (None, peer(7), Code::NOT_FOUND),
         (Some("meter-2"), secured, Code::NOT_FOUND),
@@ -173,7 +173,7 @@ fn nobody_else_is_served_a_byte() {
         assert_eq!(answer.payload().is_empty(), expected == Code::NOT_FOUND);
     }
     // what is for the clear is not served elsewhere either
-    let token = open(&mut world, terms(&content()));
+    let token = open(&mut world, &terms(&content()));
     let answer = ask(&mut world, secured, token, None);
     assert_eq!(code(answer), Some(Code::NOT_FOUND));
     world.speaker = None;
@@ -184,7 +184,7 @@ fn nobody_else_is_served_a_byte() {
 #[test]
 fn what_is_not_open_is_not_found_and_costs_no_more_than_was_sent() {
     let mut world = begun();
-    let token = open(&mut world, terms(&content()));
+    let token = open(&mut world, &terms(&content()));
     let others = [
         ids().pull_token(ids().of(ENDPOINT), UpgradeId(2), 1, PackageId(1)),
         ids().pull_token(ids().of("nobody"), UpgradeId(1), 1, PackageId(1)),
@@ -217,7 +217,7 @@ fn what_is_not_open_is_not_found_and_costs_no_more_than_was_sent() {
 #[test]
 fn what_is_asked_wrongly_is_refused_and_the_pull_goes_on() {
     let mut world = begun();
-    let token = open(&mut world, terms(&content()));
+    let token = open(&mut world, &terms(&content()));
     let answer = ask(&mut world, peer(1), token, Some((2, 5)));
     assert_eq!(code(answer), Some(Code::BAD_OPTION));
     let answer = ask(&mut world, peer(1), token, Some((0, 7)));
@@ -234,7 +234,7 @@ fn an_engine_that_does_not_have_the_device_serves_from_a_lease() {
     let (mut here, mut there) = (begun(), World::new());
     there.elsewhere.push(ids().of(ENDPOINT));
     let package = content();
-    let token = open(&mut here, terms(&package));
+    let token = open(&mut here, &terms(&package));
     // it is asked for once; what is asked for meanwhile is answered too
     there.datagram(peer(1), &get(1, &token.text(), Some((0, 5))));
     there.datagram(peer(2), &get(2, &token.text(), Some((1, 5))));
@@ -270,7 +270,7 @@ fn a_pull_goes_along_with_its_device() {
     let (mut here, mut there) = (begun(), World::new());
     there.elsewhere.push(ids().of(ENDPOINT));
     let package = content();
-    let token = open(&mut here, terms(&package));
+    let token = open(&mut here, &terms(&package));
     ask(&mut here, peer(1), token, Some((0, 5))).unwrap();
     let id = there.next_id;
     let register = request(Code::POST, id, &["rd"], &[format!("ep={ENDPOINT}")]);
@@ -296,7 +296,7 @@ fn who_asks_too_soon_is_answered_when_the_pause_is_over() {
     let mut world = begun();
     let token = open(
         &mut world,
-        PullTerms {
+        &PullTerms {
             pause: Duration::from_secs(60), // a device would repeat
             ..terms(&content())
         },
@@ -319,7 +319,7 @@ fn who_asks_too_soon_is_answered_when_the_pause_is_over() {
 #[test]
 fn a_lease_that_is_not_used_is_dropped_and_asked_for_again() {
     let mut world = begun();
-    let token = open(&mut world, terms(&content()));
+    let token = open(&mut world, &terms(&content()));
     assert!(ask(&mut world, peer(1), token, None).is_some());
     world.pass(Duration::from_mins(14));
     assert!(ask(&mut world, peer(1), token, None).is_some());
@@ -333,7 +333,7 @@ fn a_lease_that_is_not_used_is_dropped_and_asked_for_again() {
 #[test]
 fn what_is_fetched_is_counted_for_the_upgrade() {
     let mut world = begun();
-    let token = open(&mut world, terms(&content()));
+    let token = open(&mut world, &terms(&content()));
     let (mut up, mut down) = (0, 0);
     for number in [0, 1, 1, 2, 3] {
         world.pass_s(3);
@@ -369,7 +369,7 @@ proptest! {
     ) {
         let mut world = begun();
         let package = content();
-        let token = open(&mut world, terms(&package));
+        let token = open(&mut world, &terms(&package));
         let text = if ours { token.text() } else { text };
         let tag = crate::coap::Token::new(b"1");
         let builder = MessageBuilder::new(Kind::Confirmable, Code::GET, 5, tag);

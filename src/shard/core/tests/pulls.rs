@@ -109,7 +109,7 @@ impl Shards {
         let Machine::Coap(engine) = core.engine_mut() else {
             panic!("it is for devices over CoAP");
         };
-        assert_eq!(engine.open_pull_of("d0", terms), Some(shards.token));
+        assert_eq!(engine.open_pull_of("d0", &terms), Some(shards.token));
         shards.commit();
         shards.around.sent.clear();
         shards
