@@ -26,7 +26,10 @@ use cellwise::{
 };
 use mimalloc::MiMalloc;
 
-use super::load::float;
+use super::{
+    blocks::{self, Blocks},
+    load::{Exchange as _, float},
+};
 use crate::support::device::{Device, Heard, Stage, TARGET};
 
 const EXCHANGES: u32 = 10_000;
@@ -92,6 +95,40 @@ pub(crate) fn per_segment() -> f64 {
             "the acknowledgement, the segment"
         );
     }
+    float(COUNTED.load(Relaxed)) / f64::from(EXCHANGES)
+}
+
+/// The same for a block of a package that a device fetches itself.
+pub(crate) fn per_block() -> f64 {
+    let mut now = Now {
+        instant: Instant::from_millis(1_000_000),
+        utc: UtcMillis(1_800_000_000_000),
+    };
+    let mut engine = blocks::engine(now, 1);
+    while engine.poll_effect().is_some() {}
+    let peer: Peer = SocketAddr::from(([127, 1, 0, 0], 5_683)).into();
+    let mut exchange = Blocks::new(1, true);
+    let mut served = 0;
+    let mut go = |counts| {
+        now = now + PAUSE;
+        let mut request = Vec::new();
+        exchange.begin(0, |bytes| request = bytes.to_vec());
+        COUNTS.store(counts, Relaxed);
+        engine.handle_datagram(now, &peer.into(), &request);
+        if engine.poll_timeout().is_some_and(|at| at <= now.instant) {
+            engine.handle_timeout(now);
+        }
+        while let Some(effect) = engine.poll_effect() {
+            if let Effect::Transmit { datagram, .. } = effect {
+                served += u32::from(datagram.len() > 512);
+            }
+        }
+        COUNTS.store(false, Relaxed);
+    };
+    go(false); // the lease begins
+    COUNTED.store(0, Relaxed);
+    (0..EXCHANGES).for_each(|_| go(true));
+    assert_eq!(served, EXCHANGES + 1, "blocks that were answered");
     float(COUNTED.load(Relaxed)) / f64::from(EXCHANGES)
 }
 

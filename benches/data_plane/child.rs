@@ -14,7 +14,7 @@ use cellwise::{
 use clap::ValueEnum;
 use pcp::{PlatformMessage, ResultCode};
 
-use super::load::RESOURCE;
+use super::{blocks, load::RESOURCE};
 use crate::support::{cores::Cores, mmsg::Port};
 
 /// Bytes of the representation that is read.
@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Burn,
     /// A CoAP server of Cellwise's port and CoAP layer, with one resource.
     Coap,
+    /// A shard of Cellwise's that serves a package in blocks.
+    Blocks,
 }
 
 /// The sizes of datagrams: what comes in, and what goes out for it.
@@ -61,14 +63,20 @@ pub(crate) fn run(kind: Kind, sizes: &[usize]) -> io::Result<()> {
                 std::hint::spin_loop();
             }
         }
-        Kind::Coap => {
+        Kind::Coap | Kind::Blocks => {
             let mut sockets = runtime::bind((Ipv4Addr::LOCALHOST, 0).into(), 1)?;
             let socket = sockets.remove(0); // one was asked for
             listens_on(socket.local_addr()?.port())?;
             let tokio = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            tokio.block_on(async { coap(runtime::DatagramSocket::new(socket)?).await })
+            tokio.block_on(async {
+                let port = runtime::DatagramSocket::new(socket)?;
+                match kind {
+                    Kind::Blocks => blocks::serve(port).await,
+                    _ => coap(port).await,
+                }
+            })
         }
     }
 }
@@ -114,10 +122,9 @@ fn answer(sizes: Sizes) -> Vec<u8> {
         let put = put_downlink(1, cellwise::coap::Token::new(&[1, 2, 3, 4]), frame);
         put.to_bytes().into_owned()
     } else {
-        let content = vec![0x5A; REPRESENTATION];
         // an acknowledgement with 2.05, a token of four bytes and a payload
         let mut bytes = vec![0x64, Code::CONTENT.0, 0, 1, 1, 2, 3, 4, 0xFF];
-        bytes.extend(content);
+        bytes.resize(sizes.answer, 0x5A);
         bytes
     };
     assert_eq!(

@@ -11,12 +11,15 @@
 //! * **a CoAP server of Cellwise's CoAP layer** (`cellwise::coap` behind the echo's socket calls) with a
 //!   representation of 512 bytes, because the server itself has no such resource, and **libcoap's server**, to which
 //!   the same representation was PUT.
+//! * **a shard that serves a package in blocks** (`cellwise::shard` behind the server's port, pulls opened by hand), and
+//!   libcoap's server, to which the same package was PUT in blocks: each exchange is a confirmable GET of a block of 512 bytes.
 //!
 //! Costs are CPU time, user and system, of all threads of the process, divided by the datagrams of both directions.
 //! Medians over the rounds; the spread is the range of the rounds relative to that.
 #![allow(clippy::unwrap_used, clippy::panic)] // it measures or ends
 
 mod allocations;
+mod blocks;
 mod child;
 mod load;
 mod overload;
@@ -98,12 +101,20 @@ struct Figures {
     vs_raw_echo_get: f64,
     /// Cost of a GET: libcoap's, divided by ours.
     vs_libcoap: f64,
+    /// Cost of a datagram of an exchange with a block of a package: the echo's, divided by a shard's.
+    block2_vs_raw_echo: f64,
+    /// Cost of such an exchange: libcoap's, divided by a shard's.
+    block2_vs_libcoap: f64,
     allocations_per_segment: f64,
+    allocations_per_block: f64,
     server_segments: Figure,
     echo_segments: Figure,
     cellwise_gets: Figure,
     echo_gets: Figure,
     libcoap_gets: Figure,
+    cellwise_blocks: Figure,
+    echo_blocks: Figure,
+    libcoap_blocks: Figure,
     overload: Overload,
 }
 
@@ -121,6 +132,7 @@ fn main() {
 
 fn measure(arguments: &Arguments) -> Figures {
     let allocations_per_segment = allocations::per_segment();
+    let allocations_per_block = allocations::per_block();
     let cores = Cores::of_this_process();
     if !cores.are_apart() {
         eprintln!("one core only: the load and what it loads disturb each other");
@@ -139,6 +151,9 @@ fn measure(arguments: &Arguments) -> Figures {
         cellwise_gets,
         echo_gets,
         libcoap_gets,
+        cellwise_blocks,
+        echo_blocks,
+        libcoap_blocks,
     ] = rounds.figures();
     drop(rounds);
     eprintln!("overload");
@@ -151,12 +166,20 @@ fn measure(arguments: &Arguments) -> Figures {
         vs_raw_echo: rounded(echo_segments.ns_per_datagram / server_segments.ns_per_datagram),
         vs_raw_echo_get: rounded(echo_gets.ns_per_datagram / cellwise_gets.ns_per_datagram),
         vs_libcoap: rounded(libcoap_gets.ns_per_datagram / cellwise_gets.ns_per_datagram),
+        block2_vs_raw_echo: rounded(echo_blocks.ns_per_datagram / cellwise_blocks.ns_per_datagram),
+        block2_vs_libcoap: rounded(
+            libcoap_blocks.ns_per_datagram / cellwise_blocks.ns_per_datagram,
+        ),
         allocations_per_segment,
+        allocations_per_block,
         server_segments,
         echo_segments,
         cellwise_gets,
         echo_gets,
         libcoap_gets,
+        cellwise_blocks,
+        echo_blocks,
+        libcoap_blocks,
         overload,
     }
 }
@@ -193,6 +216,9 @@ fn print(figures: &Figures) {
         ("GETs, Cellwise's CoAP", &figures.cellwise_gets),
         ("GETs, raw echo", &figures.echo_gets),
         ("GETs, libcoap's server", &figures.libcoap_gets),
+        ("blocks, a shard", &figures.cellwise_blocks),
+        ("blocks, raw echo", &figures.echo_blocks),
+        ("blocks, libcoap's server", &figures.libcoap_blocks),
     ];
     println!("CPU time per datagram, and exchanges per second of the clock on the wall");
     for (name, figure) in costs {
@@ -218,6 +244,18 @@ fn print(figures: &Figures) {
     println!(
         "heap allocations of the engine per segment    {:>6.3}",
         figures.allocations_per_segment
+    );
+    println!(
+        "raw echo's cost of a block, relative to ours  {:>6.3}",
+        figures.block2_vs_raw_echo
+    );
+    println!(
+        "libcoap's cost of a block, relative to ours   {:>6.3}",
+        figures.block2_vs_libcoap
+    );
+    println!(
+        "heap allocations of the engine per block      {:>6.3}",
+        figures.allocations_per_block
     );
     let overload = serde_json::to_string_pretty(&figures.overload).unwrap();
     println!("twice the load of the peak: {overload}");

@@ -10,6 +10,7 @@ use sim::coap::{Code, Message, MessageType, Token, Writer, option};
 
 use super::{
     Arguments,
+    blocks::{self, Blocks},
     child::{Kind, Measured, Other, REPRESENTATION, Sizes},
     load::{Done, Echoed, Exchange, Gets, Load, RESOURCE, Segments, float},
 };
@@ -83,11 +84,12 @@ pub(crate) struct Rounds {
     echo: Other,
     coap: Other,
     libcoap: Other,
+    blocks: Other,
     cores: Cores,
     segments: u16,
     window: usize,
-    /// Of the server's segments, the echo's, Cellwise's GETs, the echo's, libcoap's.
-    series: [Series; 5],
+    /// Of the server's segments, the echo's, Cellwise's GETs, the echo's, libcoap's; Cellwise's blocks, the echo's, libcoap's.
+    series: [Series; 8],
 }
 
 impl Rounds {
@@ -101,13 +103,20 @@ impl Rounds {
         let coap = Other::start(Kind::Coap, &[], &cores);
         let libcoap = Other::libcoap(&arguments.libcoap, &cores);
         put_representation(&libcoap);
-        let sizes = [sizes_of_segments(fleet), sizes_of_gets(&coap)];
+        put_package(&libcoap);
+        let blocks = Other::start(Kind::Blocks, &[], &cores);
+        let sizes = [
+            sizes_of_segments(fleet),
+            sizes_of(&coap, Gets::new()),
+            sizes_of(&blocks, Blocks::new(1, true)),
+        ];
         eprintln!("bytes of a request, its acknowledgement, the answer: {sizes:?}");
         Self {
             server: server.pid(),
             echo: Other::start(Kind::Echo, &sizes, &cores),
             coap,
             libcoap,
+            blocks,
             cores,
             segments: arguments.segments,
             window: arguments.window,
@@ -115,14 +124,23 @@ impl Rounds {
         }
     }
 
-    pub(crate) fn figures(&self) -> [Figure; 5] {
+    pub(crate) fn figures(&self) -> [Figure; 8] {
         self.series.each_ref().map(Series::figure)
     }
 
     /// One round.
     pub(crate) fn go(&mut self, fleet: &mut Fleet, time: Duration) {
         let (server, count) = (fleet.server, self.segments);
-        let [of_server, of_echo, of_coap, of_echo_gets, of_libcoap] = &mut self.series;
+        let [
+            of_server,
+            of_echo,
+            of_coap,
+            of_echo_gets,
+            of_libcoap,
+            of_blocks,
+            of_echo_blocks,
+            of_libcoap_blocks,
+        ] = &mut self.series;
         let mut turn = Turn {
             port: &mut fleet.port,
             window: self.window,
@@ -147,6 +165,16 @@ impl Rounds {
         ] {
             // one client for each exchange: libcoap has a session for every client
             turn.take(series, other.measured(), self.window, Gets::new());
+        }
+        let devices = blocks::DEVICES.min(u32::try_from(self.window).unwrap());
+        for (series, other, own) in [
+            (of_echo_blocks, &self.echo, true),
+            (of_blocks, &self.blocks, true),
+            // one package under one name
+            (of_libcoap_blocks, &self.libcoap, false),
+        ] {
+            let exchange = Blocks::new(devices, own);
+            turn.take(series, other.measured(), devices as usize, exchange);
         }
     }
 }
@@ -202,10 +230,11 @@ fn sizes_of_segments(fleet: &mut Fleet) -> Sizes {
     }
 }
 
-fn sizes_of_gets(coap: &Other) -> Sizes {
+/// What that server answers to the first request of the exchange, by size.
+fn sizes_of(server: &Other, mut exchange: impl Exchange) -> Sizes {
     let mut request = Vec::new();
-    Gets::new().begin(0, |bytes| request = bytes.to_vec());
-    let answer = ask(coap, &request, Code::CONTENT);
+    exchange.begin(0, |bytes| request = bytes.to_vec());
+    let answer = ask(server, &request, Code::CONTENT);
     Sizes {
         request: request.len(),
         acknowledgement: 0,
@@ -227,6 +256,29 @@ fn put_representation(libcoap: &Other) {
         len > REPRESENTATION,
         "the representation is cut: {len} bytes"
     );
+}
+
+/// Makes the package a resource on libcoap's server, in blocks (Block1, RFC 7959 §2.1), and sees that it is what was put.
+fn put_package(libcoap: &Other) {
+    const BLOCK1: u16 = 27;
+    const PER_BLOCK: usize = 1_024;
+    let package = blocks::package();
+    let count = package.len().div_ceil(PER_BLOCK);
+    for (number, part) in package.chunks(PER_BLOCK).enumerate() {
+        let more = number + 1 < count;
+        let number = u16::try_from(number).unwrap();
+        let option = blocks::block_option(number.into(), more, 6);
+        let put = blocks::request(Code::PUT, number, &blocks::token(0));
+        let put = put.option(BLOCK1, &option).payload(part);
+        let code = if more {
+            Code::new(2, 31)
+        } else {
+            Code::CREATED
+        };
+        ask(libcoap, &put, code);
+    }
+    let sizes = sizes_of(libcoap, Blocks::new(1, false));
+    assert!(sizes.answer > 512, "a block is cut: {sizes:?}");
 }
 
 /// Asks until there is an answer with this code; its length.

@@ -46,11 +46,14 @@ impl<'a> ContentRequest<'a> {
 
 /// The block that is asked for.
 fn asked(message: &Message<'_>) -> Result<Option<Block>, Code> {
-    if message.wants_proxy() {
-        return Err(Code::PROXYING_NOT_SUPPORTED);
-    }
     if message.unknown_critical_option().is_some() {
-        return Err(Code::BAD_OPTION);
+        // those that ask for a proxy are critical, and have a code of their own (RFC 7252 §5.10.2)
+        let proxy = message.wants_proxy();
+        return Err(if proxy {
+            Code::PROXYING_NOT_SUPPORTED
+        } else {
+            Code::BAD_OPTION
+        });
     }
     if message
         .accept()
@@ -84,13 +87,14 @@ impl Part {
     /// There is no such block. RFC 7959 names no code for that; 4.02 tells that the option cannot be complied with, as at
     /// `/.well-known/core`.
     pub fn of(len: usize, asked: Option<Block>, size: u16) -> Result<Self, Code> {
-        let whole = asked.is_none() && len <= usize::from(size);
+        let named = asked.is_some();
         let asked = asked.unwrap_or_else(|| Block {
             number: 0,
             more: false,
             szx: size_exponent(len, size),
         });
         let size = asked.size();
+        let whole = !named && len <= size;
         // 2^20 blocks of 1,024 bytes
         let start = asked.number as usize * size;
         if start >= len && start > 0 {
@@ -109,7 +113,7 @@ impl Part {
     }
 }
 
-/// The largest block size of 16 to 1,024 bytes that is not above `size`; a larger one where 2^20 blocks of it would not do.
+/// How the largest block of 16 to 1,024 bytes is written that is not above `size`; a larger one where 2^20 blocks of it would not do.
 fn size_exponent(len: usize, size: u16) -> u8 {
     let mut szx = 0;
     while szx < 6 && (16 << (szx + 1) <= size || len > 16 << szx << 20) {

@@ -2,8 +2,8 @@
 //! network gives them another address, and once when they are heard for the first time.
 
 use super::{
-    DeviceId, Effect, Engine, Incoming, Lease, Location, Seq, Speaker, device::Device, key::DeviceKey,
-    registered::Excuse,
+    DeviceId, Effect, Engine, Incoming, Lease, Location, Seq, Speaker, device::Device,
+    key::DeviceKey, registered::Excuse,
 };
 use crate::{
     clock::{Instant, Now},

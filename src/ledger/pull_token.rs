@@ -72,9 +72,11 @@ impl DeviceIds {
         hash.update(package.0.to_be_bytes());
         let digest = hash.finalize();
         let device = device.to_bytes();
-        PullToken(std::array::from_fn(|at| match at.checked_sub(device.len()) {
-            None => device[at],
-            Some(at) => digest[at], // the first eight bytes of 32
+        PullToken(std::array::from_fn(|at| {
+            match at.checked_sub(device.len()) {
+                None => device[at],
+                Some(at) => digest[at], // the first eight bytes of 32
+            }
         }))
     }
 }

@@ -411,12 +411,11 @@ async fn served(
     files: &PackageFiles,
     record: &PackageRecord,
 ) -> Result<(Option<SegmentFrames>, Option<Content>), ReadError> {
-    let frames = match &record.package.pcp {
-        Some(_) => files.frames(record).await?,
-        None => {
-            files.verify(record).await?;
-            None
-        }
+    let frames = if record.package.pcp.is_some() {
+        files.frames(record).await?
+    } else {
+        files.verify(record).await?;
+        None
     };
     Ok((frames, files.content(record).await?))
 }

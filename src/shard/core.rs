@@ -19,8 +19,8 @@ use crate::{
     coap::Peer,
     config::Config,
     engine::{
-        About, Command, Counters, Effect, Fetched, Report, Seek, Seq, ShardId, Sought, Speaker, Tables,
-        Whose,
+        About, Command, Counters, Effect, Fetched, Report, Seek, Seq, ShardId, Sought, Speaker,
+        Tables, Whose,
     },
     grants::Served,
     ledger::{Change, DeviceId, DeviceIds},

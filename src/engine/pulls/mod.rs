@@ -70,11 +70,11 @@ pub(super) struct Pull {
 impl Engine {
     /// Lets the device fetch its package. One that is open already is closed, unless it has the same token: it goes on, on these
     /// terms.
-    pub(super) fn open_pull(&mut self, key: DeviceKey, terms: PullTerms) -> PullToken {
+    pub(super) fn open_pull(&mut self, key: DeviceKey, terms: &PullTerms) -> PullToken {
         let device = self.device(key);
         let token = (self.ids).pull_token(device.id, terms.upgrade, terms.attempt, terms.package);
         let gateway = device.gateway().map(Into::into);
-        let lease = Lease::new(token, device.endpoint.clone(), gateway, &terms);
+        let lease = Lease::new(token, device.endpoint.clone(), gateway, terms);
         let before = self.take_pull(key);
         let mut served = Spans::up_to(terms.done_bytes.min(lease.len()));
         if let Some(before) = before.filter(|before| before.lease.token == token) {
@@ -92,7 +92,7 @@ impl Engine {
     }
 
     /// The same for the device of that name; `None` where there is none.
-    pub fn open_pull_of(&mut self, endpoint: &str, terms: PullTerms) -> Option<PullToken> {
+    pub fn open_pull_of(&mut self, endpoint: &str, terms: &PullTerms) -> Option<PullToken> {
         let key = self.find(endpoint)?;
         Some(self.open_pull(key, terms))
     }
@@ -120,7 +120,12 @@ impl Engine {
             self.recall_here(token);
             self.effects.push_back(Effect::Recall(token));
         }
-        self.device_mut(key).known.as_mut()?.pull.take()
+        let pull = self.device_mut(key).known.as_mut()?.pull.take()?;
+        if lent {
+            // how far it came is known from now on, whenever that was written last
+            self.store_progress(key, pull.furthest, false);
+        }
+        Some(pull)
     }
 
     /// A lease of this pull is void.

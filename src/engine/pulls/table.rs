@@ -198,7 +198,10 @@ impl Row {
         self.used_at = now;
         // One that waits already was asked for again, or was given up.
         self.waits = None;
-        if self.answered_at.is_some_and(|at| at + self.lease.pause > now) {
+        if self
+            .answered_at
+            .is_some_and(|at| at + self.lease.pause > now)
+        {
             self.waits = Some(answer);
             return Ok(Served {
                 leaves: None,

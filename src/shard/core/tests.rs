@@ -1,3 +1,5 @@
+mod pulls;
+
 use std::net::SocketAddr;
 
 use super::*;
@@ -93,6 +95,35 @@ fn peer() -> Peer {
     Peer::from(SocketAddr::from(([192, 0, 2, 1], 5_683)))
 }
 
+/// The device's upgrade begins, to a package of so many bytes.
+fn start(len: usize) -> Message<Nobody> {
+    let content = vec![7; len];
+    let segmentation = Segmentation::choose(len as u64, Some(100), false).unwrap();
+    let package = Package::over_pcp(
+        PcpOffer {
+            version: pcp::Version::new("V2").unwrap(),
+            check_code: CheckCodeKind::Crc.apply(pcp::checksum(&content)),
+            segmentation,
+        },
+        SegmentFrames::build(&content, segmentation).unwrap(),
+    );
+    let order = UpgradeOrder {
+        upgrade: UpgradeId(1),
+        task: TaskId(1),
+        endpoint: "d0".into(),
+        served: Served::first(PackageId(1)),
+        hardware: None,
+        attempt: 1,
+        retry: RetryPolicy::default(),
+        kept_awake: Standby::default(),
+        begun_at: None,
+        back: None,
+        further: Further::NONE,
+    };
+    let offers = Arc::new(Offers::only(PackageId(1), Arc::new(package)));
+    Message::Obey(Command::Start { order, offers })
+}
+
 /// A shard with a device that has an upgrade and registers: nothing is committed of that, and nothing was sent because of it.
 fn begun() -> (Core<Nobody>, Around) {
     begun_behind(0)
@@ -118,31 +149,7 @@ fn begun_behind(waiting: u8) -> (Core<Nobody>, Around) {
     around.directory.settle(&device());
     core.engine_mut().restore_device(NOW, &device());
     core.drain(NOW, &mut around);
-    let segmentation = Segmentation::choose(200, Some(100), false).unwrap();
-    let package = Package::over_pcp(
-        PcpOffer {
-            version: pcp::Version::new("V2").unwrap(),
-            check_code: CheckCodeKind::Crc.apply(pcp::checksum(&[7; 200])),
-            segmentation,
-        },
-        SegmentFrames::build(&[7; 200], segmentation).unwrap(),
-    );
-    let order = UpgradeOrder {
-        upgrade: UpgradeId(1),
-        task: TaskId(1),
-        endpoint: "d0".into(),
-        served: Served::first(PackageId(1)),
-        hardware: None,
-        attempt: 1,
-        retry: RetryPolicy::default(),
-        kept_awake: Standby::default(),
-        begun_at: None,
-        back: None,
-        further: Further::NONE,
-    };
-    let offers = Arc::new(Offers::only(PackageId(1), Arc::new(package)));
-    let start = Message::Obey(Command::Start { order, offers });
-    core.take(NOW, start, &mut around);
+    core.take(NOW, start(200), &mut around);
     let committed = Message::Committed(core.newest);
     core.take(NOW, committed, &mut around);
     assert_eq!(around.sent, []);

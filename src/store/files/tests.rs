@@ -155,6 +155,29 @@ async fn frames_are_those_of_the_content_and_leave_no_name_behind() {
     assert!(matches!(damaged, Err(ReadError::Damaged { .. })));
 }
 
+#[tokio::test]
+async fn content_in_blocks_is_the_file_itself_and_outlives_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = PackageFiles::open(dir.path()).await.unwrap();
+    let sealed = sealed(&files, &[b"some ", b"bytes"]).await;
+    let mut package = record(&sealed.publish(&files).await.unwrap());
+    let content = files.content(&package).await.unwrap().unwrap();
+    assert_eq!(hex::encode(content.etag()), package.package.sha256[..12]);
+    files.remove(&package.package.sha256).await.unwrap();
+    assert_eq!(content.bytes(), &Bytes::from_static(b"some bytes"));
+    let gone = files.content(&package).await;
+    assert!(matches!(gone, Err(ReadError::File(_))));
+    // numbers of blocks end before such a package does
+    let path = (dir.path().join(PACKAGES_DIRECTORY)).join(&package.package.sha256);
+    let file = File::create(path).unwrap();
+    package.package.size_bytes = crate::package::Content::MAX_BYTES + 1;
+    file.set_len(package.package.size_bytes).unwrap();
+    assert_eq!(files.content(&package).await.unwrap(), None);
+    file.set_len(1).unwrap();
+    let damaged = files.content(&package).await;
+    assert!(matches!(damaged, Err(ReadError::Damaged { .. })));
+}
+
 #[test]
 fn without_room_for_a_copy_there_is_an_error_and_no_panic() {
     assert!(mapped::copy(Path::new("/nowhere"), b"x").is_err());
