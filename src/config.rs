@@ -892,7 +892,7 @@ pub struct ProductConfig {
     pub update_by: UpdateBy,
     /// How packages get to its devices that are upgraded by objects 5, 9 or 33629.
     pub delivery: Delivery,
-    /// Larger packages are not written to them.
+    /// Larger packages are not written to them; 1 MiB where it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub push_max_bytes: Option<u64>,
     /// What they fetch packages by, where it is not for the server to choose among what they say that they can.

@@ -139,7 +139,7 @@ pub(in crate::api) struct ProductSettingsBody {
     /// How packages get to devices that are upgraded by objects 5, 9 or 33629: they fetch them, or they are written to them.
     #[schema(schema_with = deliveries)]
     delivery: Delivery,
-    /// Larger packages are not written to its devices; `null`: none is too large.
+    /// Larger packages are not written to its devices; `null`: 1,048,576.
     #[schema(required)]
     push_max_bytes: Option<u64>,
     /// What its devices fetch packages by; `null`: the server chooses among what they say that they can.
@@ -239,7 +239,7 @@ pub(in crate::api) struct UpdateProductSettings {
     #[serde(deserialize_with = "given")]
     #[schema(schema_with = deliveries)]
     delivery: Option<Delivery>,
-    /// Larger packages are not written to its devices; `null`: none is too large.
+    /// Larger packages are not written to its devices; `null`: 1,048,576.
     #[serde(deserialize_with = "nullable_whole")]
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 1_073_741_824)]
     push_max_bytes: Option<Option<u64>>,

@@ -66,7 +66,7 @@ pub(super) struct SaidArgs {
     /// How packages get to devices that are upgraded by objects 5, 9 or 33629: they fetch them, or they are written to them.
     #[arg(long, value_enum)]
     delivery: Option<DeliveryArg>,
-    /// Larger packages are not written to its devices, 1 to 1073741824; `default`: none is too large.
+    /// Larger packages are not written to its devices, 1 to 1073741824; `default`: 1048576.
     #[arg(long, value_name = "BYTES", value_parser = number)]
     push_max_bytes: Option<Number>,
     /// What its devices fetch packages by; `default`: the server chooses among what they say that they can.

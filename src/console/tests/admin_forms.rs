@@ -50,7 +50,7 @@ async fn a_package_is_uploaded_and_deleted() {
         ("version", "V\u{e9}"),
         ("cves_mended", "CVE-2026-12345, CVE-2026-12346"),
         ("segment_size", ""),
-        ("component", "modem "),
+        ("component", "modem\u{7f}"),
     ];
     let content = b"firmware ".repeat(300_000);
     let shown = anna
@@ -62,7 +62,7 @@ async fn a_package_is_uploaded_and_deleted() {
             "V\u{e9}",
             "CVE-2026-12345, CVE-2026-12346",
             "value=\"meter\"",
-            "value=\"modem \"",
+            "value=\"modem\u{7f}\"",
         ],
     );
     // a form that was refused has a name of its own

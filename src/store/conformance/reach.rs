@@ -41,6 +41,15 @@ pub(crate) async fn each_device_tells_whether_it_was_reached_and_why_not(store: 
     let old = world.package("p", "V1.9", 1).await;
     let mending = world.package("p", "V1.10", 2).await;
     assert_eq!(store.mended_products(&cve).await.unwrap(), []);
+    // which version of a component a device runs is not known
+    let component = NewPackage {
+        component: Some("modem".to_owned()),
+        pcp: None,
+        ..new_package("p", "V1.10", 9)
+    };
+    let component = store.insert_package(&component).await.unwrap().record;
+    mends(store, &component, cve).await;
+    assert_eq!(store.mended_products(&cve).await.unwrap(), []);
     mends(store, &mending, cve).await;
     let names = [
         "cancelled",
