@@ -73,6 +73,19 @@ pub enum FleetError {
     /// `already-current` devices have to be given the target version.
     #[error("the fault 'already-current' needs the target version")]
     NoTarget,
+    /// Devices that are upgraded by an object have to be told what they are given.
+    #[error(
+        "devices that are upgraded by an object have to know the package, or at least the target version"
+    )]
+    NoImage,
+    /// No device of this fleet can go wrong so.
+    #[error("the fault '{fault}' is none of devices that are upgraded by {updates_by}")]
+    FaultDoesNotFit {
+        /// The fault.
+        fault: Fault,
+        /// By what the devices are upgraded.
+        updates_by: &'static str,
+    },
     /// A device has no key, and another has.
     #[error("{endpoint} has no key: it is not in the file, and there is no key for all")]
     NoPsk {
