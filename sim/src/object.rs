@@ -69,7 +69,7 @@ pub enum Character {
     /// Eclipse Leshan on Californium: pulls from its own socket, blocks of 512 bytes, forgets at a restart.
     #[default]
     Leshan,
-    /// AVSystem Anjay 3: a new socket, no Block2 in the first request, compares `ETag`s, resumes after a restart. It takes
+    /// `AVSystem` Anjay 3: a new socket, no Block2 in the first request, compares `ETag`s, resumes after a restart. It takes
     /// no new URI unless it is idle.
     Anjay,
     /// Zephyr: a new socket, blocks of 256 bytes, one token for all of a download, asks for the size, drops a query, takes

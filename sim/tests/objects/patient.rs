@@ -1,6 +1,9 @@
 //! A patient server that reads what it wants to know, knows its way around devices, and tries again.
 
-use sim::{Expected, UpdatesBy, coap::Code};
+use sim::{
+    Expected, UpdatesBy,
+    coap::{Code, Writer},
+};
 
 use super::field::{Field, URI, package, version};
 
@@ -55,7 +58,7 @@ const fn is_failure(by: UpdatesBy, result: u8) -> bool {
 pub(crate) fn upgrade(field: &mut Field, by: UpdatesBy, delivery: Delivery) -> Expected {
     let places = places(by);
     if field
-        .ask(Code::GET, "4/0", |writer| writer.finish())
+        .ask(Code::GET, "4/0", Writer::finish)
         .map(|sent| sent.code())
         != Some(Code::CONTENT)
     {
