@@ -1,5 +1,6 @@
 mod keys;
 mod mqtt;
+mod objects;
 
 use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 
@@ -13,6 +14,7 @@ use sim::{
 
 use keys::KeyArguments;
 use mqtt::MqttArguments;
+use objects::ObjectArguments;
 
 /// RFC 7252 §6.1 and §6.2.
 const COAP_PORT: u16 = 5683;
@@ -34,6 +36,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     mqtt: MqttArguments,
 
+    #[command(flatten)]
+    objects: ObjectArguments,
+
     /// Number of devices
     #[arg(long, visible_alias = "count", default_value_t = 100, value_name = "N")]
     devices: usize,
@@ -54,7 +59,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "V1.0", value_name = "VERSION")]
     from: Version,
 
-    /// Version that the server will offer; only already-current devices need it
+    /// Version that the server will offer; already-current devices need it, and those that are not upgraded by PCP
     #[arg(long, value_name = "VERSION")]
     target: Option<Version>,
 
@@ -196,6 +201,7 @@ impl Arguments {
             ..Behaviour::default()
         };
         config.psks = self.keys.psks()?;
+        self.objects.apply_to(&mut config)?;
         Ok(config)
     }
 }

@@ -7,10 +7,16 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Option numbers (RFC 7252 §5.10, RFC 7641 §2, RFC 7959 §2.1).
+pub use block::Block;
+
+mod block;
+
+/// Option numbers (RFC 7252 §5.10, RFC 7641 §2, RFC 7959 §2.1 and §4).
 pub mod option {
     /// Host of the request, when it differs from the address.
     pub const URI_HOST: u16 = 3;
+    /// Names a representation, the same for all its blocks.
+    pub const ETAG: u16 = 4;
     /// Asks for notifications, or numbers one.
     pub const OBSERVE: u16 = 6;
     /// Port of the request, when it differs from the address.
@@ -27,6 +33,12 @@ pub mod option {
     pub const ACCEPT: u16 = 17;
     /// Which block of the response is meant.
     pub const BLOCK2: u16 = 23;
+    /// Which block of the request this is.
+    pub const BLOCK1: u16 = 27;
+    /// How long the response's body is; 0 in a request asks for that.
+    pub const SIZE2: u16 = 28;
+    /// How long the request's body is.
+    pub const SIZE1: u16 = 60;
 }
 
 /// The four kinds of messages (RFC 7252 §4).
@@ -63,6 +75,8 @@ impl Code {
     pub const CHANGED: Self = Self::new(2, 4);
     /// Read, or a notification.
     pub const CONTENT: Self = Self::new(2, 5);
+    /// The block was taken, and the next is awaited (RFC 7959 §2.9.1).
+    pub const CONTINUE: Self = Self::new(2, 31);
     /// What was sent makes no sense.
     pub const BAD_REQUEST: Self = Self::new(4, 0);
     /// A critical option is not understood.
@@ -73,8 +87,12 @@ impl Code {
     pub const METHOD_NOT_ALLOWED: Self = Self::new(4, 5);
     /// No representation that the client accepts.
     pub const NOT_ACCEPTABLE: Self = Self::new(4, 6);
+    /// A block is missing (RFC 7959 §2.9.2).
+    pub const REQUEST_ENTITY_INCOMPLETE: Self = Self::new(4, 8);
     /// What was sent has a form that is not read.
     pub const UNSUPPORTED_CONTENT_FORMAT: Self = Self::new(4, 15);
+    /// The other side cannot do it.
+    pub const INTERNAL_SERVER_ERROR: Self = Self::new(5, 0);
 
     /// The code `class.detail`, as in 4.04.
     pub const fn new(class: u8, detail: u8) -> Self {

@@ -1,9 +1,10 @@
-//! One device: an LwM2M client with a PCP upgrade client on top.
+//! One device: an LwM2M client with a PCP upgrade client on top, or with one of OMA's objects for upgrades.
 //!
 //! The device is switched on and registers. The server observes /19/0/0, asks for the version with a
 //! write to /19/1/0, and the device answers with a notification. It may read the coverage in /4/0. Then
 //! it notifies a new version, and the device asks for segment after segment, reports the download, is
-//! told to upgrade, restarts, registers from a new address and reports the result.
+//! told to upgrade, restarts, registers from a new address and reports the result. What happens with objects 5, 9 and
+//! 33629 is in `object`; there a device may download from a socket of its own, which is another [`Port`].
 //!
 //! Nothing here reads a clock or owns a socket. Whoever drives a device calls [`Device::start`] once,
 //! hands in datagrams and the passing of time, and after each of these sends what
@@ -23,6 +24,8 @@ mod claim;
 mod held;
 mod install;
 mod link;
+mod object;
+mod port;
 mod registration;
 mod report;
 mod resources;
@@ -32,6 +35,7 @@ mod upgrade;
 
 use pcp::Version;
 
+pub use port::{Destination, Port};
 pub use report::{Counters, DeviceReport, DeviceState, ImageReport, Outcome};
 
 use crate::{
@@ -41,6 +45,7 @@ use crate::{
     spec::{DeviceSpec, LifetimeWrites},
 };
 use link::Link;
+use object::Objects;
 use registration::Registration;
 use timers::{Timer, Timers};
 use upgrade::Upgrade;
@@ -80,6 +85,8 @@ pub struct Device {
     /// What outlasts an installation, if anything does.
     kept: Option<(Registration, Option<Token>)>,
     upgrade: Upgrade,
+    /// Where it is upgraded by an object of OMA's.
+    object: Option<Box<Objects>>,
     counters: Counters,
 }
 
@@ -90,6 +97,7 @@ impl Device {
         let [id_high, id_low, ..] = rng.next().to_be_bytes();
         let version = spec.version;
         let lifetime_s = spec.behaviour.lifetime_s;
+        let object = Objects::of(&spec).map(Box::new);
         Self {
             spec,
             rng,
@@ -107,6 +115,7 @@ impl Device {
             address_changed: false,
             kept: None,
             upgrade: Upgrade::new(version),
+            object,
             counters: Counters::default(),
         }
     }
@@ -120,8 +129,13 @@ impl Device {
         }
     }
 
-    /// Takes a datagram from the server.
+    /// Takes a datagram from the server, on the socket that the device always has.
     pub fn handle_datagram(&mut self, now_ms: u64, datagram: &[u8]) {
+        self.handle_datagram_at(now_ms, Port::Main, datagram);
+    }
+
+    /// Takes a datagram from the server, on one of the device's sockets.
+    pub fn handle_datagram_at(&mut self, now_ms: u64, port: Port, datagram: &[u8]) {
         if self.power != Power::On {
             self.counters.datagrams_missed += 1;
             return;
@@ -132,6 +146,10 @@ impl Device {
             return;
         };
         self.stay_awake(now_ms);
+        if self.download_takes(now_ms, port, &message) || port != Port::Main {
+            self.tell_changes(now_ms);
+            return;
+        }
         match message.message_type {
             MessageType::Acknowledgement => self.on_acknowledgement(now_ms, &message),
             MessageType::Reset => self.on_reset(now_ms, message.id),
@@ -139,6 +157,7 @@ impl Device {
                 self.on_message(now_ms, &message);
             }
         }
+        self.tell_changes(now_ms);
     }
 
     /// Lets everything happen whose time has come.
@@ -155,18 +174,33 @@ impl Device {
                 }
                 Timer::Later => self.later_due(now_ms),
                 Timer::Repeat => self.repeat_due(now_ms),
+                Timer::Download => self.download_due(now_ms),
+                Timer::Object => self.object_due(now_ms),
+                Timer::Unchanged => self.unchanged_for_long(now_ms),
                 Timer::Network => {
                     self.power = Power::On;
                     self.stay_awake(now_ms);
                     self.registration_due(now_ms);
                 }
             }
+            self.tell_changes(now_ms);
         }
     }
 
-    /// The next datagram to send, in order.
-    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+    /// The next datagram to send, in order, with the socket that it leaves through. Where that is a new one, it talks to
+    /// [`Self::download`] alone; those before it are closed.
+    pub fn poll_transmit_from(&mut self) -> Option<(Port, Vec<u8>)> {
         self.link.take_out()
+    }
+
+    /// The next datagram of a device that needs one socket only, as one with PCP does: what leaves through another is lost.
+    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        while let Some((port, datagram)) = self.link.take_out() {
+            if port == Port::Main {
+                return Some(datagram);
+            }
+        }
+        None
     }
 
     /// When [`Self::handle_timeout`] has something to do, in the same milliseconds as `now_ms`.
@@ -243,6 +277,7 @@ impl Device {
     fn restart(&mut self, now_ms: u64, off_ms: u64) {
         self.power = Power::Off;
         self.restarted = true;
+        self.forget_observations();
         self.timers = Timers::new();
         self.timers.set(Timer::Boot, now_ms, off_ms);
         self.link.reset();

@@ -6,11 +6,14 @@
 //! Some devices lie: a widely used library tells the target version from the notification on, whatever runs. What
 //! it claims is in RAM, so that a restart makes it tell the truth, until it is notified again.
 
+mod object;
 mod text;
 
 use pcp::ResultCode;
 use serde::{Deserialize, Serialize};
 
+use crate::object::UpdatesBy;
+pub use object::ObjectFault;
 pub use text::FaultError;
 
 /// What a server should record for a device.
@@ -102,11 +105,14 @@ pub enum Fault {
     WrongPsk,
     /// Registers under another device's endpoint name, over an association with its own key.
     ClaimsOtherEndpoint,
+    /// A fault with object 5, 9 or 33629.
+    Object(ObjectFault),
 }
 
 /// Every fault with an example of its parameter, and what it does, for help texts.
-const CATALOGUE: [(Fault, &str); 34] = {
+const CATALOGUE: [(Fault, &str); 49] = {
     use Fault as F;
+    use ObjectFault as O;
     [
         (
             F::RefuseVersionQuery(ResultCode::INTERNAL_ERROR),
@@ -235,6 +241,57 @@ const CATALOGUE: [(Fault, &str); 34] = {
             F::ClaimsOtherEndpoint,
             "registers under another device's name with its own key (with --psk)",
         ),
+        (
+            F::Object(O::ReportsResult(8)),
+            "fails with this result of its object, 0x02 to 0x0A",
+        ),
+        (
+            F::Object(O::Defers),
+            "defers the update, and carries it out later",
+        ),
+        (
+            F::Object(O::HidesUpdating),
+            "never shows that it is updating",
+        ),
+        (
+            F::Object(O::NeverNotifies),
+            "is observed and never notifies, so that it has to be read",
+        ),
+        (
+            F::Object(O::IgnoresUpdate),
+            "takes the command to update or to install, and nothing happens",
+        ),
+        (
+            F::Object(O::ResultAfterRegistration),
+            "tells its result after another registration",
+        ),
+        (
+            F::Object(O::ClaimsSuccessWithOldVersion),
+            "comes back with the old version and reports success",
+        ),
+        (
+            F::Object(O::ClaimsSuccessWithNothing),
+            "reports success as soon as it is told of a package",
+        ),
+        (
+            F::Object(O::StaleSuccess),
+            "has the result of an earlier success until it has downloaded",
+        ),
+        (F::Object(O::RepeatsBlocks), "asks for each block twice"),
+        (
+            F::Object(O::AsksOutOfOrder),
+            "asks for every other block before the one that precedes it",
+        ),
+        (
+            F::Object(O::UninstallFails),
+            "cannot uninstall its software (object 9)",
+        ),
+        (
+            F::Object(O::InstallFails),
+            "cannot install the software, which stays delivered (object 9)",
+        ),
+        (F::Object(O::RefusesUri), "refuses a URI"),
+        (F::Object(O::RefusesObservation), "refuses to be observed"),
     ]
 };
 
@@ -281,6 +338,7 @@ impl Fault {
             Self::DeafDownload(_) => "deaf-download",
             Self::WrongPsk => "wrong-psk",
             Self::ClaimsOtherEndpoint => "claims-other-endpoint",
+            Self::Object(fault) => fault.name(),
         }
     }
 
@@ -291,6 +349,7 @@ impl Fault {
     /// limit of the download outlasts its outage.
     pub const fn expected(self) -> Expected {
         match self {
+            Self::Object(fault) => fault.expected(),
             Self::RefuseVersionQuery(_)
             | Self::RefuseNotification(_)
             | Self::WeakSignal
@@ -335,6 +394,29 @@ impl Fault {
         matches!(self, Self::WrongPsk | Self::ClaimsOtherEndpoint)
     }
 
+    /// Whether a device that is upgraded so can have it. With an object a segment is a block.
+    pub const fn fits(self, updates_by: UpdatesBy) -> bool {
+        match (self, updates_by) {
+            (Self::Object(fault), _) => fault.fits(updates_by),
+            (_, UpdatesBy::Pcp) => true,
+            // software is installed without a restart
+            (Self::NeverReportsResult | Self::FailsInstallSilently, _) => {
+                !matches!(updates_by, UpdatesBy::Software)
+            }
+            _ => matches!(
+                self,
+                Self::StopsMidDownload(_)
+                    | Self::RebootsInDownload(_)
+                    | Self::LosesProgress(_)
+                    | Self::RepeatsEverything
+                    | Self::NoObject4
+                    | Self::AlreadyCurrent
+                    | Self::WrongPsk
+                    | Self::ClaimsOtherEndpoint
+            ),
+        }
+    }
+
     /// Whether the device tells the target version as soon as it was notified of it.
     pub(crate) const fn claims_target(self) -> bool {
         matches!(
@@ -377,5 +459,17 @@ mod tests {
         assert_eq!(fault(None).strikes_before(1), Some(0));
         assert_eq!(fault(Some(9)).strikes_before(4), Some(3));
         assert_eq!(Fault::OldToken.strikes_before(4), None);
+    }
+
+    #[test]
+    fn a_fault_fits_what_a_device_is_upgraded_by() {
+        let install = Fault::Object(ObjectFault::InstallFails);
+        let defers = Fault::Object(ObjectFault::Defers);
+        let stops = Fault::StopsMidDownload(None);
+        let fitting = |fault: Fault| UpdatesBy::ALL.map(|way| fault.fits(way));
+        assert_eq!(fitting(install), [false, false, true, false]);
+        assert_eq!(fitting(defers), [false, true, false, true]);
+        assert_eq!(fitting(stops), [true; 4]);
+        assert_eq!(fitting(Fault::OldToken), [true, false, false, false]);
     }
 }

@@ -1,7 +1,7 @@
 //! Many devices at once, over UDP.
 //!
-//! Every device has a socket of its own, as every device in the field has an address of its own, and a
-//! task of its own on the caller's tokio runtime; a current-thread runtime is enough. How many fit into one
+//! Every device has a socket of its own, as every device in the field has an address of its own, another while it
+//! downloads if it is like that, and a task of its own on the caller's tokio runtime; a current-thread runtime is enough. How many fit into one
 //! process depends on the limit of open files, and on the system's range of ports (28,232 on Linux
 //! unless set otherwise).
 //!
@@ -35,6 +35,7 @@ use crate::{
     Fault,
     device::{Device, DeviceReport},
     dtls::DtlsError,
+    object::UpdatesBy,
     psk::PskError,
 };
 use drive::Shared;
@@ -73,6 +74,19 @@ pub enum FleetError {
     /// `already-current` devices have to be given the target version.
     #[error("the fault 'already-current' needs the target version")]
     NoTarget,
+    /// Devices that are upgraded by an object have to be told what they are given.
+    #[error(
+        "devices that are upgraded by an object have to know the package, or at least the target version"
+    )]
+    NoImage,
+    /// No device of this fleet can go wrong so.
+    #[error("the fault '{fault}' is none of devices that are upgraded by {updates_by}")]
+    FaultDoesNotFit {
+        /// The fault.
+        fault: Fault,
+        /// By what the devices are upgraded.
+        updates_by: &'static str,
+    },
     /// A device has no key, and another has.
     #[error("{endpoint} has no key: it is not in the file, and there is no key for all")]
     NoPsk {
@@ -165,7 +179,7 @@ impl Fleet {
         server: SocketAddr,
         on_event: impl Fn(FleetEvent<'_>) + Send + Sync + 'static,
     ) -> Result<Self, FleetError> {
-        allow_sockets(specs.len())?;
+        allow_sockets(specs.len(), specs.iter().map(sockets).sum())?;
         let lacks_psk = |spec: &&DeviceSpec| spec.psk.is_none();
         for spec in specs.iter().filter(lacks_psk) {
             if let Some(fault) = spec.fault.filter(|fault| fault.needs_psk()) {
@@ -280,12 +294,18 @@ fn lock(device: &Mutex<Device>) -> MutexGuard<'_, Device> {
     device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Sockets that a device has at a time.
+fn sockets(spec: &DeviceSpec) -> usize {
+    let downloads = spec.updates_by != UpdatesBy::Pcp && spec.object.character.has_own_socket();
+    1 + usize::from(downloads)
+}
+
 /// Raises the soft limit of open files as far as needed and allowed.
-pub(crate) fn allow_sockets(devices: usize) -> Result<(), FleetError> {
+pub(crate) fn allow_sockets(devices: usize, sockets: usize) -> Result<(), FleetError> {
     if devices == 0 {
         return Err(FleetError::NoDevices);
     }
-    let needed = devices as u64 + OTHER_FILES;
+    let needed = sockets as u64 + OTHER_FILES;
     // Where the limit cannot be read, the first socket too many will tell.
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return Ok(());
@@ -309,9 +329,11 @@ mod tests {
 
     #[test]
     fn too_many_devices_name_the_limit_to_raise() {
-        let error = allow_sockets(1_000_000_000).unwrap_err().to_string();
+        let error = allow_sockets(1_000_000_000, 1_000_000_000)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("ulimit -n 1000000256"), "{error}");
-        assert!(allow_sockets(1).is_ok());
-        assert!(matches!(allow_sockets(0), Err(FleetError::NoDevices)));
+        assert!(allow_sockets(1, 1).is_ok());
+        assert!(matches!(allow_sockets(0, 0), Err(FleetError::NoDevices)));
     }
 }

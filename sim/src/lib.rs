@@ -1,4 +1,4 @@
-//! Simulated NB-IoT devices that speak LwM2M over CoAP and PCP, and devices that speak MQTT ([`mqtt`]).
+//! Simulated NB-IoT devices that speak LwM2M over CoAP and are upgraded by PCP or by an object of OMA's ([`object`]), and devices that speak MQTT ([`mqtt`]).
 //!
 //! [`device::Device`] is one device: a state machine without sockets, clock or randomness of its own.
 //! Datagrams and the time go in, datagrams and deadlines come out, and the same seed gives the same
@@ -17,12 +17,14 @@ pub mod dtls;
 pub mod fault;
 pub mod fleet;
 pub mod mqtt;
+pub mod object;
 pub mod psk;
 pub mod radio;
 mod rng;
 pub mod spec;
 
-pub use device::Device;
-pub use fault::{Expected, Fault};
+pub use device::{Device, Port};
+pub use fault::{Expected, Fault, ObjectFault};
+pub use object::{Character, Image, ObjectSpec, UpdatesBy};
 pub use psk::{Key, Psk};
 pub use spec::{Behaviour, Coverage, CoverageClass, DeviceSpec, Timing};

@@ -45,15 +45,15 @@ type BoxError = Box<dyn std::error::Error>;
 fn list_faults() -> Result<(), BoxError> {
     let mut out = std::io::stdout().lock();
     for (fault, description) in Fault::catalogue() {
-        writeln!(out, "{:<28} {description}", fault.to_string())?;
+        writeln!(out, "{:<32} {description}", fault.to_string())?;
     }
     writeln!(out, "\nof MQTT devices:")?;
     for (fault, description) in mqtt::Fault::catalogue() {
-        writeln!(out, "{:<28} {description}", fault.to_string())?;
+        writeln!(out, "{:<32} {description}", fault.to_string())?;
     }
     writeln!(
         out,
-        "\nA result code (=0xNN) can be any but 0x00. Faults in mid-download take a segment: loses-progress@40."
+        "\nA result code (=0xNN) can be any but 0x00, with reports-result 0x02 to 0x0A. Faults in mid-download take a segment: loses-progress@40."
     )?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::{
     content::ContentFormat,
     fault::{Expected, Fault},
+    object::{Character, ObjectSpec, UpdatesBy},
     psk::Psk,
 };
 
@@ -23,6 +24,10 @@ pub struct DeviceSpec {
     pub claims: Option<String>,
     /// The version it runs at first.
     pub version: Version,
+    /// By what it is upgraded.
+    pub updates_by: UpdatesBy,
+    /// What it is like where that is not PCP.
+    pub object: ObjectSpec,
     /// What it knows of its radio.
     pub coverage: Coverage,
     /// How it goes wrong, if it does.
@@ -43,6 +48,8 @@ impl DeviceSpec {
             psk: None,
             claims: None,
             version,
+            updates_by: UpdatesBy::default(),
+            object: ObjectSpec::default(),
             coverage: CoverageClass::Good.coverage(Some(1)),
             fault: None,
             behaviour: Behaviour::default(),
@@ -67,12 +74,18 @@ impl DeviceSpec {
         }
     }
 
+    /// Whether nothing comes of what it is told.
+    pub(crate) fn is_stub(&self) -> bool {
+        self.updates_by != UpdatesBy::Pcp && self.object.character == Character::Stub
+    }
+
     /// What a server should record for this device at the end of an upgrade.
     pub fn expected(&self) -> Expected {
         match self.fault {
             // No slot in a cell is needed to find that there is nothing to do.
             Some(Fault::AlreadyCurrent) => Expected::Succeeded,
             _ if !self.coverage.is_known() => Expected::Failed,
+            _ if self.is_stub() => Expected::Failed,
             Some(fault) => fault.expected(),
             None => Expected::Succeeded,
         }

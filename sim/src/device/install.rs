@@ -5,13 +5,15 @@ use pcp::{DeviceMessage, ResultCode};
 use super::{
     Device, Outcome,
     awaited::Uplink,
+    object::Objects,
     upgrade::{Later, Stage},
 };
 use crate::fault::Fault;
 
 impl Device {
     pub(super) fn is_installing(&self) -> bool {
-        self.upgrade.stage == Stage::Installing
+        let by_object = |objects: &Objects| objects.is_installing();
+        self.upgrade.stage == Stage::Installing || self.object.as_deref().is_some_and(by_object)
     }
 
     pub(super) fn on_execute(&mut self, now_ms: u64) {
@@ -96,6 +98,9 @@ impl Device {
     pub(super) fn on_restarted(&mut self, now_ms: u64) {
         self.upgrade.queried_since_restart = false;
         self.upgrade.claim = None;
+        if self.object.is_some() {
+            return self.object_restarted(now_ms);
+        }
         if self.upgrade.stage != Stage::Installing {
             return;
         }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Device, timers::Timer};
+use super::{Device, port::Port, timers::Timer};
 use crate::{
     coap::{Code, Message, MessageType, Token, Writer},
     fault::Fault,
@@ -43,7 +43,7 @@ pub(super) struct Link {
     waiting: VecDeque<Exchange>,
     /// Message IDs of the server's, with the reply that a repeat gets again.
     seen: VecDeque<(u16, Vec<u8>)>,
-    pub(super) out: VecDeque<Vec<u8>>,
+    pub(super) out: VecDeque<(Port, Vec<u8>)>,
 }
 
 impl Link {
@@ -59,7 +59,7 @@ impl Link {
 
     /// The next datagram that leaves. An empty queue keeps no memory: there are many devices, and few of them have
     /// anything to send at a time.
-    pub(super) fn take_out(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn take_out(&mut self) -> Option<(Port, Vec<u8>)> {
         let next = self.out.pop_front();
         if self.out.is_empty() {
             self.out = VecDeque::new();
@@ -109,13 +109,18 @@ impl Link {
 impl Device {
     /// Puts a datagram on its way. Whoever sends is awake.
     pub(super) fn transmit(&mut self, now_ms: u64, datagram: Vec<u8>) {
+        self.transmit_from(now_ms, Port::Main, datagram);
+    }
+
+    /// The same, through one of its sockets.
+    pub(super) fn transmit_from(&mut self, now_ms: u64, port: Port, datagram: Vec<u8>) {
         self.stay_awake(now_ms);
         if self.has(Fault::RepeatsEverything) {
             self.counters.datagrams_sent += 1;
-            self.link.out.push_back(datagram.clone());
+            self.link.out.push_back((port, datagram.clone()));
         }
         self.counters.datagrams_sent += 1;
-        self.link.out.push_back(datagram);
+        self.link.out.push_back((port, datagram));
     }
 
     /// Sends a confirmable message, now or when the ones before it are done: NSTART is 1.
@@ -247,6 +252,7 @@ impl Device {
         if self.last_notification_id == Some(id) {
             self.observation = None;
         }
+        self.forget_observation(id);
         if outstanding && let Some(purpose) = self.end_exchange(now_ms) {
             self.exchange_failed(now_ms, purpose);
         }

@@ -12,8 +12,7 @@ use crate::{
 /// application/link-format.
 const LINK_FORMAT: u32 = 40;
 
-const LINKS: &str = r#"</>;rt="oma.lwm2m",</1/0>,</3/0>,</4/0>,</19/0>,</19/1>"#;
-const LINKS_WITHOUT_4: &str = r#"</>;rt="oma.lwm2m",</1/0>,</3/0>,</19/0>,</19/1>"#;
+const LINKS: &str = r#"</>;rt="oma.lwm2m",</1/0>,</3/0>"#;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Registration {
@@ -38,6 +37,7 @@ impl Device {
         self.timers.stop(Timer::Registration);
         self.counters.registrations += 1;
 
+        self.forget_observations();
         let id = self.link.take_id();
         let token = random_token(&mut self.rng);
         let mut writer = Writer::new(MessageType::Confirmable, Code::POST, id, token)
@@ -55,16 +55,23 @@ impl Device {
             writer = query(writer, "lt", &self.lifetime_s.to_string());
             writer = query(writer, "b", binding);
             writer = query(writer, "lwm2m", "1.0");
-            let links = if self.has(Fault::NoObject4) {
-                LINKS_WITHOUT_4
-            } else {
-                LINKS
-            };
-            writer.payload(links.as_bytes())
+            writer.payload(self.links().as_bytes())
         } else {
             writer.finish()
         };
         self.send_confirmable(now_ms, Purpose::Register, id, token, datagram);
+    }
+
+    fn links(&self) -> String {
+        let mut links = String::from(LINKS);
+        if !self.has(Fault::NoObject4) {
+            links.push_str(",</4/0>");
+        }
+        match &self.object {
+            None => links.push_str(",</19/0>,</19/1>"),
+            Some(objects) => objects.push_links(&mut links),
+        }
+        links
     }
 
     pub(super) fn registration_failed(&mut self, now_ms: u64) {
@@ -133,7 +140,7 @@ impl Device {
     }
 }
 
-fn random_token(rng: &mut Rng) -> Token {
+pub(super) fn random_token(rng: &mut Rng) -> Token {
     Token::new(&rng.next().to_be_bytes()[..4]).unwrap_or_default()
 }
 

@@ -1,7 +1,7 @@
 use pcp::{ResultCode, Version};
 use serde::{Serialize, Serializer};
 
-use super::{Device, Power, registration::Registration, upgrade::Stage};
+use super::{Device, Power, object::Received, registration::Registration, upgrade::Stage};
 use crate::fault::Fault;
 
 /// What a device is doing.
@@ -40,6 +40,8 @@ pub enum Outcome {
     InstallFailed(#[serde(serialize_with = "code")] ResultCode),
     /// The server refused a segment.
     Abandoned(#[serde(serialize_with = "code")] ResultCode),
+    /// Its object tells this result, and it does not run the new version.
+    Result(u8),
     /// It fell silent, as ordered.
     WentSilent,
 }
@@ -138,15 +140,21 @@ impl Device {
             registered: self.is_registered(),
             outcome: self.upgrade.outcome,
             settled: self.is_settled(),
-            image: self.upgrade.held.as_ref().map(|held| held.report()),
+            image: match &self.object {
+                Some(objects) => objects.image().map(Received::report),
+                None => self.upgrade.held.as_ref().map(|held| held.report()),
+            },
             counters: self.counters,
         }
     }
 
     /// The package's bytes so far, if the device was told to keep them.
     pub fn image(&self) -> Option<&[u8]> {
-        let held = self.upgrade.held.as_ref()?;
-        self.spec.behaviour.keep_image.then_some(held.image())
+        let image = match &self.object {
+            Some(objects) => objects.image()?.bytes(),
+            None => self.upgrade.held.as_ref()?.image(),
+        };
+        self.spec.behaviour.keep_image.then_some(image)
     }
 
     /// Whether the server has accepted the device's registration.
@@ -175,6 +183,9 @@ impl Device {
                         || self.has(Fault::NoObject4)
                         || !self.spec.coverage.is_known())
             }
+            Some(_) if self.object.is_some() => {
+                self.power != Power::Off && !self.has_untold_result()
+            }
             // These say nothing, so that the server has to ask.
             Some(_) if self.is_silent_after_installation() => self.upgrade.queried_since_restart,
             Some(_) => self.power != Power::Off && !self.upgrade.has_something_to_say(),
@@ -189,6 +200,9 @@ impl Device {
         }
         if !self.is_registered() {
             return DeviceState::Unregistered;
+        }
+        if let Some(state) = self.object_state() {
+            return state;
         }
         match self.upgrade.stage {
             Stage::Idle => DeviceState::Idle,

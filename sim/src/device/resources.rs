@@ -1,8 +1,9 @@
-//! What the server may ask of the device: observe /19/0/0, write /19/1/0, read object 4.
+//! What the server may ask of the device: observe /19/0/0, write /19/1/0, read object 4. Objects for upgrades are in
+//! `object`.
 
 use super::{Device, link::Purpose};
 use crate::{
-    coap::{Code, Message, MessageType, Token, Writer, option},
+    coap::{Block, Code, Message, MessageType, Token, Writer, option},
     fault::Fault,
     spec::{LifetimeWrites, NotificationType},
 };
@@ -10,30 +11,32 @@ use crate::{
 /// application/octet-stream.
 const OCTET_STREAM: u32 = 42;
 /// text/plain.
-const TEXT_PLAIN: u32 = 0;
+pub(super) const TEXT_PLAIN: u32 = 0;
 /// application/vnd.oma.lwm2m+tlv.
-const TLV: u32 = 11_542;
+pub(super) const TLV: u32 = 11_542;
 
 /// Bearer 7 is NB-IoT (OMA object 4, resource 0).
 const NB_IOT: i64 = 7;
 
 /// Object, instance and resource of a request's path, as far as it names them.
-type Path = [Option<u16>; 3];
+pub(super) type Path = [Option<u16>; 3];
 
 /// A response, apart from what ties it to its request.
-struct Reply {
-    code: Code,
-    observe: Option<u32>,
-    content_format: Option<u32>,
-    payload: Vec<u8>,
+pub(super) struct Reply {
+    pub(super) code: Code,
+    pub(super) observe: Option<u32>,
+    pub(super) content_format: Option<u32>,
+    pub(super) block1: Option<Block>,
+    pub(super) payload: Vec<u8>,
 }
 
 impl Reply {
-    const fn code(code: Code) -> Self {
+    pub(super) const fn code(code: Code) -> Self {
         Self {
             code,
             observe: None,
             content_format: None,
+            block1: None,
             payload: Vec::new(),
         }
     }
@@ -60,7 +63,9 @@ impl Device {
             }
             return;
         }
-        let (reply, sequel) = self.answer(request);
+        let Some((reply, sequel)) = self.answer(now_ms, request) else {
+            return;
+        };
         self.respond(now_ms, request, &reply);
         match sequel {
             Sequel::Nothing => {}
@@ -80,18 +85,23 @@ impl Device {
         }
     }
 
-    fn answer(&mut self, request: &Message<'_>) -> (Reply, Sequel) {
+    /// Nothing where the device does not answer at all.
+    fn answer(&mut self, now_ms: u64, request: &Message<'_>) -> Option<(Reply, Sequel)> {
         let nothing = |reply| (reply, Sequel::Nothing);
+        let takes_blocks = self.object.is_some();
         if request
             .options()
-            .any(|(number, _)| is_not_understood(number))
+            .any(|(number, _)| is_not_understood(number, takes_blocks))
         {
-            return nothing(Reply::code(Code::BAD_OPTION));
+            return Some(nothing(Reply::code(Code::BAD_OPTION)));
         }
         let Some(path) = path(request) else {
-            return nothing(Reply::code(Code::NOT_FOUND));
+            return Some(nothing(Reply::code(Code::NOT_FOUND)));
         };
-        match (request.code, path) {
+        if self.object.is_some() && matches!(path, [Some(3 | 5 | 9 | 19 | 33_629), ..]) {
+            return (self.answer_object(now_ms, request, path)).map(nothing);
+        }
+        Some(match (request.code, path) {
             (Code::GET, [Some(19), Some(0), Some(0)]) => self.answer_observe(request),
             (Code::PUT, [Some(19), Some(1), Some(0)]) => {
                 (Reply::code(Code::CHANGED), Sequel::Written)
@@ -100,7 +110,7 @@ impl Device {
             (_, [Some(19), Some(0 | 1), Some(0)]) => nothing(Reply::code(Code::METHOD_NOT_ALLOWED)),
             (Code::GET, [Some(4), Some(0), resource]) => nothing(self.answer_coverage(resource)),
             _ => nothing(Reply::code(Code::NOT_FOUND)),
-        }
+        })
     }
 
     /// RFC 7641 §2: 0 begins an observation, 1 ends it.
@@ -171,6 +181,7 @@ impl Device {
                 code: Code::CONTENT,
                 observe: None,
                 content_format: Some(coverage.format.number()),
+                block1: None,
                 payload,
             },
             None => Reply::code(Code::NOT_ACCEPTABLE),
@@ -231,13 +242,13 @@ impl Device {
         true
     }
 
-    const fn next_observe_number(&mut self) -> u32 {
+    pub(super) const fn next_observe_number(&mut self) -> u32 {
         self.observe_number = (self.observe_number + 1) & 0x00FF_FFFF;
         self.observe_number
     }
 }
 
-fn write(message_type: MessageType, id: u16, token: Token, reply: &Reply) -> Vec<u8> {
+pub(super) fn write(message_type: MessageType, id: u16, token: Token, reply: &Reply) -> Vec<u8> {
     let mut writer = Writer::new(message_type, reply.code, id, token);
     if let Some(number) = reply.observe {
         writer = writer.uint(option::OBSERVE, number);
@@ -245,13 +256,17 @@ fn write(message_type: MessageType, id: u16, token: Token, reply: &Reply) -> Vec
     if let Some(format) = reply.content_format {
         writer = writer.uint(option::CONTENT_FORMAT, format);
     }
+    if let Some(block) = reply.block1 {
+        writer = writer.uint(option::BLOCK1, block.value());
+    }
     writer.payload(&reply.payload)
 }
 
 /// Odd numbers are critical: a request with one that is not understood is refused (RFC 7252 §5.4.1).
 /// An offer of block sizes is understood in that every answer fits into the smallest.
-const fn is_not_understood(number: u16) -> bool {
+const fn is_not_understood(number: u16, takes_blocks: bool) -> bool {
     number % 2 == 1
+        && !(takes_blocks && number == option::BLOCK1)
         && !matches!(
             number,
             option::URI_HOST

@@ -17,9 +17,15 @@ pub(super) enum Timer {
     Repeat,
     /// The network is back.
     Network,
+    /// The next block is due to be asked for, or to be asked for again.
+    Download,
+    /// What is to happen next with an object is due.
+    Object,
+    /// What is observed has not changed for as long as may be.
+    Unchanged,
 }
 
-const ALL: [Timer; 8] = [
+const ALL: [Timer; 11] = [
     Timer::Boot,
     Timer::Exchange,
     Timer::Registration,
@@ -28,6 +34,9 @@ const ALL: [Timer; 8] = [
     Timer::Later,
     Timer::Repeat,
     Timer::Network,
+    Timer::Download,
+    Timer::Object,
+    Timer::Unchanged,
 ];
 
 const UNSET: u64 = u64::MAX;

@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 use pcp::ResultCode;
 use thiserror::Error;
 
-use super::{CATALOGUE, Fault, Segment};
+use super::{CATALOGUE, Fault, ObjectFault, Segment};
+
+/// Failures of object 5 (OMA LwM2M Core 1.1 §E.6); 11 is none.
+const OBJECT_RESULTS: std::ops::RangeInclusive<u8> = 2..=10;
 
 /// Why a text names no fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -19,6 +22,12 @@ pub enum FaultError {
     /// The fault is a refusal or failure of some kind.
     #[error("fault '{name}' needs a result code other than 0x00, as in '{name}=0x04'")]
     NeedsCode {
+        /// The fault.
+        name: String,
+    },
+    /// The fault is a failure of an object's.
+    #[error("fault '{name}' takes a result from 0x02 to 0x0A")]
+    NeedsResult {
         /// The fault.
         name: String,
     },
@@ -47,6 +56,12 @@ impl Fault {
             Self::ReportDownload(_) => Self::ReportDownload(code),
             Self::ReportUpgrade(_) => Self::ReportUpgrade(code),
             Self::ClaimsTargetFails(_) => Self::ClaimsTargetFails(code),
+            Self::Object(ObjectFault::ReportsResult(_)) => {
+                if !OBJECT_RESULTS.contains(&code.0) {
+                    return None;
+                }
+                Self::Object(ObjectFault::ReportsResult(code.0))
+            }
             _ => return None,
         })
     }
@@ -73,13 +88,14 @@ impl Fault {
             | Self::ReportDownload(code)
             | Self::ReportUpgrade(code)
             | Self::ClaimsTargetFails(code) => Some(code),
+            Self::Object(ObjectFault::ReportsResult(result)) => Some(ResultCode(result)),
             _ => None,
         }
     }
 
     /// Whether its name alone stands for the code that the catalogue has.
     const fn has_usual_code(self) -> bool {
-        matches!(self, Self::ClaimsTargetFails(_))
+        matches!(self, Self::ClaimsTargetFails(_) | Self::Object(_))
     }
 
     const fn segment(self) -> Segment {
@@ -123,7 +139,10 @@ impl FromStr for Fault {
         else {
             return Err(FaultError::Unknown { name: name.into() });
         };
-        let needs_code = || FaultError::NeedsCode { name: name.into() };
+        let needs_code = || match fault {
+            Fault::Object(_) => FaultError::NeedsResult { name: name.into() },
+            _ => FaultError::NeedsCode { name: name.into() },
+        };
         let unexpected = || FaultError::UnexpectedArgument {
             name: name.into(),
             argument: argument.into(),
@@ -180,6 +199,9 @@ mod tests {
         let fails = |code| Ok(Fault::ClaimsTargetFails(ResultCode(code)));
         assert_eq!("claims-target-fails".parse(), fails(0x0A));
         assert_eq!("claims-target-fails=0x7F".parse(), fails(0x7F));
+        let result = |result| Ok(Fault::Object(ObjectFault::ReportsResult(result)));
+        assert_eq!("reports-result".parse(), result(8));
+        assert_eq!("reports-result=0x0A".parse(), result(10));
         let json = serde_json::to_string(&stops).unwrap();
         assert_eq!(json, r#""stops-mid-download@40""#);
         assert_eq!(serde_json::from_str::<Fault>(&json).unwrap(), stops);
@@ -199,6 +221,10 @@ mod tests {
         assert_eq!(
             error("claims-target-fails=0x00"),
             "fault 'claims-target-fails' needs a result code other than 0x00, as in 'claims-target-fails=0x04'"
+        );
+        assert_eq!(
+            error("reports-result=0x0B"),
+            "fault 'reports-result' takes a result from 0x02 to 0x0A"
         );
         assert_eq!(error("old-token@3"), "fault 'old-token' takes no '@3'");
         assert_eq!(

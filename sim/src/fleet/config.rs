@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use pcp::Version;
 use thiserror::Error;
@@ -7,6 +7,7 @@ use super::{FleetError, Psks};
 use crate::{
     content::ContentFormat,
     fault::{Fault, FaultError},
+    object::{Character, Image, ObjectSpec, UpdatesBy},
     rng::Rng,
     spec::{Behaviour, CoverageClass, DeviceSpec, Timing},
 };
@@ -26,6 +27,14 @@ pub struct FleetConfig {
     pub version: Version,
     /// The version that the server will offer, needed for devices that run it already.
     pub target: Option<Version>,
+    /// By what the devices are upgraded.
+    pub updates_by: UpdatesBy,
+    /// Which clients they are like where that is not PCP, dealt out in turn.
+    pub characters: Vec<Character>,
+    /// A component that they have, or their software.
+    pub component: Option<Arc<str>>,
+    /// The packages that they may be given. Without one whatever comes is taken for the target.
+    pub images: Vec<Image>,
     /// Which device gets which coverage and which fault follows from this number, and so does all that
     /// happens by chance.
     pub seed: u64,
@@ -55,6 +64,10 @@ impl FleetConfig {
             endpoint_prefix: "sim-".to_owned(),
             version,
             target: None,
+            updates_by: UpdatesBy::default(),
+            characters: vec![Character::default()],
+            component: None,
+            images: Vec::new(),
             seed: 0,
             coverage: vec![(CoverageClass::Good, 1)],
             formats: vec![ContentFormat::Tlv],
@@ -73,11 +86,13 @@ impl FleetConfig {
         if self.cells == 0 {
             return Err(FleetError::NoCells);
         }
+        let images = self.expected_images()?;
         let mut rng = Rng::new(self.seed);
         let classes = self.deal_coverage(&mut rng)?;
         let faults = self.deal_faults(&mut rng)?;
         let formats = self.formats.iter().copied().cycle();
         let cells = (0..self.cells).cycle();
+        let mut characters = self.characters.iter().copied().cycle();
         let mut specs: Vec<_> = classes
             .into_iter()
             .zip(faults)
@@ -93,6 +108,12 @@ impl FleetConfig {
                     version: match (fault, self.target) {
                         (Some(Fault::AlreadyCurrent), Some(target)) => target,
                         _ => self.version,
+                    },
+                    updates_by: self.updates_by,
+                    object: ObjectSpec {
+                        character: characters.next().unwrap_or_default(),
+                        component: self.component.clone(),
+                        images: Arc::clone(&images),
                     },
                     coverage,
                     fault,
@@ -116,6 +137,15 @@ impl FleetConfig {
         }
         claim_others(&mut specs);
         Ok(specs)
+    }
+
+    /// What is downloaded says nothing of its version: a device has to be told.
+    fn expected_images(&self) -> Result<Arc<[Image]>, FleetError> {
+        if self.updates_by == UpdatesBy::Pcp || !self.images.is_empty() {
+            return Ok(self.images.as_slice().into());
+        }
+        let target = self.target.ok_or(FleetError::NoImage)?;
+        Ok([Image::any(target)].into())
     }
 
     /// Exactly in the ordered shares, as far as they go into the number of devices; in random order, so
@@ -145,6 +175,12 @@ impl FleetConfig {
         for FaultShare { fault, amount } in &self.faults {
             if *fault == Fault::AlreadyCurrent && self.target.is_none() {
                 return Err(FleetError::NoTarget);
+            }
+            if !fault.fits(self.updates_by) {
+                return Err(FleetError::FaultDoesNotFit {
+                    fault: *fault,
+                    updates_by: self.updates_by.name(),
+                });
             }
             let count = amount.of(self.devices);
             let faulty = dealt.len().saturating_add(count);
@@ -339,6 +375,34 @@ mod tests {
         config.target = Some(target);
         let specs = config.specs().unwrap();
         assert_eq!(count(&specs, |spec| spec.version == target), 1);
+    }
+
+    #[test]
+    fn devices_with_an_object_have_to_know_the_package() {
+        let mut config = config(4);
+        config.updates_by = UpdatesBy::Firmware;
+        config.characters = vec![Character::Anjay, Character::Nrf];
+        assert!(matches!(config.specs(), Err(FleetError::NoImage)));
+        let target = Version::new("V2").unwrap();
+        config.target = Some(target);
+        config.faults = vec!["defers=2".parse().unwrap()];
+        let specs = config.specs().unwrap();
+        assert_eq!(*specs[0].object.images, [Image::any(target)]);
+        let nrf = |spec: &DeviceSpec| spec.object.character == Character::Nrf;
+        assert_eq!(count(&specs, nrf), 2);
+        config.images = vec![Image::new(target, b"package")];
+        let specs = config.specs().unwrap();
+        assert_eq!(*specs[3].object.images, config.images[..]);
+
+        config.faults = vec!["old-token".parse().unwrap()];
+        let error = config.specs().unwrap_err().to_string();
+        assert!(error.contains("'old-token' is none of devices"), "{error}");
+        config.updates_by = UpdatesBy::Pcp;
+        config.faults = vec!["defers".parse().unwrap()];
+        assert!(matches!(
+            config.specs(),
+            Err(FleetError::FaultDoesNotFit { .. })
+        ));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{FleetError, stats::DtlsStats};
 use crate::{
     coap::{Message, MessageType},
-    device::Device,
+    device::{Device, Port},
     dtls::{DtlsCounters, DtlsLink},
     spec::DeviceSpec,
 };
@@ -44,7 +44,11 @@ impl SecureLink {
     }
 
     /// Takes what the device sends, and returns what the socket is to send.
-    pub(super) fn send_all(&mut self, now_ms: u64, datagrams: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    pub(super) fn send_all(
+        &mut self,
+        now_ms: u64,
+        datagrams: impl Iterator<Item = Vec<u8>>,
+    ) -> Vec<Vec<u8>> {
         self.link.handle_timeout(now_ms);
         for datagram in datagrams {
             let asks = asks(&datagram);
@@ -54,15 +58,21 @@ impl SecureLink {
     }
 
     /// Hands the device what came, unless it does not hear it. It does not go to sleep over a handshake.
-    pub(super) fn receive(&mut self, device: &mut Device, now_ms: u64, datagram: &[u8]) {
+    pub(super) fn receive(
+        &mut self,
+        device: &mut Device,
+        now_ms: u64,
+        port: Port,
+        datagram: &[u8],
+    ) {
         let hears = device.is_listening() || !self.link.is_established();
         if device.is_off() || !hears {
-            device.handle_datagram(now_ms, datagram); // which counts it as missed
+            device.handle_datagram_at(now_ms, port, datagram); // which counts it as missed
             return;
         }
         self.link.handle_datagram(now_ms, datagram);
         while let Some(datagram) = self.link.poll_received() {
-            device.handle_datagram(now_ms, &datagram);
+            device.handle_datagram_at(now_ms, port, &datagram);
         }
     }
 

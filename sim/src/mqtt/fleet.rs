@@ -123,7 +123,7 @@ impl Fleet {
     /// Switches all devices on. Has to be called within a tokio runtime with I/O and time enabled.
     pub fn start(specs: Vec<Spec>, target: Target) -> Result<Self, FleetError> {
         // a connection, and a download
-        crate::fleet::allow_sockets(specs.len() * 2)?;
+        crate::fleet::allow_sockets(specs.len(), specs.len() * 2)?;
         let shared = Arc::new(Shared::new(target));
         let (stop, stopped) = watch::channel(false);
         let started = Instant::now();

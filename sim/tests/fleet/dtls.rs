@@ -15,7 +15,7 @@ use sim::{
 };
 use tokio::{net::UdpSocket, time::timeout};
 
-use super::{PATIENCE, config, server::Server};
+use super::{PATIENCE, config, expects_the_package, server::Server};
 
 const KEY: &[u8] = b"0123456789abcdef";
 
@@ -106,10 +106,18 @@ fn is_client_hello(datagram: &[u8]) -> bool {
 
 /// Serves over DTLS. Each address's first association is forgotten after so many messages, if at all.
 async fn start(forgets_after: Option<usize>) -> SocketAddr {
+    start_with(Server::default(), forgets_after, |_| None).await
+}
+
+async fn start_with(
+    mut server: Server,
+    forgets_after: Option<usize>,
+    uri: impl FnOnce(SocketAddr) -> Option<String>,
+) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
+    server.uri = uri(address);
     tokio::spawn(async move {
-        let mut server = Server::default();
         let mut associations = HashMap::new();
         let mut forgotten = Vec::new();
         let mut buf = [0; 1500];
@@ -173,6 +181,20 @@ async fn a_fleet_is_upgraded_over_dtls() {
     let dtls = stats.dtls.unwrap();
     assert_eq!(dtls.handshakes, 16 * 2 + 2 + 2);
     assert_eq!((dtls.failed, dtls.forgotten, dtls.ended), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn downloads_have_an_association_of_their_own() {
+    let uri = |at| Some(format!("coaps://{at}/p/package"));
+    let server = start_with(Server::default(), None, uri).await;
+    let mut config = secure_config(8);
+    expects_the_package(&mut config);
+    let fleet = Fleet::run(&config, server, |_| {}).await.unwrap();
+    timeout(PATIENCE, fleet.until_settled()).await.unwrap();
+    let stats = fleet.stop().await.stats;
+    assert_eq!((stats.done, stats.settled), (8, 8));
+    // Leshan has one socket; each device restarts once.
+    assert_eq!(stats.dtls.unwrap().handshakes, 8 * 2 + 6);
 }
 
 #[tokio::test]

@@ -15,13 +15,13 @@ use std::{
 
 use pcp::Version;
 use sim::{
-    Fault, Timing,
+    Character, Fault, Image, Timing, UpdatesBy,
     device::Outcome,
     fleet::{Fleet, FleetConfig, FleetEventKind},
 };
 use tokio::{net::UdpSocket, time::timeout};
 
-use server::Server;
+use server::{PACKAGE, Server};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -75,6 +75,43 @@ async fn a_fleet_is_upgraded_and_summed_up() {
         .unwrap();
     assert_eq!((refusing.devices, refusing.failed), (3, 3));
     assert_eq!(refusing.expected_to_succeed, 0);
+}
+
+/// Devices with object 5, of all characters that pull.
+fn expects_the_package(config: &mut FleetConfig) {
+    config.updates_by = UpdatesBy::Firmware;
+    config.characters = vec![
+        Character::Leshan,
+        Character::Anjay,
+        Character::Zephyr,
+        Character::Nrf,
+    ];
+    config.images = vec![Image::new(Version::new("V2").unwrap(), PACKAGE)];
+}
+
+#[tokio::test]
+async fn a_fleet_pulls_its_package_through_sockets_of_its_own() {
+    let server = Server::start_with_object().await;
+    let mut config = config(40);
+    expects_the_package(&mut config);
+    config.faults = vec![
+        "refuses-uri=3".parse().unwrap(),
+        "reports-result=0x05=2".parse().unwrap(),
+    ];
+    let fleet = Fleet::run(&config, server, |_| {}).await.unwrap();
+    timeout(PATIENCE, fleet.until_settled()).await.unwrap();
+    let check_code = pcp::checksum(PACKAGE);
+    for (endpoint, report) in fleet.reports() {
+        if report.outcome == Some(Outcome::Upgraded) {
+            let image = report.image.unwrap();
+            assert_eq!((image.len_bytes, image.check_code), (1_200, check_code));
+        } else {
+            assert_eq!(report.image, None, "{endpoint}");
+        }
+    }
+    let stats = fleet.stop().await.stats;
+    assert_eq!((stats.done, stats.failed, stats.settled), (35, 5, 40));
+    assert_eq!(stats.socket_errors, 0);
 }
 
 #[tokio::test]

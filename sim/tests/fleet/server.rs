@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use pcp::{DeviceMessage, PlatformMessage, ResultCode, Version};
-use sim::coap::{Code, Message, MessageType, Token, Writer, option};
+use sim::coap::{Block, Code, Message, MessageType, Token, Writer, option};
 use tokio::net::UdpSocket;
 
-const PACKAGE: &[u8] = &[0x5A; 1200];
+pub(crate) const PACKAGE: &[u8] = &[0x5A; 1200];
 
 const SEGMENT_SIZE: u16 = 500;
 
@@ -16,15 +16,29 @@ const FORBIDDEN: Code = Code(0x83); // 4.03
 #[derive(Default)]
 pub(crate) struct Server {
     next_id: u16,
+    /// Where it tells devices with object 5 to fetch the package; without it devices are taken to have PCP.
+    pub(crate) uri: Option<String>,
 }
 
 impl Server {
     /// Serves over plain UDP.
     pub(crate) async fn start() -> SocketAddr {
+        Self::default().run(|_| None).await
+    }
+
+    /// The same, of devices with object 5.
+    pub(crate) async fn start_with_object() -> SocketAddr {
+        Self::default()
+            .run(|at| Some(format!("coap://{at}/p/package")))
+            .await
+    }
+
+    async fn run(mut self, uri: impl FnOnce(SocketAddr) -> Option<String>) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
+        self.uri = uri(address);
         tokio::spawn(async move {
-            let mut server = Self::default();
+            let mut server = self;
             let mut buf = [0; 1500];
             loop {
                 let (len, from) = socket.recv_from(&mut buf).await.unwrap();
@@ -52,9 +66,16 @@ impl Server {
                     .option(option::LOCATION_PATH, b"rd")
                     .option(option::LOCATION_PATH, b"1")
                     .finish();
+                if self.uri.is_some() {
+                    let observe = self.request(Code::GET, &["5", "0", "3"], Some(0)).finish();
+                    let read = self.request(Code::GET, &["3", "0", "3"], None).finish();
+                    return vec![created, observe, read];
+                }
                 let observe = self.request(Code::GET, &["19", "0", "0"], Some(0)).finish();
                 vec![created, observe]
             }
+            (MessageType::Confirmable, Code::GET) => vec![block(&message)],
+            _ if self.uri.is_some() => self.serve_object(&message),
             // The observation is confirmed.
             (MessageType::Acknowledgement, Code::CONTENT) => {
                 vec![self.write(PlatformMessage::NewVersion {
@@ -71,6 +92,24 @@ impl Server {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// What a device tells of itself and of object 5, as TLV.
+    fn serve_object(&mut self, message: &Message<'_>) -> Vec<Vec<u8>> {
+        let mut replies = Vec::new();
+        if message.message_type == MessageType::Confirmable {
+            replies.push(Writer::empty(MessageType::Acknowledgement, message.id));
+        }
+        match message.payload {
+            [0xC2, 3, b'V', b'1'] => {
+                let uri = self.uri.clone().unwrap_or_default();
+                let write = self.request(Code::PUT, &["5", "0", "1"], None);
+                replies.push(write.payload(uri.as_bytes()));
+            }
+            [0xC1, 3, 2] => replies.push(self.request(Code::POST, &["5", "0", "2"], None).finish()),
+            _ => {}
+        }
+        replies
     }
 
     fn answer(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
@@ -116,4 +155,18 @@ impl Server {
             writer.option(option::URI_PATH, segment.as_bytes())
         })
     }
+}
+
+/// A block of the package.
+fn block(request: &Message<'_>) -> Vec<u8> {
+    let asked = request.uint(option::BLOCK2).and_then(Block::from_value);
+    let (size, offset) = asked.map_or((256, 0), |block| (block.size(), block.offset()));
+    let rest = &PACKAGE[usize::try_from(offset).unwrap()..];
+    let data = &rest[..rest.len().min(size.into())];
+    let block = Block::at(offset, size, data.len() < rest.len()).unwrap();
+    let kind = MessageType::Acknowledgement;
+    Writer::new(kind, Code::CONTENT, request.id, request.token)
+        .option(option::ETAG, b"etag")
+        .uint(option::BLOCK2, block.value())
+        .payload(data)
 }
