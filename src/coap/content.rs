@@ -3,11 +3,7 @@
 use bytes::Bytes;
 use coap_lite::CoapOption;
 
-use super::{
-    Block, Code, ContentFormat, Datagram, Kind, Message,
-    head::Head,
-    message::short_head,
-};
+use super::{Block, Code, ContentFormat, Datagram, Kind, Message, head::Head, message::short_head};
 
 /// Bytes of an `ETag` that leave room for everything else in the head of a datagram.
 const ETAG_LEN: usize = 6;

@@ -3,10 +3,7 @@
 use bytes::Bytes;
 use coap_lite::CoapOption;
 
-use super::{
-    Code, Datagram, Token,
-    message::PAYLOAD_MARKER,
-};
+use super::{Code, Datagram, Token, message::PAYLOAD_MARKER};
 
 /// Room for every option that is written here, with the longest path of a device's root.
 const ROOM: usize = 160;

@@ -1,11 +1,7 @@
 //! Keeps the correspondence of an attempt: what was sent and said goes into it, and into the timeline; when the attempt has failed,
 //! its detail is made of it.
 
-use super::{
-    Change, Engine, Report, UpgradeOrder,
-    asked::Tag,
-    key::DeviceKey,
-};
+use super::{Change, Engine, Report, UpgradeOrder, asked::Tag, key::DeviceKey};
 use crate::{
     clock::{Instant, UtcMillis},
     ledger::{Fate, Happened, Inbound, Outcome, Repeated, Said, UpdateStep},

@@ -328,7 +328,9 @@ impl Outbound {
     /// Whether it is the same, whatever is read.
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Read { .. }, Self::Read { .. }) | (Self::Block { .. }, Self::Block { .. }) => true,
+            (Self::Read { .. }, Self::Read { .. }) | (Self::Block { .. }, Self::Block { .. }) => {
+                true
+            }
             (Self::Update { step, .. }, Self::Update { step: other, .. }) => step == other,
             _ => self == other,
         }

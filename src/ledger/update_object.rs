@@ -19,12 +19,7 @@ pub enum UpdateObject {
 
 impl UpdateObject {
     /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Pcp,
-        Self::Firmware,
-        Self::Software,
-        Self::Components,
-    ];
+    pub const ALL: [Self; 4] = [Self::Pcp, Self::Firmware, Self::Software, Self::Components];
 
     /// The name used in the API and the settings.
     pub const fn name(self) -> &'static str {

@@ -2,9 +2,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use super::{
-    ConnectivityReading, ContentError, ResourcePath, Value, decode, format, opaque_of,
-};
+use super::{ConnectivityReading, ContentError, ResourcePath, Value, decode, format, opaque_of};
 
 /// What a device says of its own accord: `POST /dp` (Send, LwM2M 1.1 §6.4.6). Its payload has values of any number of
 /// objects, each with its full path; this is what matters here of them.

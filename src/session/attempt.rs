@@ -554,8 +554,7 @@ impl<X: Exchange> Session<X> {
         };
         // a device over LwM2M need not have the resource that tells it
         let by_object = self.exchange.object() != UpdateObject::Pcp;
-        let tells_nothing =
-            by_object && matches!(event, Input::VersionAnswered(..));
+        let tells_nothing = by_object && matches!(event, Input::VersionAnswered(..));
         if !unknown || !(tells_nothing || self.exchange.protocol().tells_by_itself()) {
             return Ok(());
         }

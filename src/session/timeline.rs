@@ -103,7 +103,9 @@ fn by_object<X: Exchange>(
         Input::Object(ObjectInput::CarriedOut(step)) => Happened::CarriedOut { step },
         Input::Object(ObjectInput::Fetched { .. }) => Happened::Fetches,
         Input::Object(ObjectInput::FetchedAll) => Happened::Fetched,
-        Input::Object(ObjectInput::Undelivered) => Happened::SlotReturnedUndelivered { cell: cell? },
+        Input::Object(ObjectInput::Undelivered) => {
+            Happened::SlotReturnedUndelivered { cell: cell? }
+        }
         Input::Registered { .. } => Happened::Registered,
         Input::VersionAnswered(_, Some(version), _) => Happened::StillRuns { version },
         Input::Reached(Deadline::Nudge) if before.slot().is_some() && after.slot().is_none() => {

@@ -6,7 +6,11 @@ use pcp::ResultCode;
 
 use super::{
     evidence::Credence,
-    transfer::{MqttInput, object::{ObjectInput, Reset}, pcp::PcpInput},
+    transfer::{
+        MqttInput,
+        object::{ObjectInput, Reset},
+        pcp::PcpInput,
+    },
 };
 use crate::{
     clock::Instant,

@@ -186,7 +186,9 @@ fn outbound(message: &Outbound) -> String {
         Outbound::VersionRequest => "the version query (MQTT)".to_owned(),
         Outbound::PackageOffer => "the offer of the package (MQTT)".to_owned(),
         Outbound::ObservationOf { path } => format!("the observation of {path}"),
-        Outbound::Update { step, path } => format!("what tells it {} ({path})", object::step(*step)),
+        Outbound::Update { step, path } => {
+            format!("what tells it {} ({path})", object::step(*step))
+        }
         Outbound::Block { number } => format!("block {number} of the package"),
     }
 }

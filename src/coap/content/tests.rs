@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::coap::Token;
 use crate::coap::MessageBuilder;
+use crate::coap::Token;
 
 const ETAG: [u8; ETAG_LEN] = [1, 2, 3, 4, 5, 6];
 

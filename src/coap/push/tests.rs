@@ -12,7 +12,10 @@ fn block(push: &Push) -> (Block, Vec<u8>) {
     let datagram = push.datagram(7, Token::new(&[1, 2, 3, 4]), path.into_iter());
     let bytes = datagram.to_bytes().into_owned();
     let message = Message::parse(&bytes).unwrap();
-    assert_eq!((message.kind(), message.code()), (Kind::Confirmable, Code::PUT));
+    assert_eq!(
+        (message.kind(), message.code()),
+        (Kind::Confirmable, Code::PUT)
+    );
     assert_eq!(message.path(), path);
     assert_eq!(message.content_format().map(|it| it.0), Some(42));
     assert_eq!(message.message_id(), 7);

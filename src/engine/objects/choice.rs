@@ -185,7 +185,8 @@ impl Engine {
     /// An instance told its name, or has none, or is not there.
     pub(super) fn name_told(&mut self, key: DeviceKey, instance: u16, name: Option<String>) {
         let known = self.device(key).known.as_ref();
-        let announced = known.is_some_and(|known| known.instances.iter().any(|(_, it)| *it == instance));
+        let announced =
+            known.is_some_and(|known| known.instances.iter().any(|(_, it)| *it == instance));
         let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
         };

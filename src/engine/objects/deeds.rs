@@ -94,7 +94,10 @@ impl Engine {
         }
         self.close_pull(key);
         self.revoke(self.device(key).id);
-        if before.transfer().is_some_and(|transfer| transfer.is_left_open()) {
+        if before
+            .transfer()
+            .is_some_and(|transfer| transfer.is_left_open())
+        {
             self.cancel_on_device(key, route.at());
             self.settle(key);
         }

@@ -41,9 +41,7 @@ impl Engine {
             return set.unwrap_or(ResourcePath::FIRMWARE_VERSION);
         };
         match get {
-            Get::Name(instance) => {
-                crate::lwm2m::UpdateInstance::new(route.object, instance).name()
-            }
+            Get::Name(instance) => crate::lwm2m::UpdateInstance::new(route.object, instance).name(),
             Get::Version => route.version_at(),
             Get::PackageVersion => route.at().package_version(),
             Get::State => route.at().state(),
@@ -172,7 +170,8 @@ impl Engine {
             }
             Get::Defer => {
                 let seconds = values.first().and_then(Value::as_unsigned);
-                abilities.defer = seconds.map(|seconds| Duration::from_secs(seconds.min(MAX_DEFER_S)));
+                abilities.defer =
+                    seconds.map(|seconds| Duration::from_secs(seconds.min(MAX_DEFER_S)));
                 if let Some(most) = abilities.defer {
                     self.fire(key, Input::Object(ObjectInput::Deferrable(most)));
                 }
@@ -196,7 +195,9 @@ const MAX_DEFER_S: u64 = 30 * 86_400;
 
 /// A state, a result, or the like.
 pub(super) fn number(value: &Value) -> Option<u8> {
-    value.as_unsigned().and_then(|number| u8::try_from(number).ok())
+    value
+        .as_unsigned()
+        .and_then(|number| u8::try_from(number).ok())
 }
 
 fn version_of(value: &Value) -> Option<Version> {

@@ -211,7 +211,11 @@ impl Engine {
             let session = self.device(key).session.as_ref();
             let by_object = session.filter(|session| session.exchange.is_by_object());
             let path = by_object.map(|session| session.exchange.observed(purpose));
-            if let Some(value) = path.and_then(|path| value_at(&path)).as_ref().and_then(number) {
+            if let Some(value) = path
+                .and_then(|path| value_at(&path))
+                .as_ref()
+                .and_then(number)
+            {
                 self.update_told(key, purpose, value);
             }
         }
@@ -219,10 +223,8 @@ impl Engine {
 
     /// It takes no attributes: it is observed all the same.
     pub(in crate::engine) fn attributes_of_refused(&mut self, key: DeviceKey, code: Option<Code>) {
-        self.note_once(key, Repeated::Attributes, || {
-            Happened::AttributesRefused {
-                answer: code.map(|code| code.to_string()),
-            }
+        self.note_once(key, Repeated::Attributes, || Happened::AttributesRefused {
+            answer: code.map(|code| code.to_string()),
         });
     }
 }

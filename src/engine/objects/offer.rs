@@ -45,9 +45,7 @@ impl Engine {
         let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
         };
-        if !std::mem::take(&mut session.exchange.offers_then)
-            && !session.exchange.writes_tlv
-        {
+        if !std::mem::take(&mut session.exchange.offers_then) && !session.exchange.writes_tlv {
             return;
         }
         let version = session.package.version;
@@ -134,7 +132,7 @@ impl Engine {
             pause: Duration::ZERO,
             done_bytes: 0,
         };
-        let token = self.open_pull(key, terms);
+        let token = self.open_pull(key, &terms);
         if let Some(uri) = self.reached.uri(scheme, token) {
             self.write_uri(key, &uri);
         }
@@ -196,7 +194,7 @@ impl Engine {
             pause: Duration::ZERO,
             done_bytes,
         };
-        self.open_pull(key, terms);
+        self.open_pull(key, &terms);
         if let Some(grant) = self.grant_of(key, done_bytes) {
             self.grant(grant);
         }
@@ -204,7 +202,9 @@ impl Engine {
 
     /// Writes to the device where the package is.
     pub(super) fn write_uri(&mut self, key: DeviceKey, uri: &str) {
-        let Some(at) = self.updated_at(key) else { return };
+        let Some(at) = self.updated_at(key) else {
+            return;
+        };
         let write = Deed::write(at.uri(), uri);
         self.send_deed(key, Tag::Step(UpdateStep::Package), write);
     }

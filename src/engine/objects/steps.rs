@@ -10,7 +10,10 @@ use crate::{
     },
     ledger::{Happened, Stage, UpdateObject, UpdateStep},
     lwm2m::{Container, ResourcePath, UpdateInstance, Wrapping},
-    upgrade::{Input, transfer::object::{ObjectInput, Reset}},
+    upgrade::{
+        Input,
+        transfer::object::{ObjectInput, Reset},
+    },
 };
 
 /// A write or an execution.
@@ -66,8 +69,8 @@ impl Engine {
     /// Tells the device that.
     pub(super) fn send_deed(&mut self, key: DeviceKey, tag: Tag, deed: Deed) {
         (self.device_mut(key).link).cancel(|pending| *pending == tag);
-        let tlv = (self.device(key).session.as_ref())
-            .is_some_and(|session| session.exchange.writes_tlv);
+        let tlv =
+            (self.device(key).session.as_ref()).is_some_and(|session| session.exchange.writes_tlv);
         let token = self.fresh_token();
         let message_id = self.take_message_id(key);
         let message = MessageBuilder::new(Kind::Confirmable, deed.code, message_id, token);
@@ -92,13 +95,17 @@ impl Engine {
 
     /// Has it forget what it has.
     pub(in crate::engine) fn reset_update(&mut self, key: DeviceKey, way: Reset) {
-        let Some(at) = self.updated_at(key) else { return };
+        let Some(at) = self.updated_at(key) else {
+            return;
+        };
         self.send_deed(key, Tag::Step(UpdateStep::Reset), Deed::reset(at, way));
     }
 
     /// Has it install what it was served.
     pub(in crate::engine) fn install_update(&mut self, key: DeviceKey) {
-        let Some(at) = self.updated_at(key) else { return };
+        let Some(at) = self.updated_at(key) else {
+            return;
+        };
         let install = Deed::execute(at.install());
         let install = match at.object() {
             // only this component, whichever others are ready (resource 2)
@@ -110,7 +117,9 @@ impl Engine {
 
     /// Has it activate what it has installed.
     pub(in crate::engine) fn activate_update(&mut self, key: DeviceKey) {
-        let Some(at) = self.updated_at(key) else { return };
+        let Some(at) = self.updated_at(key) else {
+            return;
+        };
         let activate = Deed::execute(at.activate());
         self.send_deed(key, Tag::Step(UpdateStep::Activate), activate);
     }
@@ -210,7 +219,10 @@ impl Engine {
         let session = self.device(key).session.as_ref();
         session.is_some_and(|session| {
             session.exchange.is_by_object()
-                && session.negotiation().stage().is_some_and(Stage::is_transfer)
+                && session
+                    .negotiation()
+                    .stage()
+                    .is_some_and(Stage::is_transfer)
         })
     }
 }

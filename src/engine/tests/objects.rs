@@ -397,7 +397,12 @@ fn a_component_is_found_by_its_name_and_updated_alone() {
     }
     offered(&mut world, &mut client, &in_blocks(Some("modem")));
     let written = (client.written.iter()).find(|(path, _)| path == "33629/3/0");
-    assert_eq!(written.map(|(_, bytes)| bytes), Some(&image()), "{:#?}", notes(&world));
+    assert_eq!(
+        written.map(|(_, bytes)| bytes),
+        Some(&image()),
+        "{:#?}",
+        notes(&world)
+    );
     client.tells(&mut world, "33629/3/3", "2");
     client.answer(&mut world);
     assert_eq!(client.executed, [("33629/3/2".to_owned(), b"0".to_vec())]);
@@ -435,7 +440,12 @@ fn a_software_is_updated_by_its_name_and_a_new_one_goes_into_a_free_instance() {
         }
         let uri = (client.written.iter()).find(|(at, _)| *at == path(3));
         client.uri = uri.map(|(_, uri)| String::from_utf8(uri.clone()).unwrap());
-        assert_eq!(client.fetches(&mut world, 7_001, 5), image(), "{:#?}", notes(&world));
+        assert_eq!(
+            client.fetches(&mut world, 7_001, 5),
+            image(),
+            "{:#?}",
+            notes(&world)
+        );
         client.executed.clear();
         client.tells(&mut world, &path(7), "3");
         client.answer(&mut world);
@@ -443,7 +453,10 @@ fn a_software_is_updated_by_its_name_and_a_new_one_goes_into_a_free_instance() {
         client.tells(&mut world, &path(7), "4");
         client.set(&path(1), NEW);
         client.answer(&mut world);
-        assert_eq!(client.executed, [(path(4), Vec::new()), (path(10), Vec::new())]);
+        assert_eq!(
+            client.executed,
+            [(path(4), Vec::new()), (path(10), Vec::new())]
+        );
         assert!(succeeded(&world), "{:#?}", notes(&world));
     }
 }

@@ -343,7 +343,9 @@ impl ByObject {
     ) -> Next<Self> {
         match event {
             Input::Object(said) => self.on_said(now, said, rules, may_return),
-            Input::VersionAnswered(_, version, worth) => self.on_version(now, version, worth, rules),
+            Input::VersionAnswered(_, version, worth) => {
+                self.on_version(now, version, worth, rules)
+            }
             Input::Registered { restarted } => {
                 self.has_restarted(restarted);
                 self.look(now, rules)
@@ -444,7 +446,10 @@ impl ByObject {
     fn look(mut self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
         (self.state, self.result) = (None, None);
         self.settled = false;
-        self.look_at = now + self.pause.max(Deadline::RepeatQuestion.duration(rules.upgrade));
+        self.look_at = now
+            + self
+                .pause
+                .max(Deadline::RepeatQuestion.duration(rules.upgrade));
         Next::Goes(self, vec![Action::Look])
     }
 
@@ -538,16 +543,17 @@ impl ByObject {
             {
                 self.ask_version(now, rules)
             }
-            (Phase::Installing, State::Downloading) if self.restarted => self.falls_back(now, rules),
+            (Phase::Installing, State::Downloading) if self.restarted => {
+                self.falls_back(now, rules)
+            }
             _ => Next::stays(self),
         }
     }
 
     /// Whether it tells no result, or none that counts.
     fn is_uneventful(&self) -> bool {
-        (self.result).is_none_or(|it| {
-            verdict(self.object, it) == Verdict::Nothing || self.stale == Some(it)
-        })
+        (self.result)
+            .is_none_or(|it| verdict(self.object, it) == Verdict::Nothing || self.stale == Some(it))
     }
 
     fn reset(mut self, now: Instant, way: Reset, rules: &Rules<'_>) -> Next<Self> {
@@ -656,9 +662,7 @@ impl ByObject {
             Phase::Downloading | Phase::Installing | Phase::Activating
         );
         match verdict(self.object, result) {
-            Verdict::Failure if offered => {
-                Next::fails(Failure::UpdateResult(self.object, result))
-            }
+            Verdict::Failure if offered => Next::fails(Failure::UpdateResult(self.object, result)),
             Verdict::Deferred if self.stage() == Stage::Executing => {
                 self.delivered = true;
                 let limit = Deadline::Execution.duration(rules.upgrade);

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{UpdateObject, 
+    ledger::{
         Cancellation, Deadline, Failure, Lane, Outcome, Protocol, Refusal, Stage, StopReason,
-        Success,
+        Success, UpdateObject,
     },
     package::Version,
     upgrade::{

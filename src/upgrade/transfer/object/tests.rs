@@ -177,7 +177,10 @@ fn every_failure_result_ends_it_with_its_number_while_it_is_offered_or_installed
     let of_firmware = (2..=10).chain([12, 13, 14, 200]);
     let of_software = (50..=59).chain([60, 200]);
     let table = [
-        (UpdateObject::Firmware, of_firmware.clone().collect::<Vec<u8>>()),
+        (
+            UpdateObject::Firmware,
+            of_firmware.clone().collect::<Vec<u8>>(),
+        ),
         (UpdateObject::Components, of_firmware.collect()),
         (UpdateObject::Software, of_software.collect()),
     ];
@@ -341,14 +344,18 @@ fn updating_need_not_be_seen_nor_a_result() {
 fn idle_with_the_old_version_after_a_restart_is_tried_again_and_fails_in_the_end() {
     let mut drive = Drive::downloaded(UpdateObject::Firmware);
     for _ in 1..MAX_OFFERS {
-        drive.all(&[done(UpdateStep::Install), RESTARTED]).looks(0, 0);
+        drive
+            .all(&[done(UpdateStep::Install), RESTARTED])
+            .looks(0, 0);
         drive.on(tells(OLD));
         assert_eq!(drive.actions, [Action::Offer]);
         assert_eq!(drive.state.stage(), Some(Stage::Downloading));
         drive.all(&[done(UpdateStep::Package), state(1), FETCHED_ALL, state(2)]);
         assert_eq!(drive.actions, [Action::Command]);
     }
-    drive.all(&[done(UpdateStep::Install), RESTARTED]).looks(0, 0);
+    drive
+        .all(&[done(UpdateStep::Install), RESTARTED])
+        .looks(0, 0);
     drive.on(tells(OLD));
     assert_eq!(drive.failure(), &Failure::WrongVersion(version(OLD)));
 }
@@ -358,7 +365,9 @@ fn a_success_that_its_version_does_not_show_is_unverified_or_none_where_the_vers
     for decides in [false, true] {
         let mut drive = Drive::downloaded(UpdateObject::Firmware);
         drive.version_decides = decides;
-        drive.all(&[done(UpdateStep::Install), RESTARTED]).looks(0, 1);
+        drive
+            .all(&[done(UpdateStep::Install), RESTARTED])
+            .looks(0, 1);
         for _ in 0..10 {
             if drive.outcome().is_some() {
                 break;
@@ -419,7 +428,10 @@ fn deferred_is_waited_for_as_long_as_the_device_may() {
 #[test]
 fn a_refused_command_ends_it_and_one_that_got_lost_is_repeated() {
     let mut drive = Drive::downloaded(UpdateObject::Firmware);
-    drive.on(Input::Object(ObjectInput::Refused(UpdateStep::Install, 0x85)));
+    drive.on(Input::Object(ObjectInput::Refused(
+        UpdateStep::Install,
+        0x85,
+    )));
     let refused = Failure::UpdateRefused(UpdateStep::Install, 0x85);
     assert_eq!(drive.failure(), &refused);
     let mut drive = Drive::downloaded(UpdateObject::Firmware);
@@ -443,7 +455,10 @@ fn a_refused_command_ends_it_and_one_that_got_lost_is_repeated() {
 fn a_refused_package_ends_it() {
     let mut drive = Drive::with_slot(UpdateObject::Firmware);
     drive.looks(0, 0);
-    drive.on(Input::Object(ObjectInput::Refused(UpdateStep::Package, 0x80)));
+    drive.on(Input::Object(ObjectInput::Refused(
+        UpdateStep::Package,
+        0x80,
+    )));
     let refused = Failure::UpdateRefused(UpdateStep::Package, 0x80);
     assert_eq!(drive.failure(), &refused);
 }
@@ -538,10 +553,7 @@ fn any_event() -> impl Strategy<Value = Input> {
         prop::sample::select(&UpdateStep::ALL[..]).prop_map(done),
         (prop::sample::select(&UpdateStep::ALL[..]), 0x80..0x90_u8)
             .prop_map(|(step, code)| Input::Object(ObjectInput::Refused(step, code))),
-        prop::bool::ANY.prop_map(|new| worth(
-            if new { TARGET } else { OLD },
-            Credence::Unproven
-        )),
+        prop::bool::ANY.prop_map(|new| worth(if new { TARGET } else { OLD }, Credence::Unproven)),
     ]
 }
 

@@ -6,7 +6,7 @@ use super::{DOWNLOAD_ERRORS, FAILED, REFUSED};
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{UpdateObject, Deadline, Failure, Outcome, Protocol, Stage, Success},
+    ledger::{Deadline, Failure, Outcome, Protocol, Stage, Success, UpdateObject},
     package::Version,
     upgrade::{
         Action, Credence, Input, Negotiation, Rules,

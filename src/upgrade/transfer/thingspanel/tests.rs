@@ -5,7 +5,7 @@ use pcp::ResultCode;
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{UpdateObject, Deadline, Failure, Outcome, Protocol, Stage, Success},
+    ledger::{Deadline, Failure, Outcome, Protocol, Stage, Success, UpdateObject},
     package::Version,
     upgrade::{
         Action, Credence, Input, Negotiation, Rules,
