@@ -354,6 +354,11 @@ pub enum Happened {
         /// The result.
         result: u8,
     },
+    /// The device tells which of its components are in the way.
+    InConflict {
+        /// Their instances.
+        instances: Vec<u16>,
+    },
     /// The device is idle again, and has lost what it had.
     ProgressLost,
     /// The device has carried out what it was told.

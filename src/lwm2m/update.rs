@@ -77,6 +77,11 @@ impl UpdateInstance {
         self.resource(13, u16::MAX)
     }
 
+    /// Which instances are in the way, of object 33629.
+    pub const fn conflicts(self) -> ResourcePath {
+        self.resource(17, u16::MAX)
+    }
+
     /// Uninstall, of object 9.
     pub const fn uninstall(self) -> ResourcePath {
         self.resource(u16::MAX, 6)

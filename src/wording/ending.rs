@@ -31,11 +31,7 @@ pub fn ending(reason: &str, facts: &Facts) -> String {
     }
     if let Some(objects) = &facts.objects {
         let objects: Vec<String> = objects.iter().map(u16::to_string).collect();
-        let _ = write!(
-            text,
-            ". It announces objects {} and no 19",
-            objects.join(", ")
-        );
+        let _ = write!(text, ". It announces objects {}", objects.join(", "));
     }
     if let Some(limit) = &facts.limit {
         let _ = write!(text, ". Limit: {} = {}", limit.setting, limit.seconds);
@@ -381,7 +377,7 @@ fn failure(failure: &Failure) -> String {
         }
         Failure::DeviceRemoved => "the device was removed from the inventory".into(),
         Failure::NotSupported => {
-            "the device has none of the objects that could carry the upgrade: 19 (PCP), 5, 9, 33629".into()
+            "the device has no object for the upgrade: 19 (PCP), 5, 9 or 33629, as its product and the package want it".into()
         }
         Failure::UpdateResult(it, result) => format!(
             "the device told result {result} of {}: {}",

@@ -264,6 +264,13 @@ fn besides(happened: &Happened) -> String {
         Happened::ResultTold { object: it, result } => {
             format!("tells result {result} ({})", object::result(*it, *result))
         }
+        Happened::InConflict { instances } => {
+            let instances: Vec<String> = instances.iter().map(u16::to_string).collect();
+            format!(
+                "says that these components are in the way: {}",
+                instances.join(", ")
+            )
+        }
         Happened::ProgressLost => "is idle again, and has lost what it had".to_owned(),
         Happened::CarriedOut { step } => {
             format!("has carried out what it was told: {}", object::step(*step))

@@ -401,7 +401,7 @@ fn an_outcome_of_a_newer_program_is_told_by_its_word() {
 fn all_that_is_known_of_an_end_is_told() {
     assert_eq!(
         ending("slot_timed_out", &all_facts()),
-        "the cell had no free slot within the limit. It announces objects 3, 4 and no 19. \
+        "the cell had no free slot within the limit. It announces objects 3, 4. \
          Limit: upgrade.wait_for_slot_s = 60. \
          1 device upgraded in cell 7; this one's coverage allowed 1; 3 waited before it. \
          A longer limit would have helped, or fewer devices of that cell at a time. \

@@ -48,7 +48,9 @@ impl Engine {
     /// It was repeated as often as allowed, and nothing came back.
     pub(in crate::engine) fn object_unanswered(&mut self, key: DeviceKey, tag: Tag) {
         match tag {
-            Tag::Get(get @ (Get::State | Get::Result)) => self.get_answered(key, get, None),
+            Tag::Get(get @ (Get::State | Get::Result | Get::Conflicts)) => {
+                self.get_answered(key, get, None)
+            }
             Tag::Watch(purpose) => self.looked_at(key, purpose, None),
             _ => {}
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     coap::{Code, Kind, Message, MessageBuilder, QueuedRequest},
     engine::{Engine, asked::Tag, key::DeviceKey, link::below, observation::Purpose},
-    ledger::{Inbound, UpdateObject},
+    ledger::{Happened, Inbound, UpdateObject},
     lwm2m::{ResourcePath, Value, values_of},
     package::Version,
     upgrade::{Claim, Credence, Input, transfer::object::ObjectInput},
@@ -30,6 +30,8 @@ pub(in crate::engine) enum Get {
     Protocols,
     /// How long it may defer an installation.
     Defer,
+    /// Which of its components are in the way.
+    Conflicts,
 }
 
 impl Engine {
@@ -49,6 +51,7 @@ impl Engine {
             Get::Delivery => route.at().delivery_method(),
             Get::Protocols => route.at().protocols(),
             Get::Defer => route.at().max_defer_period(),
+            Get::Conflicts => route.at().conflicts(),
         }
     }
 
@@ -100,6 +103,7 @@ impl Engine {
             }
             Get::State => self.looked_at(key, Purpose::State, first.and_then(number)),
             Get::Result => self.looked_at(key, Purpose::Result, first.and_then(number)),
+            Get::Conflicts => self.conflicts_told(key, &values),
             Get::Delivery | Get::Protocols | Get::Defer => {
                 self.ability_told(key, get, &values);
             }
@@ -158,6 +162,24 @@ impl Engine {
         }
     }
 
+    /// It tells which components are in the way, or does not: its result counts now.
+    fn conflicts_told(&mut self, key: DeviceKey, values: &[Value]) {
+        let of_object = UpdateObject::Components.number();
+        let links = values.iter().filter_map(Value::as_link);
+        let instances: Vec<u16> = links
+            .filter(|(object, _)| *object == of_object)
+            .map(|(_, instance)| instance)
+            .take(MAX_CONFLICTS)
+            .collect();
+        if !instances.is_empty() {
+            self.note(key, Happened::InConflict { instances }.into());
+        }
+        let session = self.device_mut(key).session.as_mut();
+        if let Some(result) = session.and_then(|session| session.exchange.conflict.take()) {
+            self.fire(key, Input::Object(ObjectInput::ResultTold(result)));
+        }
+    }
+
     /// How it takes packages, as far as it tells: what it does not is left open.
     fn ability_told(&mut self, key: DeviceKey, get: Get, values: &[Value]) {
         let Some(session) = self.device_mut(key).session.as_mut() else {
@@ -190,6 +212,8 @@ impl Engine {
     }
 }
 
+/// Components that are named at most.
+const MAX_CONFLICTS: usize = 16;
 /// A month: no installation is waited for longer.
 const MAX_DEFER_S: u64 = 30 * 86_400;
 

@@ -18,6 +18,9 @@ use super::gets::{Get, number};
 
 /// The result of an installation that is deferred (OMA LwM2M Core 1.2 §E.6, resource 5).
 const DEFERRED: u8 = 11;
+/// Results of object 33629 whose cause is another component.
+const CONFLICTING_STATE: u8 = 12;
+const DEPENDENCY_ERROR: u8 = 13;
 
 /// The two resources that are observed.
 const BOTH: [Purpose; 2] = [Purpose::State, Purpose::Result];
@@ -188,7 +191,17 @@ impl Engine {
             && value == DEFERRED
             && session.exchange.object != UpdateObject::Software
             && session.exchange.abilities.defer.is_none();
+        let in_conflict = purpose == Purpose::Result
+            && matches!(value, CONFLICTING_STATE | DEPENDENCY_ERROR)
+            && session.exchange.object == UpdateObject::Components
+            && (session.negotiation().transfer()).is_some_and(|it| it.offers() > 0);
         self.said(key, Inbound::Told { path, value });
+        if in_conflict {
+            if let Some(session) = self.device_mut(key).session.as_mut() {
+                session.exchange.conflict = Some(value);
+            }
+            return self.send_get(key, Get::Conflicts);
+        }
         if defers {
             self.send_get(key, Get::Defer);
         }

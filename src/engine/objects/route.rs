@@ -39,6 +39,8 @@ pub(in crate::engine) struct Route {
     pub(super) abilities: Abilities,
     /// The package is offered once that is known.
     pub(super) offers_then: bool,
+    /// The result that counts once it has told which components are in the way.
+    pub(super) conflict: Option<u8>,
     /// What is being written to it.
     pub(super) push: Option<Box<Push>>,
     /// When it was told last how far that is.

@@ -27,6 +27,21 @@ impl Value {
         }
     }
 
+    /// The instance that an object link leads to (LwM2M 1.1 Core §C: an object's number and an instance's).
+    pub fn as_link(&self) -> Option<(u16, u16)> {
+        match self {
+            Self::Untyped(bytes) | Self::Opaque(bytes) => {
+                let [a, b, c, d] = bytes[..].try_into().ok()?;
+                Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+            }
+            Self::Text(text) => {
+                let (object, instance) = text.split_once(':')?;
+                Some((object.parse().ok()?, instance.parse().ok()?))
+            }
+            _ => None,
+        }
+    }
+
     /// The value as text, without what some firmware pads it with; `None` when it is no text.
     pub fn as_text(&self) -> Option<String> {
         let text = match self {

@@ -538,9 +538,7 @@ impl ByObject {
             (Phase::Installing, State::Downloaded) if !self.delivered || self.restarted => {
                 self.install(now, rules)
             }
-            (Phase::Installing, State::Idle)
-                if self.is_uneventful() && (self.restarted || self.looks > 0) =>
-            {
+            (Phase::Installing, State::Idle) if self.is_uneventful() => {
                 self.ask_version(now, rules)
             }
             (Phase::Installing, State::Downloading) if self.restarted => {
