@@ -240,3 +240,40 @@ impl Exchange {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        grants::Token,
+        ledger::{TaskId, UpgradeId},
+    };
+
+    #[test]
+    fn what_a_device_was_served_goes_to_the_shard_that_has_it() {
+        let (exchange, mut ends) = Exchange::with_mqtt(DeviceIds::new([7; 32]), 2);
+        for (name, shard) in [("coap", 1), ("mqtt", 2)] {
+            let device = exchange.ids().of(name);
+            exchange.directory().place(device, ShardId(shard));
+            exchange.served(Served {
+                device,
+                upgrade: UpgradeId(1),
+                task: TaskId(1),
+                token: Token::new(&"t".repeat(22)).unwrap(),
+                contiguous_bytes: 1,
+                whole: false,
+                in_flight: false,
+                more_bytes: 1,
+                over: false,
+            });
+            let told = ends.shards[usize::from(shard)].try_recv();
+            let Ok(Message::Core(shard::Message::Served(served))) = told else {
+                panic!("shard {shard} is not told");
+            };
+            assert_eq!(served.device, device);
+        }
+        for inbox in &mut ends.shards {
+            assert!(inbox.try_recv().is_err());
+        }
+    }
+}

@@ -78,6 +78,8 @@ const ROOMS: [(&str, &[&str]); 38] = [
         "engine",
         &[
             "clock", "config", "package", "coap", "lwm2m", "upgrade", "session", "ledger",
+            // what devices may download over HTTP, too
+            "grants",
         ],
     ),
     (
