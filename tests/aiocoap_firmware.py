@@ -428,7 +428,7 @@ class Instance:
 
     def begin(self, work):
         self.stop()
-        self.work = asyncio.create_task(work)
+        self.work = asyncio.create_task(self.device.heeded(work))
 
     def stop(self):
         if self.work is not None and self.work is not asyncio.current_task():
@@ -621,6 +621,8 @@ class Device(aiocoap.resource.Resource):
         request = pipe.request
         path = "/" + "/".join(request.opt.uri_path)
         if request.code != aiocoap.GET:
+            if request.opt.block1 is not None:
+                await asyncio.sleep(self.options.slow)
             answer = self.told(path, request)
             say("told", method=str(request.code), path=path, code=answer.code.dotted,
                 format=None if request.opt.content_format is None else int(request.opt.content_format),
@@ -772,22 +774,28 @@ class Device(aiocoap.resource.Resource):
             self.context = await aiocoap.Context.create_server_context(self, transports=["tinydtls"])
             psk = {"psk": {"hex": self.options.key}, "client-identity": {"ascii": self.options.identity}}
             self.context.client_credentials.load_from_dict({f"coaps://{self.options.server}/*": {"dtls": psk}})
-        scheme = "coap" if self.options.key is None else "coaps"
-        query = f"ep={self.options.endpoint}&lt={self.options.lifetime}&b=U&lwm2m={self.options.lwm2m}"
-        request = aiocoap.Message(
-            code=aiocoap.POST,
-            uri=f"{scheme}://{self.options.server}/rd?{query}",
-            content_format=LINK_FORMAT,
-            payload=self.links(),
-        )
-        answer = await within(
-            self.options.wait, self.context.request(request).response, "the answer to the registration"
-        )
+        answer = await within(self.options.wait, self.register(), "the answer to the registration")
         if answer.code != aiocoap.CREATED:
             raise Failed(f"the registration was answered {answer.code} {answer.payload!r}")
         self.association = answer.remote  # aiocoap forgets a connection to which nothing refers
         self.location = "/".join(answer.opt.location_path)
         say("registered", location=self.location)
+
+    async def register(self):
+        """Until somebody answers."""
+        scheme = "coap" if self.options.key is None else "coaps"
+        query = f"ep={self.options.endpoint}&lt={self.options.lifetime}&b=U&lwm2m={self.options.lwm2m}"
+        while True:
+            request = aiocoap.Message(
+                code=aiocoap.POST,
+                uri=f"{scheme}://{self.options.server}/rd?{query}",
+                content_format=LINK_FORMAT,
+                payload=self.links(),
+            )
+            try:
+                return await self.context.request(request).response
+            except (aiocoap.error.Error, OSError):
+                await asyncio.sleep(0.5)  # nobody is there
 
     async def reconnect(self):
         """What a restart does."""
@@ -810,15 +818,24 @@ class Device(aiocoap.resource.Resource):
             except (aiocoap.error.Error, OSError):
                 pass  # it has restarted meanwhile, or nobody is there
 
+    async def heeded(self, work):
+        """What goes wrong ends the device."""
+        try:
+            await work
+        except (Failed, aiocoap.error.Error, OSError) as problem:
+            self.failed.set_exception(Failed(str(problem)))
+
     async def run(self):
+        self.failed = asyncio.get_running_loop().create_future()
         await self.connect()
         for instance in self.instances:
             if instance.state == DOWNLOADING and instance.uri:
                 say("resumes", bytes=len(instance.image))
                 instance.begin(instance.download())
         if self.options.update_every:
-            await self.update()
-        await asyncio.Event().wait()
+            updates = asyncio.create_task(self.update())
+            updates.add_done_callback(asyncio.Task.result)
+        await self.failed
 
 
 def content(content_format, payload):

@@ -39,6 +39,8 @@ pub(in crate::engine) struct Route {
     pub(super) abilities: Abilities,
     /// The package is offered once that is known.
     pub(super) offers_then: bool,
+    /// The server has restarted in its download, and whether it was written to is not known.
+    pub(super) resumes: bool,
     /// What is being written to it.
     pub(super) push: Option<Box<Push>>,
     /// When it was told last how far that is.
