@@ -49,6 +49,11 @@ impl Spans {
         (self.0.get(first)).is_some_and(|span| span.start <= these.start)
     }
 
+    /// Where the first of them begins; 0 where there are none.
+    pub fn first(&self) -> u64 {
+        self.0.first().map_or(0, |first| first.start)
+    }
+
     /// Bytes from the beginning without a gap.
     pub fn contiguous(&self) -> u64 {
         match self.0.first() {
@@ -99,6 +104,8 @@ mod tests {
             }
             let truth = bytes.iter().take_while(|served| **served).count() as u64;
             prop_assert_eq!(spans.contiguous(), truth);
+            let first = bytes.iter().position(|served| *served).unwrap_or_default() as u64;
+            prop_assert_eq!(spans.first(), first);
         }
     }
 

@@ -16,6 +16,7 @@ mod garbage;
 mod gateways;
 mod heard;
 mod mqtt;
+mod objects;
 mod oidc;
 mod openapi;
 mod operations;

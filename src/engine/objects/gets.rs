@@ -209,6 +209,7 @@ impl Engine {
             session.exchange.abilities.known = true;
         }
         self.offers_now(key);
+        self.resume_push(key);
     }
 }
 

@@ -177,6 +177,7 @@ impl Engine {
         let session = self.device(key).session.as_ref();
         if session.is_some_and(|session| !session.exchange.awaits.any()) {
             self.fire(key, Input::Object(ObjectInput::Looked));
+            self.resume_push(key);
             self.push_on(key);
         }
     }

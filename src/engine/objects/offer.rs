@@ -8,11 +8,17 @@ use crate::{
     engine::{Engine, PullTerms, asked::Tag, device::HeardOver, key::DeviceKey},
     grants::{self, Grant, Token, safe_file_name},
     ledger::{UpdateObject, UpdateStep},
-    upgrade::{Input, Sign, transfer::object::ObjectInput},
+    upgrade::{
+        Input, Sign,
+        transfer::{Transfer, object::ObjectInput},
+    },
 };
 
 /// Bytes of a package that is written to a device at most, where its product does not say.
 const PUSH_MAX_BYTES: u64 = 1024 * 1024;
+
+/// The state of objects 5, 9 and 33629 in which they take a package.
+const DOWNLOADING: u8 = 1;
 
 /// The way of a package to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +36,9 @@ impl Engine {
         let route = &mut session.exchange;
         route.push = None;
         route.offers_then = true;
-        // object 9 has no resource that tells it
-        if !route.abilities.known && route.object != UpdateObject::Software {
-            for get in [Get::Delivery, Get::Protocols] {
-                self.send_get(key, get);
-            }
-            return;
+        if !self.asks_abilities(key) {
+            self.offers_now(key);
         }
-        self.offers_now(key);
     }
 
     /// The same, once that is known.
@@ -195,9 +196,50 @@ impl Engine {
             done_bytes,
         };
         self.open_pull(key, &terms);
+        self.resume_pull(key);
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.exchange.resumes = true;
+        }
         if let Some(grant) = self.grant_of(key, done_bytes) {
             self.grant(grant);
         }
+    }
+
+    /// After a restart of the server a device that says that it is downloading fetches what it lacks by itself. What was
+    /// being written to it is begun anew: how far that was is not known.
+    pub(super) fn resume_push(&mut self, key: DeviceKey) {
+        let Some(session) = self.device(key).session.as_ref() else {
+            return;
+        };
+        let transfer = session.negotiation().transfer();
+        let downloads = transfer.and_then(Transfer::told_state) == Some(DOWNLOADING);
+        if !session.exchange.resumes || !downloads || session.exchange.push.is_some() {
+            return;
+        }
+        if self.asks_abilities(key) {
+            return;
+        }
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.exchange.resumes = false;
+        }
+        if self.way_of(key) == Some(Way::Write) {
+            self.fire(key, Input::Object(ObjectInput::CutOff));
+        }
+    }
+
+    /// Asks how the device takes packages, unless that is known, or its object does not tell it.
+    fn asks_abilities(&mut self, key: DeviceKey) -> bool {
+        let Some(session) = self.device(key).session.as_ref() else {
+            return false;
+        };
+        let route = &session.exchange;
+        let asks = !route.abilities.known && route.object != UpdateObject::Software;
+        if asks {
+            for get in [Get::Delivery, Get::Protocols] {
+                self.send_get(key, get);
+            }
+        }
+        asks
     }
 
     /// Writes to the device where the package is.

@@ -41,6 +41,8 @@ pub(in crate::engine) struct Route {
     pub(super) offers_then: bool,
     /// The result that counts once it has told which components are in the way.
     pub(super) conflict: Option<u8>,
+    /// The server has restarted in its download, and whether it was written to is not known.
+    pub(super) resumes: bool,
     /// What is being written to it.
     pub(super) push: Option<Box<Push>>,
     /// When it was told last how far that is.

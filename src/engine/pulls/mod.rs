@@ -65,6 +65,10 @@ pub(super) struct Pull {
     furthest: u64,
     /// Somebody serves from a lease of it.
     lent: bool,
+    /// The server has restarted: what was served last before that is not known, until the device asks for more.
+    resumes: bool,
+    /// How much was known to be served when the end was, and all leases were recalled for what they had not told.
+    recalled_at: Option<u64>,
 }
 
 impl Engine {
@@ -87,8 +91,18 @@ impl Engine {
             served,
             furthest,
             lent: false,
+            resumes: false,
+            recalled_at: None,
         }));
         token
+    }
+
+    /// The pull was open before a restart of the server: the device goes on with what it has.
+    pub(super) fn resume_pull(&mut self, key: DeviceKey) {
+        let known = self.device_mut(key).known.as_mut();
+        if let Some(pull) = known.and_then(|known| known.pull.as_mut()) {
+            pull.resumes = true;
+        }
     }
 
     /// The same for the device of that name; `None` where there is none.
@@ -274,11 +288,20 @@ impl Engine {
         let Some(pull) = self.pull_mut(key, fetched.token) else {
             return; // it was closed meanwhile
         };
+        // A device asks for what it lacks: it has what comes before that.
+        if std::mem::take(&mut pull.resumes) {
+            pull.served.add(0..fetched.served.first());
+        }
         pull.served.join(&fetched.served);
         let contiguous = pull.served.contiguous();
         let further = contiguous > pull.furthest;
         let whole = contiguous == pull.lease.len();
         pull.furthest = pull.furthest.max(contiguous);
+        // a device that fetched from another address before may have been served what is missing by another engine
+        let lacks = fetched.ended && !whole && pull.recalled_at != Some(pull.furthest);
+        if lacks {
+            pull.recalled_at = Some(pull.furthest);
+        }
         if further {
             self.store_progress(key, contiguous, !whole);
         }
@@ -288,10 +311,14 @@ impl Engine {
         }
         self.heard(key);
         self.fire(key, Input::Object(ObjectInput::Fetched { further }));
-        if whole && fetched.ended {
+        if whole && (fetched.ended || further) {
             self.fire(key, Input::Object(ObjectInput::FetchedAll));
         }
         self.settle(key);
+        if lacks {
+            self.recall_here(fetched.token);
+            self.effects.push_back(Effect::Recall(fetched.token));
+        }
     }
 
     fn pull_mut(&mut self, key: DeviceKey, token: PullToken) -> Option<&mut Pull> {

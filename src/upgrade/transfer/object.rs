@@ -52,6 +52,8 @@ pub enum ObjectInput {
     FetchedAll,
     /// It may defer the installation for so long, as it says.
     Deferrable(Duration),
+    /// What was being written to it was cut off, and is not gone on with.
+    CutOff,
 }
 
 /// How a device is made to forget what it has.
@@ -181,6 +183,8 @@ pub struct ByObject {
     moved: bool,
     /// All of the package was served to it.
     whole: bool,
+    /// The server has restarted meanwhile: what it was served last before that may not be known.
+    resumed: bool,
     /// It has what it was told last.
     delivered: bool,
     /// It has carried out a reset, was asked for its state since, and is not idle yet.
@@ -232,6 +236,7 @@ impl ByObject {
             confirmed: false,
             moved: false,
             whole: false,
+            resumed: false,
             delivered: false,
             settled: false,
             restarted: false,
@@ -260,6 +265,7 @@ impl ByObject {
             confirmed: stored.confirmed,
             moved: stored.confirmed,
             whole: stored.whole,
+            resumed: true,
             offers: u8::from(phase != Phase::Looking),
             commands: u8::from(stored.installing),
             delivered: stored.installing && stored.confirmed,
@@ -386,6 +392,7 @@ impl ByObject {
             ObjectInput::StateTold(number) => {
                 let state = State::of(self.object, number);
                 self.state = Some(state);
+                // the same again, when it is asked, is nothing new
                 if self.told_state.replace(number) != Some(number) {
                     self.advances(now, rules);
                 }
@@ -429,6 +436,14 @@ impl ByObject {
                 self.deferrable = most;
                 Next::stays(self)
             }
+            ObjectInput::CutOff if self.phase == Phase::Downloading => {
+                let way = match self.object {
+                    UpdateObject::Software => Reset::Uninstall,
+                    _ => Reset::EmptyUri,
+                };
+                self.reset(now, way, rules)
+            }
+            ObjectInput::CutOff => Next::stays(self),
         }
     }
 
@@ -465,7 +480,7 @@ impl ByObject {
                 self.stale = None;
                 Next::stays(self)
             }
-            (Phase::Downloading, State::Downloaded) if self.whole || !rules.counted => {
+            (Phase::Downloading, State::Downloaded) if self.may_be_whole() || !rules.counted => {
                 self.install(now, rules)
             }
             // what it was served may be told a moment later
@@ -475,7 +490,7 @@ impl ByObject {
                 Next::stays(self)
             }
             // by itself, as one may whose software is to be installed at once (LwM2M 1.2.2, resource 14)
-            (Phase::Downloading, State::Updating | State::Installed) if self.whole => {
+            (Phase::Downloading, State::Updating | State::Installed) if self.may_be_whole() => {
                 self.installs(now, rules);
                 self.delivered = true;
                 if state == State::Installed {
@@ -567,6 +582,7 @@ impl ByObject {
         self.offers += 1; // at most MAX_OFFERS
         self.moved = false;
         self.whole = false;
+        self.resumed = false;
         self.settles_at = None;
         self.state = None;
         self.advances(now, rules);
@@ -645,6 +661,11 @@ impl ByObject {
         }
     }
 
+    /// Whether it was served the whole package, as far as that can be known.
+    const fn may_be_whole(&self) -> bool {
+        self.whole || self.resumed
+    }
+
     fn fails_by(&self, result: u8) -> bool {
         verdict(self.object, result) == Verdict::Failure && self.stale != Some(result)
     }
@@ -667,7 +688,7 @@ impl ByObject {
                 self.until = self.until.max(now + self.deferrable + limit);
                 Next::stays(self)
             }
-            Verdict::Success if self.phase == Phase::Downloading && self.whole => {
+            Verdict::Success if self.phase == Phase::Downloading && self.may_be_whole() => {
                 self.installs(now, rules);
                 self.installed(now, rules)
             }

@@ -54,12 +54,30 @@ impl Api {
     }
 
     pub(crate) fn upload(&self, product: &str, version: &str, content: &[u8]) -> Value {
+        self.upload_to(
+            &format!("/v1/packages?product={product}&version={version}"),
+            content,
+        )
+    }
+
+    /// For a component, or a software, of its devices.
+    pub(crate) fn upload_component(
+        &self,
+        product: &str,
+        version: &str,
+        component: &str,
+        content: &[u8],
+    ) -> Value {
         let path = format!("/v1/packages?product={product}&version={version}");
-        let request = self.agent.post(self.base.clone() + &path);
+        self.upload_to(&format!("{path}&component={component}"), content)
+    }
+
+    fn upload_to(&self, path: &str, content: &[u8]) -> Value {
+        let request = self.agent.post(self.base.clone() + path);
         let request = request
             .header("authorization", &self.token)
             .header("content-type", "application/octet-stream");
-        created(&path, answer(&path, request.send(content)))["id"].clone()
+        created(path, answer(path, request.send(content)))["id"].clone()
     }
 
     pub(crate) fn add_device(&self, endpoint: &str, product: &str) {

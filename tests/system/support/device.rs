@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Finished, Server, clean, identity, run, tool};
+use super::{Finished, Running, Server, clean, identity, run, tool, wait_for};
 
 /// A device that shares no code with the server, as a process.
 #[derive(Debug)]
@@ -95,5 +95,67 @@ impl Device {
         events
             .collect::<Result<_, _>>()
             .expect("JSON in every line")
+    }
+}
+
+/// A device with the standard's own objects, which goes on until it is dropped: that is SIGKILL for it.
+pub(crate) struct Lively {
+    endpoint: String,
+    process: Running,
+    events: Vec<Value>,
+}
+
+impl Lively {
+    pub(crate) fn start(server: SocketAddr, endpoint: &str, options: &[&str]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aiocoap_firmware.py");
+        let mut command = clean(Command::new(tool("python")));
+        command
+            .arg("-B") // leaves nothing behind beside the script
+            .arg(script)
+            .args(["--server", &server.to_string()])
+            .args(["--endpoint", endpoint])
+            .args(options);
+        Self {
+            endpoint: endpoint.to_owned(),
+            process: Running::start(&mut command),
+            events: Vec::new(),
+        }
+    }
+
+    /// The first event of that name, once it has happened.
+    pub(crate) fn event(&mut self, name: &str) -> Value {
+        let what = format!("{name} of {}", self.endpoint);
+        wait_for(Duration::from_mins(1), &what, || {
+            let found = self.events(name).into_iter().next();
+            if found.is_none()
+                && let Some(failed) = self.events("failed").first()
+            {
+                let said = self.process.has_said().join("\n");
+                panic!("{}: {failed}\n{said}\n{:#?}", self.endpoint, self.events);
+            }
+            found
+        })
+    }
+
+    /// Those of that name, up to now.
+    pub(crate) fn events(&mut self, name: &str) -> Vec<Value> {
+        while let Some(line) = self.process.has_printed() {
+            self.events
+                .push(serde_json::from_str(&line).expect("JSON in every line"));
+        }
+        let found = self.events.iter().filter(|event| event["event"] == name);
+        found.cloned().collect()
+    }
+}
+
+impl Drop for Lively {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.events("");
+            for event in &self.events {
+                println!("{}: {event}", self.endpoint);
+            }
+            println!("{}", self.process.has_said().join("\n"));
+        }
     }
 }

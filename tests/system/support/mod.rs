@@ -8,7 +8,7 @@ mod server;
 
 pub(crate) use api::{Api, identity};
 pub(crate) use coap::{Received, Wire, coap};
-pub(crate) use device::Device;
+pub(crate) use device::{Device, Lively};
 pub(crate) use process::{Finished, Running, cellwise, clean, run, tool};
 pub(crate) use server::Server;
 

@@ -105,6 +105,16 @@ impl Running {
         line.unwrap_or_else(|e| panic!("it prints nothing: {e}"))
     }
 
+    /// The next line of standard output, if it is there.
+    pub(crate) fn has_printed(&self) -> Option<String> {
+        self.stdout.try_recv().ok()
+    }
+
+    /// What it says on standard error, if it is there.
+    pub(crate) fn has_said(&self) -> Vec<String> {
+        self.stderr.try_iter().collect()
+    }
+
     /// What follows `begin` on the next line of standard error with that.
     pub(crate) fn says(&self, begin: &str, limit: Duration) -> String {
         wait_for(limit, &format!("a line with {begin:?}"), || {

@@ -1,0 +1,161 @@
+//! Either side is killed in mid-transfer, and tasks are stopped there.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{MINUTE, assert_upgraded, fetching::coap_client, server, sha256};
+use crate::support::{Lively, Server, noise, wait_for};
+
+/// A device of each kind whose transfer takes a second or two, with what it keeps.
+struct InTransfer {
+    devices: Vec<(&'static str, Vec<String>, Option<Lively>)>,
+    tasks: [Value; 2],
+}
+
+const KINDS: [&str; 5] = ["anjay", "zephyr", "nrf", "push", "soft"];
+
+impl InTransfer {
+    /// Until each of them has some of its package.
+    fn start(server: &Server, files: &Path) -> Self {
+        let content = noise(7, 40_000);
+        let hash = sha256(&content);
+        let package = server.api.upload("meter", "V2.0", &content);
+        let software = server
+            .api
+            .upload_component("machine", "V2.0", "app", &content);
+        let devices: Vec<_> = (KINDS.into_iter())
+            .map(|kind| {
+                let product = if kind == "soft" { "machine" } else { "meter" };
+                server.api.add_device(kind, product);
+                let own = match kind {
+                    "soft" => ["--object", "9"],
+                    kind => ["--character", kind],
+                };
+                let state = files.join(kind);
+                let common = ["--slow", "0.03", "--expect", &hash, "--state"];
+                let options = common.into_iter().chain([state.to_str().unwrap()]);
+                let options = options.chain(own).map(str::to_owned).collect();
+                (kind, options, None)
+            })
+            .collect();
+        let tasks = [
+            (server.api).create_task("firmware", &package, &KINDS[..4]),
+            (server.api).create_task("software", &software, &KINDS[4..]),
+        ];
+        let mut this = Self { devices, tasks };
+        this.boot(server);
+        for (_, _, device) in &mut this.devices {
+            device.as_mut().unwrap().event("progress");
+        }
+        this
+    }
+
+    fn boot(&mut self, server: &Server) {
+        for (endpoint, options, device) in &mut self.devices {
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            *device = Some(Lively::start(server.coap, endpoint, &options));
+        }
+    }
+
+    /// SIGKILL for each.
+    fn kill(&mut self) {
+        for (_, _, device) in &mut self.devices {
+            drop(device.take());
+        }
+    }
+
+    fn are_upgraded(&self, server: &Server) {
+        for task in &self.tasks {
+            assert_upgraded(server, task);
+        }
+    }
+}
+
+#[test]
+fn a_server_killed_in_mid_transfer_brings_it_to_its_end() {
+    let mut server = server(&[("CELLWISE_PRODUCTS__MACHINE__UPDATE_BY", "software")]);
+    let files = tempfile::tempdir().unwrap();
+    let mut transfers = InTransfer::start(&server, files.path());
+    server.kill_and_restart();
+    transfers.are_upgraded(&server);
+    for (kind, _, device) in &mut transfers.devices {
+        let device = device.as_mut().unwrap();
+        device.event("downloaded");
+        // whoever fetches goes on with what it has
+        let offers = if *kind == "push" { 0 } else { 1 };
+        assert_eq!(device.events("offered").len(), offers, "{kind}");
+    }
+}
+
+#[test]
+fn a_device_killed_in_mid_transfer_resumes_or_begins_anew() {
+    let server = server(&[("CELLWISE_PRODUCTS__MACHINE__UPDATE_BY", "software")]);
+    let files = tempfile::tempdir().unwrap();
+    let mut transfers = InTransfer::start(&server, files.path());
+    transfers.kill();
+    transfers.boot(&server);
+    transfers.are_upgraded(&server);
+    for (kind, _, device) in &mut transfers.devices {
+        let device = device.as_mut().unwrap();
+        device.event("downloaded");
+        let resumed = device.events("resumes");
+        let offered = device.events("offered");
+        match *kind {
+            // with the ETag and the URI that it has
+            "anjay" | "soft" => {
+                assert!(
+                    resumed[0]["bytes"].as_u64().unwrap() >= 8_192,
+                    "{resumed:?}"
+                );
+                assert!(offered.is_empty(), "{kind}: {offered:?}");
+            }
+            "push" => assert!(resumed.is_empty() && offered.is_empty()),
+            _ => assert_eq!((resumed.len(), offered.len()), (0, 1), "{kind}"),
+        }
+    }
+}
+
+#[test]
+fn a_task_stopped_in_mid_transfer_takes_the_package_back() {
+    let server = server(&[]);
+    let package = server.api.upload("meter", "V2.0", &noise(10, 60_000));
+    let kinds = ["anjay", "push"];
+    for kind in kinds {
+        server.api.add_device(kind, "meter");
+    }
+    let task = server.api.create_task("stopped", &package, &kinds);
+    let mut devices = kinds.map(|kind| {
+        let options = ["--character", kind, "--slow", "0.1"];
+        Lively::start(server.coap, kind, &options)
+    });
+    for device in &mut devices {
+        device.event("progress");
+    }
+    let (status, body) = server
+        .api
+        .post(&format!("/v1/tasks/{task}/stop"), &json!({}));
+    assert_eq!(status, 200, "{body}");
+    for device in &mut devices {
+        // an empty URI
+        assert_eq!(device.event("reset")["state"], 1);
+        assert!(device.events("downloaded").is_empty());
+    }
+    wait_for(MINUTE, "the end of the task", || {
+        let (_, body) = server.api.get(&format!("/v1/tasks/{task}"));
+        (body["state"] == "stopped").then_some(())
+    });
+    let (_, body) = server.api.get(&format!("/v1/tasks/{task}/upgrades"));
+    for upgrade in body["items"].as_array().unwrap() {
+        assert_eq!(upgrade["state"], "cancelled", "{upgrade}");
+    }
+    // nobody fetches it any more
+    let uri = devices[0].event("offered")["uri"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("nothing");
+    let done = coap_client("coap-client-notls", &uri, &file, &[]);
+    assert!(done.stderr.contains("4.04"), "{done:?}");
+}
