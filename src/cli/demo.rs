@@ -20,7 +20,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sim::{DeviceSpec, fleet::Fleet};
+use sim::{DeviceSpec, UpdatesBy, fleet::Fleet};
 
 use super::{
     Format,
@@ -65,6 +65,10 @@ pub struct DemoArgs {
     /// one has a plan that is confirmed or refused, and one upgrades by itself, within a minute or two.
     #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases", "mqtt", "gateway", "mixed"])]
     pub homes: bool,
+    /// The devices have no PCP: they are upgraded by Firmware Update (5), Software Management (9) or Advanced Firmware Update (33629), as clients
+    /// in the field are: most fetch the package in blocks from a socket of their own, to some it is written.
+    #[arg(long, value_name = "5|9|33629", value_parser = object_of, conflicts_with_all = ["sleeping", "phases", "mqtt", "gateway", "homes", "mixed"])]
+    pub object: Option<UpdatesBy>,
     /// All of them in one task: a third of the devices speaks `CoAP`, a third `CoAP` over DTLS, a third MQTT.
     #[arg(long, conflicts_with_all = ["dtls", "sleeping", "phases", "mqtt"])]
     pub mixed: bool,
@@ -88,6 +92,14 @@ pub struct DemoArgs {
     /// What is printed on standard output; progress goes to standard error.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// By what devices are upgraded that have this object.
+fn object_of(number: &str) -> Result<UpdatesBy, String> {
+    let number: Option<u16> = number.parse().ok();
+    (UpdatesBy::ALL.into_iter())
+        .find(|it| it.object().is_some() && it.object() == number)
+        .ok_or_else(|| "5, 9 and 33629 are known".to_owned())
 }
 
 /// Version of the simulated devices before the upgrade, and of the package.
@@ -242,13 +254,15 @@ async fn show(
     let inventory: Vec<_> = inventory
         .chain(others.iter().flat_map(mqtt::entries))
         .collect();
-    let content = fleet::content(args.package_kib as usize * 1024, args.seed);
+    let content = fleet::package(args);
+    let component = args.object.and_then(fleet::component);
     let prepared = client.clone();
     let mut task = json!({ "name": "demo", "all": true });
     if canary.is_some() {
         task["phases"] = Canary::phases();
     }
-    let tasks = blocking(move || prepare(&prepared, &inventory, content, vec![task])).await?;
+    let tasks =
+        blocking(move || prepare(&prepared, &inventory, (content, component), vec![task])).await?;
     let task = *tasks.first().ok_or("the server has no task")?;
 
     let address = server.dtls_addr.or(server.coap_addr);
@@ -306,15 +320,18 @@ async fn show(
     Ok((report, devices))
 }
 
-/// Segments of packages that were sent.
+/// Segments of packages that were sent, and blocks that were fetched.
 fn segments_served(server: &Server) -> u64 {
     let metrics = server.metrics().render();
-    let value = metrics.lines().find_map(|line| {
-        line.strip_prefix("cellwise_segments_served_total ")?
-            .parse()
-            .ok()
+    let names = [
+        "cellwise_segments_served_total ",
+        "cellwise_blocks_served_total ",
+    ];
+    let values = metrics.lines().filter_map(|line| {
+        let value = names.iter().find_map(|name| line.strip_prefix(name))?;
+        value.parse::<u64>().ok()
     });
-    value.unwrap_or(0)
+    values.sum()
 }
 
 /// How many devices speak `CoAP`, and how many MQTT.
@@ -337,13 +354,14 @@ async fn switched_on(specs: Vec<DeviceSpec>, server: SocketAddr) -> Result<Fleet
 fn prepare(
     client: &Client,
     devices: &[Value],
-    content: Vec<u8>,
+    (content, component): (Vec<u8>, Option<&str>),
     tasks: Vec<Value>,
 ) -> Result<Vec<i64>, String> {
     client
         .post("/v1/devices", &json!({ "devices": devices }))
         .map_err(|e| e.to_string())?;
-    let query = [("product", "demo".into()), ("version", TARGET.into())];
+    let mut query = vec![("product", "demo".into()), ("version", TARGET.into())];
+    query.extend(component.map(|name| ("component", name.into())));
     let len = content.len() as u64;
     let (package, _) = client
         .upload("/v1/packages", &query, len, Cursor::new(content))
@@ -381,6 +399,11 @@ fn settings(dir: &std::path::Path, args: &DemoArgs) -> Config {
     config.upgrade.result_grace_s = 2;
     config.upgrade.progress_interval_s = 1;
     config.admission.overtake_s = 3;
+    if args.object.is_some() {
+        // some take the command, and nothing happens
+        config.upgrade.execute_s = fleet::EXECUTE_S;
+        config.products.insert("demo".into(), fleet::product(args));
+    }
     if args.sleeping {
         config.lwm2m.awake_window_s = fleet::AWAKE_MS / 1_000;
         config.admission.limit_good = fleet::SLEEPING[0].2;

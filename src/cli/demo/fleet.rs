@@ -3,12 +3,14 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sim::{
+    Character, Image, UpdatesBy,
     fleet::{CoverageClass, DeviceSpec, Fleet, FleetConfig, Timing},
     psk::{Key, Psk},
     spec::QueueMode,
 };
 
 use super::{BEFORE, DemoArgs, TARGET};
+use crate::config::{ProductConfig, ResourceText};
 
 /// How much faster than in the field the simulated devices install and restart.
 const SPEED: u32 = 100;
@@ -27,6 +29,27 @@ const FAULTS: [(&str, u32); 10] = [
     ("never-reports-result", 50),
     ("repeats-everything", 50),
 ];
+/// The same of devices without PCP.
+const FAULTS_OF_OBJECTS: [(&str, u32); 8] = [
+    ("reports-result=0x05", 100),
+    ("reports-result=0x02", 100),
+    ("claims-success-with-nothing", 100),
+    ("ignores-update", 100),
+    ("no-object-4", 100),
+    ("never-notifies", 50),
+    ("repeats-blocks", 50),
+    ("asks-out-of-order", 50),
+];
+/// Those that restart for the installation go wrong in these ways besides.
+const FAULTS_OF_FIRMWARE: [(&str, u32); 5] = [
+    ("claims-success-with-old-version", 100),
+    ("defers", 50),
+    ("hides-updating", 50),
+    ("result-after-registration", 50),
+    ("stale-success", 50),
+];
+/// Limit of the installation where devices have no PCP, seconds.
+pub(super) const EXECUTE_S: u64 = 40;
 /// How long devices that sleep are awake, and asleep.
 pub(super) const AWAKE_MS: u64 = 5_000;
 const ASLEEP_MS: u64 = 35_000;
@@ -55,7 +78,18 @@ pub(super) fn specs(args: &DemoArgs) -> Result<Vec<DeviceSpec>, String> {
     config.seed = seed;
     config.timing = Timing::default().faster(SPEED);
     config.start_spread_ms = 2_000;
-    config.faults = FAULTS
+    let mut faults: Vec<_> = FAULTS.to_vec();
+    if let Some(updates_by) = args.object {
+        config.updates_by = updates_by;
+        config.characters = characters(updates_by);
+        config.component = component(updates_by).map(Into::into);
+        config.images = vec![Image::new(version(TARGET)?, &package(args))];
+        faults = FAULTS_OF_OBJECTS.to_vec();
+        if updates_by != UpdatesBy::Software {
+            faults.extend(FAULTS_OF_FIRMWARE);
+        }
+    }
+    config.faults = faults
         .iter()
         .filter(|_| count >= FAULTS_FROM && !args.sleeping)
         .map(|(fault, one_in)| {
@@ -91,6 +125,47 @@ pub(super) fn specs(args: &DemoArgs) -> Result<Vec<DeviceSpec>, String> {
         }
     }
     Ok(specs)
+}
+
+/// Which clients they are like.
+fn characters(updates_by: UpdatesBy) -> Vec<Character> {
+    let able = [
+        Character::Anjay,
+        Character::Zephyr,
+        Character::Nrf,
+        Character::Leshan,
+        Character::PushOnly,
+    ];
+    // nothing tells that a software is to be written to its device
+    let pulls = |it: &Character| updates_by != UpdatesBy::Software || *it != Character::PushOnly;
+    able.into_iter().filter(pulls).collect()
+}
+
+/// What the package is for, where it is not for the whole device.
+pub(super) const fn component(updates_by: UpdatesBy) -> Option<&'static str> {
+    match updates_by {
+        UpdatesBy::Pcp | UpdatesBy::Firmware => None,
+        UpdatesBy::Software => Some("software"),
+        UpdatesBy::Components => Some("modem"),
+    }
+}
+
+/// What is set for the devices: some say that they were upgraded, and were not, which their version tells.
+pub(super) fn product(args: &DemoArgs) -> ProductConfig {
+    let path = match args.object {
+        Some(UpdatesBy::Firmware) => ResourceText::from("/3/0/3").ok(),
+        Some(UpdatesBy::Components) => ResourceText::from("/33629/1/15").ok(),
+        _ => None,
+    };
+    ProductConfig {
+        version_resource: path,
+        ..ProductConfig::default()
+    }
+}
+
+/// The package.
+pub(super) fn package(args: &DemoArgs) -> Vec<u8> {
+    content(args.package_kib as usize * 1024, args.seed)
 }
 
 /// A device's key, which follows from its name.

@@ -94,7 +94,7 @@ pub(super) async fn show(
     let inventory: Vec<Value> = specs.iter().flat_map(mqtt::entries).collect();
     let content = fleet::content(args.package_kib as usize * 1024, args.seed);
     let (prepared, tasks) = (Arc::clone(client), ways.tasks());
-    let tasks = blocking(move || prepare(&prepared, &inventory, content, tasks)).await?;
+    let tasks = blocking(move || prepare(&prepared, &inventory, (content, None), tasks)).await?;
 
     let devices = mqtt::switched_on(specs, server, certificate)?;
     let watch = Watch::begin(Duration::from_secs(args.timeout_s));

@@ -105,7 +105,7 @@ pub(super) async fn show(
     let task = json!({ "name": "plan", "devices": planned, "confirmation": "device_owner" });
     let app = server.app_addr.ok_or("the server hears no applications")?;
     let admin = client.clone();
-    blocking(move || prepare(&admin, &inventory, content, Vec::new())).await?;
+    blocking(move || prepare(&admin, &inventory, (content, None), Vec::new())).await?;
 
     let address = server.dtls_addr.or(server.coap_addr);
     let address = address.ok_or("the server hears no devices")?;
