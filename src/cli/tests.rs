@@ -127,6 +127,34 @@ impl Shell {
 }
 
 #[tokio::test]
+async fn a_package_for_a_component_is_told_from_others() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    let upload = format!("package upload {file} --version V2 --product meter");
+    shell.text(&upload).await;
+    let uploaded = shell.text(&format!("{upload} --component modem")).await;
+    assert!(
+        uploaded.starts_with("package 2 uploaded: meter V2 for modem, 1000 bytes not over PCP\n"),
+        "{uploaded}"
+    );
+    let listed = shell.text("package list").await;
+    let line: Vec<&str> = listed.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(
+        line[..6],
+        ["2", "meter", "V2", "modem", "1000", "-"],
+        "{listed}"
+    );
+    let shown = shell.text("package show 2").await;
+    assert!(shown.contains("\ncomponent     modem\n"), "{shown}");
+    shell.text("device add d0 --product meter").await;
+    let unclear = shell.error("task create --version V2 --all").await;
+    assert!(
+        unclear.contains("--package 2 (meter, modem)") && unclear.contains("--package 1 (meter)"),
+        "{unclear}"
+    );
+}
+
+#[tokio::test]
 async fn a_package_is_uploaded_and_listed() {
     let shell = Shell::new().await;
     let file = shell.file("fw.bin", &vec![7; 61_440]);
