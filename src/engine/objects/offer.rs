@@ -89,6 +89,7 @@ impl Engine {
         let session = device.session.as_ref()?;
         let (package, abilities) = (&session.package, &session.exchange.abilities);
         let secured = device.peer().is_some_and(|peer| peer.secured);
+        let preferred = self.profile(key).uri_scheme;
         let able = |scheme: &UriScheme| {
             let number = match scheme {
                 Coap => 0,
@@ -96,12 +97,12 @@ impl Engine {
                 Http => 2,
                 Https => 3,
             };
-            // CoAP is what each has that says nothing (resource 8)
+            // CoAP is what each has that says nothing (resource 8), or what its product knows of it
             let tells = !abilities.protocols.is_empty();
             if tells {
                 abilities.protocols.contains(&number)
             } else {
-                matches!(scheme, Coap | Coaps)
+                matches!(scheme, Coap | Coaps) || preferred == Some(*scheme)
             }
         };
         let served = |scheme: &UriScheme| match scheme {
@@ -109,7 +110,6 @@ impl Engine {
             Coaps => package.content.is_some() && self.reached.coaps.is_some() && secured,
             Http | Https => package.http.is_some() && self.reached.serves_over(*scheme),
         };
-        let preferred = self.profile(key).uri_scheme;
         let usual = [Coaps, Coap, Https, Http];
         (preferred.into_iter().chain(usual)).find(|scheme| able(scheme) && served(scheme))
     }
