@@ -99,6 +99,18 @@ mod tests {
             }
             let truth = bytes.iter().take_while(|served| **served).count() as u64;
             prop_assert_eq!(spans.contiguous(), truth);
+            let all = |range: &Range<u64>| {
+                let mut range = range.clone();
+                range.all(|at| bytes[usize::try_from(at).unwrap()])
+            };
+            for range in (0..200).flat_map(|start| (start + 1..start + 20).map(move |end| start..end)) {
+                prop_assert_eq!(spans.have(&range), all(&range));
+            }
+            let mut joined = Spans::up_to(100);
+            joined.join(&spans);
+            bytes[..100].fill(true);
+            let truth = bytes.iter().take_while(|served| **served).count() as u64;
+            prop_assert!(joined.contiguous() <= truth && joined.contiguous() >= 100);
         }
     }
 
