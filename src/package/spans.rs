@@ -120,4 +120,31 @@ mod tests {
         spans.add(5..10);
         assert_eq!(spans.contiguous(), 15);
     }
+
+    proptest! {
+        #[test]
+        fn has_what_was_added_and_what_others_have(
+            ranges in prop::collection::vec((0_u64..200, 1_u64..40), 0..MAX_SPANS)
+        ) {
+            let mut spans = Spans::default();
+            let mut bytes = [false; 256];
+            for (start, len) in ranges {
+                spans.add(start..start + len);
+                for at in start..start + len {
+                    bytes[usize::try_from(at).unwrap()] = true;
+                }
+            }
+            for start in 0..200 {
+                for end in start + 1..start + 20 {
+                    let all = (start..end).all(|at| bytes[usize::try_from(at).unwrap()]);
+                    prop_assert_eq!(spans.have(&(start..end)), all, "{}..{}", start, end);
+                }
+            }
+            let mut joined = Spans::up_to(100);
+            joined.join(&spans);
+            bytes[..100].fill(true);
+            let truth = bytes.iter().take_while(|served| **served).count() as u64;
+            prop_assert!(joined.contiguous() >= 100 && joined.contiguous() <= truth);
+        }
+    }
 }

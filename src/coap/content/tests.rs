@@ -167,7 +167,7 @@ proptest! {
         size in 0u16..2_000,
         named in any::<bool>(),
     ) {
-        let content: Bytes = (0..len).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
+        let content: Bytes = (0..=250).cycle().take(len).collect::<Vec<u8>>().into();
         let mut got = Vec::new();
         let mut next = named.then(|| block(0, szx));
         loop {
@@ -186,7 +186,7 @@ proptest! {
             next = Some(block(sent.number + 1, sent.szx));
         }
         prop_assert_eq!(&got[..], &content[..]);
-        let after = block((len.div_ceil(16 << szx)) as u32, szx);
+        let after = block(u32::try_from(len.div_ceil(16 << szx)).unwrap(), szx);
         prop_assert_eq!(Part::of(len, Some(after), size), Err(Code::BAD_OPTION));
     }
 }

@@ -295,3 +295,50 @@ fn set_alarm(timers: &mut Timers<PullToken>, now: Instant, row: &mut Row) {
     }
     row.alarm = Some(timers.set(due, row.lease.token));
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        engine::PullTerms,
+        ledger::{DeviceIds, PackageId, UpgradeId},
+        package::Content,
+    };
+
+    #[test]
+    fn there_is_room_for_so_many_leases_and_again_when_they_are_not_used() {
+        let ids = DeviceIds::new([7; 32]);
+        let device = ids.of("meter-1");
+        let content = Content::new(Bytes::from_static(b"content"), &"ab".repeat(32));
+        let mut terms = PullTerms {
+            content: content.unwrap(),
+            upgrade: UpgradeId(0),
+            attempt: 1,
+            package: PackageId(1),
+            block_bytes: 512,
+            secured: false,
+            pause: Duration::ZERO,
+            done_bytes: 0,
+        };
+        let mut lease = |upgrade| {
+            terms.upgrade = UpgradeId(upgrade);
+            let token = ids.pull_token(device, terms.upgrade, 1, terms.package);
+            Lease::new(token, "meter-1".into(), None, &terms)
+        };
+        let mut leases = Leases::default();
+        let now = Instant::ZERO;
+        let most = i64::try_from(MAX_LEASES).unwrap();
+        for upgrade in 0..most {
+            assert!(leases.begin(now, lease(upgrade)));
+        }
+        assert!(!leases.begin(now, lease(most)));
+        assert!(leases.begin(now, lease(0)), "it is there");
+        assert_eq!(leases.len(), MAX_LEASES);
+        let later = now + UNUSED;
+        assert!(leases.pop_due(later).is_none());
+        assert_eq!((leases.len(), leases.next()), (0, None));
+        assert!(leases.begin(later, lease(most)));
+    }
+}
