@@ -69,15 +69,15 @@ fn clients_in_use_are_upgraded_by_object_5() {
         server.api.add_device(endpoint, "meter");
     }
     let task = server.api.create_task("object 5", &package, &endpoints);
-    let devices = kinds.map(|(endpoint, options)| {
+    let mut devices = kinds.map(|(endpoint, options)| {
         let options = [&["--expect", &hash], options].concat();
         (endpoint, Lively::start(server.coap, endpoint, &options))
     });
-    for (endpoint, mut device) in devices {
+    for (endpoint, device) in &mut devices {
         let downloaded = device.event("downloaded");
         assert_eq!(downloaded["sha256"], hash, "{endpoint}");
         device.event("upgraded");
-        if endpoint == "push" {
+        if *endpoint == "push" {
             assert!(device.events("offered").is_empty(), "{endpoint}");
             continue;
         }
@@ -85,7 +85,7 @@ fn clients_in_use_are_upgraded_by_object_5() {
         let uri = offered["uri"].as_str().unwrap();
         assert!(uri.starts_with(&server.coap_uri("p/")), "{uri}");
         assert!(uri.len() < 128 && !uri.contains('?'), "{uri}");
-        if endpoint == "nrf" {
+        if *endpoint == "nrf" {
             // each answer that was lost was given again, with the token of the repeat
             assert!(device.event("fetched")["repeats"].as_u64().unwrap() >= 8);
         }

@@ -58,8 +58,8 @@ fn packages_are_fetched_over_dtls_by_whom_they_are_for() {
         ];
         Lively::start(server.coaps(), endpoint, &options)
     };
-    let devices = ["anjay", "zephyr"].map(start);
-    for mut device in devices {
+    let mut devices = ["anjay", "zephyr"].map(start);
+    for device in &mut devices {
         let uri = device.event("offered")["uri"].as_str().unwrap().to_owned();
         assert!(uri.starts_with(&server.coaps_uri("p/")), "{uri}");
         device.event("upgraded");
