@@ -50,6 +50,7 @@ impl Engine {
         match tag {
             Tag::Get(get @ (Get::State | Get::Result)) => self.get_answered(key, get, None),
             Tag::Watch(purpose) => self.looked_at(key, purpose, None),
+            Tag::Forget(at, _) => self.forgets_later(key, at),
             _ => {}
         }
         if self.is_transferring_by_object(key) {

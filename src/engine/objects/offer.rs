@@ -198,12 +198,12 @@ impl Engine {
             done_bytes,
         };
         self.open_pull(key, terms);
-        if let Some(grant) = self.grant_of(key, done_bytes) {
-            self.grant(grant);
-        }
         self.resume_pull(key);
         if let Some(session) = self.device_mut(key).session.as_mut() {
             session.exchange.resumes = true;
+        }
+        if let Some(grant) = self.grant_of(key, done_bytes) {
+            self.grant(grant);
         }
     }
 

@@ -181,10 +181,10 @@ pub struct ByObject {
     confirmed: bool,
     /// It was seen on its way since it was offered the package last.
     moved: bool,
-    /// The server has restarted meanwhile: what it was served last before that may not be known.
-    resumed: bool,
     /// All of the package was served to it.
     whole: bool,
+    /// The server has restarted meanwhile: what it was served last before that may not be known.
+    resumed: bool,
     /// It has what it was told last.
     delivered: bool,
     /// It has restarted since it was told to install.
@@ -233,8 +233,8 @@ impl ByObject {
             questions: 0,
             confirmed: false,
             moved: false,
-            resumed: false,
             whole: false,
+            resumed: false,
             delivered: false,
             restarted: false,
             claimed: false,
@@ -387,6 +387,7 @@ impl ByObject {
             ObjectInput::StateTold(number) => {
                 let state = State::of(self.object, number);
                 self.state = Some(state);
+                // the same again, when it is asked, is nothing new
                 if self.told_state.replace(number) != Some(number) {
                     self.advances(now, rules);
                 }

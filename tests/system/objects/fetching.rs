@@ -13,9 +13,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
-
-use super::{MINUTE, QUICK, assert_upgraded, server, sha256};
+use super::{MINUTE, QUICK, assert_upgraded, kills::stop, server, sha256};
 use crate::support::{Finished, Lively, Server, clean, identity, noise, run, tool};
 
 /// Runs libcoap's client with a GET of that URI, whose content it writes to a file.
@@ -87,10 +85,7 @@ fn packages_are_fetched_over_dtls_by_whom_they_are_for() {
             assert!(got.is_empty(), "{who}: {} bytes", got.len());
         }
     }
-    let (status, body) = server
-        .api
-        .post(&format!("/v1/tasks/{task}/stop"), &json!({}));
-    assert_eq!(status, 200, "{body}");
+    stop(&server, &task);
     idle.event("reset");
 }
 

@@ -5,7 +5,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{MINUTE, assert_upgraded, fetching::coap_client, server, sha256};
-use crate::support::{Lively, Server, noise, wait_for};
+use crate::{
+    shards::counter,
+    support::{Lively, Server, noise, wait_for},
+};
 
 /// A device of each kind whose transfer takes a second or two, with what it keeps.
 struct InTransfer {
@@ -116,6 +119,11 @@ fn a_device_killed_in_mid_transfer_resumes_or_begins_anew() {
     }
 }
 
+pub(super) fn stop(server: &Server, task: &Value) {
+    let (status, body) = (server.api).post(&format!("/v1/tasks/{task}/stop"), &json!({}));
+    assert_eq!(status, 200, "{body}");
+}
+
 #[test]
 fn a_task_stopped_in_mid_transfer_takes_the_package_back() {
     let server = server(&[]);
@@ -132,10 +140,7 @@ fn a_task_stopped_in_mid_transfer_takes_the_package_back() {
     for device in &mut devices {
         device.event("progress");
     }
-    let (status, body) = server
-        .api
-        .post(&format!("/v1/tasks/{task}/stop"), &json!({}));
-    assert_eq!(status, 200, "{body}");
+    stop(&server, &task);
     for device in &mut devices {
         // an empty URI
         assert_eq!(device.event("reset")["state"], 1);
@@ -158,4 +163,27 @@ fn a_task_stopped_in_mid_transfer_takes_the_package_back() {
     let file = files.path().join("nothing");
     let done = coap_client("coap-client-notls", &uri, &file, &[]);
     assert!(done.stderr.contains("4.04"), "{done:?}");
+}
+
+#[test]
+fn a_device_that_was_away_when_its_task_was_stopped_gives_up_the_package_when_it_is_back() {
+    let server = server(&[("CELLWISE_COAP__MAX_RETRANSMIT", "1")]);
+    let package = server.api.upload("meter", "V2.0", &noise(11, 60_000));
+    server.api.add_device("away", "meter");
+    let task = server.api.create_task("away", &package, &["away"]);
+    let files = tempfile::tempdir().unwrap();
+    let state = files.path().join("state");
+    let options = ["--character", "idle", "--state", state.to_str().unwrap()];
+    let mut device = Lively::start(server.coap, "away", &options);
+    device.event("offered");
+    drop(device);
+    let given_up = || counter(&server, "cellwise_requests_timed_out_total");
+    let before = given_up();
+    stop(&server, &task);
+    wait_for(MINUTE, "the cancellation to be given up", || {
+        (given_up() > before).then_some(())
+    });
+    let mut device = Lively::start(server.coap, "away", &options);
+    assert_eq!(device.event("restored")["states"], json!([1]));
+    assert_eq!(device.event("reset")["state"], 1);
 }
