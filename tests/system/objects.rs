@@ -170,18 +170,23 @@ fn one_of_several_components_is_upgraded() {
 
 #[test]
 fn what_a_device_tells_of_its_failure_ends_its_upgrade() {
-    let server = server(&[("CELLWISE_PRODUCTS__MACHINE__UPDATE_BY", "software")]);
+    let server = server(&[
+        ("CELLWISE_PRODUCTS__MACHINE__UPDATE_BY", "software"),
+        ("CELLWISE_UPGRADE__MAX_NUDGES", "2"),
+    ]);
     let content = noise(6, 20_000);
     let package = server.api.upload("meter", "V2.0", &content);
     let software = server
         .api
         .upload_component("machine", "V2.0", "app", &content);
     // endpoint, options, reason, result
-    let kinds: [(&str, &[&str], &str, Option<u8>); 4] = [
+    let kinds: [(&str, &[&str], &str, Option<u8>); 5] = [
         ("fails", &["--fail", "5"], "update_result", Some(5)),
         // its image is not what it expects
         ("checks", &["--expect", "00"], "update_result", Some(5)),
         ("lies", &["--character", "liar"], "not_downloaded", None),
+        // it says that it is downloading, again and again
+        ("idles", &["--character", "idle"], "download_stalled", None),
         (
             "soft",
             &["--object", "9", "--fail", "58"],

@@ -188,18 +188,19 @@ fn libcoap_fetches_blocks_of_every_size_through_losses() {
 }
 
 /// The server also serves packages over HTTP, and its product `web` prefers that.
-fn over_http() -> Server {
-    server(&[
+pub(super) fn over_http(more: &[(&str, &str)]) -> Server {
+    let own = [
         ("CELLWISE_DOWNLOAD__HTTP", "true"),
         ("CELLWISE_DOWNLOAD__HTTP_LISTEN", "127.0.0.1:0"),
         ("CELLWISE_PRODUCTS__WEB__UPDATE_BY", "firmware"),
         ("CELLWISE_PRODUCTS__WEB__URI_SCHEME", "http"),
-    ])
+    ];
+    server(&[&own, more].concat())
 }
 
 #[test]
 fn packages_are_fetched_over_http_in_ranges() {
-    let server = over_http();
+    let server = over_http(&[]);
     let content = noise(9, 60_000);
     let hash = sha256(&content);
     let package = server.api.upload("web", "V2.0", &content);
