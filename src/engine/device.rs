@@ -24,7 +24,7 @@ use crate::{
     config::UpgradeConfig,
     grants,
     ledger::{Coverage, Deadline, DeviceId, UpdateObject, UpgradeId, WakeUps},
-    lwm2m::Objects,
+    lwm2m::{Objects, UpdateInstance},
     package::Version,
     session::{self, KeptAwake},
     upgrade::EvidenceList,
@@ -123,6 +123,8 @@ pub(super) struct Known {
     pub(super) pull: Option<Box<Pull>>,
     /// It does not have its lifetime written.
     pub(super) refuses_lifetime: bool,
+    /// It may have a package still of an upgrade that has ended, and was not there to be told so.
+    pub(super) forgets: Option<UpdateInstance>,
     /// What it may download over HTTP.
     pub(super) granted: Option<Box<Granted>>,
     /// The instances that it announces of objects 9 and 33629.

@@ -230,7 +230,8 @@ impl Engine {
         } else {
             HeardIn::ThisRun
         };
-        if device.session.is_none() {
+        self.forgets_now(key);
+        if self.device(key).session.is_none() {
             return;
         }
         let slept = asleep_from.map_or(Duration::ZERO, |from| now.since(from));

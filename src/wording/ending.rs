@@ -399,8 +399,8 @@ fn failure(failure: &Failure) -> String {
         }
         Failure::Refused(refusal, code) => refused(*refusal, *code),
         Failure::NotDownloaded => {
-            "the device says that it runs the target version, and was not served the whole package; no version that it told after \
-             another connection shows it. Look at the device, and try again"
+            "the device says that it has the package, or that it runs the target version, and was not served the whole package; no \
+             version that it told after another connection shows it. Look at the device, and try again"
                 .into()
         }
         Failure::TransferTimedOut => {

@@ -69,15 +69,15 @@ fn clients_in_use_are_upgraded_by_object_5() {
         server.api.add_device(endpoint, "meter");
     }
     let task = server.api.create_task("object 5", &package, &endpoints);
-    let devices = kinds.map(|(endpoint, options)| {
+    let mut devices = kinds.map(|(endpoint, options)| {
         let options = [&["--expect", &hash], options].concat();
         (endpoint, Lively::start(server.coap, endpoint, &options))
     });
-    for (endpoint, mut device) in devices {
+    for (endpoint, device) in &mut devices {
         let downloaded = device.event("downloaded");
         assert_eq!(downloaded["sha256"], hash, "{endpoint}");
         device.event("upgraded");
-        if endpoint == "push" {
+        if *endpoint == "push" {
             assert!(device.events("offered").is_empty(), "{endpoint}");
             continue;
         }
@@ -85,7 +85,7 @@ fn clients_in_use_are_upgraded_by_object_5() {
         let uri = offered["uri"].as_str().unwrap();
         assert!(uri.starts_with(&server.coap_uri("p/")), "{uri}");
         assert!(uri.len() < 128 && !uri.contains('?'), "{uri}");
-        if endpoint == "nrf" {
+        if *endpoint == "nrf" {
             // each answer that was lost was given again, with the token of the repeat
             assert!(device.event("fetched")["repeats"].as_u64().unwrap() >= 8);
         }
@@ -170,18 +170,23 @@ fn one_of_several_components_is_upgraded() {
 
 #[test]
 fn what_a_device_tells_of_its_failure_ends_its_upgrade() {
-    let server = server(&[("CELLWISE_PRODUCTS__MACHINE__UPDATE_BY", "software")]);
+    let server = server(&[
+        ("CELLWISE_PRODUCTS__MACHINE__UPDATE_BY", "software"),
+        ("CELLWISE_UPGRADE__MAX_NUDGES", "2"),
+    ]);
     let content = noise(6, 20_000);
     let package = server.api.upload("meter", "V2.0", &content);
     let software = server
         .api
         .upload_component("machine", "V2.0", "app", &content);
     // endpoint, options, reason, result
-    let kinds: [(&str, &[&str], &str, Option<u8>); 4] = [
+    let kinds: [(&str, &[&str], &str, Option<u8>); 5] = [
         ("fails", &["--fail", "5"], "update_result", Some(5)),
         // its image is not what it expects
         ("checks", &["--expect", "00"], "update_result", Some(5)),
         ("lies", &["--character", "liar"], "not_downloaded", None),
+        // it says that it is downloading, again and again
+        ("idles", &["--character", "idle"], "download_stalled", None),
         (
             "soft",
             &["--object", "9", "--fail", "58"],

@@ -79,7 +79,7 @@ fn back(outside: Arc<UdpSocket>, inside: Arc<UdpSocket>, to: SocketAddr, stop: A
     });
 }
 
-fn counter(server: &Server, name: &str) -> f64 {
+pub(crate) fn counter(server: &Server, name: &str) -> f64 {
     let text = server.api.text("/metrics");
     let value = (text.lines())
         .filter_map(|line| line.split_once(' '))

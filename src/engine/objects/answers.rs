@@ -52,6 +52,7 @@ impl Engine {
                 self.get_answered(key, get, None)
             }
             Tag::Watch(purpose) => self.looked_at(key, purpose, None),
+            Tag::Forget(at, _) => self.forgets_later(key, at),
             _ => {}
         }
         if self.is_transferring_by_object(key) {

@@ -199,6 +199,23 @@ impl Engine {
         }
     }
 
+    /// It is not there: it is told when it is heard.
+    pub(super) fn forgets_later(&mut self, key: DeviceKey, at: UpdateInstance) {
+        let known = self.device_mut(key).known.get_or_insert_default();
+        known.forgets = Some(at);
+    }
+
+    /// It is there again. In an upgrade by one of these objects it is made to forget what it has anyway.
+    pub(in crate::engine) fn forgets_now(&mut self, key: DeviceKey) {
+        let device = self.device_mut(key);
+        let forgets = (device.known.as_mut()).and_then(|known| known.forgets.take());
+        if let Some(at) = forgets
+            && !self.is_transferring_by_object(key)
+        {
+            self.cancel_on_device(key, at);
+        }
+    }
+
     /// What a request reads, observes, writes or executes, for the facts of an attempt.
     pub(in crate::engine) fn path_of_tag(&self, key: DeviceKey, tag: Tag) -> Option<ResourcePath> {
         let session = self.device(key).session.as_ref()?;

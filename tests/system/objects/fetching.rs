@@ -13,9 +13,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
-
-use super::{MINUTE, QUICK, assert_upgraded, server, sha256};
+use super::{MINUTE, QUICK, assert_upgraded, kills::stop, server, sha256};
 use crate::support::{Finished, Lively, Server, clean, identity, noise, run, tool};
 
 /// Runs libcoap's client with a GET of that URI, whose content it writes to a file.
@@ -58,8 +56,8 @@ fn packages_are_fetched_over_dtls_by_whom_they_are_for() {
         ];
         Lively::start(server.coaps(), endpoint, &options)
     };
-    let devices = ["anjay", "zephyr"].map(start);
-    for mut device in devices {
+    let mut devices = ["anjay", "zephyr"].map(start);
+    for device in &mut devices {
         let uri = device.event("offered")["uri"].as_str().unwrap().to_owned();
         assert!(uri.starts_with(&server.coaps_uri("p/")), "{uri}");
         device.event("upgraded");
@@ -87,10 +85,7 @@ fn packages_are_fetched_over_dtls_by_whom_they_are_for() {
             assert!(got.is_empty(), "{who}: {} bytes", got.len());
         }
     }
-    let (status, body) = server
-        .api
-        .post(&format!("/v1/tasks/{task}/stop"), &json!({}));
-    assert_eq!(status, 200, "{body}");
+    stop(&server, &task);
     idle.event("reset");
 }
 
@@ -193,18 +188,19 @@ fn libcoap_fetches_blocks_of_every_size_through_losses() {
 }
 
 /// The server also serves packages over HTTP, and its product `web` prefers that.
-fn over_http() -> Server {
-    server(&[
+pub(super) fn over_http(more: &[(&str, &str)]) -> Server {
+    let own = [
         ("CELLWISE_DOWNLOAD__HTTP", "true"),
         ("CELLWISE_DOWNLOAD__HTTP_LISTEN", "127.0.0.1:0"),
         ("CELLWISE_PRODUCTS__WEB__UPDATE_BY", "firmware"),
         ("CELLWISE_PRODUCTS__WEB__URI_SCHEME", "http"),
-    ])
+    ];
+    server(&[&own, more].concat())
 }
 
 #[test]
 fn packages_are_fetched_over_http_in_ranges() {
-    let server = over_http();
+    let server = over_http(&[]);
     let content = noise(9, 60_000);
     let hash = sha256(&content);
     let package = server.api.upload("web", "V2.0", &content);

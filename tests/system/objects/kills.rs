@@ -4,46 +4,66 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{MINUTE, assert_upgraded, fetching::coap_client, server, sha256};
-use crate::support::{Lively, Server, noise, wait_for};
+use super::{
+    MINUTE, assert_upgraded,
+    fetching::{coap_client, over_http},
+    server, sha256,
+};
+use crate::{
+    shards::counter,
+    support::{Lively, Server, noise, wait_for},
+};
 
 /// A device of each kind whose transfer takes a second or two, with what it keeps.
 struct InTransfer {
     devices: Vec<(&'static str, Vec<String>, Option<Lively>)>,
-    tasks: [Value; 2],
+    tasks: Vec<Value>,
 }
 
-const KINDS: [&str; 5] = ["anjay", "zephyr", "nrf", "push", "soft"];
+/// Endpoint, product, its own options.
+const KINDS: [(&str, &str, &[&str]); 6] = [
+    ("anjay", "meter", &["--character", "anjay"]),
+    ("zephyr", "meter", &["--character", "zephyr"]),
+    ("nrf", "meter", &["--character", "nrf"]),
+    ("push", "meter", &["--character", "push"]),
+    ("soft", "machine", &["--object", "9"]),
+    ("web", "web", &["--http", "--slow", "0.3"]),
+];
+
+/// With products for these devices.
+fn server_of_all_kinds() -> Server {
+    over_http(&[("CELLWISE_PRODUCTS__MACHINE__UPDATE_BY", "software")])
+}
 
 impl InTransfer {
     /// Until each of them has some of its package.
     fn start(server: &Server, files: &Path) -> Self {
         let content = noise(7, 40_000);
         let hash = sha256(&content);
-        let package = server.api.upload("meter", "V2.0", &content);
-        let software = server
-            .api
-            .upload_component("machine", "V2.0", "app", &content);
-        let devices: Vec<_> = (KINDS.into_iter())
-            .map(|kind| {
-                let product = if kind == "soft" { "machine" } else { "meter" };
-                server.api.add_device(kind, product);
-                let own = match kind {
-                    "soft" => ["--object", "9"],
-                    kind => ["--character", kind],
-                };
-                let state = files.join(kind);
-                let common = ["--slow", "0.03", "--expect", &hash, "--state"];
-                let options = common.into_iter().chain([state.to_str().unwrap()]);
-                let options = options.chain(own).map(str::to_owned).collect();
-                (kind, options, None)
-            })
-            .collect();
-        let tasks = [
-            (server.api).create_task("firmware", &package, &KINDS[..4]),
-            (server.api).create_task("software", &software, &KINDS[4..]),
-        ];
-        let mut this = Self { devices, tasks };
+        let mut this = Self {
+            devices: Vec::new(),
+            tasks: Vec::new(),
+        };
+        for product in ["meter", "machine", "web"] {
+            let package = if product == "machine" {
+                (server.api).upload_component(product, "V2.0", "app", &content)
+            } else {
+                server.api.upload(product, "V2.0", &content)
+            };
+            let mut endpoints = Vec::new();
+            for (endpoint, _, own) in KINDS.iter().filter(|(_, of, _)| *of == product) {
+                server.api.add_device(endpoint, product);
+                let state = files.join(endpoint);
+                let state = ["--state", state.to_str().unwrap()];
+                let common = ["--slow", "0.03", "--expect", &hash];
+                let options = [&common, &state[..], own].concat();
+                let options = options.into_iter().map(str::to_owned).collect();
+                this.devices.push((endpoint, options, None));
+                endpoints.push(*endpoint);
+            }
+            let task = server.api.create_task(product, &package, &endpoints);
+            this.tasks.push(task);
+        }
         this.boot(server);
         for (_, _, device) in &mut this.devices {
             device.as_mut().unwrap().event("progress");
@@ -65,16 +85,22 @@ impl InTransfer {
         }
     }
 
+    /// All of them, with nothing left in doubt of what was served in blocks.
     fn are_upgraded(&self, server: &Server) {
         for task in &self.tasks {
             assert_upgraded(server, task);
+            for upgrade in server.api.finished(task, MINUTE) {
+                let over_http = upgrade["endpoint"] == "web";
+                let reason = &upgrade["outcome"]["reason"];
+                assert!(over_http || reason == "upgraded", "{upgrade}");
+            }
         }
     }
 }
 
 #[test]
 fn a_server_killed_in_mid_transfer_brings_it_to_its_end() {
-    let mut server = server(&[("CELLWISE_PRODUCTS__MACHINE__UPDATE_BY", "software")]);
+    let mut server = server_of_all_kinds();
     let files = tempfile::tempdir().unwrap();
     let mut transfers = InTransfer::start(&server, files.path());
     server.kill_and_restart();
@@ -83,14 +109,14 @@ fn a_server_killed_in_mid_transfer_brings_it_to_its_end() {
         let device = device.as_mut().unwrap();
         device.event("downloaded");
         // whoever fetches goes on with what it has
-        let offers = if *kind == "push" { 0 } else { 1 };
+        let offers = usize::from(*kind != "push");
         assert_eq!(device.events("offered").len(), offers, "{kind}");
     }
 }
 
 #[test]
 fn a_device_killed_in_mid_transfer_resumes_or_begins_anew() {
-    let server = server(&[("CELLWISE_PRODUCTS__MACHINE__UPDATE_BY", "software")]);
+    let server = server_of_all_kinds();
     let files = tempfile::tempdir().unwrap();
     let mut transfers = InTransfer::start(&server, files.path());
     transfers.kill();
@@ -102,18 +128,21 @@ fn a_device_killed_in_mid_transfer_resumes_or_begins_anew() {
         let resumed = device.events("resumes");
         let offered = device.events("offered");
         match *kind {
-            // with the ETag and the URI that it has
-            "anjay" | "soft" => {
-                assert!(
-                    resumed[0]["bytes"].as_u64().unwrap() >= 8_192,
-                    "{resumed:?}"
-                );
+            // with the URI and the ETag that it has
+            "anjay" | "soft" | "web" => {
+                let bytes = resumed[0]["bytes"].as_u64().unwrap();
+                assert!(bytes >= 8_192, "{kind}: {resumed:?}");
                 assert!(offered.is_empty(), "{kind}: {offered:?}");
             }
             "push" => assert!(resumed.is_empty() && offered.is_empty()),
             _ => assert_eq!((resumed.len(), offered.len()), (0, 1), "{kind}"),
         }
     }
+}
+
+pub(super) fn stop(server: &Server, task: &Value) {
+    let (status, body) = (server.api).post(&format!("/v1/tasks/{task}/stop"), &json!({}));
+    assert_eq!(status, 200, "{body}");
 }
 
 #[test]
@@ -132,10 +161,7 @@ fn a_task_stopped_in_mid_transfer_takes_the_package_back() {
     for device in &mut devices {
         device.event("progress");
     }
-    let (status, body) = server
-        .api
-        .post(&format!("/v1/tasks/{task}/stop"), &json!({}));
-    assert_eq!(status, 200, "{body}");
+    stop(&server, &task);
     for device in &mut devices {
         // an empty URI
         assert_eq!(device.event("reset")["state"], 1);
@@ -158,4 +184,27 @@ fn a_task_stopped_in_mid_transfer_takes_the_package_back() {
     let file = files.path().join("nothing");
     let done = coap_client("coap-client-notls", &uri, &file, &[]);
     assert!(done.stderr.contains("4.04"), "{done:?}");
+}
+
+#[test]
+fn a_device_that_was_away_when_its_task_was_stopped_gives_up_the_package_when_it_is_back() {
+    let server = server(&[("CELLWISE_COAP__MAX_RETRANSMIT", "1")]);
+    let package = server.api.upload("meter", "V2.0", &noise(11, 60_000));
+    server.api.add_device("away", "meter");
+    let task = server.api.create_task("away", &package, &["away"]);
+    let files = tempfile::tempdir().unwrap();
+    let state = files.path().join("state");
+    let options = ["--character", "idle", "--state", state.to_str().unwrap()];
+    let mut device = Lively::start(server.coap, "away", &options);
+    device.event("offered");
+    drop(device);
+    let given_up = || counter(&server, "cellwise_requests_timed_out_total");
+    let before = given_up();
+    stop(&server, &task);
+    wait_for(MINUTE, "the cancellation to be given up", || {
+        (given_up() > before).then_some(())
+    });
+    let mut device = Lively::start(server.coap, "away", &options);
+    assert_eq!(device.event("restored")["states"], json!([1]));
+    assert_eq!(device.event("reset")["state"], 1);
 }
