@@ -164,6 +164,58 @@ impl Faults {
         }
     }
 
+    /// What devices with an object for upgrades do wrong unless a fleet file says it, in percent of all, as far as they can.
+    pub(super) const fn object_characters(self) -> &'static [(&'static str, u8)] {
+        match self {
+            Self::None => &[],
+            Self::Default => &[
+                ("reboots-in-download", 2),
+                ("loses-progress", 2),
+                ("defers", 2),
+                ("hides-updating", 2),
+                ("never-notifies", 2),
+                ("refuses-observation", 2),
+                ("result-after-registration", 1),
+                ("stale-success", 1),
+                ("never-reports-result", 1),
+                ("repeats-blocks", 1),
+                ("asks-out-of-order", 1),
+                ("reports-result=0x05", 1),
+                ("reports-result=0x08", 1),
+                ("stops-mid-download", 1),
+            ],
+            Self::Harsh => &[
+                ("reboots-in-download", 5),
+                ("loses-progress", 4),
+                ("defers", 3),
+                ("hides-updating", 3),
+                ("never-notifies", 3),
+                ("refuses-observation", 3),
+                ("result-after-registration", 3),
+                ("stale-success", 3),
+                ("never-reports-result", 2),
+                ("fails-install-silently", 2),
+                ("repeats-blocks", 3),
+                ("asks-out-of-order", 3),
+                ("repeats-everything", 2),
+                ("reports-result=0x02", 1),
+                ("reports-result=0x04", 1),
+                ("reports-result=0x05", 1),
+                ("reports-result=0x07", 1),
+                ("reports-result=0x08", 1),
+                ("claims-success-with-old-version", 2),
+                ("claims-success-with-nothing", 2),
+                ("ignores-update", 2),
+                ("refuses-uri", 1),
+                ("install-fails", 2),
+                ("uninstall-fails", 2),
+                ("stops-mid-download", 2),
+                ("no-object-4", 1),
+                ("already-current", 1),
+            ],
+        }
+    }
+
     /// What devices do wrong unless a fleet file says it, in percent of all: those that are peculiar or fail, and
     /// those that lie.
     pub(super) const fn characters(self) -> [&'static [(&'static str, u8)]; 2] {

@@ -5,10 +5,11 @@ mod gateways;
 mod groups;
 mod styles;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use serde::Deserialize;
 use sim::{
+    Character, Image, UpdatesBy,
     fleet::{Amount, CoverageClass, DeviceSpec, FaultShare, Fleet, FleetConfig, Timing},
     radio::Paging,
     spec::{LifetimeWrites, NotificationType, QueueMode, Updates},
@@ -38,6 +39,10 @@ pub(crate) struct FleetFile {
     coverage: Option<BTreeMap<CoverageClass, u32>>,
     /// What the devices speak, with shares; all of them PCP where nothing is said.
     styles: Option<Vec<Styled>>,
+    /// By what devices over LwM2M are upgraded.
+    updates_by: Option<UpdatesBy>,
+    /// Which clients they are like where that is not PCP, dealt out in turn.
+    character: Option<Vec<Character>>,
     /// How devices listen, with shares.
     listening: Option<Vec<Listening>>,
     /// What devices run and are, where they are not all alike.
@@ -165,6 +170,15 @@ pub(super) struct Planned<'a> {
 }
 
 impl FleetPlan {
+    /// What devices without PCP may be given, by product: a package says nothing of its version to them.
+    pub(super) fn expect(&mut self, images: &[Arc<[Image]>]) {
+        for member in &mut self.members {
+            if let Some(images) = images.get(member.product) {
+                member.spec.object.images = Arc::clone(images);
+            }
+        }
+    }
+
     /// All devices, in the order of their numbers.
     pub(super) fn devices(&self) -> impl Iterator<Item = Planned<'_>> {
         let over_pcp = self.members.iter().map(|member| Planned {
@@ -209,6 +223,7 @@ impl FleetFile {
         file.check_shares()?;
         file.check_styles()?;
         file.check_joining()?;
+        file.check_updates()?;
         groups::check(file.groups.as_deref())?;
         sites::check(file.sites.as_ref().unwrap_or(&BTreeMap::new()))?;
         if file.shared_capacity() == Some(0) {
@@ -293,6 +308,24 @@ impl FleetFile {
             return Err(format!("joining: within_s is 1 to {MOST_JOINING_S}"));
         }
         Ok(())
+    }
+
+    fn check_updates(&self) -> Result<(), String> {
+        match &self.character {
+            Some(_) if !self.has_objects() => Err(
+                "character: devices with PCP are like no client; say by what they are upgraded (updates_by)"
+                    .to_owned(),
+            ),
+            Some(characters) if characters.is_empty() => {
+                Err("character: give at least one, or leave it out".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether devices over LwM2M are upgraded by an object of their own instead of PCP.
+    pub(super) fn has_objects(&self) -> bool {
+        self.updates_by.is_some_and(|by| by != UpdatesBy::Pcp)
     }
 
     /// Whether devices are added while the task runs.
@@ -392,6 +425,10 @@ impl FleetFile {
             sim::content::ContentFormat::Text,
         ]
         .into();
+        config.updates_by = self.updates_by.unwrap_or_default();
+        if let Some(characters) = &self.character {
+            config.characters.clone_from(characters);
+        }
         config.faults = self.characters(devices, seed, faults)?;
         config.timing = self.timing()?;
         config.start_spread_ms = self.registered_ms();
@@ -518,6 +555,7 @@ impl FleetFile {
             .collect();
         let kinds = match &self.characters {
             Some(_) => [&own[..], &[]],
+            None if self.has_objects() => [faults.object_characters(), &[]],
             None => faults.characters(),
         };
         let mut shares = Vec::new();
@@ -539,14 +577,19 @@ impl FleetFile {
                 devices_so_far += count;
                 let fault: sim::Fault =
                     (name.parse()).map_err(|error| format!("character {name}: {error}"))?;
+                let by = self.updates_by.unwrap_or_default();
+                if !fault.fits(by) && self.characters.is_none() {
+                    return Ok(None); // its share is of those that do no wrong
+                }
                 if fault.needs_psk() {
                     return Err(format!("character {name}: a simulation has no DTLS"));
                 }
-                Ok(FaultShare {
+                Ok(Some(FaultShare {
                     fault,
                     amount: Amount::Devices(count),
-                })
+                }))
             })
+            .filter_map(Result::transpose)
             .collect()
     }
 
@@ -622,6 +665,38 @@ mod tests {
             .plan(200, 4, 1, Faults::Default, &[target])
             .unwrap_err();
         assert_eq!(error, "character wrong-psk: a simulation has no DTLS");
+    }
+
+    #[test]
+    fn devices_without_pcp_are_what_the_file_says() {
+        let text = "updates_by = \"software\"\ncharacter = [\"anjay\", \"nrf\"]";
+        let file = FleetFile::parse(text).unwrap();
+        let target = version("V2.0").unwrap();
+        let plan = file.plan(400, 4, 1, Faults::Harsh, &[target]).unwrap();
+        let specs = plan.members.iter().map(|member| &member.spec);
+        let (mut faulty, mut anjay) = (0, 0);
+        for spec in specs {
+            assert_eq!(spec.updates_by, UpdatesBy::Software);
+            assert!(
+                spec.fault
+                    .is_none_or(|fault| fault.fits(UpdatesBy::Software))
+            );
+            faulty += u32::from(spec.fault.is_some());
+            anjay += u32::from(spec.object.character == Character::Anjay);
+        }
+        assert_eq!(anjay, 200);
+        assert!(faulty > 40, "{faulty}");
+        let unfit = "updates_by = \"firmware\"\n[characters]\nold-token = 5";
+        let file = FleetFile::parse(unfit).unwrap();
+        let error = file.plan(200, 4, 1, Faults::None, &[target]).unwrap_err();
+        assert!(error.contains("old-token"), "{error}");
+        for text in [
+            "character = [\"nrf\"]",
+            "updates_by = \"firmware\"\ncharacter = []",
+        ] {
+            let error = FleetFile::parse(text).unwrap_err();
+            assert!(error.starts_with("character: "), "{error}");
+        }
     }
 
     #[test]

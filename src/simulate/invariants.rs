@@ -22,6 +22,8 @@
 //! * no device receives a segment or a notification of a package other than its upgrade's, or a segment that is not what
 //!   it is said to be, or a frame that devices misread. Of several packages none is notified that is not for what the device runs
 //!   or has answered, and for its hardware;
+//! * devices without PCP are told of a package, and to update, when that is committed, and every block that reaches them is one of
+//!   their package;
 //! * a step of a chain is done when the device runs what it leads to. No device installs a version twice, it ends with the last one
 //!   of its chain, and is skipped only where no package is for it;
 //! * a download goes on: nobody who has accepted the version is asked which it runs or notified again before it has
@@ -48,6 +50,7 @@ mod ends;
 mod gateways;
 mod goes_on;
 mod lifetimes;
+mod objects;
 mod over_mqtt;
 mod own;
 mod putting_back;

@@ -16,7 +16,9 @@ use super::{
 use crate::{
     config::{Config, OtaEvents},
     ledger::RetryPolicy,
-    package::{CheckCodeKind, HttpPackage, Package, PcpOffer, SegmentFrames, Segmentation},
+    package::{
+        CheckCodeKind, Content, HttpPackage, Package, PcpOffer, SegmentFrames, Segmentation,
+    },
     task::{Share, TaskRules},
 };
 
@@ -168,16 +170,41 @@ impl Scenario {
             },
             frames,
         );
-        Ok(package.and_over_http(HttpPackage { sha256 }))
+        let content = Content::new(content.into(), &sha256);
+        let package = package.and_over_http(HttpPackage { sha256 });
+        Ok(match content.filter(|_| self.fleet.has_objects()) {
+            Some(content) => package.and_in_blocks(content),
+            None => package,
+        })
     }
 
     pub(super) fn fleet(&self, offered: &[Arc<Offered>]) -> Result<FleetPlan, String> {
         let targets: Vec<pcp::Version> = (offered.iter())
             .map(|offered| over_pcp(offered.last()).offer.version)
             .collect();
-        self.fleet
-            .plan(self.devices, self.cells, self.seed, self.faults, &targets)
+        let (devices, cells) = (self.devices, self.cells);
+        let mut plan = (self.fleet).plan(devices, cells, self.seed, self.faults, &targets)?;
+        if self.fleet.has_objects() {
+            let images: Vec<Arc<[sim::Image]>> = (offered.iter())
+                .map(|offered| {
+                    offered
+                        .packages()
+                        .iter()
+                        .filter_map(|it| image(it))
+                        .collect()
+                })
+                .collect();
+            plan.expect(&images);
+        }
+        Ok(plan)
     }
+}
+
+/// What a device is told to expect of a package that it can be served in blocks.
+fn image(package: &Package) -> Option<sim::Image> {
+    let content = package.content.as_ref()?;
+    let version = over_pcp(package).offer.version;
+    Some(sim::Image::new(version, content.bytes()))
 }
 
 /// The name of a product of the fleet.

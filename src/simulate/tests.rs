@@ -4,6 +4,7 @@ mod broken;
 mod closings;
 mod crowded;
 mod foresight;
+mod objects;
 mod over_mqtt;
 mod putting_back;
 mod roaming;

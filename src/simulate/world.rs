@@ -204,6 +204,12 @@ impl<H: Hooks> World<H> {
                     .to_owned(),
             );
         }
+        if scenario.fleet.has_objects() && scenario.packages != PackagesFile::default() {
+            return Err(
+                "packages: a fleet with devices without PCP has one package for all in a simulation"
+                    .to_owned(),
+            );
+        }
         let offered = scenario.offered()?;
         let mut fleet = scenario.fleet(&offered)?;
         if scenario.packages == PackagesFile::default() {

@@ -169,6 +169,9 @@ fn tells(target: pcp::Version, datagram: &[u8]) -> bool {
     let Ok(message) = Message::parse(datagram) else {
         return false;
     };
+    if !pcp::is_pcp(message.payload) {
+        return message.code == Code::CONTENT && names(target, message.payload);
+    }
     matches!(
         DeviceMessage::decode(message.payload),
         Ok(DeviceMessage::VersionResponse {
@@ -179,6 +182,12 @@ fn tells(target: pcp::Version, datagram: &[u8]) -> bool {
             version,
         }) if version == target
     )
+}
+
+/// Whether what a device without PCP was asked for names a version. Who runs another one is not asked about here.
+fn names(target: pcp::Version, payload: &[u8]) -> bool {
+    let target = target.significant();
+    !target.is_empty() && payload.windows(target.len()).any(|part| part == target)
 }
 
 /// The same in every run: FNV-1a.

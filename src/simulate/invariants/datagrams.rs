@@ -1,7 +1,7 @@
 use pcp::{MessageCode, ResultCode};
 use sim::coap::{Code, Message, MessageType, option};
 
-use super::{Invariants, Number, Rule};
+use super::{Invariants, Number, Rule, objects};
 use crate::{
     clock::UtcMillis,
     engine::{Seq, ShardId},
@@ -99,7 +99,7 @@ impl Invariants {
     pub(in super::super) fn leaves(&mut self, now_ms: u64, device: usize, datagram: &[u8]) {
         // Only a registration's answer and a write are looked into.
         let code = datagram.get(1).copied().map(Code);
-        if !matches!(code, Some(Code::CREATED | Code::PUT)) {
+        if !matches!(code, Some(Code::CREATED | Code::PUT | Code::POST)) {
             return;
         }
         let Ok(message) = Message::parse(datagram) else {
@@ -116,6 +116,9 @@ impl Invariants {
             return;
         }
         let Some((code, frame)) = written(&message) else {
+            if let Some(needs) = objects::needs(&message) {
+                return self.needs_stage(now_ms, device, needs, "what it is told by its object");
+            }
             return self.lifetime_leaves(now_ms, device, &message);
         };
         let needs = match code {
@@ -124,6 +127,11 @@ impl Invariants {
             MessageCode::SEGMENT_REQUEST if is_segment(frame) => Stage::Downloading,
             _ => return,
         };
+        self.needs_stage(now_ms, device, needs, &format!("a frame {}", code.0));
+    }
+
+    /// Something leaves for a device that it is sent in a stage alone.
+    fn needs_stage(&mut self, now_ms: u64, device: usize, needs: Stage, what: &str) {
         let Some(subject) = self.subjects.get(device) else {
             return;
         };
@@ -132,8 +140,8 @@ impl Invariants {
             let upgrade = subject.upgrade.0;
             self.violated(now_ms, Rule::CommittedFirst, || {
                 format!(
-                    "{upgrade}: is sent a frame {} while {:?} of attempt {} is committed",
-                    code.0, committed.stage, committed.attempt
+                    "{upgrade}: is sent {what} while {:?} of attempt {} is committed",
+                    committed.stage, committed.attempt
                 )
             });
         }
@@ -141,14 +149,15 @@ impl Invariants {
 
     /// A datagram reaches a device.
     pub(in super::super) fn reaches(&mut self, now_ms: u64, device: usize, datagram: &[u8]) {
-        if datagram.get(1) != Some(&Code::PUT.0) {
+        let code = datagram.get(1).copied().map(Code);
+        if !matches!(code, Some(Code::PUT | Code::CONTENT)) {
             return;
         }
         let Ok(message) = Message::parse(datagram) else {
             return;
         };
         let Some((code, frame)) = written(&message) else {
-            return;
+            return self.block_reaches(now_ms, device, &message);
         };
         let Some(subject) = self.subjects.get(device) else {
             return;

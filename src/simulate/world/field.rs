@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand_chacha::rand_core::Rng;
 use sim::{
-    Device,
+    Device, Port,
     radio::{Direction, Radio},
 };
 
@@ -21,12 +21,24 @@ use crate::{
 /// Ports of the devices' addresses begin here; a new address is the next port.
 const FIRST_PORT: u16 = 10_000;
 
+const LAST_PORT: u16 = FIRST_DOWNLOAD_PORT - 1;
+/// Ports of the sockets that devices open to download begin here.
+const FIRST_DOWNLOAD_PORT: u16 = 40_000;
+
+/// A socket that a device has opened to download.
+#[derive(Debug, Clone, Copy)]
+struct Download {
+    number: Port,
+    port: u16,
+}
+
 /// A device with its radio.
 #[derive(Debug)]
 pub(super) struct Unit {
     device: Device,
     radio: Radio,
     port: u16,
+    download: Option<Download>,
     /// The version that its upgrade leads to; none where it is skipped.
     target: Option<pcp::Version>,
     /// The version that it runs.
@@ -61,6 +73,7 @@ impl<H: Hooks> World<H> {
                 radio: Radio::new(member.class, member.paging, cell_seed, rng.next_u64()),
                 device: Device::new(member.spec),
                 port: FIRST_PORT,
+                download: None,
                 kept: Kept::default(),
             });
             self.units[device as usize].device.start(0);
@@ -118,15 +131,15 @@ impl<H: Hooks> World<H> {
     /// A datagram reaches a device, if that still has this address.
     pub(super) fn arrive_down(&mut self, device: u32, port: u16, bytes: &[u8]) {
         let unit = &mut self.units[device as usize];
-        if unit.port != port {
+        let Some(through) = unit.socket_at(port) else {
             return;
-        }
+        };
         self.checker.reaches(self.now_ms, device as usize, bytes);
         if is_ping(bytes) && unit.device.is_listening() {
             unit.kept.awake_ms += self.now_ms - unit.kept.contact_ms;
         }
         unit.kept.contact_ms = self.now_ms;
-        unit.device.handle_datagram(self.now_ms, bytes);
+        (unit.device).handle_datagram_at(self.now_ms, through, bytes);
         self.settle_unit(device);
     }
 
@@ -146,6 +159,9 @@ impl<H: Hooks> World<H> {
     pub(super) fn new_address(&mut self, device: u32) {
         let unit = &mut self.units[device as usize];
         unit.port = next_port(unit.port);
+        if let Some(download) = &mut unit.download {
+            download.port = next_download_port(download.port);
+        }
         if let Some(mean) = self.mishaps.new_address
             && self.checker.open() > 0
         {
@@ -162,14 +178,15 @@ impl<H: Hooks> World<H> {
         }
         let runs = unit.device.version();
         let target = unit.target.filter(|target| *target == runs);
-        while let Some(bytes) = unit.device.poll_transmit() {
+        while let Some((through, bytes)) = unit.device.poll_transmit_from() {
+            let port = unit.port_of(through);
             unit.kept.contact_ms = self.now_ms;
             if let Some(target) = target {
                 (self.checker).says(device as usize, target, &bytes);
             }
             self.figures.datagrams_up += 1;
             self.figures.bytes_up += bytes.len() as u64;
-            let peer = address(device, unit.port);
+            let peer = address(device, port);
             self.trace.datagram(self.now_ms, Way::Up, peer, &bytes);
             (self.hooks).passes(self.now_ms, device, Way::Up, &bytes);
             let [first, again] = (unit.radio).carry(self.now_ms, Direction::Up, &self.conditions);
@@ -179,10 +196,10 @@ impl<H: Hooks> World<H> {
             };
             let [first, again] = [first, again].map(|at| at.map(|at| at + late_ms));
             if let Some(at) = again {
-                (self.queue).push_datagram(at, Occurrence::Up(device, unit.port), &bytes);
+                (self.queue).push_datagram(at, Occurrence::Up(device, port), &bytes);
             }
             if let Some(at) = first {
-                (self.queue).push_datagram(at, Occurrence::Up(device, unit.port), &bytes);
+                (self.queue).push_datagram(at, Occurrence::Up(device, port), &bytes);
             }
         }
         let alarm_ms = &mut self.alarms[device as usize];
@@ -223,6 +240,31 @@ impl<H: Hooks> World<H> {
 }
 
 impl Unit {
+    /// The port of the address that a socket has. A new socket has a new one, which those before it have no more.
+    fn port_of(&mut self, through: Port) -> u16 {
+        if through == Port::Main {
+            return self.port;
+        }
+        match self.download {
+            Some(download) if download.number == through => download.port,
+            before => {
+                let port = before.map_or(FIRST_DOWNLOAD_PORT, |it| next_download_port(it.port));
+                let number = through;
+                self.download = Some(Download { number, port });
+                port
+            }
+        }
+    }
+
+    /// The socket that still has the address of that port.
+    fn socket_at(&self, port: u16) -> Option<Port> {
+        if port == self.port {
+            return Some(Port::Main);
+        }
+        let download = self.download.filter(|download| download.port == port)?;
+        Some(download.number)
+    }
+
     /// The state in which its character lets its upgrade end: one that is skipped is asked what it runs before.
     pub(super) fn expected(&self) -> UpgradeState {
         let spec = self.device.spec();
@@ -279,6 +321,13 @@ fn is_ping(bytes: &[u8]) -> bool {
     matches!(bytes, [0x40, 0, _, _])
 }
 
-fn next_port(port: u16) -> u16 {
-    port.checked_add(1).unwrap_or(FIRST_PORT)
+const fn next_port(port: u16) -> u16 {
+    match port {
+        LAST_PORT.. => FIRST_PORT,
+        _ => port + 1,
+    }
+}
+
+fn next_download_port(port: u16) -> u16 {
+    port.checked_add(1).unwrap_or(FIRST_DOWNLOAD_PORT)
 }
