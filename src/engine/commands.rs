@@ -285,7 +285,8 @@ impl Engine {
         let coverage = self.device(key).coverage();
         let evidence = self.evidence_of(key, package.version);
         let route = self.restored_route(key, &package);
-        let (session, actions) = Session::resume(
+        let runs = self.device(key).version();
+        let (mut session, actions) = Session::resume(
             now,
             upgrade,
             (offers, package),
@@ -294,6 +295,7 @@ impl Engine {
             &self.config,
             route,
         );
+        session.resumes_on(runs);
         let adaptive = self.profile(key).adaptive;
         if let Some((cell, hold)) = session.holds(self.habits(key).install(), adaptive) {
             self.ask(key, cell, hold);

@@ -388,6 +388,11 @@ impl<X: Exchange> Session<X> {
         }
     }
 
+    /// What its device was known to run before a restart of the server.
+    pub const fn resumes_on(&mut self, runs: Option<Version>) {
+        self.runs = runs;
+    }
+
     /// What its device has to be like, for a transfer whose protocol can tell it that.
     pub fn conditions(&self) -> Conditions {
         self.offers.conditions()
@@ -433,7 +438,10 @@ impl<X: Exchange> Session<X> {
         } else {
             self.choose(event, known)
         };
-        let rules = rules(config, &self.package, &self.exchange, self.order.further);
+        let rules = Rules {
+            ran: self.runs,
+            ..rules(config, &self.package, &self.exchange, self.order.further)
+        };
         let (after, actions) = match chosen {
             // what it runs until it restarts
             Ok(()) if stale => (before.clone(), Vec::new()),
@@ -994,6 +1002,7 @@ fn rules<'c, X: Exchange>(
         protocol: exchange.protocol(),
         object: exchange.object(),
         version_decides: exchange.version_decides(),
+        ran: None,
         counted: exchange.counts(),
         connections_told: !config.mqtt.is_by_broker(),
         target: package.version,

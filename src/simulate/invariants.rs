@@ -152,6 +152,8 @@ pub(super) struct Subject {
     pub(super) current: bool,
     /// It listens for a while after its messages only.
     sleeps: bool,
+    /// The attempt in which it has deferred its installation last.
+    deferred_in: Option<u32>,
     claims: claims::Claims,
     /// The newest change that concerns it.
     newest: Option<Number>,
@@ -190,6 +192,7 @@ impl Subject {
             current: own.is_current(),
             own,
             sleeps,
+            deferred_in: None,
             claims: claims::Claims::default(),
             newest: None,
             emitted: View::default(),

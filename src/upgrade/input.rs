@@ -34,6 +34,8 @@ pub struct Rules<'a> {
     pub object: UpdateObject,
     /// Whether what it tells as its version decides, whatever result it tells: its product names the resource.
     pub version_decides: bool,
+    /// What it ran before, as it has said when it was asked.
+    pub ran: Option<Version>,
     /// Whether it can be counted how much of a package it was served, where it fetches that over HTTP.
     pub counted: bool,
     /// Whether it is told when it connects anew: not so on somebody else's broker.

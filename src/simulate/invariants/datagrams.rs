@@ -43,9 +43,10 @@ impl Invariants {
         if waited_for {
             return;
         }
-        // What tells of no state depends on none: a Reset, an error.
+        // What tells of no state depends on none: a Reset, an error, a block of a package that the device was told of before.
         let depends = Message::parse(datagram).is_ok_and(|message| {
-            message.message_type != MessageType::Reset && message.code.class() < 4
+            let is_block = message.code == Code::CONTENT && message.uint(option::BLOCK2).is_some();
+            message.message_type != MessageType::Reset && message.code.class() < 4 && !is_block
         });
         if depends {
             let (upgrade, newest) = (subject.upgrade.0, subject.newest);

@@ -142,7 +142,12 @@ impl Invariants {
         let right = if anew && before.stage == Some(change.stage) {
             true // it waits as before, or as long anew
         } else if same_attempt && before.stage == Some(change.stage) {
-            times == (before.entered_at, before.deadline_at)
+            // a device may defer its installation once, where it has no PCP
+            let defers = change.stage == Stage::Executing && times.0 == now;
+            let deferred = &mut self.subjects[device].deferred_in;
+            let defers = defers && deferred.replace(attempt) != Some(attempt);
+            defers
+                || times == (before.entered_at, before.deadline_at)
                 || (sleeps
                     && change.stage == Stage::WaitingForSlot
                     && times.0 == before.entered_at

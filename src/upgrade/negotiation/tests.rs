@@ -42,6 +42,7 @@ impl Settings {
             protocol: Protocol::Lwm2m,
             object: UpdateObject::Pcp,
             version_decides: false,
+            ran: None,
             counted: true,
             connections_told: true,
             home: None,

@@ -12,8 +12,9 @@
 //! ```
 //!
 //! What counts is what it was served, and what it tells after it was told to install. A result from before the offer counts
-//! for nothing; some devices keep it. "Updating" may never be seen. A device that is idle with the result 0 and its old version
-//! has lost what it had: it is offered the package again, a few times.
+//! for nothing; some devices keep it. "Updating" may never be seen. A device that is idle with the result 0 in mid-download has lost
+//! what it had: it is offered the package again, a few times. One that is so after the installation, with its old version, has failed,
+//! and so has one that tells a success and runs what it ran before: the next attempt follows.
 //!
 //! Sources: OMA LwM2M Core 1.2 §E.6.1 (state machine of object 5), OMA LWM2M-SwMgmt 1.0 §A.1 (object 9), the registered
 //! definition of object 33629.
@@ -195,7 +196,9 @@ pub struct ByObject {
     claimed: bool,
     /// It says that it has the whole package, and was not served all of it, as far as is known: so long that is waited for.
     settles_at: Option<Instant>,
-    /// For how long it may defer the installation.
+    /// It has deferred the installation.
+    deferred: bool,
+    /// For how long it may.
     deferrable: Duration,
 }
 
@@ -242,6 +245,7 @@ impl ByObject {
             restarted: false,
             claimed: false,
             settles_at: None,
+            deferred: false,
             deferrable: Duration::ZERO,
         }
     }
@@ -556,9 +560,6 @@ impl ByObject {
             (Phase::Installing, State::Idle) if self.is_uneventful() => {
                 self.ask_version(now, rules)
             }
-            (Phase::Installing, State::Downloading) if self.restarted => {
-                self.falls_back(now, rules)
-            }
             _ => Next::stays(self),
         }
     }
@@ -682,8 +683,9 @@ impl ByObject {
         );
         match verdict(self.object, result) {
             Verdict::Failure if offered => Next::fails(Failure::UpdateResult(self.object, result)),
-            Verdict::Deferred if self.stage() == Stage::Executing => {
+            Verdict::Deferred if self.stage() == Stage::Executing && !self.deferred => {
                 self.delivered = true;
+                self.deferred = true; // once: it may tell so again and again
                 let limit = Deadline::Execution.duration(rules.upgrade);
                 self.until = self.until.max(now + self.deferrable + limit);
                 Next::stays(self)
@@ -776,7 +778,8 @@ impl ByObject {
                 self.look_at = (now + pause * 2).min(self.until);
                 return Next::stays(self);
             }
-            return if rules.version_decides {
+            // what it ran before it runs still, whatever it says
+            return if rules.version_decides || rules.ran == Some(version) {
                 Next::fails(Failure::WrongVersion(version))
             } else {
                 self.ends(Success::Unverified)
@@ -793,11 +796,7 @@ impl ByObject {
             }
             // idle, without a result, with another version: nothing came of it
             Some(version) if !target && self.restarted && self.state == Some(State::Idle) => {
-                if self.offers < MAX_OFFERS {
-                    self.falls_back(now, rules)
-                } else {
-                    Next::fails(Failure::WrongVersion(version))
-                }
+                Next::fails(Failure::WrongVersion(version))
             }
             _ => Next::stays(self),
         }
@@ -809,16 +808,6 @@ impl ByObject {
             success => success,
         };
         Next::Ends(Outcome::Succeeded(success))
-    }
-
-    /// The installation did not take: it is offered the package again.
-    fn falls_back(mut self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
-        self.phase = Phase::Looking;
-        self.until = now + Deadline::Download.duration(rules.upgrade);
-        self.restarted = false;
-        self.claimed = false;
-        self.commands = 0;
-        self.offer_again(now, rules)
     }
 
     // ---- time

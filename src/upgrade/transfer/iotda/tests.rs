@@ -104,6 +104,7 @@ impl Drive {
             protocol: Protocol::Iotda,
             object: UpdateObject::Pcp,
             version_decides: false,
+            ran: None,
             counted: self.counted,
             connections_told: true,
             home: self.home,

@@ -50,6 +50,7 @@ fn rules<'a>(upgrade: &'a UpgradeConfig, admission: &'a AdmissionConfig) -> Rule
         protocol: Protocol::QuecThing,
         object: UpdateObject::Pcp,
         version_decides: false,
+        ran: None,
         counted: true,
         connections_told: true,
         home: None,

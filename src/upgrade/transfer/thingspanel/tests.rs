@@ -56,6 +56,7 @@ fn rules<'c>(upgrade: &'c UpgradeConfig, admission: &'c AdmissionConfig) -> Rule
         protocol: Protocol::ThingsPanel,
         object: UpdateObject::Pcp,
         version_decides: false,
+        ran: None,
         counted: true,
         connections_told: true,
         home: None,
