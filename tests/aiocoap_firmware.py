@@ -25,8 +25,8 @@ import aiocoap.resource
 
 from aiocoap_device import Failed, say, within
 from aiocoap_fetching import CHARACTERS, DOWNLOADING, IDLE
-from aiocoap_formats import LINK_FORMAT, NUMBERS, OCTETS, OF_INSTANCE, OF_RESOURCE, TEXT, TLV, WITH_INSTANCES
-from aiocoap_formats import tlv_entries, tlv_entry, tlv_integer
+from aiocoap_formats import CBOR, LINK_FORMAT, NUMBERS, OCTETS, OF_INSTANCE, OF_RESOURCE, SENML_CBOR, SENML_JSON
+from aiocoap_formats import TEXT, TLV, WITH_INSTANCES, cbor, tlv_entries, tlv_entry, tlv_integer
 from aiocoap_instances import DELIVERED, FIRMWARE, INSTALLED, ROLES, SOFTWARE, Instance
 
 
@@ -126,29 +126,53 @@ class Device(aiocoap.resource.Resource):
         if parts[:2] == ["4", "0"]:
             return self.coverage(parts[2:])
         if path == "/3/0/3":
-            return self.value(3, self.version)
+            return self.value(path, self.version)
         instance, role = self.instance_at(path)
         if role is None:
             return aiocoap.Message(code=aiocoap.NOT_FOUND)
-        number = int(parts[2])
         if role in ("install", "activate", "deactivate", "uninstall", "cancel", "package"):
             return aiocoap.Message(code=aiocoap.METHOD_NOT_ALLOWED)
         if role == "protocols":
-            told = [0, 1, 2] if self.options.http else [0, 1]
-            entries = b"".join(tlv_entry(OF_INSTANCE, at, tlv_integer(of)) for at, of in enumerate(told))
-            return content(TLV, tlv_entry(WITH_INSTANCES, number, entries))
+            return self.several(path, [0, 1, 2] if self.options.http else [0, 1])
         if role == "delivery":
-            return self.value(number, {"push": 1, "leshan": 2}.get(self.options.character, 0))
+            return self.value(path, {"push": 1, "leshan": 2}.get(self.options.character, 0))
         if role == "package_version":
-            return self.value(number, "")
-        return self.value(number, getattr(instance, role))
+            return self.value(path, "")
+        return self.value(path, getattr(instance, role))
 
-    def value(self, number, of):
-        """A single resource, as text or in TLV."""
+    def value(self, path, of):
+        """A single resource."""
+        of = of if isinstance(of, str) else int(of)
         if self.options.format == "text":
-            return content(TEXT, str(int(of) if isinstance(of, bool) else of).encode())
-        raw = of.encode() if isinstance(of, str) else tlv_integer(int(of))
-        return content(TLV, tlv_entry(OF_RESOURCE, number, raw))
+            return content(TEXT, str(of).encode())
+        if self.options.format == "cbor":
+            return content(CBOR, cbor(of))
+        if self.options.format != "tlv":
+            return self.records([(path, "", of)])
+        raw = of.encode() if isinstance(of, str) else tlv_integer(of)
+        return content(TLV, tlv_entry(OF_RESOURCE, int(path.rpartition("/")[2]), raw))
+
+    def several(self, path, told):
+        """A resource with instances, which has no form as text."""
+        if self.options.format.startswith("senml"):
+            return self.records([(f"{path}/", str(at), of) for at, of in enumerate(told)])
+        entries = b"".join(tlv_entry(OF_INSTANCE, at, tlv_integer(of)) for at, of in enumerate(told))
+        return content(TLV, tlv_entry(WITH_INSTANCES, int(path.rpartition("/")[2]), entries))
+
+    def records(self, values):
+        """In SenML; the base name holds for the records that follow (RFC 8428 §4.1)."""
+        as_cbor = self.options.format == "senml-cbor"
+        labels = {"bn": -2, "n": 0, "v": 2, "vs": 3} if as_cbor else {}
+        records, before = [], None
+        for base, name, of in values:
+            record = {} if base == before else {"bn": base}
+            record |= {"n": name} if name else {}
+            record["vs" if isinstance(of, str) else "v"] = of
+            records.append({labels.get(label, label): value for label, value in record.items()})
+            before = base
+        if as_cbor:
+            return content(SENML_CBOR, cbor(records))
+        return content(SENML_JSON, json.dumps(records).encode())
 
     def coverage(self, rest):
         values = {8: self.options.cell, 2: self.options.rsrp, 11: self.options.sinr}
@@ -324,7 +348,8 @@ def arguments():
     parser.add_argument("--cell", type=int, default=1)
     parser.add_argument("--rsrp", type=int, default=-90)
     parser.add_argument("--sinr", type=int, default=10)
-    parser.add_argument("--format", choices=["text", "tlv"], default="tlv", help="of single resources")
+    formats = ["text", "tlv", "cbor", "senml-json", "senml-cbor"]
+    parser.add_argument("--format", choices=formats, default="tlv", help="of single resources")
     parser.add_argument("--no-text", action="store_true", help="takes a URI in TLV alone")
     parser.add_argument("--no-observe", action="store_true", help="cannot be observed, and takes no attributes")
     parser.add_argument("--notify", choices=["con", "non"], default="con")
