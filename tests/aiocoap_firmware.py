@@ -74,6 +74,8 @@ class Device(aiocoap.resource.Resource):
                 instance.image = instance.file().read_bytes()
             if self.options.object == SOFTWARE and instance.state in (DELIVERED, INSTALLED):
                 continue
+            if instance.state == IDLE and self.character.tells_success == "at once":
+                continue
             if instance.state not in self.character.keeps:
                 instance.drop()
                 instance.state, instance.result, instance.uri = IDLE, 0, ""
@@ -341,6 +343,8 @@ def arguments():
     parser.add_argument("--software", default="app", help="with --object 9: what the image is called")
     parser.add_argument("--expect", metavar="SHA256", help="of the image; any other fails its integrity check")
     parser.add_argument("--fail", type=int, metavar="RESULT", help="the result that it tells after the download")
+    parser.add_argument("--fail-install", type=int, metavar="RESULT", help="the result of its installation")
+    parser.add_argument("--revert", action="store_true", help="comes up with its old version")
     parser.add_argument("--state", metavar="FILE", help="where it keeps what it has")
     parser.add_argument("--identity", help="with --key: who it is for DTLS")
     parser.add_argument("--key", metavar="HEX", help="its pre-shared key: CoAP over DTLS")

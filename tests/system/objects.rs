@@ -136,6 +136,28 @@ fn software_is_installed_activated_and_updated() {
 }
 
 #[test]
+fn an_upgrade_after_another_begins_with_a_reset() {
+    let server = server(&[]);
+    server.api.add_device("again", "meter");
+    let files = tempfile::tempdir().unwrap();
+    let kept = files.path().join("state");
+    let kept = ["--state", kept.to_str().unwrap()];
+    let mut running = None;
+    for (seed, version, resets) in [(12, "V2.0", 0), (13, "V3.0", 1)] {
+        let package = server.api.upload("meter", version, &noise(seed, 20_000));
+        let task = server.api.create_task(version, &package, &["again"]);
+        drop(running.take());
+        let options = [&kept[..], &["--to", version]].concat();
+        let mut device = Lively::start(server.coap, "again", &options);
+        assert_eq!(device.event("upgraded")["version"], version);
+        // its result is that of the upgrade before
+        assert_eq!(device.events("reset").len(), resets);
+        assert_upgraded(&server, &task);
+        running = Some(device);
+    }
+}
+
+#[test]
 fn one_of_several_components_is_upgraded() {
     let server = Server::with(&QUICK);
     let content = noise(4, 20_000);
@@ -185,7 +207,7 @@ fn what_a_device_tells_of_its_failure_ends_its_upgrade() {
         .api
         .upload_component("machine", "V2.0", "app", &content);
     // endpoint, options, reason, result
-    let kinds: [(&str, &[&str], &str, Option<u8>); 5] = [
+    let kinds: [(&str, &[&str], &str, Option<u8>); 7] = [
         ("fails", &["--fail", "5"], "update_result", Some(5)),
         // its image is not what it expects
         ("checks", &["--expect", "00"], "update_result", Some(5)),
@@ -198,6 +220,9 @@ fn what_a_device_tells_of_its_failure_ends_its_upgrade() {
             "update_result",
             Some(58),
         ),
+        // told to install
+        ("breaks", &["--fail-install", "8"], "update_result", Some(8)),
+        ("reverts", &["--revert"], "wrong_version", None),
     ];
     let tasks = kinds.map(|(endpoint, options, ..)| {
         let of_software = options.contains(&"--object");
@@ -213,6 +238,13 @@ fn what_a_device_tells_of_its_failure_ends_its_upgrade() {
         let told = &upgrade["outcome"]["arguments"]["result"];
         assert_eq!(*told, Value::from(result), "{endpoint}: {upgrade}");
         device.event("offered");
-        assert!(device.events("told_to_install").is_empty(), "{endpoint}");
+        let installs = device.events("told_to_install").len();
+        let expected = match endpoint {
+            "breaks" => 1,
+            // it is given the package again, within bounds
+            "reverts" => 3,
+            _ => 0,
+        };
+        assert_eq!(installs, expected, "{endpoint}");
     }
 }
