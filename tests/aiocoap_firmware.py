@@ -274,7 +274,8 @@ class Device(aiocoap.resource.Resource):
     async def register(self):
         """Until somebody answers."""
         scheme = "coap" if self.options.key is None else "coaps"
-        query = f"ep={self.options.endpoint}&lt={self.options.lifetime}&b=U&lwm2m={self.options.lwm2m}"
+        query = f"ep={self.options.endpoint}&lt={self.options.lifetime}&b={self.options.binding}"
+        query += f"&lwm2m={self.options.lwm2m}"
         while True:
             request = aiocoap.Message(
                 code=aiocoap.POST,
@@ -359,8 +360,10 @@ def arguments():
     parser.add_argument("--notify", choices=["con", "non"], default="con")
     parser.add_argument("--blocks", type=int, default=1024, help="bytes of a block that is written to it, at most")
     parser.add_argument("--lwm2m", default="1.0")
+    parser.add_argument("--binding", default="U")
     parser.add_argument("--lifetime", type=int, default=300)
     parser.add_argument("--update-every", type=float, metavar="S", help="updates its registration")
+    parser.add_argument("--through", metavar="HOST:PORT", help="what forwards its requests for packages, not encrypted")
     parser.add_argument("--slow", type=float, default=0, metavar="S", help="between two blocks")
     parser.add_argument("--lose", type=int, metavar="N", help="loses the answer to each Nth request")
     parser.add_argument("--ack", type=float, default=0.5, help="seconds until a request is repeated")

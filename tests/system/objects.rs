@@ -56,7 +56,7 @@ fn clients_in_use_are_upgraded_by_object_5() {
     let content = noise(1, 60_000);
     let hash = sha256(&content);
     let package = server.api.upload("meter", "V2.0", &content);
-    let kinds: [(&str, &[&str]); 8] = [
+    let kinds: [(&str, &[&str]); 9] = [
         ("anjay", &["--character", "anjay", "--notify", "non"]),
         ("anjay-1.1", &["--lwm2m", "1.1", "--format", "senml-cbor"]),
         ("zephyr", &["--character", "zephyr", "--format", "text"]),
@@ -67,6 +67,7 @@ fn clients_in_use_are_upgraded_by_object_5() {
         ),
         ("push", &["--character", "push", "--blocks", "128"]),
         ("push-cbor", &["--character", "push", "--format", "cbor"]),
+        ("sleeps", &["--binding", "UQ"]),
         ("unobserved", &["--no-observe", "--no-text"]),
     ];
     let endpoints = kinds.map(|(endpoint, _)| endpoint);
