@@ -304,10 +304,15 @@ class Device(aiocoap.resource.Resource):
             scheme = "coap" if self.options.key is None else "coaps"
             request.set_request_uri(f"{scheme}://{self.options.server}/{self.location}")
             try:
-                answer = await context.request(request).response
+                answer = await asyncio.wait_for(context.request(request).response, 3)
                 say("updated", code=answer.code.dotted)
+            except asyncio.TimeoutError:
+                # nobody is there who knows its association
+                if self.options.key is not None and self.context is context:
+                    await context.shutdown()
+                    await self.connect()
             except (aiocoap.error.Error, OSError):
-                pass  # it has restarted meanwhile, or nobody is there
+                pass  # it has restarted meanwhile
 
     async def heeded(self, work):
         """What goes wrong ends the device."""

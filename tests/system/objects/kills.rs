@@ -5,13 +5,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{
-    MINUTE, assert_upgraded,
+    MINUTE, QUICK, assert_upgraded,
     fetching::{coap_client, over_http},
     server, sha256,
 };
 use crate::{
     shards::{Nat, counter},
-    support::{Lively, Server, noise, wait_for},
+    support::{Lively, Server, identity, noise, wait_for},
 };
 
 /// A device of each kind whose transfer takes a second or two, with what it keeps.
@@ -163,6 +163,39 @@ fn a_server_killed_while_devices_install_hears_how_that_ended() {
         assert_eq!(device.events("told_to_install").len(), 1);
     }
     assert_upgraded(&server, &task);
+}
+
+#[test]
+fn a_server_killed_in_mid_transfer_over_dtls_brings_it_to_its_end() {
+    let by_firmware = [
+        ("CELLWISE_COAP__ENABLED", "false"),
+        ("CELLWISE_PRODUCTS__METER__UPDATE_BY", "firmware"),
+    ];
+    let mut server = Server::secured(&[&QUICK[..], &by_firmware].concat());
+    let package = server.api.upload("meter", "V2.0", &noise(16, 40_000));
+    let kinds = ["anjay", "nrf"];
+    let key = b"sixteen byte key";
+    for kind in kinds {
+        server.api.add_secured(kind, "meter", key);
+    }
+    let task = server.api.create_task("secured", &package, &kinds);
+    let mut devices = kinds.map(|kind| {
+        let (who, key) = (identity(kind), hex::encode(key));
+        let options = ["--character", kind, "--slow", "0.03", "--update-every", "1"];
+        let options = [&options[..], &["--identity", &who, "--key", &key]].concat();
+        Lively::start(server.coaps(), kind, &options)
+    });
+    for device in &mut devices {
+        device.event("progress");
+    }
+    server.kill_and_restart();
+    assert_upgraded(&server, &task);
+    for device in &mut devices {
+        // neither association outlives the server
+        device.event("connects_anew");
+        assert!(device.events("registered").len() >= 3);
+        assert_eq!(device.events("offered").len(), 1);
+    }
 }
 
 #[test]
