@@ -227,7 +227,8 @@ class Fetch:
 
     async def connect(self):
         if self.uri.scheme == "coap":
-            return await Socket().open(self.uri.hostname, self.uri.port)
+            host, _, port = (self.options.through or self.uri.netloc).rpartition(":")
+            return await Socket().open(host, int(port))
         socket = SecuredSocket(self.options.identity, self.options.key)
         return await socket.open(self.uri.hostname, self.uri.port)
 

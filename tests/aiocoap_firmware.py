@@ -25,8 +25,8 @@ import aiocoap.resource
 
 from aiocoap_device import Failed, say, within
 from aiocoap_fetching import CHARACTERS, DOWNLOADING, IDLE
-from aiocoap_formats import LINK_FORMAT, NUMBERS, OCTETS, OF_INSTANCE, OF_RESOURCE, TEXT, TLV, WITH_INSTANCES
-from aiocoap_formats import tlv_entries, tlv_entry, tlv_integer
+from aiocoap_formats import CBOR, LINK_FORMAT, NUMBERS, OCTETS, OF_INSTANCE, OF_RESOURCE, SENML_CBOR, SENML_JSON
+from aiocoap_formats import TEXT, TLV, WITH_INSTANCES, cbor, tlv_entries, tlv_entry, tlv_integer
 from aiocoap_instances import DELIVERED, FIRMWARE, INSTALLED, ROLES, SOFTWARE, Instance
 
 
@@ -73,6 +73,8 @@ class Device(aiocoap.resource.Resource):
             if instance.file().exists():
                 instance.image = instance.file().read_bytes()
             if self.options.object == SOFTWARE and instance.state in (DELIVERED, INSTALLED):
+                continue
+            if instance.state == IDLE and self.character.tells_success == "at once":
                 continue
             if instance.state not in self.character.keeps:
                 instance.drop()
@@ -126,29 +128,53 @@ class Device(aiocoap.resource.Resource):
         if parts[:2] == ["4", "0"]:
             return self.coverage(parts[2:])
         if path == "/3/0/3":
-            return self.value(3, self.version)
+            return self.value(path, self.version)
         instance, role = self.instance_at(path)
         if role is None:
             return aiocoap.Message(code=aiocoap.NOT_FOUND)
-        number = int(parts[2])
         if role in ("install", "activate", "deactivate", "uninstall", "cancel", "package"):
             return aiocoap.Message(code=aiocoap.METHOD_NOT_ALLOWED)
         if role == "protocols":
-            told = [0, 1, 2] if self.options.http else [0, 1]
-            entries = b"".join(tlv_entry(OF_INSTANCE, at, tlv_integer(of)) for at, of in enumerate(told))
-            return content(TLV, tlv_entry(WITH_INSTANCES, number, entries))
+            return self.several(path, [0, 1, 2] if self.options.http else [0, 1])
         if role == "delivery":
-            return self.value(number, {"push": 1, "leshan": 2}.get(self.options.character, 0))
+            return self.value(path, {"push": 1, "leshan": 2}.get(self.options.character, 0))
         if role == "package_version":
-            return self.value(number, "")
-        return self.value(number, getattr(instance, role))
+            return self.value(path, "")
+        return self.value(path, getattr(instance, role))
 
-    def value(self, number, of):
-        """A single resource, as text or in TLV."""
+    def value(self, path, of):
+        """A single resource."""
+        of = of if isinstance(of, str) else int(of)
         if self.options.format == "text":
-            return content(TEXT, str(int(of) if isinstance(of, bool) else of).encode())
-        raw = of.encode() if isinstance(of, str) else tlv_integer(int(of))
-        return content(TLV, tlv_entry(OF_RESOURCE, number, raw))
+            return content(TEXT, str(of).encode())
+        if self.options.format == "cbor":
+            return content(CBOR, cbor(of))
+        if self.options.format != "tlv":
+            return self.records([(path, "", of)])
+        raw = of.encode() if isinstance(of, str) else tlv_integer(of)
+        return content(TLV, tlv_entry(OF_RESOURCE, int(path.rpartition("/")[2]), raw))
+
+    def several(self, path, told):
+        """A resource with instances, which has no form as text."""
+        if self.options.format.startswith("senml"):
+            return self.records([(f"{path}/", str(at), of) for at, of in enumerate(told)])
+        entries = b"".join(tlv_entry(OF_INSTANCE, at, tlv_integer(of)) for at, of in enumerate(told))
+        return content(TLV, tlv_entry(WITH_INSTANCES, int(path.rpartition("/")[2]), entries))
+
+    def records(self, values):
+        """In SenML; the base name holds for the records that follow (RFC 8428 §4.1)."""
+        as_cbor = self.options.format == "senml-cbor"
+        labels = {"bn": -2, "n": 0, "v": 2, "vs": 3} if as_cbor else {}
+        records, before = [], None
+        for base, name, of in values:
+            record = {} if base == before else {"bn": base}
+            record |= {"n": name} if name else {}
+            record["vs" if isinstance(of, str) else "v"] = of
+            records.append({labels.get(label, label): value for label, value in record.items()})
+            before = base
+        if as_cbor:
+            return content(SENML_CBOR, cbor(records))
+        return content(SENML_JSON, json.dumps(records).encode())
 
     def coverage(self, rest):
         values = {8: self.options.cell, 2: self.options.rsrp, 11: self.options.sinr}
@@ -248,7 +274,8 @@ class Device(aiocoap.resource.Resource):
     async def register(self):
         """Until somebody answers."""
         scheme = "coap" if self.options.key is None else "coaps"
-        query = f"ep={self.options.endpoint}&lt={self.options.lifetime}&b=U&lwm2m={self.options.lwm2m}"
+        query = f"ep={self.options.endpoint}&lt={self.options.lifetime}&b={self.options.binding}"
+        query += f"&lwm2m={self.options.lwm2m}"
         while True:
             request = aiocoap.Message(
                 code=aiocoap.POST,
@@ -277,10 +304,15 @@ class Device(aiocoap.resource.Resource):
             scheme = "coap" if self.options.key is None else "coaps"
             request.set_request_uri(f"{scheme}://{self.options.server}/{self.location}")
             try:
-                answer = await context.request(request).response
+                answer = await asyncio.wait_for(context.request(request).response, 3)
                 say("updated", code=answer.code.dotted)
+            except asyncio.TimeoutError:
+                # nobody is there who knows its association
+                if self.options.key is not None and self.context is context:
+                    await context.shutdown()
+                    await self.connect()
             except (aiocoap.error.Error, OSError):
-                pass  # it has restarted meanwhile, or nobody is there
+                pass  # it has restarted meanwhile
 
     async def heeded(self, work):
         """What goes wrong ends the device."""
@@ -317,6 +349,8 @@ def arguments():
     parser.add_argument("--software", default="app", help="with --object 9: what the image is called")
     parser.add_argument("--expect", metavar="SHA256", help="of the image; any other fails its integrity check")
     parser.add_argument("--fail", type=int, metavar="RESULT", help="the result that it tells after the download")
+    parser.add_argument("--fail-install", type=int, metavar="RESULT", help="the result of its installation")
+    parser.add_argument("--revert", action="store_true", help="comes up with its old version")
     parser.add_argument("--state", metavar="FILE", help="where it keeps what it has")
     parser.add_argument("--identity", help="with --key: who it is for DTLS")
     parser.add_argument("--key", metavar="HEX", help="its pre-shared key: CoAP over DTLS")
@@ -324,14 +358,17 @@ def arguments():
     parser.add_argument("--cell", type=int, default=1)
     parser.add_argument("--rsrp", type=int, default=-90)
     parser.add_argument("--sinr", type=int, default=10)
-    parser.add_argument("--format", choices=["text", "tlv"], default="tlv", help="of single resources")
+    formats = ["text", "tlv", "cbor", "senml-json", "senml-cbor"]
+    parser.add_argument("--format", choices=formats, default="tlv", help="of single resources")
     parser.add_argument("--no-text", action="store_true", help="takes a URI in TLV alone")
     parser.add_argument("--no-observe", action="store_true", help="cannot be observed, and takes no attributes")
     parser.add_argument("--notify", choices=["con", "non"], default="con")
     parser.add_argument("--blocks", type=int, default=1024, help="bytes of a block that is written to it, at most")
     parser.add_argument("--lwm2m", default="1.0")
+    parser.add_argument("--binding", default="U")
     parser.add_argument("--lifetime", type=int, default=300)
     parser.add_argument("--update-every", type=float, metavar="S", help="updates its registration")
+    parser.add_argument("--through", metavar="HOST:PORT", help="what forwards its requests for packages, not encrypted")
     parser.add_argument("--slow", type=float, default=0, metavar="S", help="between two blocks")
     parser.add_argument("--lose", type=int, metavar="N", help="loses the answer to each Nth request")
     parser.add_argument("--ack", type=float, default=0.5, help="seconds until a request is repeated")

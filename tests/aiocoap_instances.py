@@ -182,9 +182,17 @@ class Instance:
             return
         self.is_(UPDATING)
         await asyncio.sleep(options.reboot)
-        # the image runs when it comes up again
         self.drop()
         self.uri, self.state, self.result = "", IDLE, 0
+        if options.fail_install:
+            self.state = UPDATING
+            self.is_(IDLE, options.fail_install)
+            return
+        # the image runs when it comes up again, unless the loader takes the old one
+        if options.revert:
+            device.save()
+            await device.reconnect()
+            return
         if self.object == COMPONENTS:
             self.version = options.to
         else:

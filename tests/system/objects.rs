@@ -56,12 +56,18 @@ fn clients_in_use_are_upgraded_by_object_5() {
     let content = noise(1, 60_000);
     let hash = sha256(&content);
     let package = server.api.upload("meter", "V2.0", &content);
-    let kinds: [(&str, &[&str]); 6] = [
+    let kinds: [(&str, &[&str]); 9] = [
         ("anjay", &["--character", "anjay", "--notify", "non"]),
+        ("anjay-1.1", &["--lwm2m", "1.1", "--format", "senml-cbor"]),
         ("zephyr", &["--character", "zephyr", "--format", "text"]),
         ("nrf", &["--character", "nrf", "--lose", "7"]),
-        ("leshan", &["--character", "leshan", "--lwm2m", "1.1"]),
+        (
+            "leshan",
+            &["--character", "leshan", "--format", "senml-json"],
+        ),
         ("push", &["--character", "push", "--blocks", "128"]),
+        ("push-cbor", &["--character", "push", "--format", "cbor"]),
+        ("sleeps", &["--binding", "UQ"]),
         ("unobserved", &["--no-observe", "--no-text"]),
     ];
     let endpoints = kinds.map(|(endpoint, _)| endpoint);
@@ -77,7 +83,7 @@ fn clients_in_use_are_upgraded_by_object_5() {
         let downloaded = device.event("downloaded");
         assert_eq!(downloaded["sha256"], hash, "{endpoint}");
         device.event("upgraded");
-        if *endpoint == "push" {
+        if endpoint.starts_with("push") {
             assert!(device.events("offered").is_empty(), "{endpoint}");
             continue;
         }
@@ -125,6 +131,28 @@ fn software_is_installed_activated_and_updated() {
             .map(|it| it["arguments"].as_str().unwrap())
             .collect();
         assert_eq!(arguments, Vec::from_iter(told));
+        assert_upgraded(&server, &task);
+        running = Some(device);
+    }
+}
+
+#[test]
+fn an_upgrade_after_another_begins_with_a_reset() {
+    let server = server(&[]);
+    server.api.add_device("again", "meter");
+    let files = tempfile::tempdir().unwrap();
+    let kept = files.path().join("state");
+    let kept = ["--state", kept.to_str().unwrap()];
+    let mut running = None;
+    for (seed, version, resets) in [(12, "V2.0", 0), (13, "V3.0", 1)] {
+        let package = server.api.upload("meter", version, &noise(seed, 20_000));
+        let task = server.api.create_task(version, &package, &["again"]);
+        drop(running.take());
+        let options = [&kept[..], &["--to", version]].concat();
+        let mut device = Lively::start(server.coap, "again", &options);
+        assert_eq!(device.event("upgraded")["version"], version);
+        // its result is that of the upgrade before
+        assert_eq!(device.events("reset").len(), resets);
         assert_upgraded(&server, &task);
         running = Some(device);
     }
@@ -180,7 +208,7 @@ fn what_a_device_tells_of_its_failure_ends_its_upgrade() {
         .api
         .upload_component("machine", "V2.0", "app", &content);
     // endpoint, options, reason, result
-    let kinds: [(&str, &[&str], &str, Option<u8>); 5] = [
+    let kinds: [(&str, &[&str], &str, Option<u8>); 7] = [
         ("fails", &["--fail", "5"], "update_result", Some(5)),
         // its image is not what it expects
         ("checks", &["--expect", "00"], "update_result", Some(5)),
@@ -193,6 +221,9 @@ fn what_a_device_tells_of_its_failure_ends_its_upgrade() {
             "update_result",
             Some(58),
         ),
+        // told to install
+        ("breaks", &["--fail-install", "8"], "update_result", Some(8)),
+        ("reverts", &["--revert"], "wrong_version", None),
     ];
     let tasks = kinds.map(|(endpoint, options, ..)| {
         let of_software = options.contains(&"--object");
@@ -208,6 +239,13 @@ fn what_a_device_tells_of_its_failure_ends_its_upgrade() {
         let told = &upgrade["outcome"]["arguments"]["result"];
         assert_eq!(*told, Value::from(result), "{endpoint}: {upgrade}");
         device.event("offered");
-        assert!(device.events("told_to_install").is_empty(), "{endpoint}");
+        let installs = device.events("told_to_install").len();
+        let expected = match endpoint {
+            "breaks" => 1,
+            // it is given the package again, within bounds
+            "reverts" => 3,
+            _ => 0,
+        };
+        assert_eq!(installs, expected, "{endpoint}");
     }
 }

@@ -18,15 +18,15 @@ use crate::support::{Device, Server, noise};
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// Stands between a device and the server as a network does that often gives it another address.
-struct Nat {
+pub(crate) struct Nat {
     /// Where the device finds the server.
-    inside: SocketAddr,
+    pub(crate) inside: SocketAddr,
     stop: Arc<AtomicBool>,
 }
 
 impl Nat {
     /// With another address after so many datagrams of the device.
-    fn new(server: SocketAddr, datagrams: usize) -> Self {
+    pub(crate) fn new(server: SocketAddr, datagrams: usize) -> Self {
         let inside = Arc::new(listening());
         let here = inside.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));

@@ -414,7 +414,6 @@ impl ByObject {
             ObjectInput::Refused(step, code) => self.on_refused(now, step, code, rules),
             // It fell asleep before it had anything: a slot is not held for it.
             ObjectInput::Undelivered if self.offers == 0 && may_return => Next::GivesBack,
-            ObjectInput::Undelivered => Next::stays(self),
             ObjectInput::Fetched { further } => {
                 self.confirmed = true;
                 self.moved = true;
@@ -447,7 +446,7 @@ impl ByObject {
                 };
                 self.reset(now, way, rules)
             }
-            ObjectInput::CutOff => Next::stays(self),
+            ObjectInput::Undelivered | ObjectInput::CutOff => Next::stays(self),
         }
     }
 

@@ -5,13 +5,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{
-    MINUTE, assert_upgraded,
+    MINUTE, QUICK, assert_upgraded,
     fetching::{coap_client, over_http},
     server, sha256,
 };
 use crate::{
-    shards::counter,
-    support::{Lively, Server, noise, wait_for},
+    shards::{Nat, counter},
+    support::{Lively, Server, identity, noise, wait_for},
 };
 
 /// A device of each kind whose transfer takes a second or two, with what it keeps.
@@ -137,6 +137,93 @@ fn a_device_killed_in_mid_transfer_resumes_or_begins_anew() {
             "push" => assert!(resumed.is_empty() && offered.is_empty()),
             _ => assert_eq!((resumed.len(), offered.len()), (0, 1), "{kind}"),
         }
+    }
+}
+
+#[test]
+fn a_server_killed_while_devices_install_hears_how_that_ended() {
+    let mut server = server(&[]);
+    let content = noise(14, 20_000);
+    let package = server.api.upload("meter", "V2.0", &content);
+    let kinds = ["anjay", "zephyr", "nrf", "push"];
+    for kind in kinds {
+        server.api.add_device(kind, "meter");
+    }
+    let task = server.api.create_task("installing", &package, &kinds);
+    let mut devices = kinds.map(|kind| {
+        let options = ["--character", kind, "--reboot", "2"];
+        Lively::start(server.coap, kind, &options)
+    });
+    for device in &mut devices {
+        device.event("told_to_install");
+    }
+    server.kill_and_restart();
+    for device in &mut devices {
+        device.event("upgraded");
+        assert_eq!(device.events("told_to_install").len(), 1);
+    }
+    assert_upgraded(&server, &task);
+}
+
+#[test]
+fn a_server_killed_in_mid_transfer_over_dtls_brings_it_to_its_end() {
+    let by_firmware = [
+        ("CELLWISE_COAP__ENABLED", "false"),
+        ("CELLWISE_PRODUCTS__METER__UPDATE_BY", "firmware"),
+    ];
+    let mut server = Server::secured(&[&QUICK[..], &by_firmware].concat());
+    let package = server.api.upload("meter", "V2.0", &noise(16, 40_000));
+    let kinds = ["anjay", "nrf"];
+    let key = b"sixteen byte key";
+    for kind in kinds {
+        server.api.add_secured(kind, "meter", key);
+    }
+    let task = server.api.create_task("secured", &package, &kinds);
+    let mut devices = kinds.map(|kind| {
+        let (who, key) = (identity(kind), hex::encode(key));
+        let options = ["--character", kind, "--slow", "0.03", "--update-every", "1"];
+        let options = [&options[..], &["--identity", &who, "--key", &key]].concat();
+        Lively::start(server.coaps(), kind, &options)
+    });
+    for device in &mut devices {
+        device.event("progress");
+    }
+    server.kill_and_restart();
+    assert_upgraded(&server, &task);
+    for device in &mut devices {
+        // neither association outlives the server
+        device.event("connects_anew");
+        assert!(device.events("registered").len() >= 3);
+        assert_eq!(device.events("offered").len(), 1);
+    }
+}
+
+#[test]
+fn a_transfer_goes_on_while_the_addresses_that_it_comes_from_change() {
+    let server = server(&[]);
+    let content = noise(15, 40_000);
+    let package = server.api.upload("meter", "V2.0", &content);
+    let kinds = ["anjay", "zephyr", "nrf"];
+    for kind in kinds {
+        server.api.add_device(kind, "meter");
+    }
+    let task = server.api.create_task("roaming", &package, &kinds);
+    let hash = sha256(&content);
+    let devices = kinds.map(|kind| {
+        let nat = Nat::new(server.coap, 9);
+        let through = nat.inside.to_string();
+        let options = ["--character", kind, "--expect", &hash];
+        let options = [&options[..], &["--through", &through]].concat();
+        (Lively::start(server.coap, kind, &options), nat)
+    });
+    assert_upgraded(&server, &task);
+    for (mut device, _nat) in devices {
+        device.event("downloaded");
+        assert_eq!(device.events("offered").len(), 1);
+    }
+    for upgrade in server.api.finished(&task, MINUTE) {
+        // each shard has told what it served
+        assert_eq!(upgrade["outcome"]["reason"], "upgraded", "{upgrade}");
     }
 }
 
