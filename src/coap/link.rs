@@ -158,6 +158,11 @@ impl<T: Copy + PartialEq> Link<T> {
         self.waits(&which) || self.outstanding().is_some_and(|tag| which(&tag))
     }
 
+    /// Whether a request of that name was acknowledged, and its answer is to come.
+    pub fn is_acknowledged(&self, which: impl Fn(&T) -> bool) -> bool {
+        (self.0.iter()).any(|busy| busy.separate.iter().any(|it| which(&it.request.tag)))
+    }
+
     /// The request that has left and is not answered yet.
     pub fn outstanding(&self) -> Option<T> {
         let outstanding = self.0.as_ref()?.outstanding.as_ref()?;

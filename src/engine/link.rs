@@ -366,8 +366,9 @@ impl Engine {
                 self.fire(key, Input::Heard);
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
-            (LinkEvent::Rejected(tag) | LinkEvent::Unanswered(tag), _) if tag.is_of_object() => {
-                self.object_rejected(key, tag);
+            (LinkEvent::Rejected(tag), _) if tag.is_of_object() => self.object_rejected(key, tag),
+            (LinkEvent::Unanswered(tag), _) if tag.is_of_object() => {
+                self.object_left_open(key, tag);
             }
             // it may restart before it answers
             (LinkEvent::Acknowledged(Tag::Step(UpdateStep::Install)), _) => {

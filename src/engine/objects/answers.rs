@@ -30,14 +30,23 @@ impl Engine {
         }
     }
 
-    /// The device has rejected it with a Reset, or acknowledged it and never answered.
+    /// The device has acknowledged it, and never answered.
+    pub(in crate::engine) fn object_left_open(&mut self, key: DeviceKey, tag: Tag) {
+        match tag {
+            // it may have restarted before it answered
+            Tag::Step(UpdateStep::Install) => self.carried_out(key, UpdateStep::Install),
+            Tag::Step(step) => self.fire(key, Input::Object(ObjectInput::Unanswered(step))),
+            Tag::Block(_) => self.push_on(key),
+            tag => self.object_rejected(key, tag),
+        }
+    }
+
+    /// The device has rejected it with a Reset.
     pub(in crate::engine) fn object_rejected(&mut self, key: DeviceKey, tag: Tag) {
         match tag {
             Tag::Get(get) => self.get_answered(key, get, None),
             Tag::Watch(purpose) => self.watch_answered(key, purpose, None),
             Tag::AttributesOf(_) => self.attributes_of_refused(key, None),
-            // it has it, and may have restarted before it answered
-            Tag::Step(UpdateStep::Install) => self.carried_out(key, UpdateStep::Install),
             Tag::Step(step) => self.step_answered(key, step, None),
             Tag::Block(_) => self.block_answered(key, None),
             Tag::Forget(at, again) => self.forget_answered(key, (at, again), None),
@@ -51,6 +60,7 @@ impl Engine {
             Tag::Get(get @ (Get::State | Get::Result | Get::Conflicts)) => {
                 self.get_answered(key, get, None)
             }
+            Tag::Get(get @ (Get::Delivery | Get::Protocols)) => self.get_answered(key, get, None),
             Tag::Watch(purpose) => self.looked_at(key, purpose, None),
             Tag::Forget(at, _) => self.forgets_later(key, at),
             _ => {}

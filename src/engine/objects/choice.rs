@@ -176,17 +176,21 @@ impl Engine {
                 None
             }
             None => {
-                self.send_get(key, Get::Version);
-                Some(Get::Version)
+                let route = &session.exchange;
+                // the version of a software that is only delivered does not run
+                let get = if route.object == UpdateObject::Software && !route.version_decides {
+                    Get::Installed
+                } else {
+                    Get::Version
+                };
+                self.send_get(key, get);
+                Some(get)
             }
         }
     }
 
     /// An instance told its name, or has none, or is not there.
     pub(super) fn name_told(&mut self, key: DeviceKey, instance: u16, name: Option<String>) {
-        let known = self.device(key).known.as_ref();
-        let announced =
-            known.is_some_and(|known| known.instances.iter().any(|(_, it)| *it == instance));
         let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
         };
@@ -195,13 +199,34 @@ impl Engine {
             return;
         };
         candidates.left.retain(|left| *left != instance);
-        // one that it announces is there, though it has no name
-        let name = name.or_else(|| announced.then(String::new));
         if name.is_some() && name.as_deref() == wanted {
             session.exchange.candidates = None;
             session.exchange.instance = instance;
-        } else if name.is_some_and(|name| name.is_empty()) {
-            candidates.free = candidates.free.or(Some(instance));
+        } else if session.exchange.object == UpdateObject::Software
+            && name.is_some_and(|name| name.is_empty())
+        {
+            return self.send_get(key, Get::Free(instance));
+        }
+        self.goes_on_with(key);
+    }
+
+    /// An instance without a name has told its state: in the first one there is nothing in it. After a restart of the server one in
+    /// which something is under way is ours.
+    pub(super) fn free_told(&mut self, key: DeviceKey, instance: u16, state: Option<u8>) {
+        let transfers = self.is_transferring_by_object(key);
+        let Some(session) = self.device_mut(key).session.as_mut() else {
+            return;
+        };
+        let route = &mut session.exchange;
+        match (state, route.candidates.as_mut()) {
+            (Some(0), Some(candidates)) => {
+                candidates.free = candidates.free.or(Some(instance));
+            }
+            (Some(1..=3), Some(_)) if transfers => {
+                route.candidates = None;
+                route.instance = instance;
+            }
+            _ => {}
         }
         self.goes_on_with(key);
     }

@@ -40,7 +40,12 @@ impl Engine {
         Some(match action {
             Action::ReadCoverage | Action::ReadCell => return None,
             Action::AskVersion => {
-                let pending = |tag: &Tag| matches!(tag, Tag::Get(Get::Name(_) | Get::Version));
+                let pending = |tag: &Tag| {
+                    matches!(
+                        tag,
+                        Tag::Get(Get::Name(_) | Get::Free(_) | Get::Installed | Get::Version)
+                    )
+                };
                 if self.device(key).link.is_pending(pending) {
                     return Some(Asked::Before);
                 }

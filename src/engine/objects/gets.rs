@@ -16,6 +16,10 @@ use crate::{
 pub(in crate::engine) enum Get {
     /// What an instance is called.
     Name(u16),
+    /// Whether an instance of object 9 without a name is free: its state.
+    Free(u16),
+    /// Whether a software is installed, so that its version is that of what runs: its state.
+    Installed,
     /// The version that runs.
     Version,
     /// The version of the package that was installed last, where the one that runs is not the target.
@@ -44,6 +48,10 @@ impl Engine {
         };
         match get {
             Get::Name(instance) => crate::lwm2m::UpdateInstance::new(route.object, instance).name(),
+            Get::Free(instance) => {
+                crate::lwm2m::UpdateInstance::new(route.object, instance).state()
+            }
+            Get::Installed => route.at().state(),
             Get::Version => route.version_at(),
             Get::PackageVersion => route.at().package_version(),
             Get::State => route.at().state(),
@@ -94,8 +102,19 @@ impl Engine {
         match get {
             Get::Name(instance) => {
                 let name = first.and_then(Value::as_text);
+                // some have no name before there is a software in them
+                let nameless = message.is_some_and(|message| {
+                    matches!(message.code(), Code::NOT_FOUND | Code::METHOD_NOT_ALLOWED)
+                });
+                let name = name.or_else(|| nameless.then(String::new));
                 self.name_told(key, instance, name);
             }
+            Get::Free(instance) => self.free_told(key, instance, first.and_then(number)),
+            Get::Installed => match first.and_then(number) {
+                Some(INSTALLED) => self.send_get(key, Get::Version),
+                None if message.is_none() => {} // it is asked again within the limit of the stage
+                _ => self.version_read(key, None),
+            },
             Get::Version => self.version_told(key, first, message.is_some()),
             Get::PackageVersion => {
                 let version = first.and_then(version_of);
@@ -215,6 +234,8 @@ impl Engine {
 
 /// Components that are named at most.
 const MAX_CONFLICTS: usize = 16;
+/// The state of object 9 in which a software is installed.
+const INSTALLED: u8 = 4;
 /// A month: no installation is waited for longer.
 const MAX_DEFER_S: u64 = 30 * 86_400;
 

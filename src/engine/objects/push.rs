@@ -67,7 +67,8 @@ impl Engine {
             let push = session.exchange.push.as_ref();
             push.is_some_and(|push| (push.done() as u64) < session.package.size_bytes)
         });
-        let pending = device.link.is_pending(|tag| matches!(tag, Tag::Block(_)));
+        let is_block = |tag: &Tag| matches!(tag, Tag::Block(_));
+        let pending = device.link.is_pending(is_block) || device.link.is_acknowledged(is_block);
         if pushes && !pending {
             self.send_block(key);
         }

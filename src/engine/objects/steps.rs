@@ -167,10 +167,11 @@ impl Engine {
                 self.offers_now(key);
                 true
             }
-            UpdateStep::Reset => {
+            UpdateStep::Reset if session.exchange.object != UpdateObject::Software => {
                 self.reset_update(key, Reset::EmptyUri);
                 true
             }
+            UpdateStep::Reset => false,
             UpdateStep::Install | UpdateStep::Activate => false,
         }
     }
@@ -201,6 +202,9 @@ impl Engine {
 
     /// It is not there: it is told when it is heard.
     pub(super) fn forgets_later(&mut self, key: DeviceKey, at: UpdateInstance) {
+        if at.object() == UpdateObject::Software {
+            return; // by then it may have installed it
+        }
         let known = self.device_mut(key).known.get_or_insert_default();
         known.forgets = Some(at);
     }

@@ -42,6 +42,8 @@ pub enum ObjectInput {
     CarriedOut(UpdateStep),
     /// It has refused what it was told, with this code of `CoAP`.
     Refused(UpdateStep, u8),
+    /// It has acknowledged what it was told, and never answered.
+    Unanswered(UpdateStep),
     /// Something was repeated as often as allowed, and nothing came back.
     Undelivered,
     /// Some of the package was served to it.
@@ -156,6 +158,9 @@ const MAX_QUESTIONS: u8 = 3;
 /// A look that brings nothing new doubles the pause to the next, up to this many times the first one.
 const MAX_PAUSE_FACTOR: u32 = 8;
 
+/// Between two looks at a device that has deferred its installation, at first: it notifies its end by itself.
+const DEFERRED_PAUSE: Duration = Duration::from_mins(15);
+
 /// A transfer by one of the standard's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -186,6 +191,14 @@ pub struct ByObject {
     whole: bool,
     /// The server has restarted meanwhile: what it was served last before that may not be known.
     resumed: bool,
+    /// The server has restarted in the download: which result the device had before the offer is not known.
+    unaware: bool,
+    /// What it has refused, until it is seen whether it has carried it out before.
+    refused: Option<(UpdateStep, u8)>,
+    /// It was told once more to forget what it has, from the first way on.
+    reset_anew: bool,
+    /// How often it was told to activate.
+    activations: u8,
     /// It has what it was told last.
     delivered: bool,
     /// It has carried out a reset, was asked for its state since, and is not idle yet.
@@ -240,6 +253,10 @@ impl ByObject {
             moved: false,
             whole: false,
             resumed: false,
+            unaware: false,
+            refused: None,
+            reset_anew: false,
+            activations: 0,
             delivered: false,
             settled: false,
             restarted: false,
@@ -270,6 +287,7 @@ impl ByObject {
             moved: stored.confirmed,
             whole: stored.whole,
             resumed: true,
+            unaware: phase == Phase::Downloading,
             offers: u8::from(phase != Phase::Looking),
             commands: u8::from(stored.installing),
             delivered: stored.installing && stored.confirmed,
@@ -325,6 +343,12 @@ impl ByObject {
 
     /// Whether it was given the package, and is not known to have begun to install it: the "updating" of a device is awaited.
     pub(super) const fn is_left_open(&self) -> bool {
+        if matches!(self.object, UpdateObject::Software) {
+            // what is installed is not to be uninstalled
+            return self.offers > 0
+                && matches!(self.phase, Phase::Downloading)
+                && matches!(self.state, Some(State::Downloading | State::Downloaded));
+        }
         self.offers > 0
             && !matches!(self.state, Some(State::Updating))
             && (matches!(self.phase, Phase::Downloading) || !self.delivered)
@@ -404,6 +428,10 @@ impl ByObject {
             }
             ObjectInput::ResultTold(result) => {
                 self.result = Some(result);
+                // what it tells first after a restart of the server may be from before the offer
+                if std::mem::take(&mut self.unaware) && result != 0 {
+                    self.stale = Some(result);
+                }
                 if self.stale.is_some_and(|stale| stale != result) {
                     self.stale = None;
                 }
@@ -446,6 +474,9 @@ impl ByObject {
                 };
                 self.reset(now, way, rules)
             }
+            // It has it: what it has done with it, its state tells.
+            ObjectInput::Unanswered(UpdateStep::Activate) => self.succeeds(now, rules),
+            ObjectInput::Unanswered(_) => self.look(now, rules),
             ObjectInput::Undelivered | ObjectInput::CutOff => Next::stays(self),
         }
     }
@@ -480,7 +511,6 @@ impl ByObject {
             (Phase::Downloading, State::Downloading) => {
                 self.confirmed = true;
                 self.moved = true;
-                self.stale = None;
                 Next::stays(self)
             }
             (Phase::Downloading, State::Downloaded) if self.may_be_whole() || !rules.counted => {
@@ -493,7 +523,7 @@ impl ByObject {
                 Next::stays(self)
             }
             // by itself, as one may whose software is to be installed at once (LwM2M 1.2.2, resource 14)
-            (Phase::Downloading, State::Updating | State::Installed) if self.may_be_whole() => {
+            (Phase::Downloading, State::Updating | State::Installed) if self.whole => {
                 self.installs(now, rules);
                 self.delivered = true;
                 if state == State::Installed {
@@ -503,7 +533,6 @@ impl ByObject {
             }
             (Phase::Installing, State::Updating) => {
                 self.delivered = true;
-                self.stale = None;
                 Next::stays(self)
             }
             (Phase::Installing, State::Installed) => self.installed(now, rules),
@@ -539,10 +568,24 @@ impl ByObject {
                 self.settled = true;
                 Next::stays(self)
             }
+            // one that was being written to takes the NUL for the last block; idle it becomes by an empty URI from there
+            (Phase::Resetting(Reset::NulPackage), State::Downloaded) if !self.reset_anew => {
+                self.reset_anew = true;
+                self.reset(now, Reset::EmptyUri, rules)
+            }
             (Phase::Resetting(way), _) => match way.next() {
                 Some(way) => self.reset(now, way, rules),
                 None => Next::fails(Failure::NotIdle),
             },
+            (Phase::Downloading, State::Idle)
+                if let Some((step, code)) = self.refused.filter(|_| self.is_uneventful()) =>
+            {
+                Next::fails(Failure::UpdateRefused(step, code))
+            }
+            // it had it when it refused it
+            (Phase::Downloading, State::Downloading) if self.refused.take().is_some() => {
+                Next::stays(self)
+            }
             // it has lost what it had, or never began
             (Phase::Downloading, State::Idle) if self.is_uneventful() => {
                 if self.moved || self.looks > 0 {
@@ -552,9 +595,23 @@ impl ByObject {
                 }
             }
             // object 9: the software of before is back, as nothing came of the update
-            (Phase::Downloading, State::Installed) if !self.whole => self.offer_again(now, rules),
+            (Phase::Downloading, State::Installed) if !self.whole => {
+                if self.offers >= MAX_OFFERS {
+                    return Next::fails(Failure::DownloadStalled);
+                }
+                self.reset(now, Reset::UninstallForUpdate, rules)
+            }
+            (Phase::Installing, State::Downloaded)
+                if let Some((step, code)) = self.refused.filter(|_| !self.deferred) =>
+            {
+                Next::fails(Failure::UpdateRefused(step, code))
+            }
             (Phase::Installing, State::Downloaded) if !self.delivered || self.restarted => {
                 self.install(now, rules)
+            }
+            (Phase::Installing, _) if self.refused.take().is_some() => {
+                self.delivered = true;
+                Next::stays(self)
             }
             (Phase::Installing, State::Idle) if self.is_uneventful() => {
                 self.ask_version(now, rules)
@@ -583,6 +640,8 @@ impl ByObject {
         self.moved = false;
         self.whole = false;
         self.resumed = false;
+        self.unaware = false;
+        self.refused = None;
         self.settles_at = None;
         self.state = None;
         self.advances(now, rules);
@@ -639,19 +698,23 @@ impl ByObject {
             {
                 Next::stays(self) // its result says more, and ends it
             }
-            (Phase::Downloading, UpdateStep::Package) => {
-                Next::fails(Failure::UpdateRefused(step, code))
-            }
-            // it may have begun when it was told before
-            (Phase::Installing, UpdateStep::Install) if self.commands > 1 => {
+            // It may have begun when it was told before: a repeat, or an acknowledgement that was lost.
+            (Phase::Downloading, UpdateStep::Package) if self.moved => Next::stays(self),
+            (Phase::Installing, UpdateStep::Install)
+                if self.restarted || self.state == Some(State::Updating) =>
+            {
                 self.delivered = true;
                 Next::stays(self)
             }
-            (Phase::Installing, UpdateStep::Install) => {
-                Next::fails(Failure::UpdateRefused(step, code))
+            (Phase::Downloading, UpdateStep::Package)
+            | (Phase::Installing, UpdateStep::Install) => {
+                self.refused = Some((step, code));
+                self.look(now, rules)
             }
             // 4.05: it is active already
-            (Phase::Activating, UpdateStep::Activate) if code == METHOD_NOT_ALLOWED => {
+            (Phase::Activating, UpdateStep::Activate)
+                if code == METHOD_NOT_ALLOWED || self.activations > 1 =>
+            {
                 self.succeeds(now, rules)
             }
             (Phase::Activating, UpdateStep::Activate) => {
@@ -689,7 +752,7 @@ impl ByObject {
                 self.until = self.until.max(now + self.deferrable + limit);
                 Next::stays(self)
             }
-            Verdict::Success if self.phase == Phase::Downloading && self.may_be_whole() => {
+            Verdict::Success if self.phase == Phase::Downloading && self.whole => {
                 self.installs(now, rules);
                 self.installed(now, rules)
             }
@@ -722,7 +785,9 @@ impl ByObject {
         self.commands += 1;
         self.delivered = false;
         self.restarted = false;
-        self.stale = self.result.filter(|result| *result != 0 && *result != 3);
+        let told = self.result.filter(|result| *result != 0 && *result != 3);
+        self.stale = told.or(self.stale);
+        self.refused = None;
         Next::Goes(self, vec![Action::Command])
     }
 
@@ -732,6 +797,7 @@ impl ByObject {
             return self.succeeds(now, rules);
         }
         self.phase = Phase::Activating;
+        self.activations = self.activations.saturating_add(1);
         self.delivered = true;
         self.advances(now, rules);
         Next::Goes(self, vec![Action::Activate])
@@ -747,7 +813,7 @@ impl ByObject {
     }
 
     fn ask_version(mut self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
-        self.questions += 1; // as often as it restarts, and a few times more
+        self.questions = self.questions.saturating_add(1);
         self.look_at = now + Deadline::RepeatQuestion.duration(rules.upgrade);
         Next::Goes(self, vec![Action::AskVersion])
     }
@@ -839,9 +905,14 @@ impl ByObject {
             return self.ask_version(now, rules);
         }
         self.looks = self.looks.saturating_add(1);
-        self.pause = Deadline::RepeatQuestion.duration(rules.upgrade);
+        self.pause = if self.deferred {
+            (self.pause * 2).clamp(DEFERRED_PAUSE, DEFERRED_PAUSE * MAX_PAUSE_FACTOR)
+        } else {
+            Deadline::RepeatQuestion.duration(rules.upgrade)
+        };
         if self.phase == Phase::Activating {
             self.look_at = now + self.pause;
+            self.activations = self.activations.saturating_add(1);
             return Next::Goes(self, vec![Action::Activate]);
         }
         self.look(now, rules)

@@ -48,7 +48,6 @@ struct Drive {
     admission: AdmissionConfig,
     object: UpdateObject,
     version_decides: bool,
-    ran: Some(version(OLD)),
     counted: bool,
     now: Instant,
     state: Negotiation,
@@ -62,7 +61,6 @@ impl Drive {
             admission: AdmissionConfig::default(),
             object,
             version_decides: false,
-            ran: Some(version(OLD)),
             counted: true,
             now: Instant::from_millis(0),
             state: Negotiation::Ended(UPGRADED),
@@ -249,8 +247,10 @@ fn a_result_from_before_does_not_count() {
     assert_eq!(drive.actions, [Action::Reset(Reset::EmptyUri)]);
     drive.on(done(UpdateStep::Reset)).looks(0, 8);
     assert_eq!(drive.actions, [Action::Offer]);
-    // it notifies it once more
+    // it notifies it once more, also while it downloads
     drive.on(result(8));
+    assert_eq!(drive.outcome(), None);
+    drive.all(&[state(1), result(8)]);
     assert_eq!(drive.outcome(), None);
     drive.all(&[state(1), result(0), result(8)]);
     assert_eq!(
@@ -268,6 +268,110 @@ fn a_success_from_before_is_none() {
     drive.on(done(UpdateStep::Package));
     drive.all(&[result(1), state(0), tells(TARGET)]);
     assert_eq!(drive.outcome(), None, "nothing was served to it");
+}
+
+#[test]
+fn what_is_refused_because_it_was_done_before_is_none() {
+    // the acknowledgement was lost, and the repeat is refused
+    let lost = |step| Input::Object(ObjectInput::Refused(step, 0x80));
+    let mut drive = Drive::with_slot(UpdateObject::Firmware);
+    drive.looks(0, 0);
+    drive.on(lost(UpdateStep::Package));
+    drive.looks(1, 0);
+    assert_eq!(drive.outcome(), None);
+    drive.all(&[FETCHED, lost(UpdateStep::Package)]);
+    assert_eq!(drive.actions, []);
+    drive.all(&[FETCHED_ALL, state(2)]);
+    assert_eq!(drive.actions, [Action::Command]);
+    drive.on(lost(UpdateStep::Install));
+    assert_eq!(drive.actions, [Action::Look]);
+    drive.looks(3, 0);
+    assert!(drive.state.is_confirmed());
+    drive.on(lost(UpdateStep::Install));
+    assert_eq!(drive.outcome(), None);
+}
+
+#[test]
+fn a_result_that_is_told_first_after_a_restart_of_the_server_may_be_from_before_the_offer() {
+    let drive = Drive::with_slot(UpdateObject::Firmware);
+    let rules = drive.rules();
+    let at = Instant::from_millis(10_000);
+    for told in [1, 8] {
+        let stored = ResumedByObject {
+            at,
+            until: at + Duration::from_mins(30),
+            installing: false,
+            confirmed: true,
+            whole: false,
+            restarted: false,
+        };
+        let (mut transfer, _) = ByObject::resume(&stored, &rules);
+        for event in [state(1), result(told), LOOKED, result(told)] {
+            match transfer.on(at, event, &rules, false) {
+                Next::Goes(next, actions) => {
+                    assert_eq!(actions, [], "{told}");
+                    transfer = next;
+                }
+                other => panic!("{told}: {other:?}"),
+            }
+        }
+        assert_eq!(transfer.stage(), Stage::Downloading);
+    }
+}
+
+#[test]
+fn one_that_was_being_written_to_is_idle_by_an_empty_uri_in_the_end() {
+    // Zephyr takes an empty URI for nothing while it downloads, and one NUL for the last block
+    let mut drive = Drive::with_slot(UpdateObject::Firmware);
+    drive.looks(1, 0);
+    drive
+        .on(done(UpdateStep::Reset))
+        .looks(1, 0)
+        .next()
+        .looks(1, 0);
+    assert_eq!(drive.actions, [Action::Reset(Reset::NulPackage)]);
+    drive
+        .on(done(UpdateStep::Reset))
+        .looks(2, 0)
+        .next()
+        .looks(2, 0);
+    assert_eq!(drive.actions, [Action::Reset(Reset::EmptyUri)]);
+    drive.on(done(UpdateStep::Reset)).looks(0, 0);
+    assert_eq!(drive.actions, [Action::Offer]);
+}
+
+#[test]
+fn what_was_deferred_is_not_waited_for_for_ever() {
+    let mut drive = Drive::downloaded(UpdateObject::Firmware);
+    drive.on(done(UpdateStep::Install)).on(result(11));
+    let mut looks = 0;
+    for _ in 0..1_000 {
+        if drive.outcome().is_some() {
+            break;
+        }
+        drive.next();
+        if drive.actions == [Action::Look] {
+            looks += 1;
+            drive.looks(2, 11);
+        }
+    }
+    assert_eq!(drive.failure(), &Failure::ExecutionTimedOut);
+    assert!(looks <= 4, "asked {looks} times");
+}
+
+#[test]
+fn no_software_is_uninstalled_that_may_be_installed() {
+    // the command was sent, and nothing is known of it
+    let mut drive = Drive::downloaded(UpdateObject::Software);
+    let left_open = |drive: &Drive| drive.state.transfer().is_some_and(|it| it.is_left_open());
+    assert!(!left_open(&drive));
+    // the software of before is back: it is uninstalled for the update before it is offered again
+    drive = Drive::offered(UpdateObject::Software);
+    drive.on(state(1));
+    assert!(left_open(&drive));
+    drive.looks(4, 0);
+    assert_eq!(drive.actions, [Action::Reset(Reset::UninstallForUpdate)]);
+    assert!(!left_open(&drive));
 }
 
 #[test]
@@ -428,6 +532,8 @@ fn a_refused_command_ends_it_and_one_that_got_lost_is_repeated() {
         UpdateStep::Install,
         0x85,
     )));
+    assert_eq!(drive.actions, [Action::Look]);
+    drive.looks(2, 0);
     let refused = Failure::UpdateRefused(UpdateStep::Install, 0x85);
     assert_eq!(drive.failure(), &refused);
     let mut drive = Drive::downloaded(UpdateObject::Firmware);
@@ -455,6 +561,8 @@ fn a_refused_package_ends_it() {
         UpdateStep::Package,
         0x80,
     )));
+    assert_eq!(drive.actions, [Action::Look]);
+    drive.looks(0, 0);
     let refused = Failure::UpdateRefused(UpdateStep::Package, 0x80);
     assert_eq!(drive.failure(), &refused);
 }
