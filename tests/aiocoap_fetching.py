@@ -256,8 +256,8 @@ class Fetch:
                     continue
                 if self.take(answer, number):
                     return
-                if self.options.slow:
-                    await asyncio.sleep(self.options.slow)
+                while instance.holds():
+                    await asyncio.sleep(0.05)
         finally:
             socket.close()
 
@@ -328,7 +328,7 @@ async def fetch_over_aiocoap(device, instance):
     instance.take(answer.payload, None, None)
 
 
-def fetch_over_http(instance, slow):
+def fetch_over_http(instance):
     """Bit by bit. After a break the rest is asked for (RFC 9110 §14.2); there is one soon after the beginning."""
     # not through a proxy of whoever runs this
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -345,7 +345,8 @@ def fetch_over_http(instance, slow):
                     instance.take(piece, answer.headers["ETag"], None)
                     if not attempt and len(instance.image) > 10_000:
                         break
-                    time.sleep(slow)
+                    while instance.holds():
+                        time.sleep(0.05)
             if len(instance.image) == whole:
                 return
         except urllib.error.HTTPError as problem:

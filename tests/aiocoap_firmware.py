@@ -87,8 +87,8 @@ class Device(aiocoap.resource.Resource):
         request = pipe.request
         path = "/" + "/".join(request.opt.uri_path)
         if request.code != aiocoap.GET:
-            if request.opt.block1 is not None:
-                await asyncio.sleep(self.options.slow)
+            while request.opt.block1 is not None and any(instance.holds() for instance in self.instances):
+                await asyncio.sleep(0.05)
             answer = self.told(path, request)
             say("told", method=str(request.code), path=path, code=answer.code.dotted,
                 format=None if request.opt.content_format is None else int(request.opt.content_format),
@@ -369,7 +369,7 @@ def arguments():
     parser.add_argument("--lifetime", type=int, default=300)
     parser.add_argument("--update-every", type=float, metavar="S", help="updates its registration")
     parser.add_argument("--through", metavar="HOST:PORT", help="what forwards its requests for packages, not encrypted")
-    parser.add_argument("--slow", type=float, default=0, metavar="S", help="between two blocks")
+    parser.add_argument("--hold", metavar="FILE", help="stops in mid-transfer until that is there")
     parser.add_argument("--lose", type=int, metavar="N", help="loses the answer to each Nth request")
     parser.add_argument("--ack", type=float, default=0.5, help="seconds until a request is repeated")
     parser.add_argument("--reboot", type=float, default=0.2, help="seconds that a restart takes")

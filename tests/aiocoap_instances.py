@@ -21,6 +21,8 @@ RESULTS = {
     COMPONENTS: {LOST: 4, INTEGRITY: 5, WRONG_URI: 7, "success": 1},
     SOFTWARE: {LOST: 52, INTEGRITY: 53, WRONG_URI: 56, "success": 2},
 }
+# bytes of an image after which --hold holds
+HELD_AT = 10_000
 # what a resource is, by its number
 OF_FIRMWARE = {0: "package", 1: "uri", 2: "install", 3: "state", 5: "result", 7: "package_version"}
 OF_FIRMWARE |= {8: "protocols", 9: "delivery", 10: "cancel"}
@@ -67,6 +69,11 @@ class Instance:
             self.device.save()
         if len(self.image) >> 13 != before >> 13:
             say("progress", bytes=len(self.image))
+
+    def holds(self):
+        """Whether it has some of the image, and is to wait before it takes more."""
+        hold = self.device.options.hold
+        return bool(hold) and len(self.image) > HELD_AT and not Path(hold).exists()
 
     def drop(self):
         """Forgets what it has."""
@@ -132,7 +139,7 @@ class Instance:
                 return
             scheme = self.uri.partition(":")[0]
             if scheme == "http":
-                await asyncio.to_thread(fetch_over_http, self, device.options.slow)
+                await asyncio.to_thread(fetch_over_http, self)
             elif scheme not in ("coap", "coaps"):
                 raise Stopped(WRONG_URI, f"the scheme is {scheme}")
             elif device.options.character == "leshan":

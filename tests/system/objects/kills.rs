@@ -1,6 +1,6 @@
 //! Either side is killed in mid-transfer, and tasks are stopped there.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::{
     support::{Lively, Server, identity, noise, wait_for},
 };
 
-/// A device of each kind whose transfer takes a second or two, with what it keeps.
+/// A device of each kind, with what it keeps, that stops in mid-transfer.
 struct InTransfer {
     devices: Vec<(&'static str, Vec<String>, Option<Lively>)>,
     tasks: Vec<Value>,
@@ -27,8 +27,13 @@ const KINDS: [(&str, &str, &[&str]); 6] = [
     ("nrf", "meter", &["--character", "nrf"]),
     ("push", "meter", &["--character", "push"]),
     ("soft", "machine", &["--object", "9"]),
-    ("web", "web", &["--http", "--slow", "0.3"]),
+    ("web", "web", &["--http"]),
 ];
+
+/// Lets those that have stopped in mid-transfer go on.
+fn go_on(files: &Path) {
+    fs::write(files.join("hold"), "").unwrap();
+}
 
 /// With products for these devices.
 fn server_of_all_kinds() -> Server {
@@ -40,6 +45,7 @@ impl InTransfer {
     fn start(server: &Server, files: &Path) -> Self {
         let content = noise(7, 40_000);
         let hash = sha256(&content);
+        let hold = files.join("hold");
         let mut this = Self {
             devices: Vec::new(),
             tasks: Vec::new(),
@@ -55,7 +61,7 @@ impl InTransfer {
                 server.api.add_device(endpoint, product);
                 let state = files.join(endpoint);
                 let state = ["--state", state.to_str().unwrap()];
-                let common = ["--slow", "0.03", "--expect", &hash];
+                let common = ["--hold", hold.to_str().unwrap(), "--expect", &hash];
                 let options = [&common, &state[..], own].concat();
                 let options = options.into_iter().map(str::to_owned).collect();
                 this.devices.push((endpoint, options, None));
@@ -104,6 +110,7 @@ fn a_server_killed_in_mid_transfer_brings_it_to_its_end() {
     let files = tempfile::tempdir().unwrap();
     let mut transfers = InTransfer::start(&server, files.path());
     server.kill_and_restart();
+    go_on(files.path());
     transfers.are_upgraded(&server);
     for (kind, _, device) in &mut transfers.devices {
         let device = device.as_mut().unwrap();
@@ -120,6 +127,7 @@ fn a_device_killed_in_mid_transfer_resumes_or_begins_anew() {
     let files = tempfile::tempdir().unwrap();
     let mut transfers = InTransfer::start(&server, files.path());
     transfers.kill();
+    go_on(files.path());
     transfers.boot(&server);
     transfers.are_upgraded(&server);
     for (kind, _, device) in &mut transfers.devices {
@@ -175,20 +183,36 @@ fn a_server_killed_in_mid_transfer_over_dtls_brings_it_to_its_end() {
     let package = server.api.upload("meter", "V2.0", &noise(16, 40_000));
     let kinds = ["anjay", "nrf"];
     let key = b"sixteen byte key";
+    let files = tempfile::tempdir().unwrap();
     for kind in kinds {
         server.api.add_secured(kind, "meter", key);
     }
     let task = server.api.create_task("secured", &package, &kinds);
     let mut devices = kinds.map(|kind| {
         let (who, key) = (identity(kind), hex::encode(key));
-        let options = ["--character", kind, "--slow", "0.03", "--update-every", "1"];
-        let options = [&options[..], &["--identity", &who, "--key", &key]].concat();
+        let hold = files.path().join("hold");
+        let options = ["--character", kind, "--update-every", "1"];
+        let own = [
+            "--hold",
+            hold.to_str().unwrap(),
+            "--identity",
+            &who,
+            "--key",
+            &key,
+        ];
+        let options = [&options[..], &own].concat();
         Lively::start(server.coaps(), kind, &options)
     });
     for device in &mut devices {
         device.event("progress");
     }
     server.kill_and_restart();
+    for device in &mut devices {
+        wait_for(MINUTE, "another registration", || {
+            (device.events("registered").len() > 1).then_some(())
+        });
+    }
+    go_on(files.path());
     assert_upgraded(&server, &task);
     for device in &mut devices {
         // neither association outlives the server
@@ -242,7 +266,8 @@ fn a_task_stopped_in_mid_transfer_takes_the_package_back() {
     }
     let task = server.api.create_task("stopped", &package, &kinds);
     let mut devices = kinds.map(|kind| {
-        let options = ["--character", kind, "--slow", "0.1"];
+        // it is never there
+        let options = ["--character", kind, "--hold", "/nonexistent/hold"];
         Lively::start(server.coap, kind, &options)
     });
     for device in &mut devices {
