@@ -158,6 +158,8 @@ const MAX_QUESTIONS: u8 = 3;
 /// A look that brings nothing new doubles the pause to the next, up to this many times the first one.
 const MAX_PAUSE_FACTOR: u32 = 8;
 
+/// The pauses between questions for the version grow up to so many times the first one.
+const MAX_PAUSES: u8 = 5;
 /// Between two looks at a device that has deferred its installation, at first: it notifies its end by itself.
 const DEFERRED_PAUSE: Duration = Duration::from_mins(15);
 
@@ -292,6 +294,8 @@ impl ByObject {
             commands: u8::from(stored.installing),
             delivered: stored.installing && stored.confirmed,
             restarted: stored.restarted,
+            // whether it has deferred the installation before is not known: it does so once
+            deferred: stored.installing && stored.confirmed,
             look_at: stored.at + Deadline::ResultGrace.duration(rules.upgrade),
             ..begun
         };
@@ -394,7 +398,7 @@ impl ByObject {
             Input::Reached(Deadline::Nudge) => self.on_quiet(now, rules, may_return),
             Input::Reached(Deadline::ResultGrace) => self.on_no_result(now, rules),
             Input::Reached(Deadline::Download) => Next::fails(Failure::DownloadTimedOut(None)),
-            Input::Reached(Deadline::Execution) => self.runs_out(),
+            Input::Reached(Deadline::Execution) => Self::runs_out(),
             _ => Next::stays(self),
         }
     }
@@ -814,7 +818,8 @@ impl ByObject {
 
     fn ask_version(mut self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
         self.questions = self.questions.saturating_add(1);
-        self.look_at = now + Deadline::RepeatQuestion.duration(rules.upgrade);
+        let pause = Deadline::RepeatQuestion.duration(rules.upgrade);
+        self.look_at = now + pause * u32::from(self.questions.min(MAX_PAUSES));
         Next::Goes(self, vec![Action::AskVersion])
     }
 
@@ -899,9 +904,6 @@ impl ByObject {
     /// There is no result yet.
     fn on_no_result(mut self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
         if self.claimed {
-            if self.questions >= MAX_QUESTIONS {
-                return self.ends(Success::Upgraded); // it does not tell what it runs
-            }
             return self.ask_version(now, rules);
         }
         self.looks = self.looks.saturating_add(1);
@@ -918,10 +920,8 @@ impl ByObject {
         self.look(now, rules)
     }
 
-    const fn runs_out(self) -> Next<Self> {
-        if self.claimed {
-            return self.ends(Success::Upgraded);
-        }
+    /// Also where it tells a success, and was never there to be asked what it runs: the next attempt asks that first.
+    const fn runs_out() -> Next<Self> {
         Next::fails(Failure::ExecutionTimedOut)
     }
 }
