@@ -192,7 +192,6 @@ impl Faults {
                 ("never-notifies", 3),
                 ("refuses-observation", 3),
                 ("result-after-registration", 3),
-                ("stale-success", 3),
                 ("never-reports-result", 2),
                 ("fails-install-silently", 2),
                 ("repeats-blocks", 3),

@@ -171,6 +171,8 @@ pub(super) struct Subject {
     over_mqtt: Option<Box<over_mqtt::OverMqtt>>,
     written: goes_on::Written,
     held: bound::Held,
+    /// What it does by the object that it is upgraded by, where it has one.
+    habits: objects::Habits,
 }
 
 impl Subject {
@@ -202,6 +204,7 @@ impl Subject {
             over_mqtt: None,
             written: goes_on::Written::default(),
             held: bound::Held::default(),
+            habits: objects::Habits::default(),
         }
     }
 }

@@ -337,6 +337,9 @@ impl<H: Hooks> World<H> {
             checker.speaks(number, device.protocol);
             checker.is_to_be_reached(number, &device.via);
         }
+        for (number, member) in fleet.members.iter().enumerate() {
+            checker.is_like(number, &member.spec);
+        }
         checker.run_by(&scenario.rules, &tasks);
         checker.at_sites(fleet.sites);
         // each step is as an upgrade of its own

@@ -18,7 +18,8 @@ pub enum ObjectFault {
     IgnoresUpdate,
     /// Comes back as if it were still updating, and tells its result after another registration.
     ResultAfterRegistration,
-    /// Comes back with the old version, and reports success.
+    /// Comes back with the old version, and reports success: a success that nobody has verified, unless the server is told that the
+    /// version decides.
     ClaimsSuccessWithOldVersion,
     /// Reports success as soon as it is told of a package.
     ClaimsSuccessWithNothing,
@@ -63,7 +64,6 @@ impl ObjectFault {
         match self {
             Self::ReportsResult(_)
             | Self::IgnoresUpdate
-            | Self::ClaimsSuccessWithOldVersion
             | Self::ClaimsSuccessWithNothing
             | Self::UninstallFails
             | Self::InstallFails
@@ -72,6 +72,7 @@ impl ObjectFault {
             | Self::HidesUpdating
             | Self::NeverNotifies
             | Self::ResultAfterRegistration
+            | Self::ClaimsSuccessWithOldVersion
             | Self::StaleSuccess
             | Self::RepeatsBlocks
             | Self::AsksOutOfOrder
@@ -92,5 +93,10 @@ impl ObjectFault {
             }
             _ => !matches!(updates_by, UpdatesBy::Pcp),
         }
+    }
+
+    /// Whether only a device that is told of a URI has it.
+    pub(crate) const fn needs_uri(self) -> bool {
+        matches!(self, Self::RefusesUri | Self::ReportsResult(7 | 9))
     }
 }

@@ -255,9 +255,10 @@ impl Invariants {
             _ if self.subjects[device].over_mqtt.is_some() => {
                 self.ends_over_mqtt(now_ms, device, outcome);
             }
+            outcome if self.subjects[device].habits.excuses(outcome) => {}
             Outcome::Succeeded(_) if !current => {
                 self.violated(now_ms, Rule::TrueOutcome, || {
-                    format!("{upgrade} of device {device}: a success, and the device runs another version")
+                    format!("{upgrade} of device {device}: {outcome:?}, and the device runs another version")
                 });
             }
             Outcome::Failed(Failure::NotificationRefused(ResultCode::ALREADY_LATEST))
@@ -333,7 +334,9 @@ impl Invariants {
             ends.retries += u64::from(end.attempts.saturating_sub(1));
             let subject = &self.subjects[device];
             let (upgrade, current) = (end.upgrade.0, subject.current);
-            let believed = (subject.over_mqtt.as_ref()).is_some_and(|it| it.is_believed);
+            let by_its_result = (subject.outcome.as_ref()).is_some_and(|it| subject.habits.excuses(it));
+            let believed =
+                by_its_result || (subject.over_mqtt.as_ref()).is_some_and(|it| it.is_believed);
             let state = subject.outcome.as_ref().map(Outcome::state);
             let stored = end.state.name();
             if !end.state.is_final() || state != Some(stored) {

@@ -115,8 +115,11 @@ impl Invariants {
         let may = match stage {
             // nothing of what went on through another gateway counts
             _ if self.begins_anew(device) => change.stage == Stage::WaitingForDevice,
-            // what was taken for the whole package did not arrive, or it tells that it runs the old version
-            Stage::Executing if subject.over_mqtt.is_some() => change.stage == Stage::Downloading,
+            // what was taken for the whole package did not arrive, or it tells that it runs the old version, or has forgotten
+            // what it had
+            Stage::Executing if subject.over_mqtt.is_some() || subject.habits.by_object => {
+                change.stage == Stage::Downloading
+            }
             Stage::QueryingCell => change.stage == Stage::WaitingForSlot,
             // measured anew
             Stage::WaitingForSlot => {

@@ -1,9 +1,43 @@
 //! Devices that are upgraded by object 5, 9 or 33629: what they are told, and which blocks reach them.
 
-use sim::coap::{Block, Code, Message, option};
+use sim::{
+    DeviceSpec, Fault, ObjectFault, UpdatesBy,
+    coap::{Block, Code, Message, option},
+};
 
 use super::{Invariants, Rule};
-use crate::ledger::Stage;
+use crate::ledger::{Outcome, Stage, Success};
+
+/// What a device does that no server can know better.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Habits {
+    /// It is upgraded by an object.
+    pub(super) by_object: bool,
+    lies: Lies,
+}
+
+/// Whether it tells a success, and runs the old version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Lies {
+    #[default]
+    Never,
+    /// It has downloaded everything.
+    AfterAll,
+    /// It has downloaded nothing.
+    WithNothing,
+}
+
+impl Habits {
+    /// Whether a success may be recorded although the device runs another version. One that has downloaded nothing is believed by a
+    /// server alone that has lost count of what it served, and does not call the success verified.
+    pub(super) const fn excuses(self, outcome: &Outcome) -> bool {
+        match self.lies {
+            Lies::Never => false,
+            Lies::AfterAll => matches!(outcome, Outcome::Succeeded(_)),
+            Lies::WithNothing => matches!(outcome, Outcome::Succeeded(Success::Unverified)),
+        }
+    }
+}
 
 /// The stage that has to be committed for what a device is told by its object; none where it is told nothing that matters.
 pub(super) fn needs(message: &Message<'_>) -> Option<Stage> {
@@ -28,6 +62,25 @@ fn tells_of_package(message: &Message<'_>) -> Option<Stage> {
 }
 
 impl Invariants {
+    /// What a device is like.
+    pub(in super::super) fn is_like(&mut self, device: usize, spec: &DeviceSpec) {
+        let Some(subject) = self.subjects.get_mut(device) else {
+            return;
+        };
+        let fault = match spec.fault {
+            Some(Fault::Object(fault)) => Some(fault),
+            _ => None,
+        };
+        subject.habits = Habits {
+            by_object: spec.updates_by != UpdatesBy::Pcp,
+            lies: match fault {
+                Some(ObjectFault::ClaimsSuccessWithOldVersion) => Lies::AfterAll,
+                Some(ObjectFault::ClaimsSuccessWithNothing) => Lies::WithNothing,
+                _ => Lies::Never,
+            },
+        };
+    }
+
     /// A block reaches a device, if it is one: of a package of its own.
     pub(super) fn block_reaches(&mut self, now_ms: u64, device: usize, message: &Message<'_>) {
         let number = match message.code {
