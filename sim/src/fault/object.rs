@@ -93,4 +93,9 @@ impl ObjectFault {
             _ => !matches!(updates_by, UpdatesBy::Pcp),
         }
     }
+
+    /// Whether only a device that is told of a URI has it.
+    pub(crate) const fn needs_uri(self) -> bool {
+        matches!(self, Self::RefusesUri | Self::ReportsResult(7 | 9))
+    }
 }

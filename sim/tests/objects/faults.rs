@@ -34,6 +34,8 @@ fn expected(fault: Fault, delivery: Delivery) -> Expected {
         {
             Expected::Succeeded
         }
+        // this server lets the version decide
+        Fault::Object(ObjectFault::ClaimsSuccessWithOldVersion) => Expected::Failed,
         fault => fault.expected(),
     }
 }

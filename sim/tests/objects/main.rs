@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::too_many_lines)] // helpers of tests are tests, too
 
+mod any;
 mod faults;
 mod field;
 mod patient;

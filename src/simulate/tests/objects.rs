@@ -54,6 +54,42 @@ fn a_stub_fails() {
     assert_eq!(summary.outcomes["failed"], 2, "{:?}", summary.reasons);
 }
 
+/// What becomes of the example's devices is what their characters say.
+#[test]
+fn the_example_ends_as_its_characters_say() {
+    let text = include_str!("../../../docs/fleets/objects.toml");
+    let scenario = Scenario {
+        faults: Faults::None,
+        ..fleet(text, 100, 2)
+    };
+    let summary = run(&scenario);
+    assert_eq!(summary.violations, []);
+    assert_eq!(summary.surprises, [].into());
+    assert!(summary.outcomes["failed"] > 5, "{:?}", summary.reasons);
+}
+
+#[test]
+fn nothing_that_happens_to_them_breaks_a_rule() {
+    let kinds = [
+        ("firmware", ALL),
+        ("software", PULLING),
+        ("components", ALL),
+    ];
+    for (seed, (by, characters)) in (1..).zip(kinds) {
+        for faults in [Faults::Default, Faults::Harsh] {
+            let scenario = Scenario {
+                faults,
+                crash_every: Some(Duration::from_mins(20)),
+                ..fleet(&of(by, characters), 40, seed)
+            };
+            let summary = run(&scenario);
+            let others = &summary.surprises;
+            assert_eq!(summary.violations, [], "{by} {faults:?}: {others:?}");
+            assert_eq!(summary.outcomes.values().sum::<u64>(), 40);
+        }
+    }
+}
+
 #[test]
 fn one_seed_gives_one_trace_whatever_the_store() {
     let harsh = |store| Scenario {
