@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     config::{AdmissionConfig, UpgradeConfig},
-    ledger::{Coverage, Protocol},
-    upgrade::Negotiation,
+    ledger::{Coverage, Outcome, Protocol, Success},
+    package::Version,
+    upgrade::{Credence, Negotiation},
 };
 
 const OLD: &str = "V1.0";
