@@ -279,7 +279,7 @@ impl Server {
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let addresses = (ports.coap_addr, ports.dtls_addr);
-        let reached = reached(&config.lwm2m, addresses, grants.links().cloned());
+        let reached = reached(&config.lwm2m, addresses, bound.links.clone());
         let mut engines = new_engines(&config, count, &ids, clock, &reached)?;
         let mqtt_ids = ids.clone();
         let (exchange, ends) = if config.mqtt.is_on() {

@@ -8,7 +8,7 @@ use cellwise::{
     coap::Peer,
     config::Config,
     engine::{Command, Engine, PULLS, PullTerms, Report, Setup, ShardId},
-    ledger::{DeviceIds, PackageId, Protocol, UpgradeId, Via},
+    ledger::{DeviceIds, PackageId, Protocol, TaskId, UpgradeId, Via},
     package::Content,
     runtime::DatagramSocket,
     session::GateAsk,
@@ -70,6 +70,7 @@ pub(crate) fn engine(now: Now, devices: u32) -> Engine {
         let terms = PullTerms {
             content: content.clone(),
             upgrade: UpgradeId(1),
+            task: TaskId(1),
             attempt: 1,
             package: PackageId(1),
             block_bytes: 512,

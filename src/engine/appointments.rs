@@ -125,19 +125,19 @@ impl Engine {
     }
 
     /// A device that slept is heard. What it was made to do is no habit.
-    pub(super) fn learn_rhythm(&mut self, key: DeviceKey) {
+    pub(super) fn learn_rhythm(&mut self, key: DeviceKey, heard_at: Instant) {
         let (listens, started_at) = (self.listens(key), self.started_at.instant);
-        let now = self.now;
+        let at = self.now.utc.before(self.now.instant.since(heard_at));
         let device = self.device_mut(key);
         let asleep_from = device.asleep_from(listens, started_at);
         let appointed = (device.known.as_ref()).is_some_and(|known| known.appointed.is_some());
-        if appointed || asleep_from.is_none_or(|from| now.instant <= from) {
+        if appointed || asleep_from.is_none_or(|from| heard_at <= from) {
             return;
         }
         let wake_ups = &mut device.known.get_or_insert_default().wake_ups;
         *wake_ups = Some(match *wake_ups {
-            Some(before) => before.again(now.utc),
-            None => WakeUps::first(now.utc),
+            Some(before) => before.again(at),
+            None => WakeUps::first(at),
         });
     }
 

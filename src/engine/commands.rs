@@ -163,6 +163,7 @@ impl Engine {
         let Some(key) = self.holders.remove(&upgrade) else {
             return;
         };
+        self.close_pull(key);
         self.store_traffic(key);
         if let Some(session) = self.device_mut(key).session.take() {
             let ended = Negotiation::Ended(Outcome::Cancelled(Cancellation::TaskStopped));
@@ -176,6 +177,7 @@ impl Engine {
                 attempt,
                 at,
             });
+            self.ends_by_object(key, session.negotiation(), &session.exchange);
             self.pass_turn_of(key);
         }
     }
@@ -285,7 +287,8 @@ impl Engine {
         let coverage = self.device(key).coverage();
         let evidence = self.evidence_of(key, package.version);
         let route = self.restored_route(key, &package);
-        let runs = self.device(key).version();
+        let of_device = route.tells_of_device(&package);
+        let runs = self.device(key).version().filter(|_| of_device);
         let (mut session, actions) = Session::resume(
             now,
             upgrade,

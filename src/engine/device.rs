@@ -219,20 +219,12 @@ impl Device {
 
     /// The observation of its uplink.
     pub(super) const fn observation(&self) -> Observation {
-        Observation {
-            device: self.id,
-            purpose: Purpose::Uplink,
-        }
+        Observation::of_uplink(self.id)
     }
 
-    /// For what it is observed under that token.
+    /// For what it is, or was, observed under that token.
     pub(super) fn observed_for(&self, token: Token) -> Option<Purpose> {
-        let device = self.id;
-        let is_own = |purpose: &Purpose| {
-            let purpose = *purpose;
-            token == Observation { device, purpose }.token()
-        };
-        Purpose::ALL.into_iter().find(is_own)
+        Observation::under(self.id, token).map(Observation::purpose)
     }
 
     /// Where it updates its registration.

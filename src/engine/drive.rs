@@ -45,7 +45,7 @@ impl Engine {
         self.choose_first(key, event);
         let (now, config) = (self.now, self.config.clone());
         let known = match event {
-            Input::VersionAnswered(..) => self.device(key).version(),
+            Input::VersionAnswered(..) => self.known_to_run(key),
             _ => None,
         };
         let Some(session) = self.device_mut(key).session.as_mut() else {
@@ -93,6 +93,10 @@ impl Engine {
         );
         if waits_long && after.stage() != before.stage() {
             self.store_traffic(key);
+        }
+        if before.transfer().is_some() && after.transfer().is_none() {
+            // it is served as long as it has its slot
+            self.serves_no_more(key);
         }
         self.move_slot(key, &before, &after);
         if event == Input::Reached(Deadline::Nudge) {
@@ -228,6 +232,8 @@ impl Engine {
 
     /// Records how the device's attempt ended, and forgets it.
     fn end(&mut self, key: DeviceKey, before: &Negotiation, outcome: Outcome) {
+        // what was fetched last counts for it
+        self.close_pull(key);
         // the account of an attempt is told, whatever else waits
         let coverage = self.device(key).coverage().map(|(coverage, _)| coverage);
         let Some(mut session) = self.device_mut(key).session.take() else {
@@ -263,8 +269,12 @@ impl Engine {
         }
         self.holders.remove(&order.upgrade);
         // Questions of an attempt that has ended need no answer; answers that we owe still leave.
-        (self.device_mut(key).link)
-            .cancel(|tag| !matches!(tag, Tag::Answer(_) | Tag::Attributes | Tag::Observe));
+        (self.device_mut(key).link).cancel(|tag| {
+            !matches!(
+                tag,
+                Tag::Answer(_) | Tag::Attributes | Tag::Observe | Tag::Forget(..)
+            )
+        });
         let change = session::ended(&order, outcome.clone(), facts, now.utc);
         self.count_and_report(&order, &outcome, &change);
         self.persist(key, change);

@@ -101,10 +101,13 @@ impl Engine {
         if !message.code().is_response() {
             return by_peer;
         }
+        let token = message.token();
+        if at_peer.is_some_and(|device| Observation::under(device, token).is_some()) {
+            return by_peer;
+        }
         let mut elsewhere = None;
-        for Observation { device, .. } in Observation::of_token(message.token()) {
+        for device in Observation::of_token(token).map(Observation::device) {
             match self.devices.by_id(device) {
-                _ if at_peer == Some(device) => return by_peer,
                 Some(key) if self.device(key).registration.is_some() => return Sender::Known(key),
                 Some(_) => {}
                 None => elsewhere = elsewhere.or(Some(device)),
@@ -151,15 +154,26 @@ impl Engine {
     fn receive_response(&mut self, key: DeviceKey, incoming: &Incoming<'_>) {
         let now = self.now.instant;
         let id = incoming.message.message_id();
-        let notifies = self.device(key).observed_for(incoming.message.token());
+        let token = incoming.message.token();
+        let notifies = self.device(key).observed_for(token);
+        let of_update = notifies.filter(|purpose| *purpose != Purpose::Uplink);
+        let awaited = self.device(key).link.awaits(incoming.message);
+        if let Some(purpose) = of_update
+            && !awaited
+            && !self.wants_update(key, purpose, token)
+        {
+            return self.end_observation(incoming);
+        }
+        let overtaken =
+            of_update.is_some_and(|purpose| !self.is_newest(key, purpose, incoming.message));
         // before the upgrade ends with it
-        if notifies.is_some() || self.device(key).link.awaits(incoming.message) {
+        if notifies.is_some() || awaited {
             self.count_came(key, incoming, Try::First);
         }
         let known = if notifies.is_some() && self.is_stale(key, id) {
             self.counters.messages_stale += 1;
             true
-        } else if self.take_answer(key, incoming.message) {
+        } else if !overtaken && self.take_answer(key, incoming.message) {
             true
         } else if let Some(purpose) = notifies {
             self.silence(key); // it may have woken up just now
@@ -194,6 +208,14 @@ impl Engine {
         }
     }
 
+    /// Nobody wants the notification: a Reset ends the observation, also where it is Non-confirmable (RFC 7641 §3.6, §4.5). It
+    /// is not remembered: the same again gets another one.
+    fn end_observation(&mut self, incoming: &Incoming<'_>) {
+        self.counters.messages_unexpected += 1;
+        let id = incoming.message.message_id();
+        self.transmit(incoming.peer(), reset(id), 0);
+    }
+
     /// Whether the device sent the message before it registered. If it has restarted in between, what the message tells is
     /// over.
     pub(super) fn is_stale(&self, key: DeviceKey, message_id: u16) -> bool {
@@ -213,18 +235,21 @@ impl Engine {
         self.content_received(key, content_format, message.payload());
     }
 
-    /// Something was received from the device, whatever it was: an upgrade that waits for a sign of life begins.
+    /// Something was received from the device, whatever it was: an upgrade that waits for a sign of life begins. That may have been
+    /// a while ago, where another engine has received it.
     pub(super) fn heard(&mut self, key: DeviceKey) {
         let now = self.now.instant;
-        self.learn_rhythm(key);
+        let at = self.heard_at.min(now);
+        self.learn_rhythm(key, at);
         let ack_timeout = self.profile(key).transmission.ack_timeout;
         let (listens, started_at) = (self.listens(key), self.started_at.instant);
         let device = self.device_mut(key);
         let asleep_from = device.asleep_from(listens, started_at);
-        let silence = (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
+        let silence = (device.heard_at).is_some_and(|before| at.since(before) > ack_timeout);
         let returned = silence || device.heard_in == HeardIn::ThisRunAfterSilence;
-        device.heard_at = Some(now);
-        device.silent = false;
+        device.heard_at = device.heard_at.max(Some(at));
+        // one that has fallen asleep since is not reached
+        device.silent &= at < now && device.sleeps() && !device.is_awake(now, listens);
         device.heard_in = if returned {
             HeardIn::ThisRunAfterSilence
         } else {
@@ -234,7 +259,7 @@ impl Engine {
         if self.device(key).session.is_none() {
             return;
         }
-        let slept = asleep_from.map_or(Duration::ZERO, |from| now.since(from));
+        let slept = asleep_from.map_or(Duration::ZERO, |from| at.since(from));
         match self.stage(key) {
             Some(Stage::WaitingForDevice) if self.device(key).peer().is_some() => {
                 self.fire(key, Input::Heard);

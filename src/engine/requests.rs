@@ -93,6 +93,7 @@ impl Engine {
         if self.observes_uplink(key) {
             self.send_observe(key);
         }
+        self.begins_anew_by_object(key);
         self.ask_again_what_it_runs(key);
         self.said(key, Inbound::Registration);
         Some(self.explain_registration(key, excuse))
@@ -464,7 +465,7 @@ impl Engine {
         key: DeviceKey,
         announced: Option<Box<Announced>>,
     ) {
-        self.learn_rhythm(key);
+        self.learn_rhythm(key, self.now.instant);
         let now = self.now;
         let device = self.device_mut(key);
         let wake_ups = (device.known.as_ref()).and_then(|known| known.wake_ups);

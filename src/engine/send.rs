@@ -71,7 +71,7 @@ impl Engine {
         }
         self.said(key, Inbound::ServiceData);
         self.coverage_sent(key, request.connectivity);
-        self.update_sent(key, |path| request.value(path));
+        self.update_sent(key, |path| request.value(path, &payload));
         for payload in request.uplink {
             self.bytes_received(key, &payload);
         }

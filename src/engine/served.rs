@@ -4,7 +4,7 @@ use super::{Change, Effect, Engine, device::Granted, key::DeviceKey};
 use crate::{
     clock::Now,
     grants::{Grant, Served},
-    ledger::{DeviceId, Traffic},
+    ledger::{DeviceId, TaskId, Traffic, UpgradeId},
     upgrade::{Input, Sign, transfer::object::ObjectInput},
 };
 
@@ -63,7 +63,11 @@ impl Engine {
         let device = self.device_mut(key);
         let session = device.session.as_mut();
         let Some(session) = session.filter(|it| it.order.upgrade == served.upgrade) else {
-            return self.has_cost(key, served);
+            let traffic = Traffic {
+                bytes_down: served.more_bytes,
+                ..Traffic::default()
+            };
+            return self.has_cost(key, (served.upgrade, served.task), traffic);
         };
         session.meter.fetched(served.more_bytes);
         let version = session.package.version;
@@ -93,8 +97,13 @@ impl Engine {
 
     /// A device has fetched some more once its upgrade was over: it counts to that. What comes in a flood is not written down: a
     /// device has no more than one write a second.
-    fn has_cost(&mut self, key: DeviceKey, served: &Served) {
-        if served.more_bytes == 0 || self.is_pressed() {
+    pub(super) fn has_cost(
+        &mut self,
+        key: DeviceKey,
+        (upgrade, task): (UpgradeId, TaskId),
+        traffic: Traffic,
+    ) {
+        if traffic.is_none() || self.is_pressed() {
             return;
         }
         let now = self.now;
@@ -103,14 +112,11 @@ impl Engine {
             return self.counters.requests_ignored += 1;
         }
         let change = Change::Traffic {
-            upgrade: served.upgrade,
-            task: served.task,
+            upgrade,
+            task,
             endpoint: device.endpoint.to_string(),
             cell: None, // it may have gone elsewhere
-            traffic: Traffic {
-                bytes_down: served.more_bytes,
-                ..Traffic::default()
-            },
+            traffic,
             at: now.utc,
         };
         self.persist_lazily(change);

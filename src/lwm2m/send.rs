@@ -13,9 +13,7 @@ pub struct SendRequest {
     /// What it would otherwise notify of /19/0/0 or /19/1/0: PCP frames, or its own data. One for each instance, and for
     /// each time for which it is told.
     pub uplink: Vec<Vec<u8>>,
-    /// All of it.
     format: Option<u16>,
-    payload: Vec<u8>,
 }
 
 /// Why it is not taken. The text is meant for the device's log (RFC 7252 §5.5.2).
@@ -52,13 +50,12 @@ impl SendRequest {
             connectivity: ConnectivityReading::from_values(&connectivity),
             uplink,
             format,
-            payload: payload.to_vec(),
         })
     }
 
-    /// The newest value of that resource, where it is among what is sent.
-    pub fn value(&self, path: &ResourcePath) -> Option<Value> {
-        let values = decode(self.format, path, &self.payload).ok()?;
+    /// The newest value of that resource, where it is in the payload that was [parsed](Self::parse).
+    pub fn value(&self, path: &ResourcePath, payload: &[u8]) -> Option<Value> {
+        let values = decode(self.format, path, payload).ok()?;
         let wanted = path.resource();
         let found = values.into_iter().find(|(id, _)| Some(*id) == wanted);
         found.map(|(_, value)| value)

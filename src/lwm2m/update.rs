@@ -24,6 +24,11 @@ impl UpdateInstance {
         self.object
     }
 
+    /// The number of the instance.
+    pub const fn instance(self) -> u16 {
+        self.instance
+    }
+
     const fn resource(self, of_firmware: u16, of_software: u16) -> ResourcePath {
         let resource = match self.object {
             UpdateObject::Software => of_software,

@@ -13,7 +13,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{data_dir, stored_products, unfit};
+use super::{
+    data_dir,
+    reached::{SET_PUBLIC_HOST, guessed},
+    stored_products, unfit,
+};
 use crate::{
     clock::{SystemClock, UtcMillis},
     config::{Config, not_obeyed},
@@ -91,6 +95,7 @@ pub async fn look(config: &Config, thoroughness: Thoroughness) -> Vec<Finding> {
     findings.extend(data::room(&config.data_dir));
     findings.extend(data::backup(&config.data_dir, began.utc));
     findings.extend(ports::all(config, server));
+    findings.extend(public_host(config));
     findings.extend(broker::all(&config.mqtt).await);
     findings.extend(certificates(config, began.utc));
     findings.extend(readable::all(config, server));
@@ -131,6 +136,14 @@ async fn products(config: &Config) -> Vec<Finding> {
         )];
     }
     findings
+}
+
+/// Where devices are told to fetch packages over `CoAP`.
+fn public_host(config: &Config) -> Option<Finding> {
+    let coap = config.coap.enabled.then_some(config.coap.listen);
+    let coaps = config.dtls.enabled.then_some(config.dtls.listen);
+    let told = guessed(&config.lwm2m, coap.into_iter().chain(coaps))?;
+    Some(Finding::warning("public host", told, SET_PUBLIC_HOST))
 }
 
 fn certificates(config: &Config, now: UtcMillis) -> Vec<Finding> {

@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct Bound {
     pub listeners: Vec<(TcpListener, Option<Tls>)>,
     pub tls: Option<Tls>,
+    /// How the URLs begin: with `base_url`, or by each scheme that is served, HTTPS first.
+    pub links: Vec<Links>,
     /// For HTTP.
     pub http: Option<SocketAddr>,
     /// For HTTPS.
@@ -32,6 +34,7 @@ pub(super) fn listen(config: &DownloadConfig, grants: &Arc<Grants>) -> Result<Bo
     let mut bound = Bound {
         listeners: Vec::new(),
         tls: tls.clone(),
+        links: Vec::new(),
         http: None,
         https: None,
     };
@@ -46,22 +49,22 @@ pub(super) fn listen(config: &DownloadConfig, grants: &Arc<Grants>) -> Result<Bo
         bound.http = Some(address);
         bound.listeners.push((listener, None));
     }
-    let own = match (bound.https, bound.http) {
-        (Some(address), _) => Some(format!("https://{address}")),
-        (None, Some(address)) => Some(format!("http://{address}")),
-        (None, None) => None,
+    let own = [("https", bound.https), ("http", bound.http)];
+    let own = (own.into_iter()).filter_map(|(scheme, at)| Some(format!("{scheme}://{}", at?)));
+    let bases: Vec<String> = match config.base_url.as_str() {
+        "" => own.collect(),
+        base => own.take(1).map(|_| base.to_owned()).collect(),
     };
-    let base = match config.base_url.as_str() {
-        "" => own,
-        base => own.map(|_| base.to_owned()),
-    };
-    if let Some(base) = base {
+    for base in bases {
         let counted = !config.base_url_is_cached;
         let links = Links::new(&base, counted).map_err(|error| StartError::BaseUrl {
             url: base,
             problem: error.to_string(),
         })?;
-        grants.set_links(links);
+        bound.links.push(links);
+    }
+    if let Some(links) = bound.links.first() {
+        grants.set_links(links.clone());
     }
     Ok(bound)
 }

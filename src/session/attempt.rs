@@ -647,7 +647,7 @@ impl<X: Exchange> Session<X> {
         self.correspondence.tries = Some(actions.len());
         (self.look_at, self.looks) = (None, 0);
         (self.put_off, self.told, self.silence) = (None, None, None);
-        (self.takes, self.progress_stored_at) = (false, None);
+        (self.takes, self.progress_stored_at, self.served_bytes) = (false, None, 0);
         self.standing = StandingAsked::Never;
         self.closed = (None, Duration::ZERO);
         let news = self.refresh_stored(now);

@@ -8,6 +8,7 @@ use crate::{
     config::UpdateBy,
     engine::{Engine, key::DeviceKey},
     ledger::{Happened, UpdateObject, WhyObject},
+    lwm2m::ResourcePath,
     package::Package,
     upgrade::Input,
 };
@@ -80,6 +81,16 @@ impl Engine {
             return Route::default();
         };
         self.route(key, object, component)
+    }
+
+    /// Where the version is of a device that is asked without an upgrade.
+    pub(super) fn version_path(&self, key: DeviceKey) -> ResourcePath {
+        match self.object_for(key, false, false) {
+            Some((UpdateObject::Pcp, _)) | None => {
+                (self.profile(key).version_at).unwrap_or(ResourcePath::FIRMWARE_VERSION)
+            }
+            Some((object, _)) => self.route(key, object, false).version_at(),
+        }
     }
 
     fn route(&self, key: DeviceKey, object: UpdateObject, component: bool) -> Route {

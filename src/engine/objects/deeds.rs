@@ -87,6 +87,12 @@ impl Engine {
         })
     }
 
+    /// The device fetches its package no more, by whatever it did.
+    pub(in crate::engine) fn serves_no_more(&mut self, key: DeviceKey) {
+        self.close_pull(key);
+        self.revoke(self.device(key).id);
+    }
+
     /// The upgrade has ended: the package is served no more, and a device that may still be at it is told to forget it.
     pub(in crate::engine) fn ends_by_object(
         &mut self,
@@ -94,11 +100,10 @@ impl Engine {
         before: &Negotiation,
         route: &Route,
     ) {
+        self.serves_no_more(key);
         if !route.is_by_object() {
             return;
         }
-        self.close_pull(key);
-        self.revoke(self.device(key).id);
         if before
             .transfer()
             .is_some_and(|transfer| transfer.is_left_open())

@@ -39,12 +39,11 @@ pub(in crate::engine) enum Get {
 }
 
 impl Engine {
-    /// The path of what is read. Without an upgrade under way it is the version, where the product has it.
+    /// The path of what is read. Without an upgrade under way it is the version, where one of the device as a whole would read it.
     pub(super) fn path_of(&self, key: DeviceKey, get: Get) -> ResourcePath {
         let session = self.device(key).session.as_ref();
         let Some(route) = session.map(|session| &session.exchange) else {
-            let set = self.profile(key).version_at;
-            return set.unwrap_or(ResourcePath::FIRMWARE_VERSION);
+            return self.version_path(key);
         };
         match get {
             Get::Name(instance) => crate::lwm2m::UpdateInstance::new(route.object, instance).name(),
@@ -165,6 +164,14 @@ impl Engine {
         self.version_read(key, version.filter(|version| *version == target).or(there));
     }
 
+    /// The version of what is upgraded, as the device is known to run it: nothing is kept of components.
+    pub(in crate::engine) fn known_to_run(&self, key: DeviceKey) -> Option<Version> {
+        let device = self.device(key);
+        let session = device.session.as_ref()?;
+        let of_device = session.exchange.tells_of_device(&session.package);
+        device.version().filter(|_| of_device)
+    }
+
     /// What runs is known, or that it is not told.
     pub(super) fn version_read(&mut self, key: DeviceKey, version: Option<Version>) {
         let credence = version.map_or(Credence::Sound, |version| {
@@ -173,10 +180,12 @@ impl Engine {
         if let Some(version) = version {
             self.doubts(key, version, credence);
         }
+        let session = self.device(key).session.as_ref();
+        let of_device = session.is_none_or(|it| it.exchange.tells_of_device(&it.package));
         let success = pcp::ResultCode::SUCCESS;
         self.fire(key, Input::VersionAnswered(success, version, credence));
         self.remember_claim(key);
-        if let Some(version) = version {
+        if let Some(version) = version.filter(|_| of_device) {
             self.learn_version(key, version);
         }
     }

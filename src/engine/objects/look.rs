@@ -1,7 +1,10 @@
 //! The state and the result of an upgrade: observed, read, sent by the device itself.
 
+use std::time::Duration;
+
 use crate::{
-    coap::{Code, Kind, Message, MessageBuilder, QueuedRequest},
+    clock::Instant,
+    coap::{Code, Kind, Message, MessageBuilder, QueuedRequest, Token},
     engine::{
         Engine,
         asked::Tag,
@@ -21,6 +24,10 @@ const DEFERRED: u8 = 11;
 /// Results of object 33629 whose cause is another component.
 const CONFLICTING_STATE: u8 = 12;
 const DEPENDENCY_ERROR: u8 = 13;
+
+/// Half of the numbers that notifications have, and for how long one may be overtaken by another (RFC 7641 §3.4).
+const HALF: u32 = 1 << 23;
+const REORDERED: Duration = Duration::from_secs(128);
 
 /// The two resources that are observed.
 const BOTH: [Purpose; 2] = [Purpose::State, Purpose::Result];
@@ -88,12 +95,9 @@ impl Engine {
         let Some(session) = device.session.as_ref() else {
             return;
         };
-        let path = session.exchange.observed(purpose);
-        let observation = Observation {
-            device: device.id,
-            purpose,
-        };
-        let token = observation.token();
+        let route = &session.exchange;
+        let path = route.observed(purpose);
+        let token = Observation::of_update(device.id, purpose, route.at()).token();
         let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
         let datagram = below(device, get, path).build();
         self.enqueue(key, QueuedRequest::new(tag, message_id, token, datagram));
@@ -113,6 +117,20 @@ impl Engine {
         self.note_number(key, purpose, message);
         let value = self.value_of(key, purpose, message);
         self.looked_at(key, purpose, value);
+    }
+
+    /// Whether a notification of the state or the result, under that token, is of the upgrade that is under way. Any other is
+    /// answered with a Reset, which ends the observation in the device (RFC 7641 §3.6).
+    pub(in crate::engine) fn wants_update(
+        &self,
+        key: DeviceKey,
+        purpose: Purpose,
+        token: Token,
+    ) -> bool {
+        let device = self.device(key);
+        let at = device.session.as_ref().map(|session| session.exchange.at());
+        let is_own = |at| Observation::of_update(device.id, purpose, at).token() == token;
+        self.is_transferring_by_object(key) && at.is_some_and(is_own)
     }
 
     /// A notification of the state or the result.
@@ -136,22 +154,31 @@ impl Engine {
 
     /// Takes note of which notification it is. `false` for one that was overtaken by a newer one (RFC 7641 §3.4).
     fn note_number(&mut self, key: DeviceKey, purpose: Purpose, message: &Message) -> bool {
-        const HALF: u32 = 1 << 23;
-        let Some(number) = message.observe() else {
+        if !self.is_newest(key, purpose, message) {
+            return false;
+        }
+        let now = self.now.instant;
+        if let (Some(number), Some(session)) =
+            (message.observe(), self.device_mut(key).session.as_mut())
+        {
+            session.exchange.newest[usize::from(purpose == Purpose::Result)] = Some((number, now));
+        }
+        true
+    }
+
+    /// Whether no newer notification has come before it. One that comes in the answer to a question is the newest.
+    pub(in crate::engine) fn is_newest(
+        &self,
+        key: DeviceKey,
+        purpose: Purpose,
+        message: &Message,
+    ) -> bool {
+        let newest = (self.device(key).session.as_ref())
+            .and_then(|session| session.exchange.newest[usize::from(purpose == Purpose::Result)]);
+        let (Some(number), Some(newest)) = (message.observe(), newest) else {
             return true;
         };
-        let Some(session) = self.device_mut(key).session.as_mut() else {
-            return false;
-        };
-        let newest = &mut session.exchange.newest[usize::from(purpose == Purpose::Result)];
-        let is_newer = newest.is_none_or(|known| {
-            (known < number && number - known < HALF) || (known > number && known - number > HALF)
-        });
-        let first = message.kind() == Kind::Acknowledgement;
-        if is_newer || first {
-            *newest = Some(number);
-        }
-        is_newer || first
+        message.kind() == Kind::Acknowledgement || is_newer(newest, (number, self.now.instant))
     }
 
     fn value_of(&self, key: DeviceKey, purpose: Purpose, message: &Message) -> Option<u8> {
@@ -247,5 +274,27 @@ const fn get_of(purpose: Purpose) -> Get {
     match purpose {
         Purpose::Result => Get::Result,
         Purpose::State | Purpose::Uplink => Get::State,
+    }
+}
+
+/// Whether a notification of that number, which came then, is newer than the newest one before it (RFC 7641 §3.4).
+fn is_newer((known, known_at): (u32, Instant), (number, at): (u32, Instant)) -> bool {
+    (known < number && number - known < HALF)
+        || (known > number && known - number > HALF)
+        || at.since(known_at) > REORDERED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_newer_by_half_of_them_or_after_two_minutes() {
+        let at = |seconds: u64| Instant::from_millis(seconds * 1_000);
+        let newer = |known, number, seconds| is_newer((known, at(0)), (number, at(seconds)));
+        assert!(newer(1, 2, 0) && !newer(2, 1, 0) && !newer(2, 2, 0));
+        // they begin anew after 2^24
+        assert!(newer((1 << 24) - 1, 0, 0) && !newer(0, (1 << 24) - 1, 0));
+        assert!(!newer(2, 1, 128) && newer(2, 1, 129) && newer(2, 2, 129));
     }
 }

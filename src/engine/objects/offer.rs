@@ -51,7 +51,9 @@ impl Engine {
         }
         let version = session.package.version;
         match self.way_of(key) {
-            Some(Way::Fetch(UriScheme::Http | UriScheme::Https)) => self.offer_over_http(key),
+            Some(Way::Fetch(scheme @ (UriScheme::Http | UriScheme::Https))) => {
+                self.offer_over_http(key, scheme);
+            }
             Some(Way::Fetch(scheme)) => self.offer_over_coap(key, scheme),
             Some(Way::Write) => self.begin_push(key),
             None => {
@@ -108,7 +110,7 @@ impl Engine {
         let served = |scheme: &UriScheme| match scheme {
             Coap => package.content.is_some() && self.reached.coap.is_some() && !secured,
             Coaps => package.content.is_some() && self.reached.coaps.is_some() && secured,
-            Http | Https => package.http.is_some() && self.reached.serves_over(*scheme),
+            Http | Https => package.http.is_some() && self.reached.links_by(*scheme).is_some(),
         };
         let usual = [Coaps, Coap, Https, Http];
         (preferred.into_iter().chain(usual)).find(|scheme| able(scheme) && served(scheme))
@@ -126,6 +128,7 @@ impl Engine {
         let terms = PullTerms {
             content,
             upgrade: session.order.upgrade,
+            task: session.order.task,
             attempt: session.order.attempt,
             package: session.serves().package,
             block_bytes,
@@ -140,11 +143,12 @@ impl Engine {
     }
 
     /// It is told where it fetches the package over HTTP, which it may from now on.
-    fn offer_over_http(&mut self, key: DeviceKey) {
+    fn offer_over_http(&mut self, key: DeviceKey, scheme: UriScheme) {
         let Some(grant) = self.grant_of(key, 0) else {
             return;
         };
-        let url = self.reached.links.as_ref().map(|links| links.url(&grant));
+        let links = self.reached.links_by(scheme);
+        let url = links.map(|links| links.url(&grant));
         self.grant(grant);
         if let Some(url) = url {
             self.write_uri(key, &url);
@@ -177,7 +181,10 @@ impl Engine {
 
     /// The device goes on with what it was told before a restart of the server: it may fetch as before.
     pub(in crate::engine) fn reopen_pull(&mut self, key: DeviceKey, done_bytes: u64) {
-        let secured = self.device(key).heard_over == HeardOver::Secured;
+        let device = self.device(key);
+        // its association is over, and the device encrypts as before
+        let encrypts = (device.registration.as_ref()).is_some_and(|it| it.peer.secured);
+        let secured = encrypts || device.heard_over == HeardOver::Secured;
         let block_bytes = self.block_bytes(key);
         let Some(session) = self.device(key).session.as_ref() else {
             return;
@@ -188,6 +195,7 @@ impl Engine {
         let terms = PullTerms {
             content,
             upgrade: session.order.upgrade,
+            task: session.order.task,
             attempt: session.order.attempt,
             package: session.serves().package,
             block_bytes,

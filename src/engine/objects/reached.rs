@@ -9,8 +9,8 @@ pub struct Reached {
     pub coap: Option<String>,
     /// The same of the port for DTLS.
     pub coaps: Option<String>,
-    /// The beginning of URLs, where packages are served over HTTP.
-    pub links: Option<Links>,
+    /// The beginnings of URLs, where packages are served over HTTP: one for each scheme.
+    pub links: Vec<Links>,
 }
 
 impl Reached {
@@ -23,14 +23,16 @@ impl Reached {
         }
     }
 
-    /// Whether packages are served by that scheme of HTTP.
-    pub(in crate::engine) fn serves_over(&self, scheme: UriScheme) -> bool {
-        let links = self.links.as_ref();
-        links.is_some_and(|links| match scheme {
-            UriScheme::Http => !links.is_secured(),
-            UriScheme::Https => links.is_secured(),
-            UriScheme::Coap | UriScheme::Coaps => false,
-        })
+    /// How the URLs begin by that scheme, where packages are served by it.
+    pub(in crate::engine) fn links_by(&self, scheme: UriScheme) -> Option<&Links> {
+        let secured = match scheme {
+            UriScheme::Http => false,
+            UriScheme::Https => true,
+            UriScheme::Coap | UriScheme::Coaps => return None,
+        };
+        self.links
+            .iter()
+            .find(|links| links.is_secured() == secured)
     }
 
     /// Where the package with that token is fetched over `CoAP`: a text below 128 bytes, without a query.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    clock::Instant,
     coap::Push,
     engine::{asked::Read, observation::Purpose},
     ledger::{Protocol, UpdateObject},
@@ -34,7 +35,7 @@ pub(in crate::engine) struct Route {
     /// What is still to be answered of the look at its state.
     pub(super) awaits: Awaits,
     /// The newest notification of its state, and of its result (RFC 7641 §3.4).
-    pub(super) newest: [Option<u32>; 2],
+    pub(super) newest: [Option<(u32, Instant)>; 2],
     /// How it takes packages.
     pub(super) abilities: Abilities,
     /// The package is offered once that is known.
@@ -46,7 +47,7 @@ pub(in crate::engine) struct Route {
     /// What is being written to it.
     pub(super) push: Option<Box<Push>>,
     /// When it was told last how far that is.
-    pub(super) push_told_at: Option<crate::clock::Instant>,
+    pub(super) push_told_at: Option<Instant>,
     /// What was written to it was written in TLV, as it takes no text.
     pub(super) writes_tlv: bool,
 }
@@ -117,6 +118,12 @@ impl Route {
     /// Whether it is upgraded by one of the standard's objects.
     pub(in crate::engine) fn is_by_object(&self) -> bool {
         self.object != UpdateObject::Pcp
+    }
+
+    /// Whether the version that is told is the device's, and not that of a component of it.
+    pub(in crate::engine) fn tells_of_device(&self, package: &Package) -> bool {
+        package.component.is_none()
+            || matches!(self.object, UpdateObject::Pcp | UpdateObject::Firmware)
     }
 
     /// What is read or observed for that purpose.

@@ -183,6 +183,8 @@ impl Engine {
             UpdateObject::Software => Reset::Uninstall,
             UpdateObject::Firmware | UpdateObject::Components => Reset::EmptyUri,
         };
+        // until it has answered
+        self.forgets_later(key, at);
         self.send_deed(key, Tag::Forget(at, Again::Not), Deed::reset(at, way));
     }
 
@@ -197,6 +199,8 @@ impl Engine {
         if refused && again == Again::Not && at.object() != UpdateObject::Software {
             let cancel = Deed::reset(at, Reset::Cancel);
             self.send_deed(key, Tag::Forget(at, Again::Yes), cancel);
+        } else if let Some(known) = self.device_mut(key).known.as_mut() {
+            known.forgets.take_if(|forgets| *forgets == at);
         }
     }
 
@@ -209,15 +213,28 @@ impl Engine {
         known.forgets = Some(at);
     }
 
-    /// It is there again. In an upgrade by one of these objects it is made to forget what it has anyway.
+    /// It is there again, unless that is queued. In an upgrade by one of these objects it is made to forget what it has anyway.
     pub(in crate::engine) fn forgets_now(&mut self, key: DeviceKey) {
+        let transfers = self.is_transferring_by_object(key);
         let device = self.device_mut(key);
-        let forgets = (device.known.as_mut()).and_then(|known| known.forgets.take());
-        if let Some(at) = forgets
-            && !self.is_transferring_by_object(key)
+        let Some(known) = device.known.as_mut() else {
+            return;
+        };
+        if transfers {
+            known.forgets = None;
+        } else if let Some(at) = known.forgets
+            && !(device.link).is_pending(|tag| matches!(tag, Tag::Forget(..)))
         {
             self.cancel_on_device(key, at);
         }
+    }
+
+    /// The device has registered anew: what it was told before did not reach it, and its notifications count from the beginning.
+    pub(in crate::engine) fn begins_anew_by_object(&mut self, key: DeviceKey) {
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.exchange.newest = [None; 2];
+        }
+        self.forgets_now(key);
     }
 
     /// What a request reads, observes, writes or executes, for the facts of an attempt.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::PullTerms;
 use crate::{
     engine::Speaker,
-    ledger::{PullToken, UpgradeId},
+    ledger::{PullToken, TaskId, UpgradeId},
     package::Content,
 };
 
@@ -13,6 +13,7 @@ pub struct Lease {
     pub(super) token: PullToken,
     pub(super) content: Content,
     pub(super) upgrade: UpgradeId,
+    pub(super) task: TaskId,
     pub(super) block_bytes: u16,
     pub(super) pause: Duration,
     secured: bool,
@@ -37,6 +38,7 @@ impl Lease {
             token,
             content: terms.content.clone(),
             upgrade: terms.upgrade,
+            task: terms.task,
             block_bytes: terms.block_bytes,
             pause: terms.pause.min(Self::MAX_PAUSE),
             secured: terms.secured,

@@ -26,7 +26,7 @@ use super::{Effect, Engine, Incoming, Seek, Sought, key::DeviceKey, moves::By};
 use crate::{
     clock::Now,
     coap::{Code, ContentRequest, Message, short_response},
-    ledger::{PackageId, PullToken, UpgradeId},
+    ledger::{PackageId, PullToken, Stage, TaskId, UpgradeId},
     package::{Content, Spans},
     upgrade::{Input, transfer::object::ObjectInput},
 };
@@ -41,6 +41,8 @@ pub struct PullTerms {
     pub content: Content,
     /// For which upgrade.
     pub upgrade: UpgradeId,
+    /// Of which task.
+    pub task: TaskId,
     /// In which of its attempts.
     pub attempt: u32,
     /// The package.
@@ -65,33 +67,52 @@ pub(super) struct Pull {
     furthest: u64,
     /// Somebody serves from a lease of it.
     lent: bool,
-    /// The server has restarted: what was served last before that is not known, until the device asks for more.
+    /// The server has restarted, or the device is offered it anew: how much of it the device has is not known, until it asks for more.
     resumes: bool,
     /// How much was known to be served when the end was, and all leases were recalled for what they had not told.
     recalled_at: Option<u64>,
 }
 
+impl Pull {
+    /// Takes in what was served. Returns whether that is further than before.
+    fn take_in(&mut self, fetched: &Fetched) -> bool {
+        // A device asks for what it lacks: it has what comes before that.
+        if std::mem::take(&mut self.resumes) {
+            self.served.add(0..fetched.served.first());
+        }
+        self.served.join(&fetched.served);
+        let contiguous = self.served.contiguous();
+        let further = contiguous > self.furthest;
+        self.furthest = self.furthest.max(contiguous);
+        further
+    }
+}
+
 impl Engine {
-    /// Lets the device fetch its package. One that is open already is closed, unless it has the same token: it goes on, on these
-    /// terms.
+    /// Lets the device fetch its package. A pull that is open already is closed. Where it has the same token, the device is offered
+    /// anew what it has lost: what it was served before counts no more, unless it asks for what follows.
     pub(super) fn open_pull(&mut self, key: DeviceKey, terms: &PullTerms) -> PullToken {
         let device = self.device(key);
         let token = (self.ids).pull_token(device.id, terms.upgrade, terms.attempt, terms.package);
         let gateway = device.gateway().map(Into::into);
         let lease = Lease::new(token, device.endpoint.clone(), gateway, terms);
         let before = self.take_pull(key);
-        let mut served = Spans::up_to(terms.done_bytes.min(lease.len()));
-        if let Some(before) = before.filter(|before| before.lease.token == token) {
-            served.join(&before.served);
-        }
+        let served = Spans::up_to(terms.done_bytes.min(lease.len()));
         let furthest = served.contiguous();
+        let session = self.device(key).session.as_ref();
+        let position = session.and_then(|session| session.position(session.negotiation()));
+        let again = before.is_some_and(|before| before.lease.token == token)
+            || position.is_some_and(|bytes| bytes > 0);
+        if position.is_some_and(|bytes| bytes != furthest) {
+            self.store_progress(key, furthest, false);
+        }
         let known = self.device_mut(key).known.get_or_insert_default();
         known.pull = Some(Box::new(Pull {
             lease,
             served,
             furthest,
             lent: false,
-            resumes: false,
+            resumes: again,
             recalled_at: None,
         }));
         token
@@ -126,18 +147,19 @@ impl Engine {
     /// The device's pull, of which nobody has a lease any more.
     fn take_pull(&mut self, key: DeviceKey) -> Option<Box<Pull>> {
         let known = self.device_mut(key).known.as_mut();
-        let (token, lent) = {
-            let pull = known?.pull.as_ref()?;
-            (pull.lease.token, pull.lent)
-        };
-        if lent {
-            self.recall_here(token);
+        let mut pull = known?.pull.take()?;
+        if pull.lent {
+            let token = pull.lease.token;
+            // what was served last counts; nothing else follows from it any more
+            if let Some(fetched) = self.leases.remove(token) {
+                self.count_fetched(key, &fetched);
+                pull.take_in(&fetched);
+            }
             self.effects.push_back(Effect::Recall(token));
-        }
-        let pull = self.device_mut(key).known.as_mut()?.pull.take()?;
-        if lent {
-            // how far it came is known from now on, whenever that was written last
-            self.store_progress(key, pull.furthest, false);
+            // how far it came is known from now on, whenever that was written last; not where the next step of several has begun
+            if self.stage(key) != Some(Stage::QueryingVersion) {
+                self.store_progress(key, pull.furthest, false);
+            }
         }
         Some(pull)
     }
@@ -288,15 +310,9 @@ impl Engine {
         let Some(pull) = self.pull_mut(key, fetched.token) else {
             return; // it was closed meanwhile
         };
-        // A device asks for what it lacks: it has what comes before that.
-        if std::mem::take(&mut pull.resumes) {
-            pull.served.add(0..fetched.served.first());
-        }
-        pull.served.join(&fetched.served);
+        let further = pull.take_in(fetched);
         let contiguous = pull.served.contiguous();
-        let further = contiguous > pull.furthest;
         let whole = contiguous == pull.lease.len();
-        pull.furthest = pull.furthest.max(contiguous);
         // a device that fetched from another address before may have been served what is missing by another engine
         let lacks = fetched.ended && !whole && pull.recalled_at != Some(pull.furthest);
         if lacks {

@@ -261,6 +261,7 @@ impl Row {
         Some(Fetched {
             token: self.lease.token,
             upgrade: self.lease.upgrade,
+            task: self.lease.task,
             served: std::mem::take(&mut self.served),
             ended: std::mem::take(&mut self.ended),
             secured: self.lease.is_secured(),
@@ -303,7 +304,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::PullTerms,
-        ledger::{DeviceIds, PackageId, UpgradeId},
+        ledger::{DeviceIds, PackageId, TaskId, UpgradeId},
         package::Content,
     };
 
@@ -315,6 +316,7 @@ mod tests {
         let mut terms = PullTerms {
             content: content.unwrap(),
             upgrade: UpgradeId(0),
+            task: TaskId(1),
             attempt: 1,
             package: PackageId(1),
             block_bytes: 512,

@@ -3,9 +3,9 @@
 use crate::{
     clock::Instant,
     engine::{Engine, key::DeviceKey},
-    ledger::{PullToken, UpgradeId},
+    ledger::{PullToken, TaskId, UpgradeId},
     package::Spans,
-    session::Counted,
+    session::{Counted, Meter},
 };
 
 /// Datagrams of one way.
@@ -63,6 +63,7 @@ pub struct Fetched {
     /// Which pull.
     pub token: PullToken,
     pub(super) upgrade: UpgradeId,
+    pub(super) task: TaskId,
     /// All that one engine has served.
     pub(super) served: Spans,
     /// The end of the package is among what was served since it was told last.
@@ -75,25 +76,35 @@ pub struct Fetched {
     pub(super) last_at: Instant,
 }
 
-impl Engine {
-    /// Counts what it has cost for the upgrade that it was for.
-    pub(super) fn count_fetched(&mut self, key: DeviceKey, fetched: &Fetched) {
-        let session = self.device_mut(key).session.as_mut();
-        let Some(session) = session.filter(|it| it.order.upgrade == fetched.upgrade) else {
-            return;
-        };
-        let Tally { up, down, again } = fetched.tally;
-        let span = fetched.last_at.since(fetched.since);
+impl Fetched {
+    /// Counts what was exchanged, evenly over the time.
+    fn count(&self, meter: &mut Meter) {
+        let Tally { up, down, again } = self.tally;
+        let span = self.last_at.since(self.since);
         for number in 0..up.datagrams {
-            // evenly over the time
-            let at = fetched.since + span * (number + 1) / up.datagrams;
+            let at = self.since + span * (number + 1) / up.datagrams;
             let counted = |bytes| Counted {
                 bytes,
-                secured: fetched.secured,
+                secured: self.secured,
                 again: number < again,
             };
-            session.meter.came(at, counted(up.of(number)));
-            session.meter.sent(at, counted(down.of(number)));
+            meter.came(at, counted(up.of(number)));
+            meter.sent(at, counted(down.of(number)));
+        }
+    }
+}
+
+impl Engine {
+    /// Counts what it has cost for the upgrade that it was for, also where that is over.
+    pub(super) fn count_fetched(&mut self, key: DeviceKey, fetched: &Fetched) {
+        let session = self.device_mut(key).session.as_mut();
+        if let Some(session) = session.filter(|it| it.order.upgrade == fetched.upgrade) {
+            return fetched.count(&mut session.meter);
+        }
+        let mut meter = Meter::default();
+        fetched.count(&mut meter);
+        if let Some(traffic) = meter.take(None) {
+            self.has_cost(key, (fetched.upgrade, fetched.task), traffic);
         }
     }
 }

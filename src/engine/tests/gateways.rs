@@ -75,9 +75,7 @@ fn forwards(world: &mut World) -> Vec<Message<'static>> {
 }
 
 fn token_of(endpoint: &str) -> Token {
-    let purpose = observation::Purpose::Uplink;
-    let device = ids().of(endpoint);
-    observation::Observation { device, purpose }.token()
+    observation::Observation::of_uplink(ids().of(endpoint)).token()
 }
 
 #[test]

@@ -190,11 +190,7 @@ fn nobody_brings_a_device_that_it_is_not() {
         Kind::Confirmable,
         Code::CONTENT,
         11,
-        observation::Observation {
-            device: ids().of("meter-1"),
-            purpose: observation::Purpose::Uplink,
-        }
-        .token(),
+        observation::Observation::of_uplink(ids().of("meter-1")).token(),
     );
     there.datagram(peer(2), &notification.observe(1).build());
     assert_eq!(find(&mut here, &mut there), whose);
@@ -205,11 +201,7 @@ fn nobody_brings_a_device_that_it_is_not() {
 #[test]
 fn a_token_brings_no_device_that_is_not_registered() {
     let (mut here, mut there) = two(&[("meter-1", false)]);
-    let token = observation::Observation {
-        device: ids().of("meter-1"),
-        purpose: observation::Purpose::Uplink,
-    }
-    .token();
+    let token = observation::Observation::of_uplink(ids().of("meter-1")).token();
     let notification = MessageBuilder::new(Kind::Confirmable, Code::CONTENT, 11, token);
     there.datagram(peer(2), &notification.observe(1).build());
     assert_eq!(find(&mut here, &mut there), [Whose::NotRegistered]);
@@ -234,11 +226,7 @@ fn a_datagram_that_comes_late_does_not_bring_the_device_back() {
     let mut device = Script::new("meter-1", 1);
     device.register(&mut here);
     device.receive(&mut here);
-    let token = observation::Observation {
-        device: ids().of("meter-1"),
-        purpose: observation::Purpose::Uplink,
-    }
-    .token();
+    let token = observation::Observation::of_uplink(ids().of("meter-1")).token();
     here.datagram(peer(1), &notification_of(token, 12));
     here.take_sent();
     // the same again, by a way that takes longer
@@ -254,11 +242,7 @@ fn it_goes_after_what_it_waits_for() {
     let (mut here, mut there) = two(&[("meter-1", false)]);
     let mut device = Script::new("meter-1", 1);
     device.register(&mut here);
-    let token = observation::Observation {
-        device: ids().of("meter-1"),
-        purpose: observation::Purpose::Uplink,
-    }
-    .token();
+    let token = observation::Observation::of_uplink(ids().of("meter-1")).token();
     there.datagram(peer(2), &notification_of(token, 12));
     let whose = here.engine.whose(here.now, &there.sought[0]);
     assert_eq!(whose, Whose::Theirs(here.newest));

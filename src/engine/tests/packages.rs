@@ -34,11 +34,11 @@ fn several(list: Vec<Offer>, steps: bool) -> Arc<Offers> {
 }
 
 /// V1 → V2 → V3.
-fn chain() -> Arc<Offers> {
+pub(super) fn chain() -> Arc<Offers> {
     several(vec![entry(1, "V1", "V2"), entry(2, "V2", "V3")], true)
 }
 
-fn begin(world: &mut World, offers: Arc<Offers>, hardware: Option<&str>) {
+pub(super) fn begin(world: &mut World, offers: Arc<Offers>, hardware: Option<&str>) {
     let order = UpgradeOrder {
         upgrade: UpgradeId(1),
         task: TaskId(1),
@@ -60,7 +60,7 @@ fn begin(world: &mut World, offers: Arc<Offers>, hardware: Option<&str>) {
 }
 
 /// A device that was asked for its version.
-fn asked(offers: Arc<Offers>, hardware: Option<&str>) -> (World, Script) {
+pub(super) fn asked(offers: Arc<Offers>, hardware: Option<&str>) -> (World, Script) {
     let mut world = World::new();
     let mut device = Script::new("meter-1", 1);
     world.add("meter-1");
@@ -72,7 +72,7 @@ fn asked(offers: Arc<Offers>, hardware: Option<&str>) -> (World, Script) {
 }
 
 /// The device, which was asked for its version, says so, and tells its cell. Returns the version that it is offered.
-fn offered(world: &mut World, device: &mut Script, runs: &str) -> Option<String> {
+pub(super) fn offered(world: &mut World, device: &mut Script, runs: &str) -> Option<String> {
     device.says_version(world, runs);
     let received = device.receive(world);
     let read = received.iter().find_map(|r| match r {
@@ -102,7 +102,7 @@ fn downloads(world: &mut World, device: &mut Script, target: &str) {
 }
 
 /// And restarts, and reports that it runs it.
-fn upgrades(world: &mut World, device: &mut Script, target: &str) {
+pub(super) fn upgrades(world: &mut World, device: &mut Script, target: &str) {
     downloads(world, device, target);
     world.pass_s(60);
     device.register(world);

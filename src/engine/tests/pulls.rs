@@ -22,6 +22,7 @@ fn terms(content: &[u8]) -> PullTerms {
     PullTerms {
         content: in_blocks(content),
         upgrade: UpgradeId(1),
+        task: TaskId(1),
         attempt: 1,
         package: PackageId(1),
         block_bytes: 512,
@@ -263,6 +264,85 @@ fn an_engine_that_does_not_have_the_device_serves_from_a_lease() {
         code(answered(&mut there, peer(3), 4)),
         Some(Code::NOT_FOUND)
     );
+}
+
+#[test]
+fn what_is_told_after_the_end_of_an_upgrade_counts_for_it_too() {
+    let (mut here, mut there) = (begun(), World::new());
+    there.elsewhere.push(ids().of(ENDPOINT));
+    let token = open(&mut here, &terms(&content()));
+    there.datagram(peer(1), &get(1, &token.text(), Some((0, 5))));
+    find(&mut here, &mut there);
+    here.command(Command::Abandon {
+        upgrade: UpgradeId(1),
+    });
+    here.changes.clear();
+    for fetched in there.fetched.drain(..) {
+        here.engine.fetched(here.now, &fetched);
+    }
+    here.collect();
+    let [
+        Change::Traffic {
+            upgrade,
+            task,
+            traffic,
+            ..
+        },
+    ] = &here.changes[..]
+    else {
+        panic!("{:?}", here.changes);
+    };
+    assert_eq!((*upgrade, *task), (UpgradeId(1), TaskId(1)));
+    assert!(
+        traffic.bytes_down > 512 && traffic.bytes_up > 20,
+        "{traffic:?}"
+    );
+}
+
+#[test]
+fn what_was_served_before_an_offer_counts_no_more_unless_the_device_goes_on() {
+    for (asked, whole) in [([0, 3], false), ([2, 3], true)] {
+        let mut world = begun();
+        let token = open(&mut world, &terms(&content()));
+        for number in 0..3 {
+            ask(&mut world, peer(1), token, Some((number, 4))).unwrap();
+        }
+        // it says that it has lost what it had
+        assert_eq!(open(&mut world, &terms(&content())), token);
+        world.changes.clear();
+        for number in asked {
+            ask(&mut world, peer(1), token, Some((number, 4))).unwrap();
+        }
+        world.pass_s(31);
+        assert_eq!(progress(&world).contains(&1_000), whole, "{asked:?}");
+    }
+}
+
+#[test]
+fn a_device_was_heard_when_it_asked_last() {
+    let mut world = begun();
+    let token = open(&mut world, &terms(&content()));
+    ask(&mut world, peer(1), token, Some((0, 4))).unwrap();
+    world.pass_s(3);
+    ask(&mut world, peer(1), token, Some((1, 4))).unwrap();
+    let asked_at = world.now.instant;
+    world.pass_s(40);
+    assert_eq!(progress(&world).last(), Some(&512), "that is told later");
+    let key = world.engine.find(ENDPOINT).unwrap();
+    assert_eq!(world.engine.device(key).heard_at, Some(asked_at));
+}
+
+#[test]
+fn what_was_served_for_one_step_says_nothing_of_the_next() {
+    let (mut world, mut device) = packages::asked(packages::chain(), None);
+    packages::offered(&mut world, &mut device, "V1");
+    let token = open(&mut world, &terms(&content()));
+    ask(&mut world, peer(9), token, Some((0, 5))).unwrap();
+    packages::upgrades(&mut world, &mut device, "V2");
+    assert_eq!(world.stages().last(), Some(&Stage::QueryingVersion));
+    assert_eq!(world.recalled, [token]);
+    let answer = ask(&mut world, peer(9), token, Some((1, 5)));
+    assert_eq!(code(answer), Some(Code::NOT_FOUND));
 }
 
 #[test]

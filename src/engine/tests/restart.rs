@@ -2,12 +2,17 @@ use super::*;
 
 /// What a store would give back: the last stage, and the registration.
 pub(super) fn restarted(before: &World) -> World {
+    restarted_with(before, &package("V2", &content()))
+}
+
+/// The same of an upgrade to that package.
+pub(super) fn restarted_with(before: &World, package: &Arc<Package>) -> World {
     let mut after = World::begun(Config::default(), before.now + Duration::from_secs(30));
-    restore(&mut after, before);
+    restore(&mut after, before, package);
     after
 }
 
-fn restore(after: &mut World, before: &World) {
+fn restore(after: &mut World, before: &World, package: &Arc<Package>) {
     let mut record = DeviceRecord {
         protocol: crate::ledger::Protocol::Lwm2m,
         secure: false,
@@ -59,7 +64,7 @@ fn restore(after: &mut World, before: &World) {
         stage: stage.unwrap(),
         progress: None,
     };
-    let offers = offers(&package("V2", &content()));
+    let offers = offers(package);
     after.engine.restore_upgrade(after.now, upgrade, offers);
     after.collect();
     after.may_admit(true, true);
@@ -416,7 +421,7 @@ fn nothing_is_sent_where_another_device_may_be_that_is_not_read_yet() {
         };
         after.engine = Engine::new(setup, after.now);
         after.engine.expect_devices();
-        restore(&mut after, &before);
+        restore(&mut after, &before, &package("V2", &content()));
         after.pass_s(5);
         assert!(after.take_sent().is_empty());
         let mut other = known("meter-2");

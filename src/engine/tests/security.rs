@@ -186,12 +186,7 @@ fn an_address_belongs_to_whoever_has_shown_to_be_there() {
     gate.world.pass_s(400);
     let to_b = gate.world.take_sent();
     assert!(to_b.iter().all(|(_, message)| {
-        message.token()
-            != observation::Observation {
-                device: ids().of("a"),
-                purpose: observation::Purpose::Uplink,
-            }
-            .token()
+        message.token() != observation::Observation::of_uplink(ids().of("a")).token()
     }));
 }
 

@@ -360,6 +360,7 @@ macro_rules! whole_suite {
                 a_success_counts_when_the_device_tells_the_version_after_its_soak,
                 a_device_that_falls_back_or_is_not_heard_is_not_in_health,
                 a_soak_is_passed_over_and_holds_its_phase_no_more,
+                a_success_with_a_package_for_a_component_counts_at_once,
             }
             task_packages {
                 several_packages_are_kept_with_whom_they_are_for,

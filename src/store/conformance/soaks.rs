@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use super::{UPGRADED, World, ended, new_task, rollouts::move_on, rollouts::starts, stage, t};
+use super::{
+    UPGRADED, World, ended, new_package, new_task, rollouts::move_on, rollouts::starts, stage, t,
+};
 use crate::{
     ledger::{Change, Stage, TaskId, UpgradeId},
     package::Version,
-    store::{ChangeUpgradeError, NewTask, Selection, SoakState, SoaksDue, Store, UpgradeState},
+    store::{
+        ChangeUpgradeError, NewPackage, NewTask, Selection, SoakState, SoaksDue, Store,
+        UpgradeState,
+    },
     task::{ASKED_EVERY, Move, TaskRules},
 };
 
@@ -185,4 +190,37 @@ pub(crate) async fn a_soak_is_passed_over_and_holds_its_phase_no_more(store: &im
     // one whose soak has ended by itself is a success, and nothing is left to pass over
     let refused = store.skip_upgrade(third.0, None, t(74)).await;
     assert!(matches!(refused, Err(ChangeUpgradeError::Succeeded(_))));
+}
+
+pub(crate) async fn a_success_with_a_package_for_a_component_counts_at_once(store: &impl Store) {
+    let world = World::new(store);
+    let package = NewPackage {
+        component: Some("modem".to_owned()),
+        pcp: None,
+        ..new_package("p", "V2", 1)
+    };
+    let package = store.insert_package(&package).await.unwrap().record;
+    world.devices("p", &["d0", "d1"]).await;
+    let rules = r#"{"phases": [{"count": 1, "soak_seconds": 60}, {}]}"#;
+    let task = NewTask {
+        rules: serde_json::from_str(rules).unwrap(),
+        ..new_task(&package, Selection::All)
+    };
+    let task = store.create_task(&task).await.unwrap().id;
+    let order = starts(store, 10, 99).await.remove(0);
+    let (upgrade, attempt) = (order.upgrade, order.attempt);
+    world
+        .commit(&[
+            stage(upgrade, attempt, Stage::WaitingForDevice, t(10)),
+            ended(upgrade, task, attempt, UPGRADED, None, t(10)),
+        ])
+        .await;
+    let phase = store.task(task).await.unwrap().unwrap().results[0].clone();
+    assert_eq!((phase.succeeded, phase.healthy), (1, 1));
+    assert_eq!(state(store, upgrade).await, SoakState::Healthy);
+    assert_eq!(codes(store, upgrade).await, [""; 0]);
+    assert_eq!(store.soaks_due(t(70), WAIT, 9).await.unwrap().ask, [""; 0]);
+    // what the device as a whole runs says nothing of it
+    world.commit(&[tells(&order.endpoint, "V7", 80)]).await;
+    assert_eq!(state(store, upgrade).await, SoakState::Healthy);
 }

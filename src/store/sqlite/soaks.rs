@@ -68,23 +68,37 @@ pub(super) const DUE: &str = open!(
      WHERE s.next_at IS NOT NULL AND s.next_at <= ? ORDER BY s.next_at LIMIT ?"
 );
 
-/// The soaks begin of those of these upgrades, a JSON list, that have succeeded in a phase that has one.
+/// The soaks begin of those of these upgrades, a JSON list, that have succeeded in a phase that has one. A device is asked for the
+/// version of the device as a whole, which tells nothing of a component: a success with a package for one counts at once.
 pub(super) async fn begin(conn: &mut SqliteConnection, upgrades: &str) -> Result<(), StoreError> {
     let begun = sqlx::query(
-        "INSERT INTO soaks (upgrade_id, task_id, lot, endpoint, target, began_at, due_at, next_at) \
-         SELECT u.id, u.task_id, u.lot, u.endpoint, p.version, u.ended_at, u.ended_at + l.soak_s * 1000, \
-             u.ended_at + l.soak_s * 1000 \
+        "INSERT INTO soaks (upgrade_id, task_id, lot, endpoint, target, began_at, due_at, next_at, state, ended_at) \
+         SELECT u.id, u.task_id, u.lot, u.endpoint, p.version, u.ended_at, \
+             u.ended_at + IIF(p.component IS NULL, l.soak_s * 1000, 0), \
+             IIF(p.component IS NULL, u.ended_at + l.soak_s * 1000, NULL), \
+             IIF(p.component IS NULL, 'soaking', 'healthy'), IIF(p.component IS NULL, NULL, u.ended_at) \
          FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value \
              CROSS JOIN task_lots l ON l.task_id = u.task_id AND l.lot = u.lot \
              CROSS JOIN tasks t ON t.id = u.task_id \
              CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
-         WHERE u.state = 'succeeded' AND l.soak_s > 0 ON CONFLICT (upgrade_id) DO NOTHING RETURNING upgrade_id, began_at, due_at",
+         WHERE u.state = 'succeeded' AND l.soak_s > 0 ON CONFLICT (upgrade_id) DO NOTHING \
+         RETURNING upgrade_id, task_id, lot, began_at, due_at, next_at",
     )
     .bind(upgrades)
     .fetch_all(&mut *conn)
     .await
     .doing(SOAKING)?;
+    let mut ended = Ended::default();
     for row in &begun {
+        if row.maybe_time("next_at")?.is_none() {
+            let of_lot = (
+                TaskId(row.int("task_id")?),
+                SoakState::Healthy,
+                row.int("lot")?,
+            );
+            *ended.0.entry(of_lot).or_default() += 1;
+            continue;
+        }
         let until = row.time("due_at")?;
         let upgrade = UpgradeId(row.int("upgrade_id")?);
         let line = Happened::SoakBegun { until }.into();
@@ -92,7 +106,7 @@ pub(super) async fn begin(conn: &mut SqliteConnection, upgrades: &str) -> Result
             .await
             .doing(SOAKING)?;
     }
-    Ok(())
+    ended.write(conn).await.doing(SOAKING)
 }
 
 /// Devices have told their versions at these times.

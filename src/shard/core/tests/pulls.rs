@@ -102,6 +102,7 @@ impl Shards {
         let terms = PullTerms {
             content: Content::new(Bytes::from(package()), &"ab".repeat(32)).unwrap(),
             upgrade: UpgradeId(1),
+            task: TaskId(1),
             attempt: 1,
             package: PackageId(1),
             block_bytes: 512,
