@@ -164,7 +164,9 @@ impl Association {
                 &mut self.numbers,
                 self.datagram_len.into(),
             ),
-            (CLIENT_HELLO, _) => Vec::from_iter(self.seal(ALERT, &[WARNING, NO_RENEGOTIATION])),
+            (CLIENT_HELLO, _) => {
+                (self.seal(ALERT, &[WARNING, NO_RENEGOTIATION]).into_iter()).collect()
+            }
             _ => return Vec::new(),
         };
         self.late = left;

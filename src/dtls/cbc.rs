@@ -1,5 +1,5 @@
 //! CBC under a MAC (RFC 5246 §6.2.3.2). How long it takes to refuse a record does not tell how much of its padding was
-//! right ("Lucky Thirteen", AlFardan and Paterson 2013): the MAC is computed over as many blocks whatever the padding says.
+//! right (the attack called Lucky Thirteen, of 2013): the MAC is computed over as many blocks whatever the padding says.
 
 use openssl::symm::{Cipher, Crypter, Mode};
 use sha2::{Digest as _, Sha256, block_api::compress256};
@@ -54,7 +54,7 @@ fn seal_with(key: &Key, vector: [u8; BLOCK], header: &[u8], content: &[u8]) -> O
 pub(super) fn open(key: &Key, header: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let mac_key = key.mac.as_deref()?;
     let (vector, blocks) = sealed.split_first_chunk::<BLOCK>()?;
-    if blocks.len() < MAC + BLOCK || blocks.len() % BLOCK != 0 || header.len() != HEADER {
+    if blocks.len() < MAC + BLOCK || !blocks.len().is_multiple_of(BLOCK) || header.len() != HEADER {
         return None;
     }
     let mut plain = run(key, Mode::Decrypt, vector, blocks)?;

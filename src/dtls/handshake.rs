@@ -57,6 +57,15 @@ pub(super) enum Progress {
 /// What OpenSSL calls a server that has read the peer's `ChangeCipherSpec` and waits for its `Finished`.
 const AWAITS_FINISHED: &str = "TRCCS";
 
+/// What has come under a key, or looks so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    Nothing,
+    Protected,
+    /// A message: the peer's `Finished`, or what looks like it.
+    Finished,
+}
+
 /// A handshake that is not complete.
 pub(super) struct Handshake {
     stream: SslStream<Pipe>,
@@ -82,12 +91,8 @@ pub(super) struct Handshake {
     early: Vec<Vec<u8>>,
     /// Application data that came before the end.
     data: Vec<Vec<u8>>,
-    /// Something under a key has come.
-    protected: bool,
-    /// A message under a key has come: the peer's `Finished`, or what looks like it.
-    finished: bool,
-    /// A record under the key was the peer's.
-    authentic: bool,
+    /// What has come under a key, or looks so.
+    seen: Seen,
     /// What the peer has wrong was told.
     pub(super) fault_told: bool,
 }
@@ -133,9 +138,7 @@ impl Handshake {
             numbers: Numbers::default(),
             early: Vec::new(),
             data: Vec::new(),
-            protected: false,
-            finished: false,
-            authentic: false,
+            seen: Seen::Nothing,
             fault_told: false,
         })
     }
@@ -204,9 +207,9 @@ impl Handshake {
             self.stream.get_mut().put(record.bytes);
             return self.step(said);
         }
-        self.protected = true;
+        self.seen = self.seen.max(Seen::Protected);
         if self.keys.is_some() {
-            self.finished |= record.may_end_handshake();
+            self.see(record);
             return self.open(record, said);
         }
         if !record.may_come_early() {
@@ -215,7 +218,7 @@ impl Handshake {
         if self.early.len() >= MAX_EARLY {
             return Progress::TooMany;
         }
-        self.finished |= record.may_end_handshake();
+        self.see(record);
         self.early.push(record.bytes.to_vec());
         Progress::Waiting
     }
@@ -276,7 +279,6 @@ impl Handshake {
             return Progress::Waiting;
         };
         self.window.take(record.number());
-        self.authentic = true;
         match opened.kind {
             HANDSHAKE | ALERT => {
                 // for the library, which knows no IDs
@@ -294,6 +296,12 @@ impl Handshake {
                 Progress::Waiting
             }
             _ => Progress::Waiting,
+        }
+    }
+
+    fn see(&mut self, record: &Record<'_>) {
+        if record.may_end_handshake() {
+            self.seen = Seen::Finished;
         }
     }
 
@@ -350,7 +358,9 @@ impl Handshake {
         match self.asked() {
             Asked::Unknown(_) => Some(RefuseReason::UnknownIdentity),
             // Only the end of the handshake comes under its keys, and it could not be opened.
-            Asked::Known(_) if self.protected && !self.authentic => Some(RefuseReason::WrongKey),
+            Asked::Known(_) if self.seen > Seen::Nothing && self.window.is_untouched() => {
+                Some(RefuseReason::WrongKey)
+            }
             Asked::Known(_) | Asked::Nothing => None,
         }
     }
@@ -365,8 +375,8 @@ impl Handshake {
         let reason = match asked {
             Asked::Unknown(_) => RefuseReason::UnknownIdentity,
             Asked::Known(_)
-                if self.finished
-                    && !self.authentic
+                if self.seen == Seen::Finished
+                    && self.window.is_untouched()
                     && self.stream.ssl().state_string() == AWAITS_FINISHED =>
             {
                 RefuseReason::WrongKey

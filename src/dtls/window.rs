@@ -8,6 +8,11 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// Whether no record was taken.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.next == 0
+    }
+
     /// Whether a record of this number may be opened: it was not taken, and is not too old to tell.
     pub(super) fn is_fresh(&self, number: u64) -> bool {
         match self.next.checked_sub(number.saturating_add(1)) {
