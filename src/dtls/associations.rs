@@ -11,7 +11,7 @@ impl Dtls {
     /// Records under a key. Those of a handshake's end may be overtaken by those that follow.
     pub(super) fn open(&mut self, peer: SocketAddr, bytes: &[u8]) {
         let owner = match record::first_id(bytes) {
-            Some(id) => self.kept.with_id(&id),
+            Some(id) => self.kept.with_id(id),
             None => self.kept.at(&peer),
         };
         let authentic = owner.is_some_and(|key| self.receive(key, peer, bytes));

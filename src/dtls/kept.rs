@@ -85,8 +85,8 @@ impl Kept {
     }
 
     /// Whose records carry that ID.
-    pub(super) fn with_id(&self, id: &OwnId) -> Option<Key> {
-        self.by_id.get(id).copied()
+    pub(super) fn with_id(&self, id: OwnId) -> Option<Key> {
+        self.by_id.get(&id).copied()
     }
 
     /// Looks without using.

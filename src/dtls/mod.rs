@@ -539,7 +539,7 @@ impl Dtls {
             return;
         };
         let random = handshake.random;
-        let taken = (handshake.own_id()).is_some_and(|id| self.kept.with_id(&id).is_some());
+        let taken = (handshake.own_id()).is_some_and(|id| self.kept.with_id(id).is_some());
         let Some((association, data)) = handshake.into_association().filter(|_| !taken) else {
             return self.tell(peer, &Asked::Nothing, RefuseReason::Failed);
         };
