@@ -1,24 +1,47 @@
-use openssl::{
-    error::ErrorStack,
-    ssl::{ErrorCode, SslStream},
-};
 use thiserror::Error;
 
 use super::{
-    context::{MAX_PAYLOAD_LEN, shortest_sealed},
-    ffi::Sleeper,
-    record,
-    transport::Pipe,
+    cid::Ids,
+    context::MAX_PAYLOAD_LEN,
+    flight::{Flight, Numbers},
+    keys::Keys,
+    protect,
+    record::{self, ALERT, APPLICATION_DATA, CLIENT_HELLO, FINISHED, HANDSHAKE},
+    window::Window,
 };
+
+/// Messages of a handshake under the key that are answered yet: repetitions of the peer's last flight, when ours to
+/// answer it was lost.
+const LATE_MESSAGES: u8 = 16;
+
+const CLOSE_NOTIFY: u8 = 0;
+const NO_RENEGOTIATION: u8 = 100;
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
 
 /// One peer's established association: records in, records out, nothing else.
 ///
-/// It knows neither its peer's address nor its identity, so that another record layer (one with
-/// Connection IDs, RFC 9146, which OpenSSL does not have) can take its place behind these functions.
+/// It knows neither its peer's address nor its identity.
 pub(super) struct Association {
-    stream: Sleeper<Pipe>,
-    /// The fewest bytes of a sealed record.
-    shortest: usize,
+    keys: Box<Keys>,
+    ids: Option<Ids>,
+    window: Window,
+    numbers: Numbers,
+    /// The end of a whole handshake, until the peer shows that it has it.
+    last: Option<Box<Flight>>,
+    late: u8,
+    /// Longest datagram of a handshake, bytes.
+    datagram_len: u16,
+}
+
+/// What a handshake leaves.
+pub(super) struct Beginning {
+    pub(super) keys: Keys,
+    pub(super) ids: Option<Ids>,
+    pub(super) window: Window,
+    pub(super) numbers: Numbers,
+    pub(super) last: Option<Flight>,
+    pub(super) datagram_len: usize,
 }
 
 /// Whether an association goes on.
@@ -28,8 +51,24 @@ pub(super) enum State {
     Open,
     /// The peer has closed it, with the key.
     Closed,
-    /// The record layer has given it up.
+    /// The peer has given it up, with the key.
     Failed,
+}
+
+/// What came of a datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Received {
+    pub(super) state: State,
+    /// The contents of records of application data.
+    pub(super) data: Vec<Vec<u8>>,
+    /// The datagrams that are to leave.
+    pub(super) answer: Vec<Vec<u8>>,
+    /// A record was the peer's.
+    pub(super) authentic: bool,
+    /// One was the peer's, and newer than all before.
+    pub(super) newest: bool,
+    /// Records that may have held data and were none of the peer's, or old.
+    pub(super) rejected: u64,
 }
 
 /// A datagram could not be sent.
@@ -41,6 +80,9 @@ pub enum SendError {
     /// Longer than [`MAX_PAYLOAD_LEN`].
     #[error("longer than {MAX_PAYLOAD_LEN} bytes")]
     TooLong,
+    /// The peer has only just been heard from its new address, and might not be there: so much is not sent yet.
+    #[error("more than may be sent before the peer is heard once more from its new address")]
+    Unproven,
     /// The record layer does not take it: the association is at its end.
     #[error("the association cannot send any more")]
     Failed,
@@ -48,65 +90,112 @@ pub enum SendError {
 
 impl Association {
     /// What a finished handshake leaves.
-    pub(super) fn new(stream: SslStream<Pipe>) -> Self {
+    pub(super) fn new(begin: Beginning) -> Self {
         Self {
-            shortest: shortest_sealed(stream.ssl()),
-            stream: Sleeper::new(stream),
+            keys: Box::new(begin.keys),
+            ids: begin.ids,
+            window: begin.window,
+            numbers: begin.numbers,
+            last: begin.last.map(Box::new),
+            late: LATE_MESSAGES,
+            datagram_len: u16::try_from(begin.datagram_len).unwrap_or(u16::MAX),
         }
     }
 
-    /// Opens the records of a datagram, and whatever was held back before; `opened` gets each content.
-    ///
-    /// Records that are forged, damaged or repeated are left out by the record layer without a word
-    /// (RFC 6347 §4.1.2.7).
-    pub(super) fn receive(
-        &mut self,
-        datagram: Option<&[u8]>,
-        scratch: &mut [u8],
-        mut opened: impl FnMut(&[u8]),
-    ) -> State {
-        if let Some(datagram) = datagram {
-            if !record::is_sound(datagram, self.shortest, true) {
-                return State::Open;
-            }
-            self.stream.transport().put(datagram);
-        }
-        let read = |stream: &mut SslStream<Pipe>| loop {
-            // An old error would be taken for one of this call.
-            drop(ErrorStack::get());
-            match stream.ssl_read(scratch) {
-                Ok(len) => opened(&scratch[..len]),
-                Err(error) => match error.code() {
-                    ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => break State::Open,
-                    ErrorCode::ZERO_RETURN => break State::Closed,
-                    _ => break State::Failed,
-                },
-            }
+    /// What its records carry, if that was agreed.
+    pub(super) fn ids(&self) -> Option<&Ids> {
+        self.ids.as_ref()
+    }
+
+    /// Opens the records of a datagram. Those that are forged, damaged or repeated are left out without a word
+    /// (RFC 6347 §4.1.2.7), and so is what is not under the key.
+    pub(super) fn receive(&mut self, datagram: &[u8]) -> Received {
+        let mut received = Received {
+            state: State::Open,
+            data: Vec::new(),
+            answer: Vec::new(),
+            authentic: false,
+            newest: false,
+            rejected: 0,
         };
-        self.stream.awake(read).unwrap_or(State::Failed)
+        for record in record::records(datagram).filter(|record| record.epoch > 0) {
+            let opened = self.open(&record, &mut received.newest);
+            let Some(opened) = opened else {
+                received.rejected += u64::from(record.may_hold_data());
+                continue;
+            };
+            received.authentic = true;
+            match (opened.kind, &opened.content[..]) {
+                (APPLICATION_DATA, _) => {
+                    self.last = None; // the peer has it
+                    received.data.push(opened.content);
+                }
+                (ALERT, [_, CLOSE_NOTIFY]) => received.state = State::Closed,
+                (ALERT, [FATAL, _]) => received.state = State::Failed,
+                (HANDSHAKE, [kind, ..]) => received.answer.extend(self.answer(*kind)),
+                _ => {}
+            }
+            if received.state != State::Open {
+                break;
+            }
+        }
+        received
+    }
+
+    fn open(&mut self, record: &record::Record<'_>, newest: &mut bool) -> Option<protect::Opened> {
+        let own = self.ids.as_ref().map(|ids| ids.own);
+        if record.id != own || !self.window.is_fresh(record.number()) {
+            return None;
+        }
+        let opened = protect::open(self.keys.suite, &self.keys.client, record)?;
+        *newest |= self.window.take(record.number());
+        Some(opened)
+    }
+
+    /// What a late message of a handshake is answered.
+    fn answer(&mut self, kind: u8) -> Vec<Vec<u8>> {
+        let Some(left) = self.late.checked_sub(1) else {
+            return Vec::new();
+        };
+        let answer = match (kind, &self.last) {
+            (FINISHED, Some(flight)) => flight.transmit(
+                Some(&self.keys),
+                self.ids.as_ref(),
+                &mut self.numbers,
+                self.datagram_len.into(),
+            ),
+            (CLIENT_HELLO, _) => {
+                (self.seal(ALERT, &[WARNING, NO_RENEGOTIATION]).into_iter()).collect()
+            }
+            _ => return Vec::new(),
+        };
+        self.late = left;
+        answer
     }
 
     /// Seals `bytes` as one record.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<Vec<u8>, SendError> {
         if bytes.len() > MAX_PAYLOAD_LEN {
             return Err(SendError::TooLong);
         }
-        drop(ErrorStack::get());
-        match self.stream.awake(|stream| stream.ssl_write(bytes)) {
-            Some(Ok(_)) => Ok(()),
-            _ => Err(SendError::Failed),
-        }
+        self.seal(APPLICATION_DATA, bytes).ok_or(SendError::Failed)
     }
 
-    /// Tells the peer that it is over.
-    pub(super) fn close(&mut self) {
-        drop(ErrorStack::get());
-        // The alert is written or it is not: the association ends in any case.
-        let _ = self.stream.awake(SslStream::shutdown);
+    /// What tells the peer that it is over.
+    pub(super) fn close(&mut self) -> Option<Vec<u8>> {
+        self.seal(ALERT, &[WARNING, CLOSE_NOTIFY])
     }
 
-    /// The datagrams that are to leave.
-    pub(super) fn take_outbound(&mut self) -> Vec<Vec<u8>> {
-        self.stream.transport().take()
+    fn seal(&mut self, kind: u8, content: &[u8]) -> Option<Vec<u8>> {
+        let number = self.numbers.take_sealed()?;
+        let id = self.ids.as_ref().map_or(&[][..], |ids| &ids.peer);
+        protect::seal(
+            self.keys.suite,
+            &self.keys.server,
+            number,
+            kind,
+            content,
+            id,
+        )
     }
 }

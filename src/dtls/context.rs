@@ -7,13 +7,14 @@ use openssl::{
     ex_data::Index,
     pkey::PKey,
     ssl::{
-        Ssl, SslCipherRef, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef,
-        SslSessionCacheMode, SslVerifyMode, SslVersion,
+        Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
+        SslVerifyMode, SslVersion,
     },
     x509::X509,
 };
 
 use super::{
+    cid,
     cookie::{Cookie, is_expected, mac},
     ffi::{self, ContextValues},
     identity::{Ledger, Serial},
@@ -35,23 +36,11 @@ const MAX_MESSAGE_LEN_PSK: u16 = 2 * 1024;
 /// that level would let through is not in the list; certificates have a level of their own.
 const PSK_SUITES: &str = "@SECLEVEL=0:PSK-AES128-CCM8:PSK-AES128-GCM-SHA256:PSK-AES128-CBC-SHA256";
 const CERTIFICATE_SUITES: &str = ":ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256";
-/// `SSL_OP_NO_ENCRYPT_THEN_MAC`, which the binding does not name. With Encrypt-then-MAC (RFC 7366), libssl
-/// 3.0 ends a connection at the first record whose MAC is wrong: anybody could have sent it. Without,
-/// it leaves the record out, in constant time.
+/// `SSL_OP_NO_ENCRYPT_THEN_MAC`, which the binding does not name: records with CBC have one form, which is opened in
+/// constant time (`cbc`).
 const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
 /// 112 bits: no SHA-1, no RSA of 1024 bits in anybody's chain.
 const CERTIFICATE_LEVEL: i32 = 2;
-
-/// The fewest bytes that the suite of this handshake or association seals anything in: explicit nonce
-/// and tag, or with CBC the vector and the blocks of MAC and padding.
-pub(super) fn shortest_sealed(ssl: &SslRef) -> usize {
-    let suite = ssl.current_cipher().or_else(|| ffi::pending_suite(ssl));
-    match suite.map(SslCipherRef::name) {
-        Some(suite) if suite.ends_with("CCM8") => 8 + 8,
-        Some(suite) if suite.contains("GCM") => 8 + 16,
-        _ => 16 + 48,
-    }
-}
 
 fn refused(part: &'static str) -> impl FnOnce(ErrorStack) -> SetupError {
     move |source| SetupError::Refused { part, source }
@@ -64,6 +53,8 @@ pub(super) struct Context {
     keys: Arc<dyn PskSource>,
     pub(super) ledger: Arc<Ledger>,
     mtu: u32,
+    /// Which of several it is: its Connection IDs begin so.
+    shard: u8,
     /// Longest handshake message that is taken, bytes.
     pub(super) max_message_len: u32,
 }
@@ -77,7 +68,11 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
-    pub(super) fn new(setup: &DtlsSetup, ledger: Arc<Ledger>) -> Result<Self, SetupError> {
+    pub(super) fn new(
+        setup: &DtlsSetup,
+        ledger: Arc<Ledger>,
+        shard: u8,
+    ) -> Result<Self, SetupError> {
         let index = notes::index().map_err(refused("another index"))?;
         let mut builder =
             SslContextBuilder::new(SslMethod::dtls_server()).map_err(refused("a context"))?;
@@ -102,12 +97,14 @@ impl Context {
         };
         ffi::configure(&mut builder, &values).map_err(refused("its limits"))?;
         set_up_callbacks(&mut builder, setup, index);
+        cid::set_up(&mut builder).map_err(refused("Connection IDs"))?;
         Ok(Self {
             suites_and_keys: builder.build(),
             index,
             keys: Arc::clone(&setup.keys),
             ledger,
             mtu: setup.limits.handshake_datagram_len,
+            shard,
             max_message_len: u32::from(max_message_len),
         })
     }
@@ -126,7 +123,9 @@ impl Context {
             ledger: Arc::clone(&self.ledger),
             keys: Arc::clone(&self.keys),
             asked: Asked::Nothing,
-            spares: notes::SPARES,
+            own_id: cid::new_id(self.shard)?,
+            offered: None,
+            agreed: None,
         };
         ssl.set_ex_data(self.index, notes);
         ssl.set_accept_state();

@@ -21,7 +21,7 @@ use openssl::{
 };
 use openssl_sys::{SSL, SSL_CIPHER, SSL_CTX, SSL_CTX_ctrl, SSL_SESSION};
 
-use super::{notes::Notes, tickets};
+use super::tickets;
 
 /// `BIO_ADDR`, of which only pointers are used.
 #[repr(C)]
@@ -46,8 +46,6 @@ unsafe extern "C" {
     fn DTLSv1_listen(ssl: *mut SSL, client: *mut BioAddr) -> c_int;
     fn DTLS_set_timer_cb(ssl: *mut SSL, callback: Option<Timer>);
     fn SSL_get_pending_cipher(ssl: *const SSL) -> *const SSL_CIPHER;
-    fn SSL_alloc_buffers(ssl: *mut SSL) -> c_int;
-    fn SSL_free_buffers(ssl: *mut SSL) -> c_int;
     fn SSL_CTX_set_timeout(context: *mut SSL_CTX, seconds: c_long) -> c_long;
     fn SSL_CTX_set_session_ticket_cb(
         context: *mut SSL_CTX,
@@ -103,17 +101,10 @@ pub(super) fn stop_clock<S: Read + Write>(stream: &mut SslStream<S>) {
     unsafe { DTLS_set_timer_cb(stream.ssl().as_ptr(), Some(flight_timer)) }
 }
 
-/// Called by libssl when a flight begins and at each of its repetitions, for the microseconds until the
-/// next one: none to have it made at once, else the longest span that fits, which is 71 minutes.
-unsafe extern "C" fn flight_timer(ssl: *mut SSL, _: c_uint) -> c_uint {
-    // SAFETY: libssl calls with the Ssl of the handshake that is under way, and nothing else uses it
-    // meanwhile.
-    let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
-    if Notes::wants_spare(ssl) {
-        1
-    } else {
-        c_uint::MAX
-    }
+/// Called by libssl when a flight begins, for the microseconds until it is repeated: the longest span that fits, which is
+/// 71 minutes.
+unsafe extern "C" fn flight_timer(_: *mut SSL, _: c_uint) -> c_uint {
+    c_uint::MAX
 }
 
 /// The suite that a handshake has chosen.
@@ -123,45 +114,6 @@ pub(super) fn pending_suite(ssl: &SslRef) -> Option<&SslCipherRef> {
     unsafe {
         let suite = SSL_get_pending_cipher(ssl.as_ptr());
         (!suite.is_null()).then(|| SslCipherRef::from_ptr(suite.cast_mut()))
-    }
-}
-
-/// An established stream that has buffers for records only while it is in use.
-///
-/// Without them libssl must not write: it would do so to a null pointer. So the stream can be reached
-/// through [`awake`](Self::awake) alone.
-pub(super) struct Sleeper<S>(SslStream<S>);
-
-impl<S: Read + Write> Sleeper<S> {
-    /// Takes the buffers away.
-    pub(super) fn new(stream: SslStream<S>) -> Self {
-        let mut sleeper = Self(stream);
-        sleeper.release();
-        sleeper
-    }
-
-    /// Uses the stream. `None`: there is no memory for its buffers.
-    pub(super) fn awake<T>(&mut self, act: impl FnOnce(&mut SslStream<S>) -> T) -> Option<T> {
-        // SAFETY: the Ssl lives as long as the exclusively borrowed stream. SSL_alloc_buffers takes the
-        // buffers that are missing, and says whether it could.
-        if unsafe { SSL_alloc_buffers(self.0.ssl().as_ptr()) } != 1 {
-            return None;
-        }
-        let result = act(&mut self.0);
-        self.release();
-        Some(result)
-    }
-
-    /// The transport below; libssl is not involved.
-    pub(super) fn transport(&mut self) -> &mut S {
-        self.0.get_mut()
-    }
-
-    fn release(&mut self) {
-        // SAFETY: the Ssl lives as long as the exclusively borrowed stream. SSL_free_buffers refuses while
-        // a buffer holds unread or unwritten bytes. Whatever uses the Ssl next is `awake`, which takes
-        // buffers again, or the end of it, which needs none.
-        unsafe { SSL_free_buffers(self.0.ssl().as_ptr()) };
     }
 }
 

@@ -1,40 +1,43 @@
 //! One peer's handshake, from the cookie on.
 //!
-//! OpenSSL repeats a flight when its own clock says so. Time is handed in here, so its timer is
-//! stopped, and the flight that waits for an answer is kept and repeated from this side: the same
-//! records under new numbers, which is what the library itself would send. A repeated `ClientHello`
-//! shows that the flight was lost, and has it repeated at once (RFC 6347 §4.2.4); the library would not.
+//! OpenSSL leads it. Its records under a key are ours, because they may carry Connection IDs: what comes in is opened here, and
+//! handed to the library as an ordinary record if it was the peer's; what the library writes is opened, and sealed anew.
 //!
-//! Records under a key cannot be numbered anew. The only flight that has one and waits for an answer is
-//! that of a resumption. Of that the library is told to make a few repetitions in advance, by a timer
-//! that runs out at once; they are kept until their time comes.
+//! OpenSSL repeats a flight when its own clock says so. Time is handed in here, so its timer is
+//! stopped, and the flight that waits for an answer is kept and repeated from this side. A repeated `ClientHello`
+//! shows that the flight was lost, and has it repeated at once (RFC 6347 §4.2.4); the library would not.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use openssl::{
     error::ErrorStack,
-    ssl::{ErrorCode, SslStream},
+    ssl::{ErrorCode, SslCipherRef, SslStream},
 };
 
 use super::{
     RefuseReason,
-    association::Association,
-    context::{Context, shortest_sealed},
+    association::{Association, Beginning},
+    cid::{Ids, OwnId},
+    context::Context,
     cookie::Cookie,
     ffi,
+    flight::{Flight, Numbers},
     identity::{Identity, Serial},
+    keys::{Keys, Suite},
     notes::{Asked, Notes},
-    record,
+    protect,
+    record::{self, ALERT, APPLICATION_DATA, HANDSHAKE, Record},
     setup::Timing,
     transport::Pipe,
+    window::Window,
 };
 use crate::clock::Instant;
 
 /// Datagrams taken in one handshake. Five are enough for a client without losses; each may leave
 /// fragments or early records behind in the library until the handshake's end.
 const MAX_DATAGRAMS: u32 = 64;
-/// Of these, those that may begin with records of the next epoch, which are kept whole.
-const MAX_EARLY: u32 = 8;
+/// Records under a key that are kept before the key is known; and those of data that are kept until the end.
+const MAX_EARLY: usize = 8;
 
 /// Where a handshake stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,15 @@ pub(super) enum Progress {
 /// What OpenSSL calls a server that has read the peer's `ChangeCipherSpec` and waits for its `Finished`.
 const AWAITS_FINISHED: &str = "TRCCS";
 
+/// What has come under a key, or looks so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    Nothing,
+    Protected,
+    /// A message: the peer's `Finished`, or what looks like it.
+    Finished,
+}
+
 /// A handshake that is not complete.
 pub(super) struct Handshake {
     stream: SslStream<Pipe>,
@@ -67,19 +79,20 @@ pub(super) struct Handshake {
     /// When it is, once the peer has answered.
     deadline: Instant,
     answered: bool,
-    /// The datagrams that wait for an answer.
-    flight: Vec<Vec<u8>>,
-    /// Its repetitions, as far as they were made in advance.
-    spares: VecDeque<Vec<Vec<u8>>>,
+    /// What waits for an answer.
+    flight: Flight,
     timeout: Duration,
     repeat_at: Option<Instant>,
     datagrams: u32,
-    /// Datagrams with something under a key.
-    early: u32,
-    /// Those that begin so and are kept, until the peer changes to its keys, or somebody in its name.
-    kept: Option<u32>,
-    /// A message under a key has come: the peer's `Finished`, or what looks like it.
-    finished: bool,
+    keys: Option<Keys>,
+    window: Window,
+    numbers: Numbers,
+    /// Records under a key that came before the key was known.
+    early: Vec<Vec<u8>>,
+    /// Application data that came before the end.
+    data: Vec<Vec<u8>>,
+    /// What has come under a key, or looks so.
+    seen: Seen,
     /// What the peer has wrong was told.
     pub(super) fault_told: bool,
 }
@@ -116,14 +129,16 @@ impl Handshake {
             expires: deadline.min(now + patience),
             deadline,
             answered: false,
-            flight: Vec::new(),
-            spares: VecDeque::new(),
+            flight: Flight::default(),
             timeout: timing.initial_timeout,
             repeat_at: None,
             datagrams: 0,
-            early: 0,
-            kept: Some(0),
-            finished: false,
+            keys: None,
+            window: Window::default(),
+            numbers: Numbers::default(),
+            early: Vec::new(),
+            data: Vec::new(),
+            seen: Seen::Nothing,
             fault_told: false,
         })
     }
@@ -143,58 +158,160 @@ impl Handshake {
         timing: &Timing,
         datagram: Option<&[u8]>,
     ) -> (Progress, Vec<Vec<u8>>) {
+        let mut progress = Progress::Waiting;
+        let mut said = Flight::default();
         if let Some(datagram) = datagram {
-            // The rest of a ClientHello that came in fragments may name DTLS 1.0.
-            let shortest = shortest_sealed(self.stream.ssl());
-            if !record::is_sound(datagram, shortest, false) {
+            if !record::is_sound(datagram) {
                 return (Progress::Unsound, Vec::new());
             }
-            // What comes after the change is opened at once, or left out for good. What could not be real is not kept, so
-            // that nobody can use up what may come early.
-            let protected = record::has_protected(datagram);
-            let begins_protected = protected && !record::begins_in_the_clear(datagram);
-            if begins_protected && let Some(kept) = &mut self.kept {
-                if !record::may_come_early(datagram) {
-                    return (Progress::Unsound, Vec::new());
+            for record in record::records(datagram) {
+                let taken = self.take(&record, &mut said);
+                // data may follow the end
+                if progress != Progress::Complete && taken != Progress::Waiting {
+                    progress = taken;
                 }
-                if *kept >= MAX_EARLY {
-                    return (Progress::TooMany, Vec::new());
+                if progress == Progress::Failed {
+                    break;
                 }
-                *kept += 1;
             }
-            if record::changes_cipher(datagram) {
-                self.kept = None;
+            if !matches!(progress, Progress::TooMany | Progress::Unsound) {
+                self.answered = true;
+                self.expires = self.deadline;
             }
-            self.early += u32::from(protected); // at most MAX_DATAGRAMS
-            self.finished |= record::has_protected_handshake(datagram);
-            self.answered = true;
-            self.expires = self.deadline;
-            self.stream.get_mut().put(datagram);
+        } else {
+            progress = self.step(&mut said);
         }
+        let outbound = self.transmit(&said);
+        if !said.is_empty() {
+            self.flight = said;
+            if progress != Progress::Complete {
+                self.timeout = timing.initial_timeout;
+                self.repeat_at = Some(now + self.timeout);
+            }
+        } else if progress == Progress::Complete {
+            // a resumption ends with the peer's word
+            self.flight = Flight::default();
+        }
+        (progress, outbound)
+    }
+
+    fn transmit(&mut self, flight: &Flight) -> Vec<Vec<u8>> {
+        let ids = Notes::of(self.stream.ssl()).and_then(|notes| notes.agreed.as_ref());
+        let (keys, len) = (self.keys.as_ref(), self.datagram_len);
+        flight.transmit(keys, ids, &mut self.numbers, len)
+    }
+
+    /// Goes on with one record.
+    fn take(&mut self, record: &Record<'_>, said: &mut Flight) -> Progress {
+        if record.epoch == 0 {
+            self.stream.get_mut().put(record.bytes);
+            return self.step(said);
+        }
+        self.seen = self.seen.max(Seen::Protected);
+        if self.keys.is_some() {
+            self.see(record);
+            return self.open(record, said);
+        }
+        if !record.may_come_early() {
+            return Progress::Unsound;
+        }
+        if self.early.len() >= MAX_EARLY {
+            return Progress::TooMany;
+        }
+        self.see(record);
+        self.early.push(record.bytes.to_vec());
+        Progress::Waiting
+    }
+
+    /// Has the library go on with what it was given, and then with what has waited for the key.
+    fn step(&mut self, said: &mut Flight) -> Progress {
         drop(ErrorStack::get());
-        let progress = match self.stream.accept() {
+        let mut progress = match self.stream.accept() {
             Ok(()) => Progress::Complete,
             Err(error) => match error.code() {
                 ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => Progress::Waiting,
                 _ => Progress::Failed,
             },
         };
-        let mut outbound = self.stream.get_mut().take();
-        if progress == Progress::Waiting && !outbound.is_empty() {
-            self.spares.clear();
-            while let Some(last) = outbound
-                .iter()
-                .rposition(|bytes| record::begins_flight(bytes))
-                && last > 0
-            {
-                self.spares
-                    .push_front(joined(outbound.split_off(last), self.datagram_len));
-            }
-            self.flight.clone_from(&outbound);
-            self.timeout = timing.initial_timeout;
-            self.repeat_at = Some(now + self.timeout);
+        if self.keys.is_none() {
+            self.keys = self.derive();
         }
-        (progress, outbound)
+        let written = self.stream.get_mut().take();
+        said.gather(&written, self.keys.as_ref(), &mut self.numbers);
+        if self.keys.is_some() {
+            for bytes in std::mem::take(&mut self.early) {
+                for record in record::records(&bytes) {
+                    let opened = self.open(&record, said);
+                    if progress == Progress::Waiting {
+                        progress = opened;
+                    }
+                }
+            }
+        }
+        progress
+    }
+
+    /// The keys, as soon as the library has the secret that they come from: after the `ClientKeyExchange`, or in a
+    /// resumption after the `ClientHello`.
+    fn derive(&self) -> Option<Keys> {
+        let ssl = self.stream.ssl();
+        let suite = ffi::pending_suite(ssl).or_else(|| ssl.current_cipher());
+        let suite = suite.map(SslCipherRef::name).and_then(Suite::named)?;
+        let session = ssl.session()?;
+        let (mut master, mut client, mut server) = ([0; 48], [0; 32], [0; 32]);
+        let whole = session.master_key_len() == master.len()
+            && session.master_key(&mut master) == master.len()
+            && ssl.client_random(&mut client) == client.len()
+            && ssl.server_random(&mut server) == server.len();
+        whole.then(|| Keys::derive(suite, &master, &client, &server))
+    }
+
+    /// Opens a record under the key, and hands on what is in it.
+    fn open(&mut self, record: &Record<'_>, said: &mut Flight) -> Progress {
+        let own = self.ids().map(|ids| ids.own);
+        let Some(keys) = &self.keys else {
+            return Progress::Waiting;
+        };
+        if record.id != own || !self.window.is_fresh(record.number()) {
+            return Progress::Waiting;
+        }
+        let Some(opened) = protect::open(keys.suite, &keys.client, record) else {
+            return Progress::Waiting;
+        };
+        self.window.take(record.number());
+        match opened.kind {
+            HANDSHAKE | ALERT => {
+                // for the library, which knows no IDs
+                let (kind, content) = (opened.kind, &opened.content);
+                let number = record.number();
+                let sealed = protect::seal(keys.suite, &keys.client, number, kind, content, &[]);
+                let Some(sealed) = sealed else {
+                    return Progress::Waiting;
+                };
+                self.stream.get_mut().put(&sealed);
+                self.step(said)
+            }
+            APPLICATION_DATA if self.data.len() < MAX_EARLY => {
+                self.data.push(opened.content);
+                Progress::Waiting
+            }
+            _ => Progress::Waiting,
+        }
+    }
+
+    fn see(&mut self, record: &Record<'_>) {
+        if record.may_end_handshake() {
+            self.seen = Seen::Finished;
+        }
+    }
+
+    fn ids(&self) -> Option<&Ids> {
+        Notes::of(self.stream.ssl())?.agreed.as_ref()
+    }
+
+    /// The Connection ID of the server's that was agreed on.
+    pub(super) fn own_id(&self) -> Option<OwnId> {
+        self.ids().map(|ids| ids.own)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -225,14 +342,10 @@ impl Handshake {
     pub(super) fn repeat(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
         self.timeout = (self.timeout * 2).min(timing.max_timeout);
         self.repeat_at = Some(now + self.timeout);
-        if let Some(spare) = self.spares.pop_front() {
-            return spare;
-        }
-        let pipe = self.stream.get_mut();
-        self.flight
-            .iter()
-            .map(|datagram| pipe.repeat(datagram))
-            .collect()
+        let flight = std::mem::take(&mut self.flight);
+        let datagrams = self.transmit(&flight);
+        self.flight = flight;
+        datagrams
     }
 
     /// Whether the peer has claimed an identity, and whether anybody has it.
@@ -245,7 +358,9 @@ impl Handshake {
         match self.asked() {
             Asked::Unknown(_) => Some(RefuseReason::UnknownIdentity),
             // Only the end of the handshake comes under its keys, and it could not be opened.
-            Asked::Known(_) if self.early > 0 => Some(RefuseReason::WrongKey),
+            Asked::Known(_) if self.seen > Seen::Nothing && self.window.is_untouched() => {
+                Some(RefuseReason::WrongKey)
+            }
             Asked::Known(_) | Asked::Nothing => None,
         }
     }
@@ -260,7 +375,9 @@ impl Handshake {
         let reason = match asked {
             Asked::Unknown(_) => RefuseReason::UnknownIdentity,
             Asked::Known(_)
-                if self.finished && self.stream.ssl().state_string() == AWAITS_FINISHED =>
+                if self.seen == Seen::Finished
+                    && self.window.is_untouched()
+                    && self.stream.ssl().state_string() == AWAITS_FINISHED =>
             {
                 RefuseReason::WrongKey
             }
@@ -281,23 +398,22 @@ impl Handshake {
         drop(ErrorStack::get());
         // The alert is written or it is not: this is the end in any case.
         let _ = self.stream.shutdown();
-        self.stream.get_mut().take()
+        let written = self.stream.get_mut().take();
+        let mut farewell = Flight::default();
+        farewell.gather(&written, self.keys.as_ref(), &mut self.numbers);
+        self.transmit(&farewell)
     }
 
-    /// What a complete handshake was for.
-    pub(super) fn into_association(self) -> Association {
-        Association::new(self.stream)
+    /// What a complete handshake was for, with the data that came before its end. `None`: the library has not said its keys.
+    pub(super) fn into_association(self) -> Option<(Association, Vec<Vec<u8>>)> {
+        let begin = Beginning {
+            ids: self.ids().cloned(),
+            keys: self.keys?,
+            window: self.window,
+            numbers: self.numbers,
+            last: (!self.flight.is_empty()).then_some(self.flight),
+            datagram_len: self.datagram_len,
+        };
+        Some((Association::new(begin), self.data))
     }
-}
-
-/// The same records in as few datagrams as they fit into. OpenSSL repeats each message on its own.
-fn joined(datagrams: Vec<Vec<u8>>, max_len: usize) -> Vec<Vec<u8>> {
-    let mut joined: Vec<Vec<u8>> = Vec::new();
-    for datagram in datagrams {
-        match joined.last_mut() {
-            Some(last) if last.len() + datagram.len() <= max_len => last.extend(datagram),
-            _ => joined.push(datagram),
-        }
-    }
-    joined
 }

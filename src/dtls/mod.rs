@@ -12,25 +12,34 @@
 //! handshake is complete does it take the place of the first. Nothing that anybody could forge ends an
 //! association.
 //!
-//! OpenSSL does the records and the handshakes. Of the machine it uses the source of randomness and,
-//! for the age of tickets, the wall clock; its timers are not used (`handshake`).
+//! OpenSSL leads the handshakes. Of the machine it uses the source of randomness and,
+//! for the age of tickets, the wall clock; its timers are not used (`handshake`). Records are sealed and opened here
+//! (`keys`, `protect`, `cbc`, `window`), because OpenSSL has no Connection IDs (RFC 9146): with one, a device is known
+//! whatever its address (`cid`, `kept`).
 
 mod association;
+mod associations;
+mod cbc;
+mod cid;
 mod context;
 mod cookie;
 mod counts;
 mod ffi;
+mod flight;
 mod half_open;
 mod handshake;
 mod identity;
 mod kept;
+mod keys;
 mod limits;
 mod notes;
+mod protect;
 mod queue;
 mod record;
 mod setup;
 mod tickets;
 mod transport;
+mod window;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -48,7 +57,6 @@ pub use setup::{
 };
 
 use crate::clock::Now;
-use association::State;
 use context::Context;
 use cookie::{Cookies, hello_verify_request, is_expected, mac};
 use half_open::{Full, HalfOpen};
@@ -59,12 +67,6 @@ use limits::Ration;
 use notes::Asked;
 use queue::Queue;
 use record::{ClientHello, Datagram};
-
-/// Handshake datagrams that an established association takes yet: repetitions of the peer's last
-/// flight, when ours to answer it was lost.
-const LATE_HANDSHAKE_DATAGRAMS: u8 = 16;
-/// The longest content of a record (RFC 6347 §4.1).
-const MAX_RECORD_LEN: usize = 1 << 14;
 
 /// The DTLS associations of one socket.
 pub struct Dtls {
@@ -79,7 +81,7 @@ pub struct Dtls {
     queue: Queue,
     events: VecDeque<Output>,
     counts: Counts,
-    scratch: Vec<u8>,
+    shard: u8,
 }
 
 /// What came of datagrams and deadlines.
@@ -100,6 +102,15 @@ pub enum Output {
         identity: Arc<Identity>,
         /// Whether a ticket resumed an earlier session.
         resumed: bool,
+    },
+    /// A peer is heard from another address, and is reached there. Its data follow.
+    Moved {
+        /// Where it was; `None` where somebody else has that address meanwhile.
+        from: Option<SocketAddr>,
+        /// Where it is.
+        peer: SocketAddr,
+        /// Who it is.
+        identity: Arc<Identity>,
     },
     /// Application data have arrived.
     Data {
@@ -140,7 +151,8 @@ pub enum CloseReason {
     Failed,
     /// It was not used for longer than the others, and there were too many.
     Evicted,
-    /// The peer has made a new one from the same address.
+    /// The peer has made a new one from the same address; or somebody else has the address now, and this one goes on as soon
+    /// as it is heard from another.
     Replaced,
     /// Its identity was ended.
     Ended,
@@ -167,11 +179,12 @@ impl Dtls {
     /// # Errors
     /// A key, a certificate, a time or a limit in `setup` cannot be used.
     pub fn new(setup: &DtlsSetup) -> Result<Self, SetupError> {
-        Self::with(setup, Arc::default())
+        Self::with(setup, Arc::default(), 0)
     }
 
     /// So many, each with its part of what `setup` allows, and all of `per_identity`. They take each other's tickets, and an
-    /// identity has to be ended in each: a handshake that falls in between may have to be repeated.
+    /// identity has to be ended in each: a handshake that falls in between may have to be repeated. The Connection IDs that each
+    /// gives begin with its place among them.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -180,14 +193,14 @@ impl Dtls {
         let mut setup = setup.clone();
         setup.limits = setup.limits.shared_by(count);
         (0..count)
-            .map(|_| Self::with(&setup, ledger.clone()))
+            .map(|shard| Self::with(&setup, ledger.clone(), shard))
             .collect()
     }
 
-    fn with(setup: &DtlsSetup, ledger: Arc<Ledger>) -> Result<Self, SetupError> {
+    fn with(setup: &DtlsSetup, ledger: Arc<Ledger>, shard: u8) -> Result<Self, SetupError> {
         setup.check()?;
         Ok(Self {
-            context: Context::new(setup, ledger)?,
+            context: Context::new(setup, ledger, shard)?,
             cookies: Cookies::new(mac(&setup.seed, &[b"cookie"]), setup.timing.cookie_period),
             cookie_ration: Ration::new(
                 setup.limits.cookies_per_network_per_second,
@@ -204,7 +217,7 @@ impl Dtls {
             queue: Queue::new(setup.limits.queue_len),
             events: VecDeque::new(),
             counts: Counts::default(),
-            scratch: vec![0; MAX_RECORD_LEN],
+            shard,
         })
     }
 
@@ -216,7 +229,7 @@ impl Dtls {
     pub fn renew(&mut self, setup: &DtlsSetup) -> Result<(), SetupError> {
         let mut setup = setup.clone();
         setup.limits = self.limits;
-        self.context = Context::new(&setup, self.context.ledger.clone())?;
+        self.context = Context::new(&setup, self.context.ledger.clone(), self.shard)?;
         Ok(())
     }
 
@@ -251,7 +264,8 @@ impl Dtls {
             match Datagram::read(&bytes) {
                 Some(Datagram::Hello(hello)) => self.hear_hello(now, peer, &hello, &bytes),
                 _ if self.half_open.contains(&peer) => self.advance(now, peer, Some(&bytes)),
-                _ => self.receive(peer, Some(&bytes)),
+                // its handshake has ended meanwhile
+                _ => self.open(peer, &bytes),
             }
         }
         self.queue.len()
@@ -267,23 +281,36 @@ impl Dtls {
     /// # Errors
     /// There is no association with the peer, or `bytes` are too many.
     pub fn send(&mut self, peer: SocketAddr, bytes: &[u8]) -> Result<(), SendError> {
-        let entry = self.kept.peek_mut(&peer).ok_or(SendError::NoAssociation)?;
-        let sent = entry.association.send(bytes);
-        transmit(&mut self.events, peer, entry.association.take_outbound());
-        match sent {
-            Ok(()) => {
-                self.kept.touch(&peer);
-                self.counts.dtls_records_sealed += 1;
-            }
-            Err(SendError::Failed) => self.close(peer, CloseReason::Failed),
-            Err(SendError::NoAssociation | SendError::TooLong) => {}
+        let found = (self.kept.at(&peer)).and_then(|key| Some((key, self.kept.peek_mut(key)?)));
+        let (key, entry) = found.ok_or(SendError::NoAssociation)?;
+        if let Some(left) = &mut entry.unproven {
+            // a record's head, ID, nonce and tag come to less
+            let Some(rest) = left.checked_sub(bytes.len() + 80) else {
+                self.counts.dtls_records_unproven += 1;
+                return Err(SendError::Unproven);
+            };
+            *left = rest;
         }
-        sent
+        match entry.association.send(bytes) {
+            Ok(bytes) => {
+                self.events.push_back(Output::Transmit { peer, bytes });
+                self.kept.touch(key);
+                self.counts.dtls_records_sealed += 1;
+                Ok(())
+            }
+            Err(error) => {
+                if error == SendError::Failed {
+                    self.close(key, CloseReason::Failed);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Who is at that address, if there is an association.
     pub fn identity(&self, peer: SocketAddr) -> Option<&Arc<Identity>> {
-        self.kept.peek(&peer).map(|entry| &entry.identity)
+        let key = self.kept.at(&peer)?;
+        self.kept.peek(key).map(|entry| &entry.identity)
     }
 
     /// Ends everything of these identities, because their keys or certificates are no longer good: their
@@ -294,8 +321,8 @@ impl Dtls {
         let lifetime = self.timing.ticket_lifetime;
         for identity in identities {
             (self.context.ledger).end(identity.digest(), now.instant, lifetime);
-            for peer in self.kept.peers_of(identity).to_vec() {
-                self.close(peer, CloseReason::Ended);
+            for key in self.kept.of(identity).to_vec() {
+                self.close(key, CloseReason::Ended);
             }
         }
         let keys: HashSet<&[u8]> = (identities.iter())
@@ -401,16 +428,14 @@ impl Dtls {
         (self.half_open.get(&peer)).is_some_and(|handshake| handshake.random == hello.random)
     }
 
-    /// A datagram of a handshake is taken where one is under way, or was of late.
+    /// A datagram of a handshake is taken where one is under way, or was of late: a peer repeats its last flight when ours was
+    /// lost.
     fn expect_handshake(&mut self, peer: SocketAddr, bytes: &[u8]) {
         if self.half_open.contains(&peer) {
             self.enqueue_charged(peer, bytes);
-        } else if let Some(entry) = self.kept.peek_mut(&peer) {
-            if entry.handshake_allowance == 0 {
+        } else if let Some(key) = self.kept.at(&peer) {
+            if !self.receive(key, peer, bytes) {
                 self.counts.dtls_datagrams_superfluous += 1;
-            } else {
-                entry.handshake_allowance -= 1;
-                self.enqueue(peer, bytes);
             }
         } else {
             self.counts.dtls_datagrams_unassociated += 1;
@@ -430,7 +455,8 @@ impl Dtls {
         }
         // A copy that was long on its way: its handshake is over. A device without randomness that starts
         // again says the same, so this does not hold for ever.
-        if self.kept.peek(&peer).is_some_and(|entry| {
+        let here = self.kept.at(&peer).and_then(|key| self.kept.peek(key));
+        if here.is_some_and(|entry| {
             entry.random == hello.random
                 && now.instant.since(entry.established) < self.timing.handshake_deadline
         }) {
@@ -512,13 +538,47 @@ impl Dtls {
         let Some(handshake) = self.half_open.remove(&peer) else {
             return;
         };
+        let random = handshake.random;
+        let taken = (handshake.own_id()).is_some_and(|id| self.kept.with_id(id).is_some());
+        let Some((association, data)) = handshake.into_association().filter(|_| !taken) else {
+            return self.tell(peer, &Asked::Nothing, RefuseReason::Failed);
+        };
         if resumed {
             self.counts.dtls_handshakes_resumed += 1;
         } else {
             self.counts.dtls_handshakes_full += 1;
         }
-        self.close(peer, CloseReason::Replaced);
-        let of_identity = self.kept.peers_of(&identity);
+        self.make_room(peer, &identity);
+        let identity = Arc::new(identity);
+        let entry = Entry::new(
+            association,
+            Arc::clone(&identity),
+            random,
+            now.instant,
+            peer,
+        );
+        self.kept.insert(entry);
+        self.events.push_back(Output::Established {
+            peer,
+            identity: Arc::clone(&identity),
+            resumed,
+        });
+        // They came before the end of the handshake.
+        self.counts.dtls_records_opened += data.len() as u64;
+        self.events
+            .extend(data.into_iter().map(|bytes| Output::Data {
+                peer,
+                identity: Arc::clone(&identity),
+                bytes,
+            }));
+    }
+
+    /// For one association more, of `identity` at that address.
+    fn make_room(&mut self, peer: SocketAddr, identity: &Identity) {
+        if let Some(before) = self.kept.at(&peer) {
+            self.displace(before, identity);
+        }
+        let of_identity = self.kept.of(identity);
         if of_identity.len() >= self.limits.per_identity
             && let Some(oldest) = of_identity.first().copied()
         {
@@ -529,22 +589,6 @@ impl Dtls {
         {
             self.close(least_used, CloseReason::Evicted);
         }
-        let identity = Arc::new(identity);
-        let entry = Entry {
-            random: handshake.random,
-            established: now.instant,
-            association: handshake.into_association(),
-            identity: Arc::clone(&identity),
-            handshake_allowance: LATE_HANDSHAKE_DATAGRAMS,
-        };
-        self.kept.insert(peer, entry);
-        self.events.push_back(Output::Established {
-            peer,
-            identity,
-            resumed,
-        });
-        // Data may have come with the end of the handshake, or before it.
-        self.receive(peer, None);
     }
 
     fn refuse(&mut self, peer: SocketAddr, reason: RefuseReason) {
@@ -586,83 +630,11 @@ impl Dtls {
     }
 }
 
-/// Associations.
-impl Dtls {
-    /// Records under a key. Those of a handshake's end may be overtaken by those that follow.
-    fn open(&mut self, peer: SocketAddr, bytes: &[u8]) {
-        let before = self.counts.dtls_records_opened;
-        let established = self.kept.peek(&peer).is_some();
-        if established {
-            self.receive(peer, Some(bytes));
-        }
-        let opened = self.counts.dtls_records_opened > before;
-        if !opened && self.half_open.contains(&peer) {
-            self.enqueue_charged(peer, bytes);
-        } else if !established {
-            self.counts.dtls_datagrams_unassociated += 1;
-        }
-    }
-
-    fn receive(&mut self, peer: SocketAddr, datagram: Option<&[u8]>) {
-        let Some(entry) = self.kept.peek_mut(&peer) else {
-            self.counts.dtls_datagrams_unassociated += 1;
-            return;
-        };
-        let mut opened = 0;
-        let identity = &entry.identity;
-        let events = &mut self.events;
-        let state = entry
-            .association
-            .receive(datagram, &mut self.scratch, |bytes| {
-                opened += 1;
-                events.push_back(Output::Data {
-                    peer,
-                    identity: Arc::clone(identity),
-                    bytes: bytes.to_vec(),
-                });
-            });
-        transmit(events, peer, entry.association.take_outbound());
-        let sent = datagram.map_or(0, record::application_records);
-        self.counts.dtls_records_opened += opened;
-        self.counts.dtls_records_rejected += (sent as u64).saturating_sub(opened);
-        if opened > 0 {
-            self.kept.touch(&peer);
-        }
-        match state {
-            State::Open => {}
-            State::Closed => self.close(peer, CloseReason::Peer),
-            State::Failed => self.close(peer, CloseReason::Failed),
-        }
-    }
-
-    /// Ends the peer's association, if there is one.
-    fn close(&mut self, peer: SocketAddr, reason: CloseReason) {
-        let Some(mut entry) = self.kept.remove(&peer) else {
-            return;
-        };
-        let count = match reason {
-            CloseReason::Peer => &mut self.counts.dtls_associations_closed,
-            CloseReason::Failed => &mut self.counts.dtls_associations_failed,
-            CloseReason::Evicted => &mut self.counts.dtls_associations_evicted,
-            CloseReason::Replaced => &mut self.counts.dtls_associations_replaced,
-            CloseReason::Ended => &mut self.counts.dtls_associations_ended,
-        };
-        *count += 1;
-        // A device whose association is dropped for room sleeps, and one whose association is replaced
-        // has another: only the others are told.
-        if matches!(reason, CloseReason::Peer | CloseReason::Ended) {
-            entry.association.close();
-            transmit(&mut self.events, peer, entry.association.take_outbound());
-        }
-        self.events.push_back(Output::Closed {
-            peer,
-            identity: entry.identity,
-            reason,
-        });
-    }
-}
-
-fn transmit(events: &mut VecDeque<Output>, peer: SocketAddr, datagrams: Vec<Vec<u8>>) {
+fn transmit(
+    events: &mut VecDeque<Output>,
+    peer: SocketAddr,
+    datagrams: impl IntoIterator<Item = Vec<u8>>,
+) {
     events.extend(
         datagrams
             .into_iter()

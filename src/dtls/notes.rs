@@ -9,6 +9,7 @@ use openssl::{
 };
 
 use super::{
+    cid::{Ids, OwnId},
     cookie::Cookie,
     identity::{Ledger, Serial},
     setup::PskSource,
@@ -26,10 +27,6 @@ pub(super) enum Asked {
     Unknown(Box<[u8]>),
 }
 
-/// Repetitions of a flight that are made beforehand. With the default times, a deadline comes after three
-/// at most.
-pub(super) const SPARES: u8 = 4;
-
 /// What a handshake's callbacks know and leave behind; it travels with the `Ssl`.
 pub(super) struct Notes {
     pub(super) cookies: [Cookie; 2],
@@ -37,8 +34,12 @@ pub(super) struct Notes {
     pub(super) ledger: Arc<Ledger>,
     pub(super) keys: Arc<dyn PskSource>,
     pub(super) asked: Asked,
-    /// Repetitions that the library is yet to make beforehand.
-    pub(super) spares: u8,
+    /// The Connection ID that the server gives.
+    pub(super) own_id: OwnId,
+    /// The one that the client has offered, if it can be used.
+    pub(super) offered: Option<Box<[u8]>>,
+    /// What the `ServerHello` has agreed to.
+    pub(super) agreed: Option<Ids>,
 }
 
 static NOTES: OnceLock<Index<Ssl, Notes>> = OnceLock::new();
@@ -46,18 +47,6 @@ static NOTES: OnceLock<Index<Ssl, Notes>> = OnceLock::new();
 impl Notes {
     pub(super) fn of(ssl: &SslRef) -> Option<&Self> {
         ssl.ex_data(*NOTES.get()?)
-    }
-
-    /// Whether the flight that begins should be made once more at once, to be kept: see `handshake`.
-    pub(super) fn wants_spare(ssl: &mut SslRef) -> bool {
-        let resumed = ssl.session_reused();
-        match Self::of_mut(ssl) {
-            Some(notes) if resumed && notes.spares > 0 => {
-                notes.spares -= 1;
-                true
-            }
-            _ => false,
-        }
     }
 
     pub(super) fn of_mut(ssl: &mut SslRef) -> Option<&mut Self> {

@@ -4,31 +4,41 @@
 //! Everything here is hostile. Nothing is kept; what decides who may cause work is read here, what
 //! decides whether a peer is genuine is left to the record layer.
 
-/// Bytes of a record's header.
+use super::cid::{OWN_LEN, OwnId};
+
+/// Bytes of a record's header without Connection ID.
 pub(super) const RECORD_HEADER_LEN: usize = 13;
 /// Bytes of a handshake message's header.
 const HANDSHAKE_HEADER_LEN: usize = 12;
 
-const DTLS_1_2: [u8; 2] = [0xfe, 0xfd];
+pub(super) const DTLS_1_2: [u8; 2] = [0xfe, 0xfd];
 /// Fits into the library's buffer, which holds a record of 2^14 bytes and more.
 const MAX_DATAGRAM_LEN: usize = 1 << 14;
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
-const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
-const APPLICATION_DATA: u8 = 23;
+pub(super) const ALERT: u8 = 21;
+pub(super) const HANDSHAKE: u8 = 22;
+pub(super) const APPLICATION_DATA: u8 = 23;
+/// A record with a Connection ID (RFC 9146 §4).
+pub(super) const TLS12_CID: u8 = 25;
+/// Of RFC 6520, which nobody speaks here.
+const HEARTBEAT: u8 = 24;
 
-const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
+pub(super) const CLIENT_HELLO: u8 = 1;
+pub(super) const FINISHED: u8 = 20;
 
 /// A record's header and its content.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record<'a> {
-    kind: u8,
-    version: [u8; 2],
+    pub(super) kind: u8,
+    pub(super) version: [u8; 2],
     pub(super) epoch: u16,
     sequence: [u8; 6],
-    content: &'a [u8],
+    /// One of the server's, for it is to the server.
+    pub(super) id: Option<OwnId>,
+    pub(super) content: &'a [u8],
+    /// The whole of it.
+    pub(super) bytes: &'a [u8],
 }
 
 impl Record<'_> {
@@ -36,6 +46,25 @@ impl Record<'_> {
     pub(super) fn number(&self) -> u64 {
         let [s0, s1, s2, s3, s4, s5] = self.sequence;
         u64::from_be_bytes([0, 0, s0, s1, s2, s3, s4, s5])
+    }
+
+    /// Whether application data may be in it.
+    pub(super) fn may_hold_data(&self) -> bool {
+        matches!(self.kind, APPLICATION_DATA | TLS12_CID)
+    }
+
+    /// Whether a message of a handshake may be in it, under a key.
+    pub(super) fn may_end_handshake(&self) -> bool {
+        self.epoch > 0 && matches!(self.kind, HANDSHAKE | TLS12_CID)
+    }
+
+    /// Whether it could be what ends a handshake or what follows it, before the keys are known: one of the first records of
+    /// the epoch (RFC 6347 §4.1).
+    pub(super) fn may_come_early(&self) -> bool {
+        /// More than a peer sends before it has an answer.
+        const FIRST: u64 = 16;
+        let kind = self.may_hold_data() || self.kind == HANDSHAKE;
+        self.epoch == 1 && kind && self.number() < FIRST
     }
 }
 
@@ -50,21 +79,34 @@ pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
 }
 
 fn split(datagram: &[u8]) -> Option<(Record<'_>, &[u8])> {
-    let (header, rest) = datagram.split_first_chunk::<RECORD_HEADER_LEN>()?;
-    let [kind, major, minor, e0, e1, s0, s1, s2, s3, s4, s5, l0, l1] = *header;
+    let (head, mut rest) = datagram.split_first_chunk::<11>()?;
+    let [kind, major, minor, e0, e1, s0, s1, s2, s3, s4, s5] = *head;
     // DTLS 1.0 and 1.2 are 254.255 and 254.253; a ClientHello may name either (RFC 6347 §4.1).
-    if major != 0xfe || !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind) {
+    if major != 0xfe || !(CHANGE_CIPHER_SPEC..=TLS12_CID).contains(&kind) || kind == HEARTBEAT {
         return None;
     }
-    let (content, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([l0, l1])))?;
+    let mut id = None;
+    if kind == TLS12_CID {
+        let (own, after) = rest.split_first_chunk::<OWN_LEN>()?;
+        (id, rest) = (Some(*own), after);
+    }
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (content, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
     let record = Record {
         kind,
         version: [major, minor],
         epoch: u16::from_be_bytes([e0, e1]),
         sequence: [s0, s1, s2, s3, s4, s5],
+        id,
         content,
+        bytes: &datagram[..datagram.len() - rest.len()],
     };
     Some((record, rest))
+}
+
+/// The Connection ID of the first record.
+pub(super) fn first_id(datagram: &[u8]) -> Option<OwnId> {
+    split(datagram)?.0.id
 }
 
 /// What a datagram is, by its first record.
@@ -172,107 +214,21 @@ pub(super) fn longest_announced(datagram: &[u8]) -> u32 {
         .unwrap_or(0)
 }
 
-/// Whether the datagram begins with a `ServerHello`, and so a server's flight.
-pub(super) fn begins_flight(datagram: &[u8]) -> bool {
-    records(datagram).next().is_some_and(|record| {
-        let message = Message::read(record.content);
-        record.kind == HANDSHAKE
-            && record.epoch == 0
-            && message
-                .is_some_and(|(message, _)| message.kind == SERVER_HELLO && message.offset == 0)
-    })
-}
-
-/// Whether the library would keep the datagram for later, before the peer has changed to its keys: it begins under a key, and
-/// could be what ends a handshake or what follows it (the first records of the epoch, RFC 6347 §4.1).
-pub(super) fn may_come_early(datagram: &[u8]) -> bool {
-    /// More than a peer sends before it has an answer.
-    const FIRST: u64 = 16;
-    records(datagram).next().is_some_and(|record| {
-        let kind = record.kind == HANDSHAKE || record.kind == APPLICATION_DATA;
-        record.epoch == 1 && kind && record.number() < FIRST
-    })
-}
-
-/// Whether the first record of the datagram is under no key.
-pub(super) fn begins_in_the_clear(datagram: &[u8]) -> bool {
-    records(datagram)
-        .next()
-        .is_some_and(|record| record.epoch == 0)
-}
-
-/// Whether the peer changes to its keys in the datagram.
-pub(super) fn changes_cipher(datagram: &[u8]) -> bool {
-    records(datagram).any(|record| record.epoch == 0 && record.kind == CHANGE_CIPHER_SPEC)
-}
-
-/// Whether a record of the datagram is under a key.
-pub(super) fn has_protected(datagram: &[u8]) -> bool {
-    records(datagram).any(|record| record.epoch > 0)
-}
-
-/// Whether a handshake message of the datagram is under a key: the end of a handshake.
-pub(super) fn has_protected_handshake(datagram: &[u8]) -> bool {
-    records(datagram).any(|record| record.epoch > 0 && record.kind == HANDSHAKE)
-}
-
-/// Whether the datagram may be handed to the library once the suite is known, which seals nothing in
-/// fewer than `shortest` bytes.
-///
-/// OpenSSL leaves forged records out, yet not all of them: one that is too short for its suite's nonce
-/// and tag ends the connection, and after one of another version it reads the content as further
-/// records. So every byte has to be part of a record, in the clear or long enough, and of DTLS 1.2 if
-/// the peer knows the version (`settled`). No peer sends anything else, and there is no second epoch
-/// under a key without renegotiation.
-pub(super) fn is_sound(datagram: &[u8], shortest: usize, settled: bool) -> bool {
+/// Whether every byte is part of a record of one of the two epochs that there are without renegotiation. No peer sends
+/// anything else. The rest of a `ClientHello` that came in fragments may name DTLS 1.0.
+pub(super) fn is_sound(datagram: &[u8]) -> bool {
     let mut len = 0;
     let sound = records(datagram).all(|record| {
-        len += RECORD_HEADER_LEN + record.content.len();
-        let long_enough = match record.epoch {
-            0 => true,
-            1 => record.content.len() >= shortest,
-            _ => false,
-        };
-        (record.version == DTLS_1_2 || !settled) && long_enough
+        len += record.bytes.len();
+        record.epoch <= 1
     });
     sound && len == datagram.len() && len <= MAX_DATAGRAM_LEN
-}
-
-/// The records of application data under a key.
-pub(super) fn application_records(datagram: &[u8]) -> usize {
-    records(datagram)
-        .filter(|record| record.kind == APPLICATION_DATA && record.epoch > 0)
-        .count()
-}
-
-/// Gives the records in the clear numbers from `next` on, in order; the first ever seen keeps its own,
-/// which follows from the `ClientHello`'s (RFC 6347 §4.2.1).
-pub(super) fn renumber(datagram: &mut [u8], next: &mut Option<u64>) {
-    let mut rest = datagram;
-    while let Some((record, _)) = split(rest) {
-        let len = RECORD_HEADER_LEN + record.content.len();
-        let own = record.number();
-        let clear = record.epoch == 0;
-        let (this, after) = rest.split_at_mut(len);
-        if clear {
-            let number = *next.get_or_insert(own);
-            this[5..11].copy_from_slice(&number.to_be_bytes()[2..]);
-            *next = Some(number + 1);
-        }
-        rest = after;
-    }
 }
 
 /// The datagram's records, each by itself.
 #[cfg(test)]
 pub(super) fn each(datagram: &[u8]) -> Vec<&[u8]> {
-    let mut rest = datagram;
-    let mut found = Vec::new();
-    while let Some((_, after)) = split(rest) {
-        found.push(&rest[..rest.len() - after.len()]);
-        rest = after;
-    }
-    found
+    records(datagram).map(|record| record.bytes).collect()
 }
 
 #[cfg(test)]
@@ -312,17 +268,18 @@ mod tests {
     }
 
     #[test]
-    fn records_in_the_clear_are_numbered_on() {
-        let mut datagram = record(HANDSHAKE, 0, 9, b"a");
-        datagram.extend(record(CHANGE_CIPHER_SPEC, 0, 10, b"b"));
-        datagram.extend(record(HANDSHAKE, 1, 0, b"c"));
-        let mut next = None;
-        renumber(&mut datagram.clone(), &mut next);
-        renumber(&mut datagram, &mut next);
-        let numbers: Vec<u8> = records(&datagram)
-            .map(|record| record.sequence[5])
+    fn a_record_with_an_id_has_it_before_its_length() {
+        let mut datagram = vec![TLS12_CID, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9];
+        datagram.extend([1, 2, 3, 4, 5, 6, 7, 8, 0, 2, 70, 71]);
+        datagram.extend(record(APPLICATION_DATA, 1, 10, b"c"));
+        let read: Vec<_> = records(&datagram)
+            .map(|record| (record.id, record.number(), record.content))
             .collect();
-        assert_eq!(numbers, [11, 12, 0]);
+        let id = [1, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!(read, [(Some(id), 9, &[70, 71][..]), (None, 10, b"c")]);
+        assert_eq!(first_id(&datagram), Some(id));
+        assert!(is_sound(&datagram));
+        assert!(!is_sound(&datagram[1..]) && !is_sound(&[&datagram[..], &[0]].concat()));
     }
 
     proptest! {
@@ -332,9 +289,7 @@ mod tests {
                 if let Some(place) = bytes.get_mut(at) { *place = byte; }
             }
             let _ = Datagram::read(&bytes);
-            let _ = (longest_announced(&bytes), has_protected(&bytes), application_records(&bytes));
-            let _ = has_protected_handshake(&bytes);
-            renumber(&mut bytes, &mut None);
+            let _ = (longest_announced(&bytes), is_sound(&bytes), first_id(&bytes));
         }
     }
 }

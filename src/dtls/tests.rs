@@ -2,6 +2,7 @@
 
 mod abuse;
 mod bare;
+mod cid;
 mod fuzz;
 mod handshakes;
 mod lifecycle;

@@ -1,19 +1,11 @@
 use std::io::{self, Read, Write};
 
-use super::record;
-
 /// What stands for the network under one peer's `Ssl`: one datagram comes in at a time, and every
 /// write is one that goes out.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
     inbound: Option<Vec<u8>>,
     outbound: Vec<Vec<u8>>,
-    /// The number of the next record in the clear.
-    ///
-    /// They are numbered here, not by OpenSSL, because flights are repeated here (see `handshake`):
-    /// a repeated record needs a new number (RFC 6347 §4.1), and the library must not use it again.
-    /// In epoch 0 nothing protects the number.
-    next: Option<u64>,
 }
 
 impl Pipe {
@@ -25,13 +17,6 @@ impl Pipe {
     /// What was written since.
     pub(super) fn take(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.outbound)
-    }
-
-    /// Makes a repetition of a datagram that was written before.
-    pub(super) fn repeat(&mut self, datagram: &[u8]) -> Vec<u8> {
-        let mut again = datagram.to_vec();
-        record::renumber(&mut again, &mut self.next);
-        again
     }
 }
 
@@ -49,8 +34,7 @@ impl Read for Pipe {
 
 impl Write for Pipe {
     fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        let numbered = self.repeat(datagram);
-        self.outbound.push(numbered);
+        self.outbound.push(datagram.to_vec());
         Ok(datagram.len())
     }
 

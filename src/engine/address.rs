@@ -62,9 +62,24 @@ impl Engine {
         true
     }
 
+    /// The device's association is heard from another address. The store is told, unless it was told often lately: then the
+    /// device's next registration or update does.
+    pub(super) fn moves_by_association(&mut self, key: DeviceKey, peer: Peer) {
+        let now = self.now.instant;
+        let through = self.device(key).through().is_some();
+        self.arrive(key, peer, through);
+        if !self.is_overloaded() && self.device_mut(key).may_write(now) {
+            self.persist_registration(key, None);
+        }
+    }
+
     /// The device is heard from another address.
     pub(super) fn move_to(&mut self, key: DeviceKey, speaker: &Speaker<'_>) {
-        let peer = speaker.peer();
+        let through = self.goes_through(key, speaker);
+        self.arrive(key, speaker.peer(), through);
+    }
+
+    fn arrive(&mut self, key: DeviceKey, peer: Peer, through: bool) {
         let shared = self.shares_with(key);
         let before = self.device(key).peer();
         if before != Some(peer) && !peer.secured {
@@ -76,7 +91,6 @@ impl Engine {
             registration.validation = Validation::Valid; // by its handshake
         }
         if before != Some(peer) {
-            let through = self.goes_through(key, speaker);
             self.devices.set_through(key, through);
         }
         let displaced = self.devices.move_to(key, peer);

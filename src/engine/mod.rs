@@ -271,6 +271,22 @@ impl Engine {
         }
     }
 
+    /// Whoever is behind the DTLS association at `from` is at `to` now, as it has shown with its key.
+    pub fn association_moved(&mut self, now: Now, from: Peer, to: Peer) {
+        self.now = now;
+        let key = self.devices.by_peer(from).or_else(|| {
+            // those behind a gateway go where it is
+            let company = self.devices.companies.at(from)?;
+            let members = self.devices.companies.members(company);
+            members
+                .iter()
+                .copied()
+                .find(|key| self.device(*key).peer() == Some(from))
+        });
+        let Some(key) = key else { return };
+        self.moves_by_association(key, to);
+    }
+
     /// Takes a command from the operator's side.
     pub fn handle_command(&mut self, now: Now, command: Command) {
         self.now = now;

@@ -31,6 +31,14 @@ pub struct Secured {
     unsent: u64,
 }
 
+/// What an engine is told of the secured port, in this order.
+pub(super) enum News<'a> {
+    /// Somebody has said that.
+    Said(Speaker<'a>, &'a [u8]),
+    /// Who was there is here now.
+    Moved { from: SocketAddr, to: SocketAddr },
+}
+
 /// Who is behind an association.
 struct Shown {
     /// The endpoints that the peer has shown to be.
@@ -83,23 +91,23 @@ impl Secured {
         self.dtls.poll_timeout()
     }
 
-    /// Takes a batch of datagrams from the socket, and returns how many. `said` is called with what somebody has
-    /// said in one.
-    pub(super) fn receive(&mut self, now: Now, mut said: impl FnMut(&Speaker<'_>, &[u8])) -> usize {
+    /// Takes a batch of datagrams from the socket, and returns how many. `tell` is called with what follows
+    /// from each.
+    pub(super) fn receive(&mut self, now: Now, mut tell: impl FnMut(News<'_>)) -> usize {
         let count = self.port.receive();
         for index in 0..count {
             let (address, bytes) = self.port.received(index);
             self.dtls.handle_datagram(now, address, bytes);
-            self.follow(now.instant, &mut said);
+            self.follow(now.instant, &mut tell);
         }
         count
     }
 
     /// Goes on with handshakes, for as long as a turn may take.
-    pub(super) fn work(&mut self, now: Now, said: impl FnMut(&Speaker<'_>, &[u8])) {
+    pub(super) fn work(&mut self, now: Now, tell: impl FnMut(News<'_>)) {
         self.dtls.handle_timeout(now);
         self.dtls.work(now, HANDSHAKES_A_TURN);
-        self.follow(now.instant, said);
+        self.follow(now.instant, tell);
     }
 
     /// Sends to somebody with an association. Without one nothing can be said: the device has to begin anew.
@@ -108,7 +116,7 @@ impl Secured {
         if (self.dtls.send(address, datagram.write_to(&mut buffer))).is_err() {
             self.unsent += 1;
         }
-        self.follow(now, |_, _| ());
+        self.follow(now, |_| ());
     }
 
     /// Where associations have ended since the last call: nothing reaches who was there before it begins another.
@@ -124,10 +132,10 @@ impl Secured {
     /// What began with the keys of these identities ends.
     pub(super) fn end_identities(&mut self, now: Now, identities: &[Identity]) {
         self.dtls.end_identities(now, identities);
-        self.follow(now.instant, |_, _| ());
+        self.follow(now.instant, |_| ());
     }
 
-    fn follow(&mut self, now: Instant, mut said: impl FnMut(&Speaker<'_>, &[u8])) {
+    fn follow(&mut self, now: Instant, mut tell: impl FnMut(News<'_>)) {
         while let Some(event) = self.dtls.poll_event() {
             match event {
                 Output::Transmit { peer, bytes } => self.port.send(peer, bytes.into()),
@@ -148,7 +156,17 @@ impl Secured {
                 Output::Data { peer, bytes, .. } => {
                     if let Some(shown) = self.shown.get(&peer) {
                         let speaker = Speaker::new(Peer::secured(peer), &shown.endpoints);
-                        said(&speaker.since(shown.handshake_at), &bytes);
+                        tell(News::Said(speaker.since(shown.handshake_at), &bytes));
+                    }
+                }
+                Output::Moved {
+                    from,
+                    peer,
+                    identity,
+                } => {
+                    self.moved(from, peer, &identity);
+                    if let Some(from) = from {
+                        tell(News::Moved { from, to: peer });
                     }
                 }
                 Output::Closed {
@@ -172,6 +190,16 @@ impl Secured {
                 } => self.refused(peer, claimed.as_deref(), reason),
             }
         }
+    }
+
+    /// Who was there before is known at its new address too.
+    fn moved(&mut self, from: Option<SocketAddr>, to: SocketAddr, identity: &Identity) {
+        let shown = from.and_then(|from| self.shown.remove(&from));
+        let shown = shown.unwrap_or_else(|| Shown {
+            endpoints: self.keys.endpoints(identity),
+            handshake_at: None,
+        });
+        self.shown.insert(to, shown);
     }
 
     fn refused(&self, peer: SocketAddr, claimed: Option<&[u8]>, reason: RefuseReason) {

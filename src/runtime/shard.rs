@@ -9,7 +9,7 @@ use super::{
     Exchange, MqttNews, Outlet,
     datagram_socket::{BATCH, DatagramSocket},
     message::{Done, Live, Message},
-    secured::{Secured, SecuredSetup},
+    secured::{News, Secured, SecuredSetup},
     until,
 };
 use crate::{
@@ -260,7 +260,7 @@ impl Shard {
             };
             let now = self.around.clock.now();
             let core = &mut self.core;
-            let count = secured.receive(now, |speaker, bytes| core.hear(now, speaker, bytes));
+            let count = secured.receive(now, |news| tell(core, now, &news));
             self.drain();
             self.around.flush();
             if count < BATCH {
@@ -274,7 +274,7 @@ impl Shard {
         if let Some(secured) = &mut self.around.secured {
             let now = self.around.clock.now();
             let core = &mut self.core;
-            secured.work(now, |speaker, bytes| core.hear(now, speaker, bytes));
+            secured.work(now, |news| tell(core, now, &news));
         }
     }
 
@@ -340,6 +340,15 @@ impl Shard {
             }
         }
         self.core.drain(now, &mut self.around);
+    }
+}
+
+fn tell(core: &mut Core<Done>, now: Now, news: &News<'_>) {
+    match news {
+        News::Said(speaker, bytes) => core.hear(now, speaker, bytes),
+        News::Moved { from, to } => {
+            core.association_moved(now, Peer::secured(*from), Peer::secured(*to));
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The kernel runs a small program for each datagram (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)) that computes the same as
 //! [`home`](crate::shard::home()): whoever keeps its address is always heard on the same shard, before a restart and after it, and a device
-//! can be put where it will be heard.
+//! can be put where it will be heard. A record of DTLS with a Connection ID (RFC 9146 §4) goes to the shard that gave the ID, from whatever
+//! address it comes.
 
 use std::{io, os::fd::AsFd};
 
@@ -36,16 +37,25 @@ const NETWORK: u32 = libc::SKF_NET_OFF as u32;
 fn program(shards: u8) -> Vec<sock_filter> {
     const V4: [u32; 2] = [12, 20];
     const V6: [u32; 5] = [8, 12, 16, 20, 40];
-    // the version is in the first four bits
+    const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_ABS | libc::BPF_B;
+    /// The type of such a record, and where the first byte of its ID is: behind type, version, epoch and number.
+    const TLS12_CID: u32 = 25;
+    const ID_OFFSET: u32 = 11;
+    // offsets below NETWORK are into what the datagram carries
     let mut program = vec![
+        statement(LOAD_BYTE, 0),
+        jump(TLS12_CID, 0, 3),
+        statement(LOAD_BYTE, ID_OFFSET),
+        alu(libc::BPF_MOD, u32::from(shards.max(1))),
+        statement(libc::BPF_RET | libc::BPF_A, 0),
+        // the version is in the first four bits
         load(libc::BPF_B, 0),
         alu(libc::BPF_RSH, 4),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 6),
     ];
     let v4 = sum(&V4);
     let v6 = sum(&V6);
     // of IPv4 the way leads past what is for IPv6
-    program[2].jf = u8::try_from(v6.len() + 1).unwrap_or(0);
+    program.push(jump(6, 0, u8::try_from(v6.len() + 1).unwrap_or(0)));
     program.extend(v6);
     let past = u32::try_from(v4.len()).unwrap_or(0);
     program.push(statement(libc::BPF_JMP | libc::BPF_JA, past));
@@ -81,6 +91,15 @@ fn load(size: u32, offset: u32) -> sock_filter {
 
 fn alu(operation: u32, operand: u32) -> sock_filter {
     statement(libc::BPF_ALU | libc::BPF_K | operation, operand)
+}
+
+/// Leaves out so many where the value is `k`, or is not.
+fn jump(k: u32, equal: u8, other: u8) -> sock_filter {
+    sock_filter {
+        jt: equal,
+        jf: other,
+        ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k)
+    }
 }
 
 fn statement(code: u32, k: u32) -> sock_filter {
@@ -132,5 +151,28 @@ mod tests {
         arrives_at_home("127.0.0.1:0", "127.0.0.1:0");
         arrives_at_home("[::1]:0", "[::1]:0");
         arrives_at_home("[::]:0", "127.0.0.1:0");
+    }
+
+    #[test]
+    fn a_record_with_an_id_arrives_where_the_id_was_given() {
+        const SHARDS: u8 = 3;
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), SHARDS).unwrap();
+        let here = sockets[0].local_addr().unwrap();
+        for given in 0..2 * SHARDS {
+            for _ in 0..5 {
+                let device = UdpSocket::bind("127.0.0.1:0").unwrap();
+                let mut record = vec![25, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 1, given];
+                record.extend([7; 30]);
+                device.send_to(&record, here).unwrap();
+                let socket = &sockets[usize::from(given % SHARDS)];
+                socket.set_nonblocking(false).unwrap();
+                socket
+                    .set_read_timeout(Some(Duration::from_secs(10)))
+                    .unwrap();
+                let mut buffer = [0; 64];
+                let (_, peer) = socket.recv_from(&mut buffer).unwrap();
+                assert_eq!(peer, device.local_addr().unwrap());
+            }
+        }
     }
 }

@@ -185,6 +185,13 @@ impl<D: Done> Core<D> {
         }
     }
 
+    /// Whoever is behind the association at `from` is at `to` now. What it says from there is to be told after this.
+    pub fn association_moved(&mut self, now: Now, from: Peer, to: Peer) {
+        if let Machine::Coap(engine) = &mut self.machine {
+            engine.association_moved(now, from, to);
+        }
+    }
+
     /// Other limits apply from now on. The next [`drain`](Self::drain) does what follows.
     pub fn configure(&mut self, now: Now, config: Arc<Config>) {
         self.machine.configure(now, config);

@@ -19,7 +19,7 @@ fn hmac(key: &[u8], data: &[u8]) -> Vec<u8> {
 }
 
 /// The pseudorandom function of TLS 1.2 (RFC 5246 §5).
-fn prf(secret: &[u8], label: &[u8], seed: &[u8], len: usize) -> Vec<u8> {
+pub(super) fn prf(secret: &[u8], label: &[u8], seed: &[u8], len: usize) -> Vec<u8> {
     let seed = [label, seed].concat();
     let mut a = seed.clone();
     let mut output = Vec::new();
@@ -31,14 +31,14 @@ fn prf(secret: &[u8], label: &[u8], seed: &[u8], len: usize) -> Vec<u8> {
     output
 }
 
-fn message(kind: u8, number: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(kind: u8, number: u8, body: &[u8]) -> Vec<u8> {
     let len = u8::try_from(body.len()).unwrap();
     let mut bytes = vec![kind, 0, 0, len, 0, number, 0, 0, 0, 0, 0, len];
     bytes.extend(body);
     bytes
 }
 
-fn record(kind: u8, epoch: u8, number: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn record(kind: u8, epoch: u8, number: u8, content: &[u8]) -> Vec<u8> {
     // DTLS 1.0 until the version is negotiated, as many stacks have it
     let minor = if number < 2 && epoch == 0 { 0xff } else { 0xfd };
     let mut bytes = vec![kind, 0xfe, minor, 0, epoch, 0, 0, 0, 0, 0, number];
@@ -60,7 +60,7 @@ fn hello(number: u8, cookie: &[u8], suites: &[u16]) -> Vec<u8> {
 }
 
 /// The messages in the clear of a flight, each whole.
-fn messages(flight: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(super) fn messages(flight: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     for datagram in flight {
         let mut rest = &datagram[..];

@@ -343,6 +343,31 @@ fn a_new_association_is_a_restart_and_a_resumed_one_is_not() {
 }
 
 #[test]
+fn who_is_found_by_its_connection_id_is_sent_on_at_its_new_address() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    let [before, after] = [1, 2].map(|n| Peer::secured(SocketAddr::from(([10, 0, 0, n], 1))));
+    device.at = before;
+    world.add("meter-1");
+    world.speaker = Some((vec!["meter-1".into()], Some(world.now.instant)));
+    world.start("meter-1", 1, &package("V2", &content()));
+    device.negotiate(&mut world, 7, -90, 15);
+    device.receive(&mut world);
+    world.take_changes();
+    world.take_sent();
+    world.engine.association_moved(world.now, before, after);
+    world.collect();
+    let kept = world.take_changes();
+    let moved = |change: &Change| matches!(change, Change::Registered { registration, .. } if registration.peer == after);
+    assert!(kept.iter().any(moved), "{kept:?}");
+    // nobody is left where it was
+    world.engine.association_ended(world.now, before);
+    world.pass_s(61);
+    let sent = world.take_sent();
+    assert!(!sent.is_empty() && sent.iter().all(|(to, _)| *to == after));
+}
+
+#[test]
 fn who_has_lost_its_association_is_not_said_to_be_asked() {
     let mut world = World::new();
     let mut device = Script::new("meter-1", 1);

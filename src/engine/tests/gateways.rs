@@ -379,6 +379,23 @@ fn a_child_that_has_another_gateway_is_heard_over_the_first_no_more() {
 }
 
 #[test]
+fn children_move_with_their_gateways_association() {
+    let mut world = world(&["c1"]);
+    let mut gateway = child(GATEWAY);
+    assert_eq!(gateway.register(&mut world), Code::CREATED);
+    assert_eq!(child("c1").register(&mut world), Code::CREATED);
+    forwards(&mut world);
+    world.collect();
+    world.take_sent();
+    world.engine.association_moved(world.now, at(1), at(2));
+    world.collect();
+    world.start("c1", 1, &package("V2", &content()));
+    world.pass_s(5);
+    let sent = world.take_sent();
+    assert!(!sent.is_empty() && sent.iter().all(|(to, _)| *to == at(2)));
+}
+
+#[test]
 fn children_are_where_their_gateway_is() {
     let mut world = world(&["c1"]);
     let mut gateway = child(GATEWAY);
