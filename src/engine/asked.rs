@@ -1,12 +1,12 @@
 //! What a device is asked.
 
 use super::{
-    objects::{Again, Get},
+    objects::{Again, Get, UpdateInstance},
     observation::Purpose,
 };
 use crate::{
     ledger::{Outbound, UpdateStep},
-    lwm2m::{ConnectivityReading, ResourcePath, UpdateInstance},
+    lwm2m::{ConnectivityReading, ResourcePath},
 };
 
 /// Why a request was sent to a device.
@@ -71,7 +71,7 @@ impl Tag {
     /// What it is among the facts of an attempt; of a read, what was read.
     pub(super) fn message(self, path: Option<ResourcePath>) -> Outbound {
         match self {
-            Self::Attributes => Outbound::Attributes,
+            Self::Attributes | Self::AttributesOf(_) => Outbound::Attributes,
             Self::Observe => Outbound::Observation,
             Self::Version => Outbound::VersionQuery,
             Self::Read => {
@@ -86,7 +86,6 @@ impl Tag {
             Self::Execute => Outbound::Command,
             Self::Ping => Outbound::Ping,
             Self::Lifetime => Outbound::Lifetime,
-            Self::AttributesOf(_) => Outbound::Attributes,
             Self::Get(_) => Outbound::Read {
                 path: path.unwrap_or(ResourcePath::FIRMWARE_VERSION).to_string(),
             },

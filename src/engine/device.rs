@@ -10,7 +10,7 @@ use super::{
     device_formats::Formats,
     effect::Seq,
     id::Location,
-    objects::Route,
+    objects::{Route, UpdateInstance},
     observation::{Observation, Purpose},
     profile::ProductId,
     pulls::Pull,
@@ -24,7 +24,7 @@ use crate::{
     config::UpgradeConfig,
     grants,
     ledger::{Coverage, Deadline, DeviceId, UpdateObject, UpgradeId, WakeUps},
-    lwm2m::{Objects, UpdateInstance},
+    lwm2m::Objects,
     package::Version,
     session::{self, KeptAwake},
     upgrade::EvidenceList,
@@ -222,6 +222,11 @@ impl Device {
         Observation::of_uplink(self.id)
     }
 
+    /// Whether it is, or was, observed under that token.
+    pub(super) fn is_observed_by(&self, token: Token) -> bool {
+        self.observed_for(token).is_some()
+    }
+
     /// For what it is, or was, observed under that token.
     pub(super) fn observed_for(&self, token: Token) -> Option<Purpose> {
         Observation::under(self.id, token).map(Observation::purpose)
@@ -377,6 +382,16 @@ impl Device {
         self.known.as_ref().and_then(|known| known.root.as_deref())
     }
 
+    /// It has registered and may have started anew: what it was asked before is forgotten, and so is what it said.
+    pub(super) fn begins_anew(&mut self, objects: &Objects) {
+        self.excuse = None;
+        self.link.cancel(|_| true);
+        self.recent.clear();
+        self.observing = false;
+        self.set_root(objects.root());
+        self.set_instances(objects);
+    }
+
     /// Keeps the instances that it announces of objects 9 and 33629.
     pub(super) fn set_instances(&mut self, objects: &Objects) {
         let of_interest = [UpdateObject::Software, UpdateObject::Components];
@@ -410,7 +425,7 @@ impl Device {
     ) -> Option<&Reply> {
         let (recent, id) = (&self.recent, message.message_id());
         let within = if message.code().is_response() {
-            if self.observed_for(message.token()).is_some() {
+            if self.is_observed_by(message.token()) {
                 MAX_TRANSMIT_SPAN
             } else {
                 EXCHANGE_LIFETIME

@@ -2,8 +2,8 @@
 
 use crate::{
     coap::Token,
+    engine::objects::UpdateInstance,
     ledger::{DeviceId, UpdateObject},
-    lwm2m::UpdateInstance,
 };
 
 /// What a device is observed for.

@@ -66,8 +66,7 @@ impl Engine {
         if !self.moves_to(key, &incoming.speaker) {
             return;
         }
-        let observed = self.device(key).observed_for(incoming.message.token());
-        if carries_response && observed.is_some() {
+        if carries_response && self.device(key).is_observed_by(incoming.message.token()) {
             self.validate(key); // nobody else knows the token
         }
         self.look_at_association(key, &incoming.speaker);

@@ -67,14 +67,7 @@ impl Engine {
         let nonce = registration.nonce;
         let excuse = self.excuse(key, incoming.bytes, incoming.message.message_id());
         self.is_registered(key, registration, &incoming.speaker);
-        let device = self.device_mut(key);
-        device.excuse = None;
-        // It may have started anew: what it was asked before is forgotten, and so is what it said.
-        device.link.cancel(|_| true);
-        device.recent.clear();
-        device.observing = false;
-        device.set_root(request.objects.root());
-        device.set_instances(&request.objects);
+        self.device_mut(key).begins_anew(&request.objects);
         self.lifetime_told(key, request.tells_lifetime.then_some(request.lifetime_s));
         self.persist_registration(key, Announced::of(&request.objects));
         let endpoint = request.endpoint;

@@ -10,7 +10,6 @@ mod endpoint;
 mod path;
 mod registration;
 mod send;
-mod update;
 
 pub use connectivity::ConnectivityReading;
 pub use content::{
@@ -24,4 +23,3 @@ pub use registration::{
     RegisterError, RegisterRequest, UpdateRequest,
 };
 pub use send::{SendError, SendRequest};
-pub use update::UpdateInstance;

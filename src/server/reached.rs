@@ -67,14 +67,17 @@ fn sends_from() -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn bound(address: &str) -> Option<SocketAddr> {
-        Some(address.parse().unwrap())
+    fn bound(address: &str) -> SocketAddr {
+        address.parse().unwrap()
     }
 
     #[test]
     fn what_the_settings_leave_open_is_what_is_listened_on() {
         let config = Lwm2mConfig::default();
-        let ports = (bound("192.0.2.7:5683"), bound("[2001:db8::7]:5684"));
+        let ports = (
+            Some(bound("192.0.2.7:5683")),
+            Some(bound("[2001:db8::7]:5684")),
+        );
         let own = reached(&config, ports, Vec::new());
         assert_eq!(own.coap.as_deref(), Some("192.0.2.7:5683"));
         assert_eq!(own.coaps.as_deref(), Some("[2001:db8::7]:5684"));
@@ -94,7 +97,7 @@ mod tests {
 
     #[test]
     fn no_device_is_told_to_fetch_from_any_address() {
-        let ports = (bound("0.0.0.0:5683"), bound("127.0.0.1:5684"));
+        let ports = (Some(bound("0.0.0.0:5683")), Some(bound("127.0.0.1:5684")));
         let any = reached(&Lwm2mConfig::default(), ports, Vec::new());
         // a machine without a network tells none
         let told = any.coap.unwrap_or_default();
@@ -108,13 +111,13 @@ mod tests {
     #[test]
     fn an_operator_is_told_that_the_address_is_a_guess() {
         let config = Lwm2mConfig::default();
-        let any = guessed(&config, bound("[::]:5683"));
+        let any = guessed(&config, Some(bound("[::]:5683")));
         assert!(any.is_some_and(|told| told.contains("lwm2m.public_host")));
-        assert_eq!(guessed(&config, bound("192.0.2.7:5683")), None);
+        assert_eq!(guessed(&config, Some(bound("192.0.2.7:5683"))), None);
         let set = Lwm2mConfig {
             public_host: "updates.example.com".into(),
             ..config
         };
-        assert_eq!(guessed(&set, bound("0.0.0.0:5683")), None);
+        assert_eq!(guessed(&set, Some(bound("0.0.0.0:5683"))), None);
     }
 }

@@ -51,10 +51,9 @@ pub(super) fn of<X: Exchange>(
         let line = up_to_the_slot(event, session, rules);
         return line.map(|line| by_read(line, rules));
     }
-    if rules.object != UpdateObject::Pcp {
-        by_object(event, before, session, rules, actions)
-    } else {
-        with_the_slot(event, before, session, rules)
+    match rules.object {
+        UpdateObject::Pcp => with_the_slot(event, before, session, rules),
+        _ => by_object(event, before, session, rules, actions),
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::coap::{Kind, Message};
 
 fn content(len: usize) -> Bytes {
-    (0..len).map(|at| (at % 251) as u8).collect()
+    (0..=250u8).cycle().take(len).collect()
 }
 
 fn block(push: &Push) -> (Block, Vec<u8>) {

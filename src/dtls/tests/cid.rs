@@ -183,33 +183,30 @@ impl Device {
     fn seal_with(&self, number: u64, kind: u8, content: &[u8], id: Option<&[u8]>) -> Vec<u8> {
         let place = (1 << 48 | number).to_be_bytes();
         let len = u16::try_from(content.len()).unwrap();
-        let (head, additional, inner) = match id {
-            Some(id) => {
-                // with three bytes of padding
-                let inner = [content, &[kind, 0, 0, 0]].concat();
-                let id_len = u8::try_from(id.len()).unwrap();
-                let additional = [
-                    &[0xff; 8][..],
-                    &[25, id_len, 25, 0xfe, 0xfd],
-                    &place,
-                    id,
-                    &(len + 4).to_be_bytes(),
-                ]
-                .concat();
-                (
-                    [&[25, 0xfe, 0xfd], &place[..], id].concat(),
-                    additional,
-                    inner,
-                )
-            }
-            None => {
-                let additional = [&place[..], &[kind, 0xfe, 0xfd], &len.to_be_bytes()].concat();
-                (
-                    [&[kind, 0xfe, 0xfd], &place[..]].concat(),
-                    additional,
-                    content.to_vec(),
-                )
-            }
+        let (head, additional, inner) = if let Some(id) = id {
+            // with three bytes of padding
+            let inner = [content, &[kind, 0, 0, 0]].concat();
+            let id_len = u8::try_from(id.len()).unwrap();
+            let additional = [
+                &[0xff; 8][..],
+                &[25, id_len, 25, 0xfe, 0xfd],
+                &place,
+                id,
+                &(len + 4).to_be_bytes(),
+            ]
+            .concat();
+            (
+                [&[25, 0xfe, 0xfd], &place[..], id].concat(),
+                additional,
+                inner,
+            )
+        } else {
+            let additional = [&place[..], &[kind, 0xfe, 0xfd], &len.to_be_bytes()].concat();
+            (
+                [&[kind, 0xfe, 0xfd], &place[..]].concat(),
+                additional,
+                content.to_vec(),
+            )
         };
         let (key, salt) = self.keys[0];
         let nonce = [&salt[..], &place].concat();

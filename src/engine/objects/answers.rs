@@ -58,7 +58,7 @@ impl Engine {
     pub(in crate::engine) fn object_unanswered(&mut self, key: DeviceKey, tag: Tag) {
         match tag {
             Tag::Get(get @ (Get::State | Get::Result | Get::Conflicts)) => {
-                self.get_answered(key, get, None)
+                self.get_answered(key, get, None);
             }
             Tag::Get(get @ (Get::Delivery | Get::Protocols)) => self.get_answered(key, get, None),
             Tag::Watch(purpose) => self.looked_at(key, purpose, None),

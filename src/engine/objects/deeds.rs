@@ -4,7 +4,7 @@ use super::{gets::Get, route::Route};
 use crate::{
     engine::{Engine, asked::Tag, drive::Asked, key::DeviceKey, observation::Purpose},
     ledger::{Stage, UpdateStep},
-    upgrade::{Action, Input, Negotiation},
+    upgrade::{Action, Input, Negotiation, transfer::Transfer},
 };
 
 impl Engine {
@@ -104,10 +104,7 @@ impl Engine {
         if !route.is_by_object() {
             return;
         }
-        if before
-            .transfer()
-            .is_some_and(|transfer| transfer.is_left_open())
-        {
+        if before.transfer().is_some_and(Transfer::is_left_open) {
             self.cancel_on_device(key, route.at());
             self.settle(key);
         }

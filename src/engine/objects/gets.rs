@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::instance::UpdateInstance;
 use crate::{
     coap::{Code, Kind, Message, MessageBuilder, QueuedRequest},
     engine::{Engine, asked::Tag, key::DeviceKey, link::below, observation::Purpose},
@@ -46,14 +47,11 @@ impl Engine {
             return self.version_path(key);
         };
         match get {
-            Get::Name(instance) => crate::lwm2m::UpdateInstance::new(route.object, instance).name(),
-            Get::Free(instance) => {
-                crate::lwm2m::UpdateInstance::new(route.object, instance).state()
-            }
-            Get::Installed => route.at().state(),
+            Get::Name(instance) => UpdateInstance::new(route.object, instance).name(),
+            Get::Free(instance) => UpdateInstance::new(route.object, instance).state(),
             Get::Version => route.version_at(),
             Get::PackageVersion => route.at().package_version(),
-            Get::State => route.at().state(),
+            Get::State | Get::Installed => route.at().state(),
             Get::Result => route.at().result(),
             Get::Delivery => route.at().delivery_method(),
             Get::Protocols => route.at().protocols(),

@@ -11,6 +11,7 @@ mod answers;
 mod choice;
 mod deeds;
 mod gets;
+mod instance;
 mod look;
 mod offer;
 mod push;
@@ -19,6 +20,7 @@ mod route;
 mod steps;
 
 pub(super) use gets::Get;
+pub(super) use instance::UpdateInstance;
 pub use reached::Reached;
 pub(super) use route::Route;
 pub(super) use steps::Again;

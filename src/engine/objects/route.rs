@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use super::instance::UpdateInstance;
 use crate::{
     clock::Instant,
     coap::Push,
     engine::{asked::Read, observation::Purpose},
     ledger::{Protocol, UpdateObject},
-    lwm2m::{ResourcePath, UpdateInstance},
+    lwm2m::ResourcePath,
     package::Package,
     session,
 };
 
 /// What is kept beside the session of a device over LwM2M.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(in crate::engine) struct Route {
     /// The read of its coverage that is under way.
     pub(in crate::engine) read: Option<Read>,

@@ -1,5 +1,6 @@
 //! What a device is told in its upgrade: to forget what it has, to install, to activate. And how that is answered.
 
+use super::instance::UpdateInstance;
 use crate::{
     coap::{Code, ContentFormat, Kind, MessageBuilder, QueuedRequest},
     engine::{
@@ -9,7 +10,7 @@ use crate::{
         link::below,
     },
     ledger::{Happened, Stage, UpdateObject, UpdateStep},
-    lwm2m::{Container, ResourcePath, UpdateInstance, Wrapping},
+    lwm2m::{Container, ResourcePath, Wrapping},
     upgrade::{
         Input,
         transfer::object::{ObjectInput, Reset},
@@ -171,8 +172,7 @@ impl Engine {
                 self.reset_update(key, Reset::EmptyUri);
                 true
             }
-            UpdateStep::Reset => false,
-            UpdateStep::Install | UpdateStep::Activate => false,
+            UpdateStep::Reset | UpdateStep::Install | UpdateStep::Activate => false,
         }
     }
 

@@ -196,10 +196,10 @@ impl Client {
         let path = uri.strip_prefix("coap://192.0.2.1:5683/").unwrap();
         let mut image = Vec::new();
         for number in 0.. {
-            let Some((part, more)) = self.fetches_block(world, (port, path), number, szx) else {
+            let Some((block, more)) = Self::fetches_block(world, (port, path), number, szx) else {
                 break;
             };
-            image.extend(part);
+            image.extend(block);
             if !more {
                 break;
             }
@@ -208,7 +208,6 @@ impl Client {
     }
 
     fn fetches_block(
-        &self,
         world: &mut World,
         (port, path): (u16, &str),
         number: u32,
@@ -290,7 +289,7 @@ fn a_device_fetches_from_a_second_socket_installs_and_tells_its_new_version() {
     // what it was told is over
     let path = client.uri.clone().unwrap();
     let path = path.strip_prefix("coap://192.0.2.1:5683/").unwrap();
-    let over = client.fetches_block(&mut world, (7_001, path), 0, 4);
+    let over = Client::fetches_block(&mut world, (7_001, path), 0, 4);
     assert_eq!(over, None);
     assert_eq!(
         world.stages(),

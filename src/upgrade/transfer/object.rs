@@ -150,6 +150,7 @@ pub struct ByObject {
 
 /// What is stored of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct ResumedByObject {
     /// When it goes on.
     pub at: Instant,
@@ -251,13 +252,11 @@ impl ByObject {
     }
 
     pub(super) fn also_due(&self) -> (Deadline, Instant) {
-        match self.stage() {
-            Stage::Executing => (Deadline::ResultGrace, self.look_at),
-            _ => {
-                let at = self.settles_at.unwrap_or(self.look_at).min(self.look_at);
-                (Deadline::Nudge, at)
-            }
+        if self.stage() == Stage::Executing {
+            return (Deadline::ResultGrace, self.look_at);
         }
+        let at = self.settles_at.unwrap_or(self.look_at).min(self.look_at);
+        (Deadline::Nudge, at)
     }
 
     pub(super) const fn is_confirmed(&self) -> bool {

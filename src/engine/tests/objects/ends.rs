@@ -3,10 +3,10 @@
 use super::*;
 use crate::{
     config::UriScheme,
+    engine::objects::UpdateInstance,
     engine::observation::{Observation, Purpose},
     grants::Links,
     ledger::StopReason,
-    lwm2m::UpdateInstance,
     package::Fits,
     session::Offer,
 };
@@ -30,8 +30,8 @@ fn downloading_in(mut world: World) -> (World, Client, String) {
     (world, client, path.to_owned())
 }
 
-fn block(world: &mut World, client: &Client, path: &str, number: u32) -> bool {
-    let served = client.fetches_block(world, (7_001, path), number, 4);
+fn block(world: &mut World, path: &str, number: u32) -> bool {
+    let served = Client::fetches_block(world, (7_001, path), number, 4);
     served.is_some()
 }
 
@@ -76,13 +76,13 @@ fn notifies(
 #[test]
 fn an_upgrade_that_is_let_go_serves_nothing_more_and_is_forgotten_by_its_device() {
     let (mut world, mut client, path) = downloading();
-    assert!(block(&mut world, &client, &path, 0));
+    assert!(block(&mut world, &path, 0));
     client.written.clear();
     world.command(Command::Abandon {
         upgrade: UpgradeId(1),
     });
     assert_eq!(world.recalled.len(), 1);
-    assert!(!block(&mut world, &client, &path, 1));
+    assert!(!block(&mut world, &path, 1));
     client.answer(&mut world);
     assert_eq!(client.written, [("5/0/1".to_owned(), Vec::new())]);
 }
@@ -92,7 +92,7 @@ fn what_was_fetched_last_counts_for_an_upgrade_that_ends_in_the_middle() {
     let (mut world, client, path) = downloading();
     world.sizes.clear();
     for number in 0..5 {
-        assert!(block(&mut world, &client, &path, number));
+        assert!(block(&mut world, &path, number));
     }
     let sent: usize = (world.sizes.iter())
         .filter(|(to, _)| *to == peer(7_001))
@@ -134,7 +134,7 @@ fn a_slot_that_is_given_back_ends_what_is_served() {
     };
     let token = world.engine.open_pull_of("meter-1", &terms).unwrap();
     let path = format!("p/{}", token.text());
-    assert!(block(&mut world, &client, &path, 0));
+    assert!(block(&mut world, &path, 0));
     for _ in 0..600 {
         world.pass_s(1);
         client.answer(&mut world);
@@ -144,7 +144,7 @@ fn a_slot_that_is_given_back_ends_what_is_served() {
     }
     assert_eq!(world.stages().last(), Some(&Stage::WaitingForSlot));
     assert_eq!(world.recalled, [token]);
-    assert!(!block(&mut world, &client, &path, 1));
+    assert!(!block(&mut world, &path, 1));
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn each_step_of_several_is_served_from_its_own_beginning() {
     client.answer(&mut world);
     assert_eq!(world.recalled.len(), 1, "{:#?}", notes(&world));
     let path = first.strip_prefix("coap://192.0.2.1:5683/").unwrap();
-    assert!(!block(&mut world, &client, path, 0));
+    assert!(!block(&mut world, path, 0));
     answers(&mut world, &mut client, 20);
     let second = client.uri.clone();
     assert!(second.is_some_and(|it| it != first), "{:#?}", notes(&world));

@@ -51,53 +51,74 @@ impl ByObject {
     }
 
     /// Its state and its result are known, or will not be.
-    pub(super) fn on_looked(mut self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
+    pub(super) fn on_looked(self, now: Instant, rules: &Rules<'_>) -> Next<Self> {
         let Some(state) = self.state else {
             return Next::stays(self); // it is asked again
         };
-        match (self.phase, state) {
-            (Phase::Looking, State::Idle) if self.result.is_none_or(|it| it == 0) => {
-                self.offer(now, rules)
+        match self.phase {
+            Phase::Looking => self.looked_at_first(state, now, rules),
+            Phase::Resetting(way) => self.looked_at_after_reset(way, state, now, rules),
+            Phase::Downloading => self.looked_at_in_download(state, now, rules),
+            Phase::Installing => self.looked_at_in_installation(state, now, rules),
+            Phase::Activating => Next::stays(self),
+        }
+    }
+
+    fn looked_at_first(self, state: State, now: Instant, rules: &Rules<'_>) -> Next<Self> {
+        match (self.object, state) {
+            (_, State::Idle) if self.result.is_none_or(|it| it == 0) => self.offer(now, rules),
+            // it is at work, with what it was given by somebody before: that is awaited
+            (_, State::Updating) => Next::stays(self),
+            (UpdateObject::Software, State::Installed) => {
+                self.reset(now, Reset::UninstallForUpdate, rules)
             }
-            (Phase::Resetting(_), State::Idle) => {
+            (UpdateObject::Software, _) => self.reset(now, Reset::Uninstall, rules),
+            _ => self.reset(now, Reset::EmptyUri, rules),
+        }
+    }
+
+    fn looked_at_after_reset(
+        mut self,
+        way: Reset,
+        state: State,
+        now: Instant,
+        rules: &Rules<'_>,
+    ) -> Next<Self> {
+        match (way, state) {
+            (_, State::Idle) => {
                 self.stale = self.result.filter(|result| *result != 0);
                 self.offer(now, rules)
             }
-            // it is at work, with what it was given by somebody before: that is awaited
-            (Phase::Looking | Phase::Resetting(_), State::Updating) => Next::stays(self),
-            (Phase::Looking, state) => {
-                let way = match (self.object, state) {
-                    (UpdateObject::Software, State::Installed) => Reset::UninstallForUpdate,
-                    (UpdateObject::Software, _) => Reset::Uninstall,
-                    _ => Reset::EmptyUri,
-                };
-                self.reset(now, way, rules)
-            }
+            (_, State::Updating) => Next::stays(self),
             // it may take its time
-            (Phase::Resetting(_), _) if self.looks == 0 => {
+            _ if self.looks == 0 => {
                 self.settled = true;
                 Next::stays(self)
             }
             // one that was being written to takes the NUL for the last block; idle it becomes by an empty URI from there
-            (Phase::Resetting(Reset::NulPackage), State::Downloaded) if !self.reset_anew => {
+            (Reset::NulPackage, State::Downloaded) if !self.reset_anew => {
                 self.reset_anew = true;
                 self.reset(now, Reset::EmptyUri, rules)
             }
-            (Phase::Resetting(way), _) => match way.next() {
+            (way, _) => match way.next() {
                 Some(way) => self.reset(now, way, rules),
                 None => Next::fails(Failure::NotIdle),
             },
-            (Phase::Downloading, State::Idle)
-                if let Some((step, code)) = self.refused.filter(|_| self.is_uneventful()) =>
-            {
-                Next::fails(Failure::UpdateRefused(step, code))
-            }
-            // it had it when it refused it
-            (Phase::Downloading, State::Downloading) if self.refused.take().is_some() => {
-                Next::stays(self)
-            }
-            // it has lost what it had, or never began
-            (Phase::Downloading, State::Idle) if self.is_uneventful() => {
+        }
+    }
+
+    fn looked_at_in_download(
+        mut self,
+        state: State,
+        now: Instant,
+        rules: &Rules<'_>,
+    ) -> Next<Self> {
+        match state {
+            State::Idle if self.is_uneventful() => {
+                if let Some((step, code)) = self.refused {
+                    return Next::fails(Failure::UpdateRefused(step, code));
+                }
+                // it has lost what it had, or never began
                 if self.moved || self.looks > 0 {
                     self.offer_again(now, rules)
                 } else {
@@ -105,27 +126,38 @@ impl ByObject {
                 }
             }
             // object 9: the software of before is back, as nothing came of the update
-            (Phase::Downloading, State::Installed) if !self.whole => {
+            State::Installed if !self.whole => {
                 if self.offers >= MAX_OFFERS {
                     return Next::fails(Failure::DownloadStalled);
                 }
                 self.reset(now, Reset::UninstallForUpdate, rules)
             }
-            (Phase::Installing, State::Downloaded)
-                if let Some((step, code)) = self.refused.filter(|_| !self.deferred) =>
-            {
+            _ => {
+                self.refused = None; // it had it when it refused it
+                Next::stays(self)
+            }
+        }
+    }
+
+    fn looked_at_in_installation(
+        mut self,
+        state: State,
+        now: Instant,
+        rules: &Rules<'_>,
+    ) -> Next<Self> {
+        let refused = self.refused.take();
+        match (state, refused) {
+            (State::Downloaded, Some((step, code))) if !self.deferred => {
                 Next::fails(Failure::UpdateRefused(step, code))
             }
-            (Phase::Installing, State::Downloaded) if !self.delivered || self.restarted => {
+            (State::Downloaded, None) if !self.delivered || self.restarted => {
                 self.install(now, rules)
             }
-            (Phase::Installing, _) if self.refused.take().is_some() => {
+            (_, Some(_)) => {
                 self.delivered = true;
                 Next::stays(self)
             }
-            (Phase::Installing, State::Idle) if self.is_uneventful() => {
-                self.ask_version(now, rules)
-            }
+            (State::Idle, None) if self.is_uneventful() => self.ask_version(now, rules),
             _ => Next::stays(self),
         }
     }

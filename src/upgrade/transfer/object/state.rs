@@ -48,9 +48,8 @@ impl State {
         match (object, number) {
             (_, 0) => Self::Idle,
             (UpdateObject::Software, 1 | 2) | (_, 1) => Self::Downloading,
-            (UpdateObject::Software, 3) => Self::Downloaded,
+            (UpdateObject::Software, 3) | (_, 2) => Self::Downloaded,
             (UpdateObject::Software, 4) => Self::Installed,
-            (_, 2) => Self::Downloaded,
             (_, 3) => Self::Updating,
             _ => Self::Other,
         }

@@ -367,7 +367,12 @@ fn what_was_deferred_is_not_waited_for_for_ever() {
 fn no_software_is_uninstalled_that_may_be_installed() {
     // the command was sent, and nothing is known of it
     let mut drive = Drive::downloaded(UpdateObject::Software);
-    let left_open = |drive: &Drive| drive.state.transfer().is_some_and(|it| it.is_left_open());
+    let left_open = |drive: &Drive| {
+        drive
+            .state
+            .transfer()
+            .is_some_and(crate::upgrade::transfer::Transfer::is_left_open)
+    };
     assert!(!left_open(&drive));
     // the software of before is back: it is uninstalled for the update before it is offered again
     drive = Drive::offered(UpdateObject::Software);
