@@ -80,7 +80,7 @@ pub enum SendError {
     /// Longer than [`MAX_PAYLOAD_LEN`].
     #[error("longer than {MAX_PAYLOAD_LEN} bytes")]
     TooLong,
-    /// The peer has only just been heard from its new address, and might not be there: so much is not sent yet.
+    /// The peer has only just been heard from its new address, and might not be there: so much is sent later.
     #[error("more than may be sent before the peer is heard once more from its new address")]
     Unproven,
     /// The record layer does not take it: the association is at its end.

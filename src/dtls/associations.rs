@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{CloseReason, Dtls, Identity, Output, association::State, kept::Key, record, transmit};
 
-/// How many times what was received may be sent to an address that has not shown to be the peer's (RFC 9146 §6).
+/// How many times what was received may be sent to an address that has not shown to be the peer's (RFC 9146 §6 asks for a bound, RFC 9853 for this one).
 const AMPLIFICATION: usize = 3;
 
 impl Dtls {
@@ -50,7 +50,9 @@ impl Dtls {
                 bytes,
             });
             self.events.extend(data);
-            transmit(&mut self.events, peer, received.answer);
+            if self.may_answer(key, &received.answer) {
+                transmit(&mut self.events, peer, received.answer);
+            }
         }
         match received.state {
             State::Open => {}
@@ -58,6 +60,20 @@ impl Dtls {
             State::Failed => self.close(key, CloseReason::Failed),
         }
         true
+    }
+
+    /// Whether a flight may be repeated: to an address that is in doubt as little is sent of it as of anything else.
+    fn may_answer(&mut self, key: Key, flight: &[Vec<u8>]) -> bool {
+        let len: usize = flight.iter().map(Vec::len).sum();
+        let Some(entry) = self.kept.peek_mut(key) else {
+            return false;
+        };
+        let Some(left) = &mut entry.unproven else {
+            return true;
+        };
+        let rest = left.checked_sub(len);
+        *left = rest.unwrap_or(*left);
+        rest.is_some()
     }
 
     /// The newest record of an association has come from that address, in a datagram of `len` bytes.
@@ -68,13 +84,21 @@ impl Dtls {
         let from = entry.reached_at();
         if from == Some(peer) {
             entry.unproven = None;
+            if let Some(held) = entry.held.take() {
+                // what cannot be sent now is lost, as on the network
+                let _ = self.send(peer, &held);
+            }
             return;
         }
         let identity = Arc::clone(&entry.identity);
         if let Some(holder) = self.kept.at(&peer) {
-            let has_id = (self.kept.peek(holder)).is_some_and(|it| it.association.ids().is_some());
+            let Some(there) = self.kept.peek(holder) else {
+                return;
+            };
             // Whoever has no ID cannot be found elsewhere; that the sender is really there is for a handshake to show.
-            if !has_id {
+            // And a late record does not bring back what the peer has replaced since.
+            let is_late = there.identity == identity && holder > key;
+            if there.association.ids().is_none() || is_late {
                 return;
             }
             self.displace(holder, &identity);
@@ -96,14 +120,17 @@ impl Dtls {
         let Some(entry) = self.kept.peek(key) else {
             return;
         };
-        if *entry.identity == *identity || entry.association.ids().is_none() {
+        if *entry.identity == *identity {
             return self.close(key, CloseReason::Replaced);
+        }
+        if entry.association.ids().is_none() {
+            return self.close(key, CloseReason::Displaced);
         }
         self.counts.dtls_associations_detached += 1;
         self.events.push_back(Output::Closed {
             peer: entry.peer,
             identity: Arc::clone(&entry.identity),
-            reason: CloseReason::Replaced,
+            reason: CloseReason::Displaced,
         });
         self.kept.detach(key);
     }
@@ -117,7 +144,9 @@ impl Dtls {
             CloseReason::Peer => &mut self.counts.dtls_associations_closed,
             CloseReason::Failed => &mut self.counts.dtls_associations_failed,
             CloseReason::Evicted => &mut self.counts.dtls_associations_evicted,
-            CloseReason::Replaced => &mut self.counts.dtls_associations_replaced,
+            CloseReason::Replaced | CloseReason::Displaced => {
+                &mut self.counts.dtls_associations_replaced
+            }
             CloseReason::Ended => &mut self.counts.dtls_associations_ended,
         };
         *count += 1;

@@ -89,6 +89,8 @@ pub(super) struct Handshake {
     numbers: Numbers,
     /// Records under a key that came before the key was known.
     early: Vec<Vec<u8>>,
+    /// Records under the key that the library was given: it may keep them all.
+    handed: usize,
     /// Application data that came before the end.
     data: Vec<Vec<u8>>,
     /// What has come under a key, or looks so.
@@ -137,6 +139,7 @@ impl Handshake {
             window: Window::default(),
             numbers: Numbers::default(),
             early: Vec::new(),
+            handed: 0,
             data: Vec::new(),
             seen: Seen::Nothing,
             fault_told: false,
@@ -204,6 +207,9 @@ impl Handshake {
     /// Goes on with one record.
     fn take(&mut self, record: &Record<'_>, said: &mut Flight) -> Progress {
         if record.epoch == 0 {
+            if !record.may_be_clear() {
+                return Progress::Unsound;
+            }
             self.stream.get_mut().put(record.bytes);
             return self.step(said);
         }
@@ -280,7 +286,9 @@ impl Handshake {
         };
         self.window.take(record.number());
         match opened.kind {
+            HANDSHAKE | ALERT if self.handed >= MAX_EARLY => Progress::TooMany,
             HANDSHAKE | ALERT => {
+                self.handed += 1;
                 // for the library, which knows no IDs
                 let (kind, content) = (opened.kind, &opened.content);
                 let number = record.number();

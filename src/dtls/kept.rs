@@ -14,8 +14,10 @@ pub(super) struct Entry {
     pub(super) established: Instant,
     /// Where the peer is, or was: see [`Kept::detach`].
     pub(super) peer: SocketAddr,
-    /// Bytes that may be sent yet before the peer is heard again from there (RFC 9146 §6); `None` where that is not in doubt.
+    /// Bytes that may be sent yet before the peer is heard again from there (RFC 9146 §6 asks for a way to know that it is); `None` where that is not in doubt.
     pub(super) unproven: Option<usize>,
+    /// The newest of what was too long to be sent there yet.
+    pub(super) held: Option<Box<[u8]>>,
     /// The address is its own.
     attached: bool,
 }
@@ -35,6 +37,7 @@ impl Entry {
             established,
             peer,
             unproven: None,
+            held: None,
             attached: true,
         }
     }

@@ -151,9 +151,10 @@ pub enum CloseReason {
     Failed,
     /// It was not used for longer than the others, and there were too many.
     Evicted,
-    /// The peer has made a new one from the same address; or somebody else has the address now, and this one goes on as soon
-    /// as it is heard from another.
+    /// The peer has made a new one from the same address.
     Replaced,
+    /// Somebody else has the address now. One with a Connection ID goes on as soon as it is heard from another.
+    Displaced,
     /// Its identity was ended.
     Ended,
 }
@@ -276,11 +277,27 @@ impl Dtls {
         self.events.pop_front()
     }
 
-    /// Seals `bytes` for the peer; the datagram follows as an event.
+    /// Seals `bytes` for the peer; the datagram follows as an event. What is too long for a peer that has only just moved is kept,
+    /// the newest alone, and follows when the peer is heard from there once more: [`probe`](Self::probe) makes it answer.
     ///
     /// # Errors
-    /// There is no association with the peer, or `bytes` are too many.
+    /// There is no association with the peer, or `bytes` are too many, or are kept for now.
     pub fn send(&mut self, peer: SocketAddr, bytes: &[u8]) -> Result<(), SendError> {
+        let sent = self.probe(peer, bytes);
+        if sent == Err(SendError::Unproven)
+            && let Some(key) = self.kept.at(&peer)
+            && let Some(entry) = self.kept.peek_mut(key)
+        {
+            entry.held = Some(bytes.into());
+        }
+        sent
+    }
+
+    /// As [`send`](Self::send), and nothing is kept.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn probe(&mut self, peer: SocketAddr, bytes: &[u8]) -> Result<(), SendError> {
         let found = (self.kept.at(&peer)).and_then(|key| Some((key, self.kept.peek_mut(key)?)));
         let (key, entry) = found.ok_or(SendError::NoAssociation)?;
         if let Some(left) = &mut entry.unproven {

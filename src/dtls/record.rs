@@ -58,6 +58,12 @@ impl Record<'_> {
         self.epoch > 0 && matches!(self.kind, HANDSHAKE | TLS12_CID)
     }
 
+    /// Whether it could be part of a handshake before there are keys.
+    pub(super) fn may_be_clear(&self) -> bool {
+        matches!(self.kind, CHANGE_CIPHER_SPEC | ALERT | HANDSHAKE)
+            && matches!(self.version, [0xfe, 0xfd | 0xff])
+    }
+
     /// Whether it could be what ends a handshake or what follows it, before the keys are known: one of the first records of
     /// the epoch (RFC 6347 §4.1).
     pub(super) fn may_come_early(&self) -> bool {

@@ -62,13 +62,30 @@ impl Engine {
         true
     }
 
-    /// The device's association is heard from another address. The store is told, unless it was told often lately: then the
-    /// device's next registration or update does.
-    pub(super) fn moves_by_association(&mut self, key: DeviceKey, peer: Peer) {
+    /// An association is heard from another address, and who is behind it goes with it. The store is told of the device, unless
+    /// there is much to write: then its next registration or update does.
+    pub(super) fn moves_by_association(&mut self, from: Peer, speaker: &Speaker<'_>) {
+        let as_before = Speaker::new(from, speaker.endpoints());
+        let bound = self.bound_to(&as_before).or_else(|| {
+            // those behind a gateway go where it is
+            let company = self.devices.companies.at(from)?;
+            let members = self.devices.companies.members(company);
+            let at_from = |key: &&DeviceKey| self.device(**key).peer() == Some(from);
+            members.iter().find(at_from).copied()
+        });
+        let Some(key) = bound else { return };
         let now = self.now.instant;
-        let through = self.device(key).through().is_some();
-        self.arrive(key, peer, through);
-        if !self.is_overloaded() && self.device_mut(key).may_write(now) {
+        let device = self.device(key);
+        let through = device.through().is_some();
+        let gathers = through || self.devices.companies.has(device.id);
+        let may_write = self.device_mut(key).may_write(now);
+        // a gateway that moves without end is left alone for a while: each time costs all that are behind it
+        if gathers && !may_write {
+            self.counters.requests_ignored += 1;
+            return self.displace(key);
+        }
+        self.arrive(key, speaker.peer(), through);
+        if may_write && !self.is_overloaded() {
             self.persist_registration(key, None);
         }
     }

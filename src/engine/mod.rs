@@ -271,20 +271,22 @@ impl Engine {
         }
     }
 
-    /// Whoever is behind the DTLS association at `from` is at `to` now, as it has shown with its key.
-    pub fn association_moved(&mut self, now: Now, from: Peer, to: Peer) {
+    /// Somebody else has that address now: who was there is sent nothing before it is heard elsewhere.
+    pub fn association_displaced(&mut self, now: Now, peer: Peer) {
         self.now = now;
-        let key = self.devices.by_peer(from).or_else(|| {
-            // those behind a gateway go where it is
-            let company = self.devices.companies.at(from)?;
-            let members = self.devices.companies.members(company);
-            members
-                .iter()
-                .copied()
-                .find(|key| self.device(*key).peer() == Some(from))
-        });
-        let Some(key) = key else { return };
-        self.moves_by_association(key, to);
+        if let Some(company) = self.devices.companies.at(peer) {
+            self.scatter(company);
+        }
+        if let Some(key) = self.devices.by_peer(peer) {
+            self.displace(key);
+        }
+    }
+
+    /// Whoever was behind the DTLS association at `from` is where `speaker` is now, as it has shown with its key. A device that
+    /// is at `from` and is none of the speaker's does not go with it.
+    pub fn association_moved(&mut self, now: Now, from: Peer, speaker: &Speaker<'_>) {
+        self.now = now;
+        self.moves_by_association(from, speaker);
     }
 
     /// Takes a command from the operator's side.

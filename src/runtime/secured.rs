@@ -6,7 +6,7 @@ use super::{DatagramSocket, Keys};
 use crate::{
     clock::{Instant, Now},
     coap::{Datagram, MAX_DATAGRAM_LEN, Peer},
-    dtls::{CloseReason, Dtls, DtlsSetup, Identity, Output, RefuseReason},
+    dtls::{CloseReason, Dtls, DtlsSetup, Identity, Output, RefuseReason, SendError},
     engine::Speaker,
     strangers::{Refusal, Strangers},
     telemetry::Figures,
@@ -24,8 +24,9 @@ pub struct Secured {
     keys: Arc<Keys>,
     /// Who is behind each association.
     shown: HashMap<SocketAddr, Shown>,
-    /// Where associations have ended, for the engine.
+    /// Where associations have ended while something was sent, for the engine.
     ended: Vec<SocketAddr>,
+    pings: u16,
     lines: DefaultDirectRateLimiter,
     strangers: Arc<Strangers>,
     unsent: u64,
@@ -35,8 +36,15 @@ pub struct Secured {
 pub(super) enum News<'a> {
     /// Somebody has said that.
     Said(Speaker<'a>, &'a [u8]),
-    /// Who was there is here now.
-    Moved { from: SocketAddr, to: SocketAddr },
+    /// Who was there is where the speaker is now.
+    Moved {
+        from: SocketAddr,
+        speaker: Speaker<'a>,
+    },
+    /// The association with who was there has ended.
+    Ended(SocketAddr),
+    /// Somebody else has that address now.
+    Displaced(SocketAddr),
 }
 
 /// Who is behind an association.
@@ -45,6 +53,20 @@ struct Shown {
     endpoints: Box<[Box<str>]>,
     /// When the association began, if that was with a whole handshake.
     handshake_at: Option<Instant>,
+    /// The message ID of the CoAP ping that it has not answered.
+    pinged: Option<u16>,
+}
+
+impl Shown {
+    /// Whether that is the answer to a ping: a Reset with its message ID, which is of no concern to the engine.
+    fn is_pong(&mut self, bytes: &[u8]) -> bool {
+        let pinged = self.pinged.map(u16::to_be_bytes);
+        let is_pong = pinged.is_some_and(|[high, low]| bytes == [0x70, 0, high, low]);
+        if is_pong {
+            self.pinged = None;
+        }
+        is_pong
+    }
 }
 
 /// What a secured port is made of.
@@ -66,6 +88,7 @@ impl Secured {
             keys: setup.keys,
             shown: HashMap::new(),
             ended: Vec::new(),
+            pings: 0,
             lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
             strangers,
             unsent: 0,
@@ -113,13 +136,39 @@ impl Secured {
     /// Sends to somebody with an association. Without one nothing can be said: the device has to begin anew.
     pub(super) fn send(&mut self, now: Instant, address: SocketAddr, datagram: &Datagram) {
         let mut buffer = [0; MAX_DATAGRAM_LEN];
-        if (self.dtls.send(address, datagram.write_to(&mut buffer))).is_err() {
-            self.unsent += 1;
+        match self.dtls.send(address, datagram.write_to(&mut buffer)) {
+            Ok(()) => {}
+            Err(SendError::Unproven) => self.ping(address),
+            Err(_) => self.unsent += 1,
         }
-        self.follow(now, |_| ());
+        self.follow_quietly(now);
     }
 
-    /// Where associations have ended since the last call: nothing reaches who was there before it begins another.
+    /// The device has only just moved: by its answer it shows that it is where it seems to be (CoAP ping, RFC 7252 §4.3).
+    fn ping(&mut self, address: SocketAddr) {
+        let Some(shown) = self.shown.get_mut(&address) else {
+            return;
+        };
+        let id = self.pings;
+        let [high, low] = id.to_be_bytes();
+        if self.dtls.probe(address, &[0x40, 0, high, low]).is_ok() {
+            self.pings = id.wrapping_add(1);
+            shown.pinged = Some(id);
+        }
+    }
+
+    /// The engine is told later where associations have ended.
+    fn follow_quietly(&mut self, now: Instant) {
+        let mut ended = std::mem::take(&mut self.ended);
+        self.follow(now, |news| {
+            if let News::Ended(address) = news {
+                ended.push(address);
+            }
+        });
+        self.ended = ended;
+    }
+
+    /// Where associations have ended while something was sent, since the last call: nothing reaches who was there before it begins another.
     pub(super) fn take_ended(&mut self) -> Vec<SocketAddr> {
         std::mem::take(&mut self.ended)
     }
@@ -132,7 +181,7 @@ impl Secured {
     /// What began with the keys of these identities ends.
     pub(super) fn end_identities(&mut self, now: Now, identities: &[Identity]) {
         self.dtls.end_identities(now, identities);
-        self.follow(now.instant, |_| ());
+        self.follow_quietly(now.instant);
     }
 
     fn follow(&mut self, now: Instant, mut tell: impl FnMut(News<'_>)) {
@@ -150,11 +199,14 @@ impl Secured {
                     let shown = Shown {
                         endpoints,
                         handshake_at,
+                        pinged: None,
                     };
                     self.shown.insert(peer, shown);
                 }
                 Output::Data { peer, bytes, .. } => {
-                    if let Some(shown) = self.shown.get(&peer) {
+                    if let Some(shown) = self.shown.get_mut(&peer)
+                        && !shown.is_pong(&bytes)
+                    {
                         let speaker = Speaker::new(Peer::secured(peer), &shown.endpoints);
                         tell(News::Said(speaker.since(shown.handshake_at), &bytes));
                     }
@@ -164,9 +216,11 @@ impl Secured {
                     peer,
                     identity,
                 } => {
-                    self.moved(from, peer, &identity);
+                    let shown = self.moved(from, peer, &identity);
                     if let Some(from) = from {
-                        tell(News::Moved { from, to: peer });
+                        let speaker = Speaker::new(Peer::secured(peer), &shown.endpoints);
+                        let speaker = speaker.since(shown.handshake_at);
+                        tell(News::Moved { from, speaker });
                     }
                 }
                 Output::Closed {
@@ -174,13 +228,8 @@ impl Secured {
                     identity,
                     reason,
                 } => {
-                    if reason == CloseReason::Ended {
-                        tracing::info!(%identity, "the device's key was changed; its association has ended");
-                    }
-                    // a new one is there already
-                    if reason != CloseReason::Replaced {
-                        self.shown.remove(&peer);
-                        self.ended.push(peer);
+                    if let Some(news) = self.gone(peer, &identity, reason) {
+                        tell(news);
                     }
                 }
                 Output::Refused {
@@ -192,14 +241,35 @@ impl Secured {
         }
     }
 
+    /// An association is not reached at that address any more.
+    fn gone(
+        &mut self,
+        peer: SocketAddr,
+        identity: &Identity,
+        reason: CloseReason,
+    ) -> Option<News<'static>> {
+        if reason == CloseReason::Ended {
+            tracing::info!(%identity, "the device's key was changed; its association has ended");
+        }
+        if reason == CloseReason::Replaced {
+            return None; // a new one is there already
+        }
+        self.shown.remove(&peer);
+        Some(match reason {
+            CloseReason::Displaced => News::Displaced(peer),
+            _ => News::Ended(peer),
+        })
+    }
+
     /// Who was there before is known at its new address too.
-    fn moved(&mut self, from: Option<SocketAddr>, to: SocketAddr, identity: &Identity) {
+    fn moved(&mut self, from: Option<SocketAddr>, to: SocketAddr, identity: &Identity) -> &Shown {
         let shown = from.and_then(|from| self.shown.remove(&from));
         let shown = shown.unwrap_or_else(|| Shown {
             endpoints: self.keys.endpoints(identity),
             handshake_at: None,
+            pinged: None,
         });
-        self.shown.insert(to, shown);
+        self.shown.entry(to).insert_entry(shown).into_mut()
     }
 
     fn refused(&self, peer: SocketAddr, claimed: Option<&[u8]>, reason: RefuseReason) {

@@ -346,9 +346,11 @@ impl Shard {
 fn tell(core: &mut Core<Done>, now: Now, news: &News<'_>) {
     match news {
         News::Said(speaker, bytes) => core.hear(now, speaker, bytes),
-        News::Moved { from, to } => {
-            core.association_moved(now, Peer::secured(*from), Peer::secured(*to));
+        News::Moved { from, speaker } => {
+            core.association_moved(now, Peer::secured(*from), speaker);
         }
+        News::Ended(address) => core.association_ended(now, Peer::secured(*address)),
+        News::Displaced(address) => core.association_displaced(now, Peer::secured(*address)),
     }
 }
 

@@ -185,10 +185,17 @@ impl<D: Done> Core<D> {
         }
     }
 
-    /// Whoever is behind the association at `from` is at `to` now. What it says from there is to be told after this.
-    pub fn association_moved(&mut self, now: Now, from: Peer, to: Peer) {
+    /// Somebody else has that address now. The next [`drain`](Self::drain) does what follows.
+    pub fn association_displaced(&mut self, now: Now, peer: Peer) {
         if let Machine::Coap(engine) = &mut self.machine {
-            engine.association_moved(now, from, to);
+            engine.association_displaced(now, peer);
+        }
+    }
+
+    /// Whoever was behind the association at `from` is where `speaker` is now. What it says from there is to be told after this.
+    pub fn association_moved(&mut self, now: Now, from: Peer, speaker: &Speaker<'_>) {
+        if let Machine::Coap(engine) = &mut self.machine {
+            engine.association_moved(now, from, speaker);
         }
     }
 

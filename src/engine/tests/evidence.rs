@@ -355,7 +355,7 @@ fn who_is_found_by_its_connection_id_is_sent_on_at_its_new_address() {
     device.receive(&mut world);
     world.take_changes();
     world.take_sent();
-    world.engine.association_moved(world.now, before, after);
+    moves(&mut world, before, after, "meter-1");
     world.collect();
     let kept = world.take_changes();
     let moved = |change: &Change| matches!(change, Change::Registered { registration, .. } if registration.peer == after);
@@ -365,6 +365,40 @@ fn who_is_found_by_its_connection_id_is_sent_on_at_its_new_address() {
     world.pass_s(61);
     let sent = world.take_sent();
     assert!(!sent.is_empty() && sent.iter().all(|(to, _)| *to == after));
+}
+
+fn moves(world: &mut World, from: Peer, to: Peer, name: &str) {
+    let shown = [name.into()];
+    let speaker = Speaker::new(to, &shown);
+    world.engine.association_moved(world.now, from, &speaker);
+}
+
+#[test]
+fn whoever_moves_takes_nobody_else_along() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    let [at, there] = [1, 2].map(|n| Peer::secured(SocketAddr::from(([10, 0, 0, n], 1))));
+    device.at = at;
+    world.add("meter-1");
+    world.speaker = Some((vec!["meter-1".into()], Some(world.now.instant)));
+    world.start("meter-1", 1, &package("V2", &content()));
+    device.negotiate(&mut world, 7, -90, 15);
+    device.receive(&mut world);
+    world.take_sent();
+    // somebody else was given its address, and has moved on from there
+    moves(&mut world, at, there, "meter-2");
+    world.collect();
+    world.pass_s(61);
+    let sent = world.take_sent();
+    assert!(sent.iter().all(|(to, _)| *to != there), "{sent:?}");
+    // who is displaced is sent nothing where somebody else is
+    device.update(&mut world);
+    device.receive(&mut world);
+    world.take_sent();
+    world.engine.association_displaced(world.now, at);
+    world.collect();
+    world.pass_s(61);
+    assert!(world.take_sent().is_empty());
 }
 
 #[test]

@@ -387,7 +387,9 @@ fn children_move_with_their_gateways_association() {
     forwards(&mut world);
     world.collect();
     world.take_sent();
-    world.engine.association_moved(world.now, at(1), at(2));
+    let shown = [GATEWAY.into()];
+    let speaker = Speaker::new(at(2), &shown);
+    world.engine.association_moved(world.now, at(1), &speaker);
     world.collect();
     world.start("c1", 1, &package("V2", &content()));
     world.pass_s(5);

@@ -89,7 +89,7 @@ fn an_upgrade_that_is_let_go_serves_nothing_more_and_is_forgotten_by_its_device(
 
 #[test]
 fn what_was_fetched_last_counts_for_an_upgrade_that_ends_in_the_middle() {
-    let (mut world, client, path) = downloading();
+    let (mut world, _, path) = downloading();
     world.sizes.clear();
     for number in 0..5 {
         assert!(block(&mut world, &path, number));
