@@ -463,9 +463,9 @@ pub struct DownloadConfig {
     pub base_url: String,
     /// Whether what stands at `base_url` may answer without asking this server. What devices were served cannot be counted then.
     pub base_url_is_cached: bool,
-    /// Bytes per second for each device, and for all together; 0 for no bound.
+    /// Bytes per second for each device, over HTTP and in CoAP blocks; 0 for no bound.
     pub bytes_per_second_per_device: u64,
-    /// Bytes per second for all devices together; 0 for no bound.
+    /// Bytes per second for all devices together over HTTP; 0 for no bound.
     pub bytes_per_second: u64,
     /// Connections at the same time. Further ones wait to be accepted.
     pub max_connections: u32,

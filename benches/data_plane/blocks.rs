@@ -75,7 +75,7 @@ pub(crate) fn engine(now: Now, devices: u32) -> Engine {
             package: PackageId(1),
             block_bytes: 512,
             secured: false,
-            pause: std::time::Duration::ZERO,
+            bytes_per_second: 0,
             done_bytes: 0,
         };
         let opened = engine.open_pull_of(&endpoint, &terms);

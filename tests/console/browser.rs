@@ -141,15 +141,6 @@ impl Browser {
             .to_owned()
     }
 
-    /// The first element that a selector finds; it has to be there by now.
-    pub(crate) async fn find(&self, selector: &str) -> Element {
-        let found = self.client.find(Locator::Css(selector)).await;
-        match found {
-            Ok(element) => element,
-            Err(error) => panic!("{selector}: {error}; {}", self.shown().await),
-        }
-    }
-
     /// Whether there is one.
     pub(crate) async fn has(&self, selector: &str) -> bool {
         let found = self.client.find_all(Locator::Css(selector)).await;
@@ -191,7 +182,7 @@ impl Browser {
     }
 
     pub(crate) async fn click(&self, selector: &str) {
-        let element = self.find(selector).await;
+        let element = self.wait_for(selector).await;
         element
             .click()
             .await
@@ -210,7 +201,7 @@ impl Browser {
 
     /// Enters something instead of what stands there.
     pub(crate) async fn fill(&self, selector: &str, text: &str) {
-        let element = self.find(selector).await;
+        let element = self.wait_for(selector).await;
         element.clear().await.unwrap();
         element.send_keys(text).await.unwrap();
     }
@@ -235,7 +226,7 @@ impl Browser {
 
     /// Chooses by the value.
     pub(crate) async fn choose(&self, selector: &str, value: &str) {
-        let element = self.find(selector).await;
+        let element = self.wait_for(selector).await;
         element.select_by_value(value).await.unwrap();
     }
 

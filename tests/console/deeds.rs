@@ -21,7 +21,7 @@ async fn carry_out(browser: &Browser, (path, to, fields): Deed<'_>) {
         to => format!("main form[method=post][action$='{to}']"),
     };
     for (name, value) in fields {
-        let field = browser.find(&format!("{form} [name='{name}']")).await;
+        let field = browser.wait_for(&format!("{form} [name='{name}']")).await;
         match (field.tag_name().await.unwrap().as_str(), *value) {
             ("select", value) => field.select_by_value(value).await.unwrap(),
             (_, "on") => field.click().await.unwrap(),

@@ -1,7 +1,5 @@
 //! How a device is given the package: where to fetch it, or its blocks.
 
-use std::time::Duration;
-
 use super::{gets::Get, steps::Deed};
 use crate::{
     config::{Delivery, UriScheme},
@@ -133,7 +131,7 @@ impl Engine {
             package: session.serves().package,
             block_bytes,
             secured: scheme == UriScheme::Coaps,
-            pause: Duration::ZERO,
+            bytes_per_second: self.config.download.bytes_per_second_per_device,
             done_bytes: 0,
         };
         let token = self.open_pull(key, &terms);
@@ -200,7 +198,7 @@ impl Engine {
             package: session.serves().package,
             block_bytes,
             secured,
-            pause: Duration::ZERO,
+            bytes_per_second: self.config.download.bytes_per_second_per_device,
             done_bytes,
         };
         self.open_pull(key, &terms);

@@ -15,7 +15,7 @@ pub struct Lease {
     pub(super) upgrade: UpgradeId,
     pub(super) task: TaskId,
     pub(super) block_bytes: u16,
-    pub(super) pause: Duration,
+    bytes_per_second: u64,
     secured: bool,
     /// The device.
     endpoint: Box<str>,
@@ -40,11 +40,17 @@ impl Lease {
             upgrade: terms.upgrade,
             task: terms.task,
             block_bytes: terms.block_bytes,
-            pause: terms.pause.min(Self::MAX_PAUSE),
+            bytes_per_second: terms.bytes_per_second,
             secured: terms.secured,
             endpoint,
             gateway,
         }
+    }
+
+    /// How long nothing more is answered after so many bytes.
+    pub(super) fn pause_after(&self, bytes: u64) -> Duration {
+        let millis = (bytes * 1_000).checked_div(self.bytes_per_second);
+        Duration::from_millis(millis.unwrap_or_default()).min(Self::MAX_PAUSE)
     }
 
     /// Bytes of the package.

@@ -17,8 +17,6 @@ pub use tally::Fetched;
 pub(super) use table::Leases;
 use table::Served;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
@@ -51,8 +49,9 @@ pub struct PullTerms {
     pub block_bytes: u16,
     /// It fetches over DTLS, and nowhere else; or else in the clear, and nowhere else.
     pub secured: bool,
-    /// Between two blocks; what is asked for sooner is answered later.
-    pub pause: Duration,
+    /// No more than this is served in a second, on the average; what is asked for sooner is answered later, and no later than a
+    /// device repeats. 0 for no bound.
+    pub bytes_per_second: u64,
     /// So much of it was served before, from its beginning.
     pub done_bytes: u64,
 }

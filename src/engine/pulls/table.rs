@@ -38,9 +38,9 @@ pub(in crate::engine) struct Leases {
 struct Row {
     lease: Lease,
     used_at: Instant,
-    /// When the block that was asked for last was answered, or is to be.
-    answered_at: Option<Instant>,
-    /// The one answer that waits until a while after that.
+    /// When a block may be answered again.
+    free_at: Instant,
+    /// The one answer that waits until then.
     waits: Option<Answer>,
     /// What was served from this lease.
     served: Spans,
@@ -100,7 +100,7 @@ impl Leases {
         let mut row = Row {
             lease,
             used_at: now,
-            answered_at: None,
+            free_at: now,
             waits: None,
             served: Spans::default(),
             tally: Tally::default(),
@@ -198,10 +198,7 @@ impl Row {
         self.used_at = now;
         // One that waits already was asked for again, or was given up.
         self.waits = None;
-        if self
-            .answered_at
-            .is_some_and(|at| at + self.lease.pause > now)
-        {
+        if self.free_at > now {
             self.waits = Some(answer);
             return Ok(Served {
                 leaves: None,
@@ -224,8 +221,8 @@ impl Row {
         let again = self.served.have(&bytes);
         self.tally.add(request, datagram.len(), again);
         self.ended |= bytes.end == self.lease.len();
+        self.free_at = now + self.lease.pause_after(bytes.end - bytes.start);
         self.served.add(bytes);
-        self.answered_at = Some(now);
         (peer, datagram)
     }
 
@@ -246,8 +243,7 @@ impl Row {
 
     /// The answer that waits, if its time has come.
     fn answer_due(&mut self, now: Instant) -> Option<(Peer, Datagram)> {
-        let at = self.answered_at? + self.lease.pause;
-        let answer = self.waits.take_if(|_| at <= now)?;
+        let answer = self.waits.take_if(|_| self.free_at <= now)?;
         Some(self.leave(now, answer))
     }
 
@@ -273,8 +269,7 @@ impl Row {
 
     /// When something is due with it.
     fn due(&self) -> Instant {
-        let answer = self.waits.as_ref().and(self.answered_at);
-        let answer = answer.map(|at| at + self.lease.pause);
+        let answer = self.waits.as_ref().map(|_| self.free_at);
         let told = (self.told_at.filter(|_| !self.tally.is_empty())).map(|at| at + TOLD_EVERY);
         let unused = self.used_at + UNUSED;
         answer.into_iter().chain(told).fold(unused, Instant::min)
@@ -321,7 +316,7 @@ mod tests {
             package: PackageId(1),
             block_bytes: 512,
             secured: false,
-            pause: Duration::ZERO,
+            bytes_per_second: 0,
             done_bytes: 0,
         };
         let mut lease = |upgrade| {

@@ -27,7 +27,7 @@ fn terms(content: &[u8]) -> PullTerms {
         package: PackageId(1),
         block_bytes: 512,
         secured: false,
-        pause: Duration::ZERO,
+        bytes_per_second: 0,
         done_bytes: 0,
     }
 }
@@ -377,7 +377,7 @@ fn who_asks_too_soon_is_answered_when_the_pause_is_over() {
     let token = open(
         &mut world,
         &PullTerms {
-            pause: Duration::from_mins(1), // a device would repeat
+            bytes_per_second: 1, // after minutes a device would have repeated
             ..terms(&content())
         },
     );
@@ -394,6 +394,23 @@ fn who_asks_too_soon_is_answered_when_the_pause_is_over() {
     assert_eq!(world.engine.counters().blocks_served, 2);
     world.pass_s(2);
     assert!(ask(&mut world, peer(1), token, Some((2, 4))).is_some());
+}
+
+#[test]
+fn a_package_is_served_no_faster_than_the_settings_let_it() {
+    let mut world = begun();
+    let slow = PullTerms {
+        bytes_per_second: 1_000,
+        ..terms(&content())
+    };
+    let token = open(&mut world, &slow);
+    assert!(ask(&mut world, peer(1), token, Some((0, 4))).is_some());
+    world.datagram(peer(1), &get(90, &token.text(), Some((1, 4))));
+    // 256 bytes
+    world.pass(Duration::from_millis(255));
+    assert!(world.take_sent().is_empty());
+    world.pass(Duration::from_millis(1));
+    assert_eq!(code(answered(&mut world, peer(1), 90)), Some(Code::CONTENT));
 }
 
 #[test]

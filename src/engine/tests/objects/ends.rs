@@ -129,7 +129,7 @@ fn a_slot_that_is_given_back_ends_what_is_served() {
         package: PackageId(1),
         block_bytes: 256,
         secured: false,
-        pause: Duration::ZERO,
+        bytes_per_second: 0,
         done_bytes: 0,
     };
     let token = world.engine.open_pull_of("meter-1", &terms).unwrap();

@@ -107,7 +107,7 @@ impl Shards {
             package: PackageId(1),
             block_bytes: 512,
             secured: false,
-            pause: Duration::ZERO,
+            bytes_per_second: 0,
             done_bytes: 0,
         };
         let Machine::Coap(engine) = core.engine_mut() else {
