@@ -602,7 +602,7 @@ impl UpdateDevice {
 #[utoipa::path(patch, path = "/v1/devices/{endpoint}", operation_id = "update_device", tag = "devices", request_body = UpdateDevice,
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; with `%75nknown` and \
         `%63ount` for devices that are called `unknown` and `count`"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The device", body = DeviceBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem),
@@ -786,7 +786,7 @@ fn to_update(
 #[utoipa::path(delete, path = "/v1/devices/{endpoint}", operation_id = "remove_device", tag = "devices",
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; with `%75nknown` and \
         `%63ount` for devices that are called `unknown` and `count`"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "There is no such device", body = Problem),

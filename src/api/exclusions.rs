@@ -198,7 +198,7 @@ fn not_excluded(endpoint: &str) -> Problem {
 /// Upgrades of it that wait begin when their turn comes. With `If-Match` it ends only if nobody has changed it since.
 #[utoipa::path(delete, path = "/v1/exclusions/{endpoint}", operation_id = "end_exclusion", tag = "devices",
     params(("endpoint" = String, Path, description = "The endpoint name, percent-encoded"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "It is excluded no more"),
         (status = 404, description = "It is not excluded", body = Problem),

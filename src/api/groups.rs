@@ -262,7 +262,7 @@ pub(super) async fn get(
 /// Tasks that were created for it keep the devices that they have; those that say so are joined by devices that come to it.
 #[utoipa::path(patch, path = "/v1/groups/{id}", operation_id = "update_group", tag = "groups", request_body = UpdateGroup,
     params(("id" = i64, Path, description = "Its number"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The group", body = GroupBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such group", body = Problem),
@@ -308,7 +308,7 @@ pub(super) async fn update(
 /// Remove a group. Its devices stay.
 #[utoipa::path(delete, path = "/v1/groups/{id}", operation_id = "remove_group", tag = "groups",
     params(("id" = i64, Path, description = "Its number"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "There is no such group", body = Problem),

@@ -221,7 +221,7 @@ pub(super) async fn get(
 /// one home at most. With `If-Match` it is changed only if nobody has changed it since; `"0"` is the `ETag` of one that is not there.
 #[utoipa::path(put, path = "/v1/homes/{home}", operation_id = "set_home", tag = "homes", request_body = SetHome,
     params(("home" = String, Path, min_length = 1, max_length = 64, description = "What the integrator calls it"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The home", body = HomeDetailBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 409, description = "A device is unknown or in another home, or there are too many homes", body = Problem),
@@ -249,7 +249,7 @@ pub(super) async fn set(
 /// Upgrades that were started go on.
 #[utoipa::path(delete, path = "/v1/homes/{home}", operation_id = "delete_home", tag = "homes",
     params(("home" = String, Path, min_length = 1, max_length = 64, description = "What the integrator calls it"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "Deleted"),
         (status = 404, description = "There is no such home", body = Problem),

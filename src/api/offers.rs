@@ -389,7 +389,7 @@ pub(super) async fn get(
 /// What was started goes on. How its task is run is changed there (`PATCH /v1/tasks/{id}`).
 #[utoipa::path(put, path = "/v1/offers/{id}", operation_id = "update_offer", tag = "homes", request_body = OfferTermsBody,
     params(("id" = i64, Path, description = "Its number"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The offer", body = OfferBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such offer", body = Problem),

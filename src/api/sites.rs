@@ -164,7 +164,7 @@ pub(super) async fn get(
 /// the `ETag` of the site; `"0"` is that of a site without a limit. No device has to be there yet.
 #[utoipa::path(put, path = "/v1/sites/{site}", operation_id = "set_site", tag = "sites", request_body = SetSite,
     params(("site" = String, Path, min_length = 1, max_length = 128, description = "Its name"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The site", body = SiteDetailBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 409, description = "Too many sites have a limit", body = Problem),
@@ -200,7 +200,7 @@ pub(super) async fn set(
 /// Take the limit of a site away.
 #[utoipa::path(delete, path = "/v1/sites/{site}", operation_id = "clear_site", tag = "sites",
     params(("site" = String, Path, min_length = 1, max_length = 128, description = "Its name"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "Taken away"),
         (status = 404, description = "It has no limit", body = Problem),

@@ -199,7 +199,7 @@ pub(super) async fn get(
 /// With `If-Match` it is changed only if nobody has changed it since.
 #[utoipa::path(patch, path = "/v1/tenants/{tenant}", operation_id = "update_tenant", tag = "tenants", request_body = UpdateTenant,
     params(("tenant" = String, Path, description = "Its id"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The tenant", body = TenantBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such tenant", body = Problem),
@@ -228,7 +228,7 @@ pub(super) async fn update(
 /// on it. Its id is not given again: rows of the audit log name it.
 #[utoipa::path(delete, path = "/v1/tenants/{tenant}", operation_id = "delete_tenant", tag = "tenants",
     params(("tenant" = String, Path, description = "Its id"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "Deleted"),
         (status = 404, description = "There is no such tenant", body = Problem),

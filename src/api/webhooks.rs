@@ -289,7 +289,7 @@ async fn known(state: &ApiState, scope: &Scope, id: i64) -> Result<WebhookRecord
 /// Remove a webhook, and what it was still to be told.
 #[utoipa::path(delete, path = "/v1/webhooks/{id}", operation_id = "remove_webhook", tag = "events",
     params(("id" = i64, Path, description = "Its number"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "There is no such webhook", body = Problem),

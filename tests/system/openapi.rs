@@ -46,7 +46,7 @@ checks.negative_data_rejection.enabled = false
 [[operations]]
 include-name = ["GET /v1/devices", "GET /v1/exclusions", "GET /v1/devices/{endpoint}/upgrades", "GET /v1/upgrades", "PATCH /v1/devices/{endpoint}", "DELETE /v1/devices/{endpoint}",
     "PATCH /v1/groups/{id}", "DELETE /v1/groups/{id}", "DELETE /v1/exclusions/{endpoint}", "DELETE /v1/webhooks/{id}",
-    "PATCH /v1/packages/{id}", "PUT /v1/sites/{site}", "DELETE /v1/sites/{site}", "GET /v1/sites/{site}",
+    "PATCH /v1/packages/{id}", "DELETE /v1/packages/{id}/sbom", "PUT /v1/sites/{site}", "DELETE /v1/sites/{site}", "GET /v1/sites/{site}",
     "PATCH /v1/products/{product}", "DELETE /v1/products/{product}", "PATCH /v1/tenants/{tenant}", "DELETE /v1/tenants/{tenant}",
     "DELETE /v1/homes/{home}", "GET /v1/homes/{home}", "PUT /v1/homes/{home}/members/{user}", "DELETE /v1/homes/{home}/members/{user}",
     "PUT /v1/homes/{home}/devices/{endpoint}", "DELETE /v1/homes/{home}/devices/{endpoint}", "GET /v1/app-users/{user}", "DELETE /v1/app-users/{user}"]

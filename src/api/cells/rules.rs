@@ -80,7 +80,7 @@ fn nullable_whole<'de, D: Deserializer<'de>>(
 /// They hold at once for whoever is admitted next. A cell that no device has been in gets its rules all the same.
 #[utoipa::path(patch, path = "/v1/cells/{id}", operation_id = "update_cell", tag = "cells", request_body = UpdateCell,
     params(("id" = i64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "Its number"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The cell", body = CellDetailBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 400, description = "The number is not a number, or the body is not JSON", body = Problem),

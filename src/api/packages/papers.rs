@@ -246,7 +246,7 @@ async fn change(
 #[utoipa::path(patch, path = "/v1/packages/{id}", operation_id = "update_package", tag = "packages",
     request_body = UpdatePackage,
     params(("id" = i64, Path, description = "Its number"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The package", body = PackageBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such package", body = Problem),
@@ -346,7 +346,7 @@ pub(in crate::api) async fn get_sbom(
 /// That it is what it says is checked; what it lists is not.
 #[utoipa::path(put, path = "/v1/packages/{id}/sbom", operation_id = "set_sbom", tag = "packages",
     params(("id" = i64, Path, description = "The package's number"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` of the document that the caller has seen, or of the package; `*`: \
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the document that the caller has seen, or of the package; `*`: \
             there has to be one")),
     request_body(content = Object, content_type = "application/json", description = "The document"),
     responses(
@@ -409,7 +409,7 @@ pub(in crate::api) async fn set_sbom(
 /// Take a package's bill of materials away.
 #[utoipa::path(delete, path = "/v1/packages/{id}/sbom", operation_id = "remove_sbom", tag = "packages",
     params(("id" = i64, Path, description = "The package's number"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` of the document that the caller has seen, or of the package")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the document that the caller has seen, or of the package")),
     responses(
         (status = 204, description = "Taken away"),
         (status = 404, description = "There is no such package, or it has none", body = Problem),

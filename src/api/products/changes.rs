@@ -219,7 +219,7 @@ pub(in crate::api) async fn create(
 #[utoipa::path(patch, path = "/v1/products/{product}", operation_id = "update_product", tag = "products",
     request_body = UpdateProduct,
     params(("product" = String, Path, description = "The product", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The product", body = ProductBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 409, description = "It would be created, and there are 1,000 products, or too many of the tenant", body = Problem),
@@ -256,7 +256,7 @@ pub(in crate::api) async fn update(
 /// created. With `If-Match` it is removed only if nobody has changed it since.
 #[utoipa::path(delete, path = "/v1/products/{product}", operation_id = "remove_product", tag = "products",
     params(("product" = String, Path, description = "The product", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "Nobody has created it", body = Problem),

@@ -150,7 +150,7 @@ async fn change(state: &ApiState, id: i64, change: TaskChange) -> Result<Respons
 /// `weight` takes an approval back: the task is `awaiting_approval` again.
 #[utoipa::path(patch, path = "/v1/tasks/{id}", operation_id = "update_task", tag = "tasks", request_body = UpdateTask,
     params(("id" = i64, Path, description = "Its number"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 200, description = "The task", body = TaskBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such task", body = Problem),
@@ -309,7 +309,7 @@ pub(in crate::api) async fn next_phase(
 /// ended, has the role `approver` for all devices. With `If-Match` it is approved only if nobody has changed it since.
 #[utoipa::path(post, path = "/v1/tasks/{id}/approve", operation_id = "approve_task", tag = "tasks",
     request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number"),
-        ("If-Match" = Option<String>, Header, min_length = 1, description = "The `ETag` that the caller has seen, and approves")),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen, and approves")),
     responses(
         (status = 200, description = "The task", body = TaskBody),
         (status = 404, description = "There is no such task", body = Problem),
