@@ -264,6 +264,7 @@ fn put_package(libcoap: &Other) {
     const PER_BLOCK: usize = 1_024;
     let package = blocks::package();
     let count = package.len().div_ceil(PER_BLOCK);
+    let socket = socket_to(libcoap);
     for (number, part) in package.chunks(PER_BLOCK).enumerate() {
         let more = number + 1 < count;
         let number = u16::try_from(number).unwrap();
@@ -275,7 +276,7 @@ fn put_package(libcoap: &Other) {
         } else {
             Code::CREATED
         };
-        ask(libcoap, &put, code);
+        ask_from(&socket, &put, code);
     }
     let sizes = sizes_of(libcoap, Blocks::new(1, false));
     assert!(sizes.answer > 512, "a block is cut: {sizes:?}");
@@ -283,11 +284,20 @@ fn put_package(libcoap: &Other) {
 
 /// Asks until there is an answer with this code; its length.
 fn ask(other: &Other, request: &[u8], code: Code) -> usize {
+    ask_from(&socket_to(other), request, code)
+}
+
+fn socket_to(other: &Other) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket
         .set_read_timeout(Some(Duration::from_millis(200)))
         .unwrap();
     socket.connect(other.measured().address).unwrap();
+    socket
+}
+
+/// As [`ask`], from a socket: libcoap puts blocks together that come from one.
+fn ask_from(socket: &UdpSocket, request: &[u8], code: Code) -> usize {
     let mut buffer = [0; 2_048];
     let len = wait_for(
         Duration::from_secs(10),
