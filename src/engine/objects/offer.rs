@@ -116,28 +116,29 @@ impl Engine {
 
     /// It is told where it fetches the package in blocks, which it may from now on.
     fn offer_over_coap(&mut self, key: DeviceKey, scheme: UriScheme) {
-        let block_bytes = self.block_bytes(key);
-        let Some(session) = self.device(key).session.as_ref() else {
+        let Some(terms) = self.pull_terms(key, scheme == UriScheme::Coaps, 0) else {
             return;
-        };
-        let Some(content) = session.package.content.clone() else {
-            return;
-        };
-        let terms = PullTerms {
-            content,
-            upgrade: session.order.upgrade,
-            task: session.order.task,
-            attempt: session.order.attempt,
-            package: session.serves().package,
-            block_bytes,
-            secured: scheme == UriScheme::Coaps,
-            bytes_per_second: self.config.download.bytes_per_second_per_device,
-            done_bytes: 0,
         };
         let token = self.open_pull(key, &terms);
         if let Some(uri) = self.reached.uri(scheme, token) {
             self.write_uri(key, &uri);
         }
+    }
+
+    /// On what terms it may fetch its package in blocks; `None` where that is not served so.
+    fn pull_terms(&self, key: DeviceKey, secured: bool, done_bytes: u64) -> Option<PullTerms> {
+        let session = self.device(key).session.as_ref()?;
+        Some(PullTerms {
+            content: session.package.content.clone()?,
+            upgrade: session.order.upgrade,
+            task: session.order.task,
+            attempt: session.order.attempt,
+            package: session.serves().package,
+            block_bytes: self.block_bytes(key),
+            secured,
+            bytes_per_second: self.config.download.bytes_per_second_per_device,
+            done_bytes,
+        })
     }
 
     /// It is told where it fetches the package over HTTP, which it may from now on.
@@ -183,23 +184,8 @@ impl Engine {
         // its association is over, and the device encrypts as before
         let encrypts = (device.registration.as_ref()).is_some_and(|it| it.peer.secured);
         let secured = encrypts || device.heard_over == HeardOver::Secured;
-        let block_bytes = self.block_bytes(key);
-        let Some(session) = self.device(key).session.as_ref() else {
+        let Some(terms) = self.pull_terms(key, secured, done_bytes) else {
             return;
-        };
-        let Some(content) = session.package.content.clone() else {
-            return;
-        };
-        let terms = PullTerms {
-            content,
-            upgrade: session.order.upgrade,
-            task: session.order.task,
-            attempt: session.order.attempt,
-            package: session.serves().package,
-            block_bytes,
-            secured,
-            bytes_per_second: self.config.download.bytes_per_second_per_device,
-            done_bytes,
         };
         self.open_pull(key, &terms);
         self.resume_pull(key);
